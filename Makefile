@@ -1,0 +1,44 @@
+# Everything that people and machines run in this project. `make help` lists it.
+SHELL := /bin/bash
+PY := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench chaos generate lock format
+
+help: ## What can be made here
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## The environment: venv with hashed lock; as root also Debian's bubblewrap and PostgreSQL
+
+.venv/.ready: requirements.lock.txt pyproject.toml tools/setup.sh
+	@bash tools/setup.sh
+	@touch $@
+
+demo: setup ## The main job, everything embedded: Core's request in, replicas run, Core told, bill made
+	@serai demo
+
+test: setup ## All tests; at most 8 minutes on 2 cores
+	@python -m pytest -n 2 -q
+
+check: setup ## Format, lint, types, imports, protos, drift of generated code
+	@ruff format --check . && ruff check .
+	@basedpyright
+	@lint-imports
+	@buf lint && buf format --diff --exit-code > /dev/null
+	@python tools/generate.py --check 2>/dev/null
+
+format: setup ## Write what `make check` wants of formatting
+	@ruff format . && ruff check --fix-only . && buf format -w
+
+generate: setup ## Write proto/gen from proto/
+	@python tools/generate.py
+
+bench: setup ## Ratios of speed, side by side in one run
+	@python -m bench
+
+chaos: setup ## The long form of the tests that kill and break things
+	@SERAI_CHAOS=long python -m pytest -q tests/chaos
+
+lock: ## Write requirements.lock.txt anew from pyproject.toml
+	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements.lock.txt -q

@@ -1,0 +1,74 @@
+"""What the server needs from a backend. One conformance suite (tests/conformance) runs against every implementation.
+
+All calls are coroutines that may be cancelled at any await; none blocks the event loop. All may raise BackendUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from serai_backends.model import Capacity, CheckReport, Features, JobObservation, LogChunk, ReplicaSpec, Stream, WatchEvent
+
+
+class Backend(Protocol):
+    """Runs jobs of one or more replicas."""
+
+    @property
+    def name(self) -> str:
+        """One word, as settings and logs say it: "local", "nomad"."""
+        ...
+
+    @property
+    def features(self) -> Features: ...
+
+    async def submit(self, spec: ReplicaSpec) -> None:
+        """Take the job on, durably: after the answer it runs, or waits to run, whatever happens to the server.
+
+        Idempotent by `spec.job_id`: a job that was taken on before is never started again, also when it has ended.
+        A job that was cancelled before it was submitted is ENDED (CANCELED) and never starts.
+        Raises SubmissionRefused when it can never run here.
+        """
+        ...
+
+    async def cancel(self, job_id: str, grace_ms: int = 0) -> None:
+        """Have every replica ended: SIGTERM, after `grace_ms` SIGKILL; 0 = SIGKILL at once. Answers when that is stored, not when it has
+        happened (`watch` tells). Unknown or ended: done. Durable: also a crash does not forget it."""
+        ...
+
+    async def inspect(self, job_id: str) -> JobObservation | None:
+        """What is known of the job now; None = not known here."""
+        ...
+
+    async def list(self) -> Sequence[JobObservation]:
+        """Every job known here, ended ones that were not forgotten included."""
+        ...
+
+    def watch(self, after: int | None = None) -> AsyncIterator[WatchEvent]:
+        """Observations as they change, for ever. None = from now. Observations of one job may be merged into its newest.
+
+        Raises CursorExpired when changes after `after` are no longer known one by one.
+        """
+        ...
+
+    async def forget(self, job_id: str) -> None:
+        """The server has stored all it needs of an ENDED job: facts may be dropped; its output folder stays. Unknown: done."""
+        ...
+
+    def logs(
+        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+    ) -> AsyncIterator[LogChunk]:
+        """The stream's bytes from `offset`, exactly as written. Ends at the present end, or with `follow` when the replica has ended
+        and all of its output was given. `output_folder` as in ReplicaSpec: with it, what was forgotten can be read too, as long as the
+        folder has it. Raises JobNotThere when there is nothing to read from."""
+        ...
+
+    async def capacity(self) -> Capacity: ...
+
+    async def check(self) -> CheckReport:
+        """Try what is needed to run jobs and say in words what is not as it should be. Never raises for what it finds."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything but the running jobs. They go on and are adopted by the next instance."""
+        ...

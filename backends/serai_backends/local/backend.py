@@ -1,0 +1,243 @@
+"""LocalBackend: `serai_backends.api.Backend` on one machine. The calls are here; starting, adopting and ending jobs is in runner.py.
+
+What kill -9 leaves behind at any line, and what the next instance does about it:
+    spec.json not renamed            the submit was not answered; the folder is ignored, a repeated submit writes it
+    spec.json, no begun              in the queue again, at its old place
+    begun, lock held                 adopted
+    begun, lock free, no done        LOST, written into the journal
+    done                             ENDED, until it is forgotten
+    cancel, not begun                CANCELED, written into the journal; never starts
+    cancel, lock held                told to the supervisor again
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serai_backends.errors import BackendUnavailable, JobNotThere, SubmissionRefused
+from serai_backends.local import limits, logs
+from serai_backends.local.board import Board
+from serai_backends.local.folder import Cancel, JobFolder, is_job_id, open_state, spec_of
+from serai_backends.local.probe import Machine
+from serai_backends.local.queue import CapacityQueue
+from serai_backends.local.runner import Job, Runner, need_of
+from serai_backends.local.threads import Threads
+from serai_backends.model import Capacity, CheckReport, Features
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from typing import Self
+
+    from serai_backends.local.settings import LocalSettings
+    from serai_backends.local.supervisor.plan import Spec
+    from serai_backends.model import JobObservation, LogChunk, ReplicaSpec, Stream, WatchEvent
+
+
+class LocalBackend:
+    """Made by `open_local`. Also an asynchronous context manager that closes itself."""
+
+    def __init__(self, settings: LocalSettings, jobs: Path, state_lock: int, machine: Machine, threads: Threads) -> None:
+        self._settings, self._jobs_dir, self._state_lock, self._machine, self._threads = settings, jobs, state_lock, machine, threads
+        self._board = Board()
+        self._files = logs.FileWatch()
+        cpu = settings.cpu or len(os.sched_getaffinity(0))
+        memory = settings.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self._runner = Runner(settings, machine, CapacityQueue(cpu, memory), self._board, threads)
+        self._saving: dict[str, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def name(self) -> str:
+        return "local"
+
+    @property
+    def features(self) -> Features:
+        return Features(logs=True)
+
+    @property
+    def machine(self) -> Machine:
+        """What was found of the machine when the backend was opened."""
+        return self._machine
+
+    async def adopt(self) -> None:
+        """Take over what earlier instances left. Once, before anything else."""
+        await self._runner.adopt(self._jobs_dir)
+
+    async def submit(self, spec: ReplicaSpec) -> None:
+        self._check_open()
+        if spec.job_id in self._runner.jobs:
+            return
+        if (saving := self._saving.get(spec.job_id)) is None:
+            record = self._accept(spec)
+            saving = asyncio.create_task(self._take_on(record))
+            self._saving[spec.job_id] = saving
+            saving.add_done_callback(lambda task: self._saved(spec.job_id, task))
+        # a caller that goes away does not split the steps
+        await asyncio.shield(saving)
+
+    def _accept(self, spec: ReplicaSpec) -> Spec:
+        if self._machine.trouble is not None:
+            raise BackendUnavailable(f"this machine cannot isolate jobs: {self._machine.trouble}")
+        record = spec_of(spec, self._runner.next_sequence())
+        if spec.resources.gpu:
+            raise SubmissionRefused("the job needs a GPU, this machine offers none")
+        if (why := self._runner.queue.refusal(need_of(record))) is not None:
+            raise SubmissionRefused(why)
+        return record
+
+    def _saved(self, job_id: str, task: asyncio.Task[None]) -> None:
+        self._saving.pop(job_id, None)
+        if not task.cancelled():
+            task.exception()  # the caller may be gone; then nobody else asks
+
+    async def _take_on(self, spec: Spec) -> None:
+        folder = JobFolder(self._jobs_dir, spec["job_id"])
+
+        def save() -> Cancel | None:
+            folder.save_spec(spec)
+            cancel = folder.cancel()
+            if cancel is not None:
+                folder.close_if_over("canceled", "")
+            return cancel
+
+        cancel = await self._threads.run(save)
+        self._runner.take_on(Job(folder, spec, cancel))
+
+    async def cancel(self, job_id: str, grace_ms: int = 0) -> None:
+        self._check_open()
+        if not is_job_id(job_id) or ((job := self._runner.jobs.get(job_id)) is not None and job.ended):
+            return
+        await asyncio.shield(asyncio.ensure_future(self._threads.run(lambda: JobFolder(self._jobs_dir, job_id).save_cancel(grace_ms))))
+        if (saving := self._saving.get(job_id)) is not None:
+            with suppress(BackendUnavailable):
+                await asyncio.shield(saving)
+        self._runner.cancel(job_id, Cancel(grace_ms=grace_ms))
+
+    async def inspect(self, job_id: str) -> JobObservation | None:
+        job = self._runner.jobs.get(job_id)
+        return self._runner.observe(job) if job is not None else None
+
+    async def list(self) -> Sequence[JobObservation]:
+        return [self._runner.observe(job) for job in self._runner.jobs.values()]
+
+    def watch(self, after: int | None = None) -> AsyncIterator[WatchEvent]:
+        return self._board.watch(after)
+
+    async def forget(self, job_id: str) -> None:
+        job = self._runner.jobs.get(job_id)
+        if not is_job_id(job_id) or job_id in self._saving or (job is not None and not job.ended):
+            return
+        self._runner.forget(job_id)
+        await self._threads.run(JobFolder(self._jobs_dir, job_id).remove)
+
+    async def logs(
+        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+    ) -> AsyncIterator[LogChunk]:
+        job = self._runner.jobs.get(job_id)
+        if rank < 0 or (job is None and not output_folder) or (job is not None and rank >= job.spec["replicas"]):
+            raise JobNotThere(job_id)
+        folder = job.spec["output_folder"] if job is not None else output_folder
+        changed = self._board.subscribe(job_id)
+        opened: list[int] = []
+        watch: int | None = None
+        try:
+            while True:
+                changed.clear()
+                # asked before reading: what comes after the answer is yes cannot be new output
+                ended = self._runner.has_ended(job_id, rank)
+                if not opened:
+                    await self._threads.run(lambda: self._open_log(folder, rank, stream, opened))
+                    if opened and follow:
+                        watch = self._files.add(opened[0], changed)
+                if job is None and not opened:
+                    raise JobNotThere(job_id)
+                while opened and (chunks := await self._threads.run(partial(logs.read_chunks, opened[0], offset))):
+                    for chunk in chunks:
+                        offset = chunk.offset + len(chunk.data)
+                        yield chunk
+                if ended or not follow:
+                    return
+                self._check_open()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(logs.LOOK_AGAIN_S):
+                        await changed.wait()
+        finally:
+            self._board.unsubscribe(changed, job_id)
+            if watch is not None:
+                self._files.remove(watch, changed)
+            for fd in opened:
+                os.close(fd)
+
+    def _open_log(self, folder: str, rank: int, stream: Stream, opened: list[int]) -> None:
+        """Into `opened`, because a caller that is cancelled meanwhile has to close it."""
+        fd = logs.open_log(Path(self._settings.drives_dir), folder, rank, stream)
+        if fd is not None:
+            opened.append(fd)
+
+    async def capacity(self) -> Capacity:
+        queue = self._runner.queue
+        used = queue.used
+        return Capacity(
+            cpu=queue.cpu,
+            memory_bytes=queue.memory_bytes,
+            used_cpu=used.cpu,
+            used_memory_bytes=used.memory_bytes,
+            running_jobs=queue.running_count,
+            waiting_jobs=len(queue.waiting),
+        )
+
+    async def check(self) -> CheckReport:
+        machine = await self._threads.run(lambda: Machine(self._settings))
+        return CheckReport(findings=tuple(machine.findings(self._settings)))
+
+    async def close(self) -> None:
+        if self._board.closed:
+            return
+        self._board.close()
+        if self._saving:
+            await asyncio.wait(list(self._saving.values()))
+        await self._runner.close()
+        self._files.close()
+        self._threads.close()
+        os.close(self._state_lock)
+
+    def _check_open(self) -> None:
+        if self._board.closed:
+            raise BackendUnavailable("the backend is closed")
+
+
+async def open_local(settings: LocalSettings) -> LocalBackend:
+    """Open the backend on its state folder: what earlier instances started is adopted, what waited is in the queue again.
+
+    Raises BackendUnavailable when another server uses the folder or it cannot be made.
+    """
+    threads = Threads(8)
+    lock: int | None = None
+    try:
+        jobs, lock = await threads.run(lambda: open_state(Path(settings.state_dir)))
+        machine = await threads.run(lambda: Machine(settings))
+        await threads.run(lambda: limits.remove_all(machine.cgroups, limits.prefix(settings.state_dir)))
+        backend = LocalBackend(settings, jobs, lock, machine, threads)
+    except BaseException:
+        threads.close()
+        if lock is not None:
+            os.close(lock)
+        raise
+    await backend.adopt()
+    return backend
+
+
+async def check_local(settings: LocalSettings) -> CheckReport:
+    """As `Backend.check`, without opening the backend: a server may be running on the same folder."""
+    machine = await asyncio.to_thread(Machine, settings)
+    return CheckReport(findings=tuple(machine.findings(settings)))

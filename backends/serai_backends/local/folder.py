@@ -1,0 +1,261 @@
+"""The state folder of the local backend and the folder of each job in it: names, durable steps, and what they say together.
+
+state_dir/lock                     held by the one server that uses the folder
+state_dir/jobs/{job id}/spec.json  what was submitted: the job is taken on
+                       cancel      cancel was asked for; alone in a folder: before the job was submitted
+                       plan.json   how this machine runs it
+                       lock        held by the supervisor as long as it lives; by the server while it writes a job off
+                       begun       the job may have run: it is never started again
+                       journal     what happened (see journal.py); with a `done` line the job has ended
+                       ctl         the supervisor's control socket
+                       supervisor.log
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serai_backends.errors import BackendUnavailable, SubmissionRefused
+from serai_backends.local import files, journal
+from serai_backends.local.supervisor.plan import BEGUN, CANCEL, PLAN, SPEC
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from serai_backends.local.journal import Line
+    from serai_backends.local.supervisor.plan import Begun, Plan, Spec
+    from serai_backends.model import ReplicaSpec
+
+TRIAL_PREFIX = "trial-"
+"""Folders beside `jobs` in which `check` runs its trial job."""
+_LOCK_TRIES, _LOCK_PAUSE_S = 500, 0.01
+_STALE_S = 600
+_JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+def is_job_id(text: str) -> bool:
+    """Whether it can be the name of a folder (and so the id of a job of this backend)."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    grace_ms: int
+
+
+class JobFolder:
+    """The folder of one job. Methods block for a short time; those that say "durable" have synced when they return."""
+
+    def __init__(self, jobs: Path, job_id: str) -> None:
+        """`job_id` was checked by `is_job_id`."""
+        self.path = jobs / job_id
+        self.job_id = job_id
+
+    def open(self) -> int:
+        return os.open(self.path, files.DIRECTORY)
+
+    def _make(self) -> None:
+        """Durable. 0711: the supervisor looks for `cancel` after it gave its user up; state_dir itself is closed to others."""
+        try:
+            self.path.mkdir(mode=0o711)
+        except FileExistsError:
+            return
+        parent = os.open(self.path.parent, files.DIRECTORY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
+
+    def _write(self, name: str, data: bytes) -> None:
+        fd = self.open()
+        try:
+            files.write_atomic(fd, name, data)
+        finally:
+            os.close(fd)
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            fd = self.open()
+        except FileNotFoundError:
+            return None
+        try:
+            return files.read_file(fd, name)
+        finally:
+            os.close(fd)
+
+    def save_spec(self, spec: Spec) -> None:
+        """Durable: from here on the job is taken on."""
+        self._make()
+        self._write(SPEC, json.dumps(spec).encode())
+
+    def spec(self) -> Spec | None:
+        data = self._read(SPEC)
+        return json.loads(data) if data is not None else None
+
+    def save_plan(self, plan: Plan) -> None:
+        self._write(PLAN, json.dumps(plan).encode())
+
+    def plan(self) -> Plan | None:
+        data = self._read(PLAN)
+        return json.loads(data) if data is not None else None
+
+    def save_cancel(self, grace_ms: int) -> None:
+        """Durable."""
+        self._make()
+        self._write(CANCEL, json.dumps({"grace_ms": grace_ms}).encode())
+
+    def cancel(self) -> Cancel | None:
+        data = self._read(CANCEL)
+        return Cancel(grace_ms=int(json.loads(data)["grace_ms"])) if data is not None else None
+
+    def begun(self) -> Begun | None:
+        data = self._read(BEGUN)
+        return json.loads(data) if data is not None else None
+
+    def lines(self, offset: int = 0) -> tuple[list[Line], int]:
+        """The whole lines of the journal from byte `offset` on, and the offset after them."""
+        try:
+            with (self.path / journal.NAME).open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except FileNotFoundError:
+            return [], offset
+        return journal.parse(data), offset + data.rfind(b"\n") + 1
+
+    def close_if_over(self, how: str, cause: str) -> bool:
+        """Write the job off, durably, unless a supervisor is alive: every rank without an end gets `how`. Already ended: done.
+
+        False = the lock is held, so somebody else writes.
+        """
+        fd = self.open()
+        try:
+            lock = files.try_lock(fd)
+            if lock is None:
+                return False
+            try:
+                lines = journal.parse(files.read_file(fd, journal.NAME) or b"")
+                if journal.has_end(lines):
+                    return True
+                spec: Spec = json.loads(files.read_file(fd, SPEC) or b"{}")
+                ended = {line.get("rank") for line in lines if line.get("k") == "end"}
+                more = [journal.end(rank, how, cause=cause) for rank in range(spec["replicas"]) if rank not in ended]
+                more.append(journal.done(cause))
+                journal_fd = journal.open_journal(fd)
+                try:
+                    journal.append(journal_fd, more)
+                finally:
+                    os.close(journal_fd)
+                return True
+            finally:
+                os.close(lock)
+        finally:
+            os.close(fd)
+
+    def is_locked(self) -> bool:
+        """Whether a launcher or supervisor is alive."""
+        fd = self.open()
+        try:
+            lock = files.try_lock(fd)
+        finally:
+            os.close(fd)
+        if lock is None:
+            return True
+        os.close(lock)
+        return False
+
+    def log_tail(self) -> str:
+        """The last line that the launcher or supervisor wrote, for words about a failure."""
+        data = (self._read("supervisor.log") or b"")[-2000:].decode(errors="replace").strip()
+        return data.rpartition("\n")[2]
+
+    def remove(self) -> None:
+        """Forget the job. Raises BackendUnavailable while something of it still lives.
+
+        Under the job's lock and with the specification first: a kill in the middle leaves a folder without a specification, which
+        nobody starts. A late launcher of an earlier server either does not get the lock or finds no specification.
+        """
+        try:
+            fd = self.open()
+        except FileNotFoundError:
+            return
+        try:
+            lock = self._lock_soon(fd)
+            try:
+                with suppress(FileNotFoundError):
+                    os.unlink(SPEC, dir_fd=fd)
+                shutil.rmtree(self.path, ignore_errors=True)
+            finally:
+                os.close(lock)
+        finally:
+            os.close(fd)
+
+    def _lock_soon(self, fd: int) -> int:
+        """The job's lock, for which the supervisor of an ended job is waited for: it lives some ms longer than its last word."""
+        for _ in range(_LOCK_TRIES):
+            lock = files.try_lock(fd)
+            if lock is not None:
+                return lock
+            time.sleep(_LOCK_PAUSE_S)
+        raise BackendUnavailable(f"job {self.job_id} has ended and its supervisor has not")
+
+
+def open_state(state_dir: Path) -> tuple[Path, int]:
+    """The folder of jobs, made when missing, and the descriptor that holds the state folder's lock.
+
+    Raises OSError, and BackendUnavailable when another server has the lock.
+    """
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    jobs = state_dir / "jobs"
+    jobs.mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(state_dir, files.DIRECTORY)
+    try:
+        lock = files.try_lock(fd)
+    finally:
+        os.close(fd)
+    if lock is None:
+        raise BackendUnavailable(f"another server uses the state folder {state_dir}")
+    for trial in state_dir.glob(f"{TRIAL_PREFIX}*"):  # of a server that was killed; a young one may be a `check` that runs now
+        if time.time() - trial.lstat().st_mtime > _STALE_S:
+            shutil.rmtree(trial, ignore_errors=True)
+    return jobs, lock
+
+
+def all_folders(jobs: Path) -> Iterator[JobFolder]:
+    for entry in os.scandir(jobs):
+        if is_job_id(entry.name) and entry.is_dir(follow_symlinks=False):
+            yield JobFolder(jobs, entry.name)
+
+
+def spec_of(spec: ReplicaSpec, sequence: int) -> Spec:
+    """The record of a submission. Raises SubmissionRefused for what no machine could run."""
+    if not is_job_id(spec.job_id):
+        raise SubmissionRefused("the job id cannot be the name of a folder")
+    if spec.replicas < 1 or not spec.argv or spec.resources.cpu < 1 or spec.resources.memory_bytes < 0:
+        raise SubmissionRefused("a job needs a program, one replica or more and one core or more")
+    words = [*spec.argv, *(word for pair in spec.environment for word in pair)]
+    if any("\0" in word for word in words) or any("=" in name or not name for name, _ in spec.environment):
+        raise SubmissionRefused("arguments and environment must not contain NUL, and names of variables no '='")
+    try:
+        files.components(spec.output_folder)
+    except files.UnsafePath:
+        raise SubmissionRefused("the output folder is not a path below the drives") from None
+    return {
+        "job_id": spec.job_id,
+        "sequence": sequence,
+        "submitted_at_ms": journal.now_ms(),
+        "replicas": spec.replicas,
+        "argv": list(spec.argv),
+        "environment": list(spec.environment),
+        "cpu": spec.resources.cpu,
+        "memory_bytes": spec.resources.memory_bytes,
+        "output_folder": spec.output_folder,
+        "change_working_directory": spec.change_working_directory,
+    }

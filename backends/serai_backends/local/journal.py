@@ -1,0 +1,78 @@
+"""The journal of one job: what happened, one JSON object a line, appended and synced before anybody is told.
+
+Written by the supervisor, or by the server while it holds the job's lock (then no supervisor can be alive). A torn last line (power cut) is
+not a line; who appends next cuts it off first.
+
+    {"k":"start","rank":0,"at":1700000000000}
+    {"k":"end","rank":0,"at":…,"end":"exited","code":3,"signal":null,"cause":""}      end: a value of model.End
+    {"k":"done","at":…,"cause":""}                                                   every process of the job is gone
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from serai_backends.local import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TypedDict
+
+    class Line(TypedDict, total=False):
+        k: str
+        rank: int
+        at: int
+        end: str
+        code: int | None
+        signal: int | None
+        cause: str
+
+
+NAME = "journal"
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def start(rank: int) -> Line:
+    return {"k": "start", "rank": rank, "at": now_ms()}
+
+
+def end(rank: int, how: str, *, code: int | None = None, signal: int | None = None, cause: str = "") -> Line:
+    return {"k": "end", "rank": rank, "at": now_ms(), "end": how, "code": code, "signal": signal, "cause": cause}
+
+
+def done(cause: str = "") -> Line:
+    return {"k": "done", "at": now_ms(), "cause": cause}
+
+
+def parse(data: bytes) -> list[Line]:
+    """The whole lines of a journal."""
+    whole = data[: data.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def open_journal(job_fd: int) -> int:
+    """A descriptor to append to; the caller holds the job's lock. Cuts a torn line off."""
+    fd = files.open_regular(job_fd, NAME, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    size = os.fstat(fd).st_size
+    data = os.pread(fd, size, 0)
+    whole = data.rfind(b"\n") + 1
+    if whole != size:
+        os.ftruncate(fd, whole)
+    os.fsync(job_fd)
+    return fd
+
+
+def append(fd: int, lines: Iterable[Line]) -> None:
+    """Durable on return. One write: a crash tears at most its end off."""
+    files.write_all(fd, b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines))
+    os.fdatasync(fd)
+
+
+def has_end(lines: Iterable[Line]) -> bool:
+    return any(line.get("k") == "done" for line in lines)

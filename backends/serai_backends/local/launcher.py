@@ -1,0 +1,34 @@
+"""Start a job's supervisor, detached, so that it outlives this process and everything that happens to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from serai_backends.local.folder import JobFolder
+
+_PACKAGES = Path(__file__).resolve().parents[2]
+# -I -S: no site packages, nothing of the environment; only the standard library and this package
+_CODE = f"import sys; sys.path.insert(0, {str(_PACKAGES)!r}); from serai_backends.local.supervisor.main import main; main()"
+
+
+def launch(folder: JobFolder) -> int:
+    """Blocks until the job has begun or could not (some 50 ms). The exit codes are those of supervisor/main.py. Raises OSError."""
+    log = os.open(folder.path / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+            [sys.executable, "-I", "-S", "-c", _CODE, str(folder.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin"},
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+    return process.wait()

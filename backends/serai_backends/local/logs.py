@@ -1,0 +1,103 @@
+"""Read a replica's output while it is written.
+
+The log IS the file in the job's folder (`stdout.txt`, `stdout-1.txt`, …): one copy, exact bytes, what the user sees is what Core gets. The
+supervisor opens it before the first replica runs and appends. The job owns the folder and may do to its own files what it likes: a removed,
+shortened or replaced log is its own loss. It cannot reach further: the server walks to the file component by component without following
+links, takes regular files only, and never waits on a FIFO.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from serai_backends.local import files
+from serai_backends.local.supervisor.main import log_name
+from serai_backends.model import LogChunk, Stream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHUNK_BYTES = 64 * 1024
+BATCH_BYTES = 1024 * 1024
+"""Read in one go on a thread."""
+LOOK_AGAIN_S = 1.0
+"""For file systems that tell of no changes (network folders); elsewhere inotify is first."""
+_IN_MODIFY, _IN_IGNORED, _IN_NONBLOCK_CLOEXEC = 0x2, 0x8000, os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class FileWatch:
+    """One inotify descriptor for all followers (the kernel allows few of them)."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._loop = asyncio.get_running_loop()
+        self._events: dict[int, list[asyncio.Event]] = {}
+        self._fd = int(self._libc.inotify_init1(_IN_NONBLOCK_CLOEXEC))
+        if self._fd >= 0:
+            self._loop.add_reader(self._fd, self._read)
+
+    def add(self, file_fd: int, event: asyncio.Event) -> int | None:
+        """Have `event` set when the file changes. The watch's number; None = the kernel has none left."""
+        if self._fd < 0:
+            return None
+        number = int(self._libc.inotify_add_watch(self._fd, f"/proc/self/fd/{file_fd}".encode(), _IN_MODIFY))
+        if number < 0:
+            return None
+        self._events.setdefault(number, []).append(event)
+        return number
+
+    def remove(self, number: int, event: asyncio.Event) -> None:
+        events = self._events.get(number, [])
+        with suppress(ValueError):
+            events.remove(event)
+        if not events and self._events.pop(number, None) is not None:
+            self._libc.inotify_rm_watch(self._fd, number)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _read(self) -> None:
+        with suppress(BlockingIOError):
+            data = os.read(self._fd, 65536)
+            at = 0
+            while at < len(data):
+                number, mask, _, length = struct.unpack_from("iIII", data, at)
+                at += 16 + length
+                if mask & _IN_IGNORED:
+                    continue
+                for event in self._events.get(number, ()):
+                    event.set()
+
+
+def open_log(drives_dir: Path, output_folder: str, rank: int, stream: Stream) -> int | None:
+    """A descriptor of the log, or None when there is no such regular file (now)."""
+    try:
+        root = os.open(drives_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        folder = files.open_folder(root, output_folder)
+    except OSError:
+        return None
+    finally:
+        os.close(root)
+    try:
+        return files.open_regular(folder, log_name(rank, stream.value), os.O_RDONLY)
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
+
+
+def read_chunks(fd: int, offset: int) -> list[LogChunk]:
+    """Up to BATCH_BYTES from `offset`; empty = the present end. Blocking."""
+    data = os.pread(fd, BATCH_BYTES, offset)
+    return [LogChunk(offset=offset + at, data=data[at : at + CHUNK_BYTES]) for at in range(0, len(data), CHUNK_BYTES)]

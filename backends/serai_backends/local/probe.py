@@ -1,0 +1,158 @@
+"""What this machine allows, in words: tried by really running a small job, not guessed from settings of the kernel."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serai_backends.local import limits
+from serai_backends.local.adopt import open_process
+from serai_backends.local.folder import TRIAL_PREFIX, JobFolder
+from serai_backends.local.launcher import launch
+from serai_backends.local.record import History
+from serai_backends.local.supervisor import seccomp
+from serai_backends.model import Finding, Severity
+
+if TYPE_CHECKING:
+    from serai_backends.local.settings import LocalSettings
+    from serai_backends.local.supervisor.plan import Plan
+
+_TRIAL_TIMEOUT_S = 20
+SOFT = "memory soft, cpu advisory, number of processes limited for the job as a whole"
+
+
+class Machine:
+    """What was found when the backend was opened."""
+
+    def __init__(self, settings: LocalSettings) -> None:
+        """Blocking. Raises nothing for what it finds."""
+        self.is_root = os.geteuid() == 0
+        self.cgroups = limits.usable() if self.is_root else {}
+        self.disable_userns = _knows_disable_userns(settings.bwrap)
+        self.has_filter = seccomp.program() is not None
+        self.trouble: str | None = None
+        """Why no job can be run isolated here; None = it works."""
+        self.trouble = self._trial(settings)
+
+    def plan(self, settings: LocalSettings, uid: int | None, group_prefix: str) -> Plan:
+        return {
+            "bwrap": settings.bwrap,
+            "disable_userns": self.disable_userns,
+            "uid": uid,
+            "drives_dir": settings.drives_dir,
+            "program_dirs": list(settings.program_dirs),
+            "tmpfs_bytes": settings.tmpfs_bytes,
+            "pids": settings.pids,
+            "cgroups": self.cgroups,
+            "group_prefix": group_prefix,
+            "soft_memory": "memory" not in self.cgroups and limits.UNIFIED not in self.cgroups,
+        }
+
+    def _trial(self, settings: LocalSettings) -> str | None:
+        if not os.access(settings.bwrap, os.X_OK):
+            return f"bubblewrap is not installed ({settings.bwrap}): apt install bubblewrap"
+        if not self.has_filter:
+            return f"no system-call filter is known for this processor ({os.uname().machine})"
+        state = settings.state_dir if Path(settings.state_dir).is_dir() else None
+        with tempfile.TemporaryDirectory(prefix=TRIAL_PREFIX, dir=state) as name:
+            return self._run_trial(settings, Path(name))
+
+    def _run_trial(self, settings: LocalSettings, scratch: Path) -> str | None:
+        (scratch / "jobs").mkdir()
+        (scratch / "drives").mkdir()
+        # groups are named after the state folder: what a killed trial left is removed when the backend is opened
+        name, prefix = f"trial-{secrets.token_hex(4)}", limits.prefix(settings.state_dir)
+        folder = JobFolder(scratch / "jobs", name)
+        plan = self.plan(settings, settings.uid_first + settings.uid_count - 1 if self.is_root else None, prefix)
+        plan["drives_dir"] = str(scratch / "drives")
+        missing = [path for path in settings.program_dirs if not Path(path).is_dir()]
+        if missing:
+            return f"the folder of programs {missing[0]} does not exist"
+        folder.save_spec(
+            {
+                "job_id": name,
+                "sequence": 0,
+                "submitted_at_ms": 0,
+                "replicas": 1,
+                "argv": ["true"],
+                "environment": [],
+                "cpu": 1,
+                "memory_bytes": 0,
+                "output_folder": "trial",
+                "change_working_directory": True,
+            }
+        )
+        folder.save_plan(plan)
+        try:
+            code = launch(folder)
+            begun = folder.begun()
+            process = open_process(begun) if begun else None
+            if process is not None:
+                select.select([process], [], [], _TRIAL_TIMEOUT_S)
+                os.close(process)
+        finally:
+            limits.remove_all(self.cgroups, f"{prefix}{name}+")
+        history = History()
+        history.add(folder.lines()[0])
+        if history.done_at_ms is None:
+            return f"a trial job did not end (the launcher ended with {code}): {folder.log_tail()}"
+        end = history.ends[0]
+        return None if end.get("end") == "exited" and end.get("code") == 0 else words_for(end.get("cause") or f"the trial job: {end}")
+
+    def findings(self, settings: LocalSettings) -> list[Finding]:
+        found: list[Finding] = []
+
+        def say(severity: Severity, subject: str, text: str) -> None:
+            found.append(Finding(severity=severity, subject=subject, text=text))
+
+        if self.trouble is not None:
+            say(Severity.ERROR, "sandbox", self.trouble)
+        if not Path(settings.drives_dir).is_dir():
+            say(Severity.ERROR, "drives", f"the root of the drives {settings.drives_dir} is not a folder")
+        elif not os.access(settings.drives_dir, os.W_OK | os.X_OK):
+            say(Severity.ERROR, "drives", f"the root of the drives {settings.drives_dir} is not writable")
+        if not self.cgroups:
+            why = "this user may make no groups" if not self.is_root else "no cgroup controllers can be used below the server's own group"
+            say(Severity.WARNING, "limits", f"{SOFT}: {why}")
+        elif not {"memory", "cpu", "pids"} <= self.cgroups.keys() and limits.UNIFIED not in self.cgroups:
+            missing = sorted({"memory", "cpu", "pids"} - self.cgroups.keys())
+            say(Severity.WARNING, "limits", f"no hard limits for {', '.join(missing)}: the cgroup controller is missing")
+        if not self.is_root:
+            say(Severity.NOTE, "users", "all jobs run as the server's own user; only root can give each job a user of its own")
+        if not self.disable_userns and self.trouble is None:
+            say(Severity.NOTE, "sandbox", "this bubblewrap lacks --disable-userns; the system-call filter stands in for it")
+        say(Severity.NOTE, "disk", "disk space of a job is not limited: put the drives on a file system with quotas if that matters")
+        return found
+
+
+def _knows_disable_userns(bwrap: str) -> bool:
+    try:
+        run = subprocess.run([bwrap, "--help"], capture_output=True, check=False, timeout=10, env={})  # noqa: S603 - the configured program
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return b"--disable-userns" in run.stdout + run.stderr
+
+
+def words_for(cause: str) -> str:
+    """A failure of the trial as something that an operator can act on."""
+    if "Can't mount proc" in cause or "no private /proc" in cause:
+        return f"masked /proc: no private /proc here (a container needs --security-opt systempaths=unconfined): {cause}"
+    if "unshare" in cause or "No permissions to create new namespace" in cause:
+        if "No space left" in cause:
+            return f"user namespaces are switched off (sysctl user.max_user_namespaces): {cause}"
+        return f"user namespaces are blocked (the container's system-call filter, or a sysctl): {cause}"
+    if _sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1" and "permitted" in cause:
+        return f"AppArmor keeps bubblewrap from making namespaces: it needs a profile with 'userns,': {cause}"
+    return cause
+
+
+def _sysctl(name: str) -> str:
+    try:
+        return Path("/proc/sys", name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,74 @@
+"""From what a job's folder says to a JobObservation: pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from serai_backends.local.supervisor.namespaces import address
+from serai_backends.model import End, JobObservation, Phase, ReplicaObservation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from serai_backends.local.journal import Line
+
+
+@dataclass(slots=True)
+class History:
+    """The journal's lines, sorted by what they are about; grows with the journal."""
+
+    starts: dict[int, int] = field(default_factory=dict[int, int])
+    """ms by rank."""
+    ends: dict[int, Line] = field(default_factory=dict[int, "Line"])
+    done_at_ms: int | None = None
+    cause: str = ""
+
+    def add(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            kind, rank, at = line.get("k"), line.get("rank", 0), line.get("at", 0)
+            if kind == "start":
+                self.starts.setdefault(rank, at)
+            elif kind == "end":
+                self.ends.setdefault(rank, line)
+            elif kind == "done" and self.done_at_ms is None:
+                self.done_at_ms, self.cause = at, line.get("cause", "")
+
+
+def observe(job_id: str, replicas: int, node: str, history: History, *, begun: bool, reason: str) -> JobObservation:
+    """`reason`: for what the job waits, used while it waits. `node`: this machine's name."""
+    ended = history.done_at_ms is not None
+    started = len(history.starts) == replicas
+    phase = Phase.ENDED if ended else Phase.RUNNING if begun and started else Phase.WAITING
+    return JobObservation(
+        job_id=job_id,
+        phase=phase,
+        replicas=tuple(_replica(rank, node, history, begun=begun) for rank in range(replicas)),
+        reason=reason if phase is Phase.WAITING else history.cause if ended else "",
+        running_since_ms=max(history.starts.values()) if started else None,
+        ended_at_ms=history.done_at_ms,
+    )
+
+
+def _replica(rank: int, node: str, history: History, *, begun: bool) -> ReplicaObservation:
+    started_at_ms, line = history.starts.get(rank), history.ends.get(rank)
+    if line is None:
+        return ReplicaObservation(
+            rank=rank,
+            phase=Phase.WAITING if started_at_ms is None else Phase.RUNNING,
+            node=node if begun else "",
+            address=address(rank) if begun else "",
+            started_at_ms=started_at_ms,
+        )
+    return ReplicaObservation(
+        rank=rank,
+        phase=Phase.ENDED,
+        end=End(line.get("end", "lost")),
+        exit_code=line.get("code"),
+        signal=line.get("signal"),
+        node=node if begun else "",
+        address=address(rank) if begun else "",
+        cause=line.get("cause", ""),
+        started_at_ms=started_at_ms,
+        ended_at_ms=line.get("at"),
+    )

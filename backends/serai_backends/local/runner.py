@@ -1,0 +1,329 @@
+"""The life of each job on this machine: queue, start, adoption, end. One event loop owns all of it; blocking steps are on threads."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from serai_backends.errors import BackendUnavailable
+from serai_backends.local import files, limits
+from serai_backends.local.adopt import Link, dial, tell_cancel, until_gone
+from serai_backends.local.folder import Cancel, JobFolder, all_folders
+from serai_backends.local.launcher import launch
+from serai_backends.local.queue import Need
+from serai_backends.local.record import History, observe
+from serai_backends.local.supervisor.plan import BEGUN
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+    from serai_backends.local.board import Board
+    from serai_backends.local.probe import Machine
+    from serai_backends.local.queue import CapacityQueue
+    from serai_backends.local.settings import LocalSettings
+    from serai_backends.local.supervisor.plan import Spec
+    from serai_backends.local.threads import Threads
+    from serai_backends.model import JobObservation
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+STARTS_AT_ONCE = 2
+ATTEMPTS = 3
+"""Starts of a job that left no word and no `begun` (the launcher was killed); then it is START_FAILED."""
+TOLD_WAITING = 16
+"""Watchers are told the reasons of the first jobs of the queue; `inspect` and `list` know those of all."""
+_DIAL_AGAIN_S = 0.01
+_RETRY_S = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A job that was taken on and not forgotten."""
+
+    folder: JobFolder
+    spec: Spec
+    cancel: Cancel | None = None
+    history: History = field(default_factory=History)
+    offset: int = 0
+    """Bytes of the journal that `history` knows."""
+    begun: bool = False
+    uid: int | None = None
+    """Host uid while it may have processes."""
+    link: Link | None = None
+    attempts: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.spec["job_id"]
+
+    @property
+    def ended(self) -> bool:
+        return self.history.done_at_ms is not None
+
+    @property
+    def need(self) -> Need:
+        return need_of(self.spec)
+
+
+def need_of(spec: Spec) -> Need:
+    return Need(cpu=spec["cpu"] * spec["replicas"], memory_bytes=spec["memory_bytes"] * spec["replicas"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one folder says when a backend is opened."""
+
+    job: Job
+    locked: bool
+
+
+class Runner:
+    def __init__(self, settings: LocalSettings, machine: Machine, queue: CapacityQueue, board: Board, threads: Threads) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.queue = queue
+        self._settings, self._machine, self._board, self._threads = settings, machine, board, threads
+        self._group_prefix = limits.prefix(settings.state_dir)
+        self._node = socket.gethostname()
+        self._sequence = 0
+        self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # What the backend calls
+
+    def next_sequence(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    async def adopt(self, jobs: Path) -> None:
+        """Take over every folder: end what is over, follow what runs, queue what waits in its old order."""
+        found = await self._threads.run(lambda: _scan(jobs))
+        for item in sorted(found, key=lambda item: item.job.spec["sequence"]):
+            job = item.job
+            self._sequence = max(self._sequence, job.spec["sequence"])
+            self.jobs[job.id] = job
+            if not job.ended and (item.locked or job.begun):
+                self.queue.occupy(job.id, job.need)
+                self._spawn(self._attach(job))
+            elif not job.ended:
+                job.uid = None
+                self.queue.add(job.id, job.need)
+                if job.cancel is not None:
+                    self.cancel(job.id, job.cancel)
+            self._board.publish(self.observe(job))
+        self._schedule()
+
+    def take_on(self, job: Job) -> None:
+        """A job that was just stored; with a cancel marker it was written off as well."""
+        self.jobs[job.id] = job
+        self._refresh(job)
+        if not job.ended:
+            self.queue.add(job.id, job.need)
+            self._schedule()
+        self._board.publish(self.observe(job))
+
+    def cancel(self, job_id: str, cancel: Cancel) -> None:
+        """The marker is stored; have it take effect."""
+        job = self.jobs.get(job_id)
+        if job is None or job.ended:
+            return
+        job.cancel = cancel
+        if job.link is not None:
+            job.link.cancel(cancel.grace_ms)
+        elif job_id in self.queue.waiting:
+            self.queue.remove(job_id)
+            self._spawn(self._write_off(job, "canceled", ""))
+            self._schedule()
+        elif (connection := dial(job.folder)) is not None:
+            # it is being started; where nobody listens yet, the supervisor will find the marker before it starts a replica
+            tell_cancel(connection, cancel.grace_ms)
+
+    def observe(self, job: Job) -> JobObservation:
+        reason = "" if job.ended or job.begun else self.queue.reason(job.id)
+        return observe(job.id, job.spec["replicas"], self._node, job.history, begun=job.begun, reason=reason)
+
+    def has_ended(self, job_id: str, rank: int) -> bool:
+        job = self.jobs.get(job_id)
+        return job is None or job.ended or rank in job.history.ends
+
+    def forget(self, job_id: str) -> None:
+        self.jobs.pop(job_id, None)
+        self._board.remove(job_id)
+
+    async def close(self) -> None:
+        """Running jobs go on; they are told nothing."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for job in self.jobs.values():
+            if job.link is not None:
+                job.link.close()
+
+    # The way of a job
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except Exception:
+            # the job stays as it is stored; the next start of the server takes it up
+            _log.exception("local backend: a step of a job failed")
+
+    def _schedule(self) -> None:
+        """Start what fits, and tell the others why they wait."""
+        while (job_id := self.queue.take()) is not None:
+            job = self.jobs[job_id]
+            self._spawn(self._start(job))
+            self._board.publish(self.observe(job))
+        for job_id in self.queue.waiting[:TOLD_WAITING]:
+            self._board.publish(self.observe(self.jobs[job_id]))
+
+    async def _start(self, job: Job) -> None:
+        async with self._starts:
+            job.attempts += 1
+            code, cause = -1, ""
+            try:
+                if self._machine.is_root and job.uid is None:
+                    job.uid = self._free_uid()
+                plan = self._machine.plan(self._settings, job.uid, self._group_prefix)
+                await self._threads.run(lambda: job.folder.save_plan(plan))
+                code = await self._threads.run(lambda: launch(job.folder))
+            except BackendUnavailable as error:
+                cause = str(error)
+                _log.warning("local backend: a job could not be started now", job=job.id, cause=cause)
+        self._refresh(job)
+        if job.ended:
+            self._finish(job)
+        elif code == 0 or job.begun or await self._threads.run(job.folder.is_locked):
+            await self._attach(job)
+        elif job.attempts < ATTEMPTS:
+            await self._again(job)
+        else:
+            cause = cause or f"it ended with {code}: {await self._threads.run(job.folder.log_tail)}"
+            await self._write_off(job, "start_failed", f"the supervisor could not be started: {cause}")
+
+    async def _again(self, job: Job) -> None:
+        """Nothing of it ran: the queue keeps its place meanwhile."""
+        await asyncio.sleep(_RETRY_S * (job.attempts - 1))
+        self.queue.put_back(job.id)
+        self._schedule()
+
+    def _free_uid(self) -> int:
+        used = {job.uid for job in self.jobs.values() if not job.ended}
+        first = self._settings.uid_first
+        for uid in range(first, first + self._settings.uid_count):
+            if uid not in used:
+                return uid
+        raise BackendUnavailable("every uid of the range is in use")
+
+    async def _attach(self, job: Job) -> None:
+        """Follow the supervisor. It may still be on its way to listening, or have ended already."""
+        while (connection := dial(job.folder)) is None:
+            self._refresh(job)
+            if job.ended:
+                self._finish(job)
+                return
+            if not await self._threads.run(job.folder.is_locked):
+                await self._after_supervisor(job)
+                return
+            await asyncio.sleep(_DIAL_AGAIN_S)
+        job.link = Link(connection, changed=lambda: self._changed(job), gone=lambda: self._gone(job))
+        if job.cancel is not None:
+            job.link.cancel(job.cancel.grace_ms)
+        self._changed(job)
+
+    def _changed(self, job: Job) -> None:
+        self._refresh(job)
+        if job.ended:
+            self._finish(job)
+        else:
+            self._board.publish(self.observe(job))
+
+    def _gone(self, job: Job) -> None:
+        job.link = None
+        self._refresh(job)
+        if job.ended:
+            self._finish(job)
+        else:
+            self._spawn(self._after_supervisor(job))
+
+    async def _after_supervisor(self, job: Job) -> None:
+        """No supervisor any more: the journal says how it ended, or nothing had begun, or it is lost."""
+        begun = await self._threads.run(job.folder.begun)
+        if begun is not None:
+            await until_gone(begun)
+        self._refresh(job)
+        if job.ended:
+            self._finish(job)
+        elif begun is None and job.cancel is None:
+            await self._again(job)
+        elif begun is None:
+            await self._write_off(job, "canceled", "")
+        else:
+            await self._write_off(job, "canceled" if job.cancel else "lost", "" if job.cancel else _lost_words(begun["boot_id"]))
+
+    async def _write_off(self, job: Job, how: str, cause: str) -> None:
+        while not await self._threads.run(lambda: job.folder.close_if_over(how, cause)):
+            # somebody holds the lock: a launcher that is ending, or a supervisor after all
+            if dial_once := dial(job.folder):
+                dial_once.close()
+                await self._attach(job)
+                return
+            await asyncio.sleep(_DIAL_AGAIN_S)
+        self._refresh(job)
+        self._finish(job)
+
+    def _refresh(self, job: Job) -> None:
+        """Read what is new in the journal (a small file of this machine)."""
+        lines, job.offset = job.folder.lines(job.offset)
+        job.history.add(lines)
+        if not job.begun:
+            job.begun = (job.folder.path / BEGUN).exists()
+
+    def _finish(self, job: Job) -> None:
+        """It is ENDED in the journal: give everything back, tell, let the next one start."""
+        if job.link is not None:
+            job.link.close()
+            job.link = None
+        job.uid = None
+        self.queue.remove(job.id)
+        self._board.publish(self.observe(job))
+        if self._machine.cgroups:
+            with suppress(OSError):
+                limits.remove_all(self._machine.cgroups, f"{self._group_prefix}{job.id}+")
+        self._schedule()
+
+
+def _lost_words(boot_id: str) -> str:
+    if boot_id != files.boot_id():
+        return "the machine was restarted while the job ran"
+    return "the supervisor of the job was ended from outside; how the replica ended was not seen"
+
+
+def _scan(jobs: Path) -> list[_Found]:
+    """Every job in the state folder; folders of unanswered submits and of early cancels are left alone."""
+    found: list[_Found] = []
+    for folder in all_folders(jobs):
+        spec = folder.spec()
+        if spec is None:
+            continue
+        job = Job(folder, spec, folder.cancel())
+        lines, job.offset = folder.lines()
+        job.history.add(lines)
+        locked = not job.ended and folder.is_locked()
+        job.begun = folder.begun() is not None
+        if not job.ended:
+            plan = folder.plan()
+            job.uid = plan["uid"] if plan is not None else None
+        found.append(_Found(job, locked))
+    return found

@@ -1,0 +1,201 @@
+# pathlib would cost each supervisor 5 ms and its memory
+# ruff: noqa: PTH101, PTH108, PTH123
+"""The way from the server to a running supervisor: `python -I -S -c … JOB-FOLDER`.
+
+Three processes, each for a reason:
+    launcher    (as the server's user) takes the lock, opens all files, makes the groups; waits until the supervisor stands, then writes
+                `begun` and says "go". Its exit tells the server: 0 = begun, 75 = somebody holds the lock, 76 = begun or ended before,
+                70 = could not be started (the journal says why).
+    middle      root only gives its user up here; enters the namespaces; ends after its one fork.
+    supervisor  pid 1 of the job. Holds the lock as long as it lives.
+
+kill -9 before `begun`: the go never comes, the supervisor ends, nothing has run, the job is still in the queue.
+kill -9 after `begun`: it is never started again; if the supervisor did not get its go, the job is LOST.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+import sys
+
+from serai_backends.local import files, journal
+from serai_backends.local.limits import Group
+from serai_backends.local.supervisor import namespaces, seccomp
+from serai_backends.local.supervisor.control import Supervisor
+from serai_backends.local.supervisor.plan import BEGUN, CANCEL, CONTROL, PLAN, SPEC
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from serai_backends.local.supervisor.plan import Begun, Plan, Spec
+
+EXIT_FAILED, EXIT_LOCKED, EXIT_BEGUN = 70, 75, 76
+LOG_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
+_SPARE_FILES = 64
+_FILES_FOR_EACH = 8
+
+
+def log_name(rank: int, stream: str) -> str:
+    """`stdout.txt` for rank 0, `stdout-3.txt` for rank 3, in the job's folder."""
+    return f"{stream}.txt" if rank == 0 else f"{stream}-{rank}.txt"
+
+
+def open_logs(work_fd: int, replicas: int, uid: int | None) -> list[tuple[int, int]]:
+    """(stdout, stderr) of each rank. Opened before the first replica runs: nothing of the job can have put a link there."""
+    logs: list[tuple[int, int]] = []
+    for rank in range(replicas):
+        pair: list[int] = []
+        for stream in ("stdout", "stderr"):
+            fd = files.open_regular(work_fd, log_name(rank, stream), LOG_FLAGS, 0o644)
+            os.set_blocking(fd, True)
+            if uid is not None:
+                os.fchown(fd, uid, uid)
+            pair.append(fd)
+        logs.append((pair[0], pair[1]))
+    return logs
+
+
+def open_work(spec: Spec, plan: Plan) -> int:
+    """The output folder, made below the root of the drives without following a link, owned by the job's user."""
+    root = os.open(plan["drives_dir"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = files.open_folder(root, spec["output_folder"], create=True)
+    finally:
+        os.close(root)
+    if plan["uid"] is not None:
+        os.fchown(fd, plan["uid"], plan["uid"])
+    return fd
+
+
+def listen(job_fd: int) -> socket.socket:
+    """The control socket; by a short path, because a socket's path has at most 108 bytes."""
+    path = f"/proc/self/fd/{job_fd}/{CONTROL}"
+    if os.path.lexists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    os.chmod(path, 0o600)
+    listener.listen(16)
+    return listener
+
+
+def raise_file_limit(replicas: int) -> tuple[int, int]:
+    """The old limit, which the replicas get. Raises OSError when the machine's limit is too low for the job."""
+    old = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = _SPARE_FILES + _FILES_FOR_EACH * replicas
+    if old[1] != resource.RLIM_INFINITY and old[1] < need:
+        raise OSError(f"{replicas} replicas need {need} open files, the limit is {old[1]}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (old[1], old[1]))
+    return old
+
+
+def launch(job_path: str) -> int:
+    """The launcher. Returns its exit code."""
+    os.umask(0o022)
+    job_fd = os.open(job_path, files.DIRECTORY)
+    if files.try_lock(job_fd) is None:
+        return EXIT_LOCKED
+    journal_fd = journal.open_journal(job_fd)
+    past = journal.parse(files.read_file(job_fd, journal.NAME) or b"")
+    if files.exists(job_fd, BEGUN) or journal.has_end(past):
+        return EXIT_BEGUN
+    raw = files.read_file(job_fd, SPEC)
+    if raw is None:  # forgotten meanwhile: it has begun and ended before
+        return EXIT_BEGUN
+    spec: Spec = json.loads(raw)
+    plan: Plan = json.loads(files.read_file(job_fd, PLAN) or b"{}")
+    if files.exists(job_fd, CANCEL):
+        close_journal(journal_fd, spec["replicas"], "canceled", "")
+        return EXIT_BEGUN
+    try:
+        return _begin(job_fd, journal_fd, spec, plan)
+    except OSError as error:
+        close_journal(journal_fd, spec["replicas"], "start_failed", f"the job could not be started: {error}")
+        return EXIT_FAILED
+
+
+def close_journal(journal_fd: int, replicas: int, how: str, cause: str) -> None:
+    """Write a job off that never started."""
+    ends = [journal.end(rank, how, cause=cause) for rank in range(replicas)]
+    journal.append(journal_fd, [*ends, journal.done(cause)])
+
+
+def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
+    namespaces.leave_keyring()
+    no_files = raise_file_limit(spec["replicas"])
+    program = seccomp.program()
+    if program is None:
+        raise OSError(f"no system-call filter is known for {os.uname().machine}")
+    listener = listen(job_fd)
+    work_fd = open_work(spec, plan)
+    logs = open_logs(work_fd, spec["replicas"], plan["uid"])
+    groups: list[Group] = []
+    if plan["cgroups"]:
+        names = [f"{plan['group_prefix']}{spec['job_id']}+{rank}" for rank in range(spec["replicas"])]
+        groups = [Group(plan["cgroups"], n, memory_bytes=spec["memory_bytes"], cpu=spec["cpu"], pids=plan["pids"]) for n in names]
+    go_read, go_write = os.pipe()
+    told_read, told_write = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        os.close(go_write)
+        os.close(told_read)
+        supervisor = Supervisor(
+            spec, plan, job_fd=job_fd, journal_fd=journal_fd, listener=listener, logs=logs, groups=groups, seccomp=program
+        )
+        _middle(plan, work_fd, supervisor, no_files, go_read=go_read, told_write=told_write)
+    os.close(go_read)
+    os.close(told_write)
+    with open(told_read, "rb") as told:
+        words = told.read()
+    os.waitpid(middle, 0)
+    lines = words.decode(errors="replace").splitlines()
+    failures = [line.removeprefix("failed ") for line in lines if line.startswith("failed ")]
+    pid = next((int(line.removeprefix("pid ")) for line in lines if line.startswith("pid ")), 0)
+    ticks = files.start_ticks(pid)
+    if failures or not pid or ticks is None:
+        raise OSError("; ".join(failures) or "the supervisor ended before it began")
+    begun: Begun = {"pid": pid, "start_ticks": ticks, "boot_id": files.boot_id(), "at": journal.now_ms()}
+    files.write_atomic(job_fd, BEGUN, json.dumps(begun).encode())
+    os.write(go_write, b"g")
+    return 0
+
+
+def _middle(plan: Plan, work_fd: int, supervisor: Supervisor, no_files: tuple[int, int], *, go_read: int, told_write: int) -> None:
+    """Never returns. Tells the launcher `pid N` or `failed WORDS`, a line each."""
+    try:
+        namespaces.enter(plan["uid"], work_fd, plan["program_dirs"])
+        pid = os.fork()
+        if pid == 0:
+            _pid_one(supervisor, no_files, go_read, told_write)
+        os.write(told_write, f"pid {pid}\n".encode())
+    except BaseException as error:
+        os.write(told_write, f"failed {error}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def _pid_one(supervisor: Supervisor, no_files: tuple[int, int], go_read: int, told_write: int) -> None:
+    """Never returns."""
+    status = 1
+    try:
+        try:
+            namespaces.own_proc()
+        except OSError as error:
+            os.write(told_write, f"failed no private /proc here: {error}\n".encode())
+            raise
+        os.close(told_write)
+        if os.read(go_read, 1) == b"g":
+            os.close(go_read)
+            supervisor.run(no_files)
+        status = 0
+    except BaseException as error:
+        sys.stderr.write(f"supervisor: {type(error).__name__}: {error}\n")
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def main() -> None:
+    os._exit(launch(sys.argv[1]))

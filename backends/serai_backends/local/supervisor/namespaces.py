@@ -1,0 +1,101 @@
+# pathlib would cost each supervisor 5 ms and its memory
+# ruff: noqa: PTH103, PTH115, PTH123
+"""The job's namespaces, by plain system calls: user, mount, network and pid; no ip(8), no unshare(1).
+
+Two orders, one set of steps. A plain user may mount only after it has a user namespace. Root mounts first, because the job's own uid
+cannot reach folders below a private one (`/root`, `/var/lib/serai`); then it gives its user up for ever.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+
+_NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x40000
+_PR_SET_DUMPABLE = 4
+_KEYCTL = {"x86_64": 250, "aarch64": 219}
+_SIOCSIFFLAGS, _IFF_UP_RUNNING = 0x8914, 0x41
+VIEW = "/tmp"  # noqa: S108 - in the job's own mount namespace, covered by a file system of its own
+"""Where the supervisor's private file system lies: `work`, `programs/N`, `etc`, `rank`."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    _check(
+        _libc.mount(source.encode(), target.encode(), kind and kind.encode(), ctypes.c_ulong(flags), data and data.encode()),
+        f"mount {target}",
+    )
+
+
+def leave_keyring() -> None:
+    """A fresh, empty session keyring: the one of the server stays with the server."""
+    number = _KEYCTL.get(os.uname().machine)
+    if number is not None:
+        _libc.syscall(ctypes.c_long(number), ctypes.c_long(1), None)
+
+
+def build_view(work_fd: int, program_dirs: list[str], owner: int) -> None:
+    """A private tmpfs with the job's folder and the programs bound into it; `owner` = uid that may write there."""
+    _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    # descriptors must belong to this mount namespace, else the kernel refuses to bind them
+    folders = [("work", _reopen(work_fd))]
+    folders += [(f"programs/{i}", os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for i, path in enumerate(program_dirs)]
+    _mount("tmpfs", VIEW, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=0755,size=64m,uid={owner},gid={owner}")
+    for name, fd in folders:
+        os.makedirs(f"{VIEW}/{name}")
+        _mount(f"/proc/self/fd/{fd}", f"{VIEW}/{name}", None, _MS_BIND | _MS_REC)
+        os.close(fd)
+
+
+def _reopen(fd: int) -> int:
+    """The same folder by its path in this mount namespace; refuses when the path means another folder by now."""
+    path = os.readlink(f"/proc/self/fd/{fd}")
+    again = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not os.path.samestat(os.fstat(fd), os.fstat(again)):
+        raise OSError(f"{path} was replaced while the job was started")
+    return again
+
+
+def enter(uid: int | None, work_fd: int, program_dirs: list[str]) -> None:
+    """This process afterwards owns a user, mount and network namespace, and its next child is pid 1 of a pid namespace.
+
+    `uid`: what root becomes; None = stay the user one is. Single-threaded callers only. Raises OSError.
+    """
+    if uid is not None:
+        _check(_libc.unshare(_NEWNS), "unshare")
+        build_view(work_fd, program_dirs, uid)
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        # without this /proc/self/uid_map still belongs to root
+        _check(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
+    user, group = os.getuid(), os.getgid()
+    _check(_libc.unshare(_NEWUSER | _NEWNS | _NEWNET | _NEWPID), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+    if uid is None:
+        build_view(work_fd, program_dirs, 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP_RUNNING))
+
+
+def own_proc() -> None:
+    """Pid 1 only: /proc shows the job's processes, with the pids that this namespace gives them."""
+    _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+
+
+def address(rank: int) -> str:
+    """127.1.x.y: every address of 127/8 answers once lo is up, and each job has a lo of its own."""
+    return f"127.1.{(rank + 1) >> 8}.{(rank + 1) & 255}"

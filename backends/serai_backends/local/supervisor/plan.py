@@ -1,0 +1,48 @@
+"""What the supervisor is told: two JSON files in the job's folder, and their types (erased at run time: importing `typing` costs 5 ms)."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    class Spec(TypedDict):
+        """spec.json: what was submitted. Never changes."""
+
+        job_id: str
+        sequence: int
+        """Order of arrival."""
+        submitted_at_ms: int
+        replicas: int
+        argv: list[str]
+        environment: list[tuple[str, str]]
+        cpu: int
+        memory_bytes: int
+        output_folder: str
+        change_working_directory: bool
+
+    class Plan(TypedDict):
+        """plan.json: how this machine runs it. Written before each attempt to start."""
+
+        bwrap: str
+        disable_userns: bool
+        uid: int | None
+        drives_dir: str
+        program_dirs: list[str]
+        tmpfs_bytes: int
+        pids: int
+        cgroups: dict[str, str]
+        """Parent folder by controller; empty = no hard limits."""
+        group_prefix: str
+        soft_memory: bool
+
+    class Begun(TypedDict):
+        """begun: from here on the job may have run."""
+
+        pid: int
+        start_ticks: int
+        boot_id: str
+        at: int
+
+
+SPEC, PLAN, BEGUN, CANCEL, CONTROL = "spec.json", "plan.json", "begun", "cancel", "ctl"

@@ -1,0 +1,102 @@
+"""The gateway's real HTTP front in a process of its own, for bench/gateway.py: the real app, the real codec, no store behind it.
+
+Prints one JSON line with its port and a token, and serves until its input ends. `/noop` and `/cpu` exist here only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+import jwt
+import uvloop
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from serai.jobs.v1 import jobs_service_pb2 as jobs_pb2
+from serai_gateway.access import AccessLog
+from serai_gateway.app import App
+from serai_gateway.auth import PublicKeyFile, TokenCheck
+from serai_gateway.clock import SystemClock
+from serai_gateway.codec import Codec
+from serai_gateway.gateway import EmbeddedServer, listen
+from serai_gateway.http import Receive, Scope, Send, read_body, send_json
+from serai_gateway.settings import CoreSettings, ProviderSettings, Settings
+
+_NOOP = b'{"responses":[null]}'
+
+
+@cache
+def answer_to(jobs: int) -> bytes:
+    return jobs_pb2.CreateResponse(responses=[jobs_pb2.CreatedJob() for _ in range(jobs)]).SerializeToString()
+
+
+class NoStore:
+    """An Upstream that reads the request as a server would and keeps nothing."""
+
+    async def unary(self, method: str, request: bytes, metadata: Mapping[str, str], timeout_s: float) -> bytes:
+        if method.endswith("/Create"):
+            return answer_to(len(jobs_pb2.CreateRequest.FromString(request).items))
+        return b""
+
+    async def stream(self, method: str, request: bytes, metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
+        raise NotImplementedError(method)
+        yield b""
+
+
+class BenchApp:
+    """The app, and two paths for the measurement."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path")
+        if path == "/noop":
+            await read_body(receive, None, 1 << 24)
+            await send_json(send, 200, _NOOP)
+        elif path == "/cpu":
+            await send_json(send, 200, b"%020d" % time.process_time_ns())
+        else:
+            await self._app(scope, receive, send)
+
+
+def main() -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    now_s = SystemClock().now_ms() // 1000
+    claims = {"sub": "_UCloud", "role": "SERVICE", "iss": "cloud.sdu.dk", "aud": "all:write", "iat": now_s, "exp": now_s + 900}
+    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("wb") as nowhere:
+        key_file = Path(folder, "core.pem")
+        key_file.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+        uvloop.run(serve(key_file, jwt.encode(claims, key, algorithm="RS256"), nowhere))
+
+
+async def serve(key_file: Path, token: str, log: BinaryIO) -> None:
+    clock = SystemClock()
+    settings = Settings(
+        provider=ProviderSettings(id="example", aliases=("ucloud",)),
+        core=CoreSettings(url="http://127.0.0.1:1", public_key_file=str(key_file), refresh_token_file="none"),
+    )
+
+    def write(lines: bytes) -> None:
+        log.write(lines)
+
+    app = App(settings, Codec(), NoStore(), TokenCheck(PublicKeyFile(key_file, clock), clock), AccessLog(clock, write=write))
+    listener = listen("127.0.0.1", 0)
+    server = EmbeddedServer(BenchApp(app), grace_s=1)
+    serving = asyncio.create_task(server.serve([listener]))
+    await server.wait_started(serving)
+    print(json.dumps({"port": listener.getsockname()[1], "token": token}), flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await server.stop(serving)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""A stand-in for UCloud/Core, for people who develop against a provider, for the demo and for the tests."""
+
+from serai_devcore.accounts import Charge, Product, WalletKey
+from serai_devcore.applications import ACME_BATCH, EXAMPLE_PRODUCT, UCLOUD_ETC, Application, JobRequest, acme_request, shell_request
+from serai_devcore.core import DevCore, Settings, Submission
+from serai_devcore.faults import Away, Effect, Fault
+from serai_devcore.jobs import Arrival, Job
+from serai_devcore.provider import Answer, Provider
+from serai_devcore.records import Direction, Exchange
+from serai_devcore.wire import CoreError, Generation
+
+__all__ = [
+    "ACME_BATCH",
+    "EXAMPLE_PRODUCT",
+    "UCLOUD_ETC",
+    "Answer",
+    "Application",
+    "Arrival",
+    "Away",
+    "Charge",
+    "CoreError",
+    "DevCore",
+    "Direction",
+    "Effect",
+    "Exchange",
+    "Fault",
+    "Generation",
+    "Job",
+    "JobRequest",
+    "Product",
+    "Provider",
+    "Settings",
+    "Submission",
+    "WalletKey",
+    "acme_request",
+    "shell_request",
+]

@@ -1,0 +1,125 @@
+"""A small catalogue of applications, and what a user asks for when starting one. `documents` makes the job's JSON of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from serai_devcore.accounts import Product
+from serai_devcore.wire import Json, JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """An application of the catalogue, with the tool that holds its image."""
+
+    name: str
+    version: str
+    title: str
+    description: str
+    image: str
+    invocation: tuple[JsonObject, ...]
+    """Elements `{"type": "word" | "var" | "bool_flag" | "env" | "jinja", …}`."""
+    parameters: tuple[JsonObject, ...] = ()
+    allow_multi_node: bool = False
+    environment: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a user asks for."""
+
+    application: Application
+    product: Product
+    parameters: JsonObject = field(default_factory=dict[str, Json])
+    """`{"name": {"type": …, "value": …}}`."""
+    resources: tuple[JsonObject, ...] = ()
+    replicas: int = 1
+    name: str | None = None
+    hours: int = 1
+    minutes: int = 0
+    seconds: int = 0
+    username: str = "user"
+    project: str | None = None
+
+
+def word(value: str) -> JsonObject:
+    return {"type": "word", "word": value}
+
+
+def var(*names: str, prefix_global: str = "") -> JsonObject:
+    return {
+        "type": "var",
+        "variableNames": list(names),
+        "prefixGlobal": prefix_global,
+        "suffixGlobal": "",
+        "prefixVariable": "",
+        "suffixVariable": "",
+        "isPrefixVariablePartOfArg": False,
+        "isSuffixVariablePartOfArg": False,
+    }
+
+
+def text_parameter(name: str, description: str, *, optional: bool = False) -> JsonObject:
+    return {"type": "text", "name": name, "optional": optional, "defaultValue": None, "title": "", "description": description}
+
+
+def boolean_parameter(name: str, description: str) -> JsonObject:
+    return {
+        "type": "boolean",
+        "name": name,
+        "optional": False,
+        "defaultValue": None,
+        "title": "",
+        "description": description,
+        "trueValue": "true",
+        "falseValue": "false",
+    }
+
+
+ACME_BATCH = Application(
+    name="acme-batch",
+    version="1.0.0",
+    title="Acme batch",
+    description="An example application",
+    image="acme/batch:1.0.0",
+    invocation=(word("acme-batch"), var("debug", prefix_global="--debug "), var("value")),
+    parameters=(
+        boolean_parameter("debug", "Should debug be enabled?"),
+        text_parameter("value", "The value for the batch application"),
+    ),
+)
+"""The seed's application."""
+
+UCLOUD_ETC = Application(
+    name="ucloud-etc",
+    version="1.0.0",
+    title="Show etc",
+    description="Prints what a replica is told about its job",
+    image="serai/ucloud-etc:1.0.0",
+    invocation=(word("ucloud-etc"),),
+    allow_multi_node=True,
+)
+
+EXAMPLE_PRODUCT = Product(id="example-compute-1", category="example-compute", provider="example")
+"""The seed's machine type."""
+
+
+def acme_request(value: str = "Hello, World!", *, debug: bool = True, product: Product = EXAMPLE_PRODUCT) -> JobRequest:
+    """What the seed's user asks for."""
+    parameters: JsonObject = {"debug": {"type": "boolean", "value": debug}, "value": {"type": "text", "value": value}}
+    return JobRequest(ACME_BATCH, product, parameters)
+
+
+def shell_request(script: str, *, replicas: int = 1, product: Product = EXAMPLE_PRODUCT) -> JobRequest:
+    """A job that runs a line of POSIX shell: for those who try a provider out."""
+    application = Application(
+        name="shell",
+        version="1.0.0",
+        title="Shell",
+        description="Runs a line of shell",
+        image="debian:stable-slim",
+        invocation=(word("/bin/sh"), word("-c"), var("script")),
+        parameters=(text_parameter("script", "What to run"),),
+        allow_multi_node=True,
+    )
+    return replace(JobRequest(application, product), parameters={"script": {"type": "text", "value": script}}, replicas=replicas)

@@ -1,0 +1,109 @@
+"""What a provider may read of Core's jobs: `jobs/control/retrieve` and `jobs/control/browse`.
+
+facts 2021 §2.4, §7.1, §7.2; today §9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from serai_devcore.jobs import Job, JobBook
+from serai_devcore.wire import CoreError, Generation, Json, JsonObject, dig
+
+PAGE_SIZES = frozenset({10, 25, 50, 100, 250})
+DEFAULT_PAGE_SIZE = 50
+
+ProductOf: TypeAlias = "Callable[[Job], Json]"
+"""Gives `resolvedProduct` of a job; None when Core knows no such product."""
+
+
+def retrieve(book: JobBook, generation: Generation, provider: str, query: Mapping[str, str], product_of: ProductOf) -> JsonObject:
+    """One job. Unknown or foreign: 404 in 2021, 403 today."""
+    job = book.get(query.get("id", ""))
+    if job is None or job.provider != provider:
+        if generation is Generation.G2021:
+            raise CoreError(404, "Not found")
+        raise CoreError(403, "Write permission is required")
+    return render(job, generation, query, product_of)
+
+
+def browse(book: JobBook, generation: Generation, provider: str, query: Mapping[str, str], product_of: ProductOf) -> JsonObject:
+    """A page of the provider's confirmed jobs, newest first."""
+    size = _page_size(query)
+    if query.get("consistency", "PREFER") not in {"PREFER", "REQUIRE"}:
+        raise CoreError(400, "consistency: PREFER or REQUIRE")
+    found = [job for job in book if job.provider == provider and job.confirmed and _matches(job, query)]
+    found.sort(key=_number, reverse=query.get("sortDirection") != "ascending")
+    start = _start(found, generation, query.get("next"))
+    page = found[start : start + size]
+    following = None
+    if len(page) == size and start + size < len(found):
+        following = f"{start + size}-" if generation is Generation.G2021 else page[-1].id
+    items: list[Json] = [render(job, generation, query, product_of) for job in page]
+    return {"itemsPerPage": size, "items": items, "next": following}
+
+
+def render(job: Job, generation: Generation, query: Mapping[str, str], product_of: ProductOf) -> JsonObject:
+    """The job's JSON as it is now, with what the flags ask for."""
+
+    def wanted(flag: str) -> bool:
+        return query.get(flag) == "true"
+
+    document = dict(job.document)
+    history: list[Json] = [{**a.update, "timestamp": a.at_ms} for a in job.arrivals if a.kept]
+    document["updates"] = history if wanted("includeUpdates") else []
+    document["output"] = {"outputFolder": job.output_folder}
+    if generation is Generation.G2026 and job.provider_generated_id is not None:
+        document["providerGeneratedId"] = job.provider_generated_id
+    status = dig(document, "status")
+    new_status: JsonObject = dict(status) if isinstance(status, dict) else {}
+    new_status |= {"state": job.state, "startedAt": job.started_at_ms, "expiresAt": job.expires_at_ms}
+    hidden = {"resolvedProduct": "includeProduct", "resolvedSupport": "includeSupport"}
+    if generation is Generation.G2026:
+        hidden |= {"resolvedApplication": "includeApplication", "jobParametersJson": "includeParameters"}
+    for key, flag in hidden.items():
+        if not wanted(flag):
+            new_status[key] = None
+    if wanted("includeProduct"):
+        new_status["resolvedProduct"] = product_of(job)
+    document["status"] = new_status
+    return document
+
+
+def _number(job: Job) -> tuple[int, str]:
+    return (int(job.id) if job.id.isdecimal() else 0, job.id)
+
+
+def _page_size(query: Mapping[str, str]) -> int:
+    given = query.get("itemsPerPage", "")
+    return int(given) if given.isdecimal() and int(given) in PAGE_SIZES else DEFAULT_PAGE_SIZE
+
+
+def _start(found: list[Job], generation: Generation, token: str | None) -> int:
+    if token is None:
+        return 0
+    if generation is Generation.G2021:
+        offset = token.removesuffix("-")
+        if not (token.endswith("-") and offset.isdecimal()):
+            raise CoreError(400, "next: this is not a page token")
+        return int(offset)
+    return next((index + 1 for index, job in enumerate(found) if job.id == token), len(found))
+
+
+def _matches(job: Job, query: Mapping[str, str]) -> bool:
+    exact = {
+        "filterCreatedBy": job.username,
+        "filterState": job.state,
+        "filterProvider": job.provider,
+        "filterProductId": job.product,
+        "filterProductCategory": job.category,
+    }
+    if any(flag in query and query[flag] != value for flag, value in exact.items()):
+        return False
+    listed = {"filterIds": job.id, "filterProviderIds": job.provider_generated_id}
+    if any(flag in query and value not in query[flag].split(",") for flag, value in listed.items()):
+        return False
+    if query.get("filterCreatedAfter", "").isdecimal() and job.created_at_ms < int(query["filterCreatedAfter"]):
+        return False
+    return not (query.get("filterCreatedBefore", "").isdecimal() and job.created_at_ms > int(query["filterCreatedBefore"]))

@@ -1,0 +1,278 @@
+"""Core's calls in: HTTP/JSON of UCloud to a call of the server and back.
+
+One raw ASGI application without a framework, because a create has tens of microseconds (what they are spent on: `bench/gateway.py`). For
+each request in this order: route, token, body within its limit, JSON to protobuf, the server, protobuf to JSON. So nobody without Core's
+token makes us read a body, and nothing that the codec refuses reaches the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import msgspec
+import structlog
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from serai.core.v1 import errors_pb2
+
+from serai_gateway import errors
+from serai_gateway.access import AccessLog
+from serai_gateway.auth import AuthError, TokenCheck, read_username
+from serai_gateway.codec import Codec, WireError
+from serai_gateway.errors import GatewayError
+from serai_gateway.http import ClientGone, Headers, Receive, Scope, Send, read_body, refuse_websocket, send_json
+from serai_gateway.routes import NoRoute, Route, WrongVerb
+from serai_gateway.routes import match as match_route
+from serai_gateway.settings import Generation, Settings
+from serai_gateway.upstream import CALLER, USER, Upstream, UpstreamError
+
+READY_METHOD = "/serai.jobs.v1.JobsService/RetrieveProducts"
+"""A call that changes nothing and needs the server's whole chain."""
+SLICE_BYTES = 32 * 1024
+"""Bodies of many items are read in slices of about this many bytes, with the loop's other work in between (facts on speed §9)."""
+_READY_TIMEOUT_S = 2.0
+_LONGEST_REMEMBERED = 64
+_MOST_REMEMBERED = 256
+_CORE: Mapping[str, str] = {CALLER: "core"}
+
+_log = structlog.stdlib.get_logger("serai_gateway.app")
+
+
+class _Bulk(msgspec.Struct):
+    items: list[msgspec.Raw]
+
+
+_bulk_decoder = msgspec.json.Decoder(_Bulk)
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    """A route with all that can be prepared before a request comes."""
+
+    route: Route
+    sliced: bool
+    """A long body may be read in slices: the request is nothing but its items."""
+    response: type[Message]
+    answers: dict[bytes, bytes]
+    """JSON of short answers by their wire bytes; most creates have the same one."""
+
+
+class _Outcome(msgspec.Struct, gc=False):
+    """What became of a request, for the answer and for the log."""
+
+    path: str
+    """Template, or a word."""
+    status: int
+    body: bytes
+    extra: tuple[tuple[bytes, bytes], ...] = ()
+    error_id: str | None = None
+
+
+class App:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        upstream: Upstream,
+        token_check: TokenCheck,
+        access: AccessLog | None,
+        *,
+        ticks: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        """`access` None = no access log. `ticks` gives ns for the time that requests take."""
+        self._codec = codec
+        self._upstream = upstream
+        self._token_check = token_check
+        self._access = access
+        self._ticks = ticks
+        self._providers = settings.provider.names
+        self._generation: Generation = settings.core.generation
+        self._limit = settings.gateway.body_limit_bytes
+        self._timeout_s = settings.gateway.upstream_timeout_ms / 1_000
+        self._endpoints: dict[tuple[str, str], _Endpoint] = {}
+        self._metadata: dict[bytes, Mapping[str, str]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = self._ticks()
+        kind = scope["type"]
+        if kind == "http":
+            method = scope.get("method", "")
+            try:
+                outcome = await self._answer(method, scope.get("path", ""), scope.get("headers", ()), receive)
+            except ClientGone:
+                return
+            await send_json(send, outcome.status, outcome.body, *outcome.extra)
+        elif kind == "websocket":
+            method = "WEBSOCKET"
+            outcome = self._error(
+                "websocket", GatewayError(errors_pb2.ERROR_REASON_UNSUPPORTED, "This provider has no WebSocket calls yet")
+            )
+            await refuse_websocket(scope, receive, send, outcome.status, outcome.body)
+        else:
+            raise RuntimeError(f"connections of type {kind} are not served")
+        if self._access is not None:
+            self._access.add(method, outcome.path, outcome.status, self._ticks() - started, outcome.error_id)
+
+    async def _answer(self, method: str, path: str, headers: Headers, receive: Receive) -> _Outcome:
+        endpoint = self._endpoints.get((method, path))
+        template = endpoint.route.path if endpoint is not None else "none"
+        try:
+            if endpoint is None:
+                if path in {"/healthz", "/readyz"}:
+                    return await self._health(method, path)
+                endpoint = self._find(method, path)
+                template = endpoint.route.path
+            return _Outcome(template, 200, await self._call(endpoint, headers, receive))
+        except ClientGone:
+            raise
+        except Exception as error:
+            told = _told(error)
+            return self._error(template, told) if told is not None else self._internal(template, error)
+
+    def _error(self, template: str, error: GatewayError) -> _Outcome:
+        extra: tuple[tuple[bytes, bytes], ...] = ()
+        if isinstance(error, _WrongVerbError):
+            extra = ((b"allow", error.allowed.encode()),)
+        elif error.row.reason == errors_pb2.ERROR_REASON_TOO_LARGE:
+            # What is left of the body is not read: the connection ends here.
+            extra = ((b"connection", b"close"),)
+        return _Outcome(template, error.row.http_status, self._codec.write(errors.message(error.row, error.why)), extra)
+
+    def _internal(self, template: str, error: Exception) -> _Outcome:
+        """Fixed text and an id; what happened is in our log under that id."""
+        error_id = secrets.token_hex(6)
+        _log.error("request failed", error_id=error_id, path=template, exc_info=error)
+        row = errors.TABLE[errors_pb2.ERROR_REASON_UNSPECIFIED]
+        body = self._codec.write(errors.message(row, f"Internal error of the provider, id {error_id}"))
+        return _Outcome(template, row.http_status, body, error_id=error_id)
+
+    def _find(self, method: str, path: str) -> _Endpoint:
+        found = match_route(method, path, self._providers)
+        if isinstance(found, NoRoute):
+            raise GatewayError(errors_pb2.ERROR_REASON_NO_ROUTE, "Not found: no call of this provider has this path")
+        if isinstance(found, WrongVerb):
+            raise _WrongVerbError(found.allowed)
+        route = found.route
+        sliced = route.bulk and [field.name for field in route.request.fields] == ["items"]
+        endpoint = _Endpoint(route, sliced, GetMessageClass(route.response), {})
+        # Only paths of routes come here; the spellings of one (aliases, trailing slash) are few.
+        if len(self._endpoints) < _MOST_REMEMBERED:
+            self._endpoints[method, path] = endpoint
+        return endpoint
+
+    async def _call(self, endpoint: _Endpoint, headers: Headers, receive: Receive) -> bytes:
+        authorization = user = length = None
+        for name, value in headers:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"ucloud-username":
+                user = value
+            elif name == b"content-length":
+                length = value
+        self._token_check.check(authorization)
+        route = endpoint.route
+        request = b""
+        if route.verb != "GET":
+            body = await read_body(receive, length, self._limit)
+            if endpoint.sliced and len(body) > SLICE_BYTES:
+                request = await self._read_slices(route, body)
+            else:
+                request = self._codec.read(route.request, body)
+        metadata = _CORE if user is None else self._metadata_of(user)
+        answer = await self._upstream.unary(route.method, request, metadata, self._timeout_s)
+        return self._write(endpoint, answer)
+
+    async def _read_slices(self, route: Route, body: bytes) -> bytes:
+        """The same as codec.read of the whole body, without holding the loop for all of it at once."""
+        try:
+            # Copies, because a Raw keeps the whole body alive.
+            items = [bytes(item) for item in _bulk_decoder.decode(body).items]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            items = []
+        if not 1 <= len(items) <= 1_000:
+            return self._codec.read(route.request, body)  # says what is wrong, in its words
+        wires: list[bytes] = []
+        begin = 0
+        while begin < len(items):
+            end, size = begin, 0
+            while end < len(items) and size < SLICE_BYTES:
+                size += len(items[end])
+                end += 1
+            part = b'{"items":[' + b",".join(items[begin:end]) + b"]}"
+            try:
+                # Two wire messages, one after the other, are one message with the items of both.
+                wires.append(self._codec.read(route.request, part))
+            except WireError as error:
+                raise WireError(shifted(error.path, begin), error.text) from error
+            begin = end
+            await asyncio.sleep(0)  # not a wait: lets the loop do its other work
+        return b"".join(wires)
+
+    def _write(self, endpoint: _Endpoint, answer: bytes) -> bytes:
+        known = endpoint.answers.get(answer)
+        if known is not None:
+            return known
+        message = endpoint.response.FromString(answer)
+        route = endpoint.route
+        text = self._codec.write_bulk(message, route.empty_element) if route.bulk else self._codec.write(message)
+        if len(answer) <= _LONGEST_REMEMBERED and len(endpoint.answers) < _MOST_REMEMBERED:
+            endpoint.answers[answer] = text
+        return text
+
+    def _metadata_of(self, user: bytes) -> Mapping[str, str]:
+        known = self._metadata.get(user)
+        if known is not None:
+            return known
+        name = read_username(user, self._generation)
+        # Metadata is printable ASCII on the wire; other characters travel as %XX of UTF-8.
+        metadata = _CORE if name is None else {CALLER: "core", USER: quote(name, safe=_SAFE)}
+        if len(self._metadata) >= _MOST_REMEMBERED:
+            self._metadata.clear()
+        self._metadata[user] = metadata
+        return metadata
+
+    async def _health(self, method: str, path: str) -> _Outcome:
+        if method not in {"GET", "HEAD"}:
+            raise _WrongVerbError(("GET", "HEAD"))
+        if path == "/readyz":
+            await self._upstream.unary(READY_METHOD, b"", _CORE, _READY_TIMEOUT_S)
+        return _Outcome(path, 200, b'{"status":"ok"}')
+
+
+_ITEM = re.compile(r"items\[(\d+)\]")
+_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+
+class _WrongVerbError(GatewayError):
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self.allowed = ", ".join(allowed)
+        super().__init__(errors_pb2.ERROR_REASON_WRONG_VERB, f"This path takes {self.allowed}")
+
+
+def _told(error: Exception) -> GatewayError | None:
+    """What may be told of an error; None = an internal one."""
+    match error:
+        case GatewayError():
+            return error
+        case AuthError():
+            return GatewayError(errors_pb2.ERROR_REASON_UNAUTHENTICATED, str(error))
+        case WireError():
+            return GatewayError(errors_pb2.ERROR_REASON_INVALID_REQUEST, str(error))
+        case UpstreamError():
+            return errors.from_status(error.status)
+        case _:
+            return None
+
+
+def shifted(path: str, by: int) -> str:
+    """The path of a slice's error in the whole body: "items[2].id" with 10 items before it is "items[12].id"."""
+    found = _ITEM.match(path)
+    return f"items[{int(found[1]) + by}]{path[found.end() :]}" if found is not None else path

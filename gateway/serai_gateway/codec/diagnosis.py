@@ -1,0 +1,197 @@
+"""Says where and why a body is not what the wire allows.
+
+Runs only after the quick reader has refused a body, so it may be slow and plain: it walks the parsed JSON along the shapes and raises at
+the first value that does not fit, in the order of the shapes. The tests hold both readers to the same verdict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import msgspec
+
+from serai_gateway.codec import wire
+from serai_gateway.codec.errors import WireError
+from serai_gateway.codec.shape import FieldShape, Kind, MessageShape
+from serai_gateway.codec.text import plain
+
+MOST_ITEMS = 1000
+
+_TOO_DEEP = "expected JSON of a sensible depth, found lists or objects nested too deep"
+# A key in a path is for finding the place, not for repeating content.
+_LONGEST_KEY = 64
+
+
+def diagnose(shape: MessageShape, body: bytes, *, bulk: bool) -> WireError:
+    """Why the quick reader refused `body` (respelled by `codec.text`)."""
+    try:
+        value = cast("object", msgspec.json.decode(body))
+        _message(shape, value, "")
+        if bulk:
+            _items(cast("Mapping[str, object]", value))
+    except WireError as found:
+        return found
+    except RecursionError:
+        return WireError("", _TOO_DEEP)
+    except (msgspec.MsgspecError, ValueError) as wrong:
+        return WireError("", f"expected JSON: {_parse_words(body, wrong)}")
+    return WireError("", "the body cannot be read")
+
+
+def _parse_words(body: bytes, wrong: Exception) -> str:
+    """The parser's words without the body's content; msgspec names only kinds and places."""
+    return "found an empty body" if not body.strip() else str(wrong)
+
+
+def _items(value: Mapping[str, object]) -> None:
+    items = value.get("items")
+    if not isinstance(items, list):
+        raise WireError("items", f"expected a list of 1 to {MOST_ITEMS} items, found {_absent('items', value)}")
+    count = len(cast("list[object]", items))
+    if not 1 <= count <= MOST_ITEMS:
+        raise WireError("items", f"expected 1 to {MOST_ITEMS} items, found {count}")
+
+
+def _message(shape: MessageShape, value: object, path: str) -> None:
+    if not isinstance(value, dict):
+        raise WireError(path, f"expected an object, found {_found(value)}")
+    entries = cast("Mapping[str, object]", value)
+    if shape.empty:
+        return
+    if shape.union_key:
+        _fields(_member(shape, entries, path), entries, path)
+    else:
+        _fields(shape, entries, path)
+
+
+def _member(shape: MessageShape, entries: Mapping[str, object], path: str) -> MessageShape:
+    where = _join(path, shape.union_key)
+    tag = entries.get(shape.union_key)
+    members = {field.tag: field.submessage for field in shape.fields}
+    if not isinstance(tag, str):
+        raise WireError(where, f"expected one of {', '.join(members)}; found {_absent(shape.union_key, entries)}")
+    if tag not in members:
+        raise WireError(where, f"expected one of {', '.join(members)}; found another word")
+    return members[tag]
+
+
+def _fields(shape: MessageShape, entries: Mapping[str, object], path: str) -> None:
+    for field in shape.fields:
+        value = entries.get(field.key)
+        where = _join(path, field.key)
+        if value is None:
+            if field.required:
+                raise WireError(where, f"expected {_expected(field)}, found {_absent(field.key, entries)}")
+        elif field.repeated:
+            if not isinstance(value, list):
+                raise WireError(where, f"expected a list, found {_found(value)}")
+            for index, element in enumerate(cast("list[object]", value)):
+                _value(field, element, f"{where}[{index}]")
+        elif field.is_map:
+            if not isinstance(value, dict):
+                raise WireError(where, f"expected an object, found {_found(value)}")
+            for key, element in cast("Mapping[str, object]", value).items():
+                _value(field, element, f"{where}[{_quoted(key)}]")
+        else:
+            _value(field, value, where)
+
+
+def _value(field: FieldShape, value: object, path: str) -> None:
+    if field.kind is Kind.MESSAGE:
+        _message(field.submessage, value, path)
+    elif not _fits(field, value):
+        raise WireError(path, f"expected {_expected_value(field)}, found {_found_for(field, value)}")
+
+
+def _found_for(field: FieldShape, value: object) -> str:
+    """As `_found`; a value of the right kind is wrong for another reason."""
+    if field.kind is Kind.INTEGER and isinstance(value, int) and not isinstance(value, bool):
+        return "one outside"
+    if isinstance(value, str) and (field.kind is Kind.ENUM or field.lenient):
+        return "another text"
+    return _found(value)
+
+
+def _fits(field: FieldShape, value: object) -> bool:
+    found = not isinstance(value, bool)
+    match field.kind:
+        case Kind.RAW_JSON | Kind.MESSAGE:
+            fits = True
+        case Kind.TEXT:
+            fits = isinstance(value, str)
+        case Kind.ENUM:
+            fits = isinstance(value, str) and (not field.words.strict or value in field.words.numbers)
+        case Kind.BOOLEAN:
+            fits = isinstance(value, bool) or _spelled(field, wire.lenient_boolean, value)
+        case Kind.INTEGER:
+            in_range = isinstance(value, int) and found and field.low <= value <= field.high
+            fits = in_range or _spelled(field, wire.lenient_integer(field.low, field.high), value)
+        case Kind.DOUBLE:
+            fits = (isinstance(value, int | float) and found) or _spelled(field, wire.lenient_double, value)
+    return fits
+
+
+def _spelled(field: FieldShape, read: Callable[[str], object], value: object) -> bool:
+    """A text that stands for a number or a boolean, where that is allowed."""
+    if not field.lenient or not isinstance(value, str):
+        return False
+    try:
+        read(value)
+    except wire.RefusedError:
+        return False
+    return True
+
+
+_EXPECTED = {
+    Kind.TEXT: "a text",
+    Kind.RAW_JSON: "a JSON value",
+    Kind.BOOLEAN: "true or false",
+    Kind.DOUBLE: "a number",
+    Kind.ENUM: "a word",
+    Kind.MESSAGE: "an object",
+}
+
+
+def _expected_value(field: FieldShape) -> str:
+    if field.kind is Kind.INTEGER:
+        return f"a whole number from {field.low} to {field.high}"
+    if field.kind is Kind.ENUM and field.words.strict:
+        return f"one of {', '.join(field.words.numbers)}"
+    return _EXPECTED[field.kind]
+
+
+def _expected(field: FieldShape) -> str:
+    if field.repeated or field.is_map:
+        return "a list" if field.repeated else "an object"
+    return _expected_value(field)
+
+
+# bool before int: Python's True is an int.
+_FOUND = (
+    (bool, "true or false"),
+    (int, "a whole number"),
+    (float, "a number with a fraction or an exponent"),
+    (str, "a text"),
+    (list, "a list"),
+)
+
+
+def _found(value: object) -> str:
+    if value is None:
+        return "null"
+    return next((words for kind, words in _FOUND if isinstance(value, kind)), "an object")
+
+
+def _absent(key: str, entries: Mapping[str, object]) -> str:
+    return _found(entries[key]) if key in entries else "no such key"
+
+
+def _quoted(key: str) -> str:
+    text = plain(key)
+    return json.dumps(text if len(text) <= _LONGEST_KEY else f"{text[:_LONGEST_KEY]}…", ensure_ascii=False)
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

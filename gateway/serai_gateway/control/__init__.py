@@ -1,0 +1,1 @@
+"""What we say to Core: deliveries of the server's events, with our own tokens."""

@@ -1,0 +1,168 @@
+"""The gateway as one object: HTTP in, deliveries out, in the loop that runs it.
+
+Use `async with Gateway(settings, upstream) as gateway:`; inside, it serves at `gateway.url`. Leaving stops in this order: no new
+connections, requests in flight end, no new events, calls to Core in flight end and are acknowledged. What takes longer than
+`gateway.stop_grace_ms` is cut off, and costs nothing but a repeated delivery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as random_module
+import socket
+from collections.abc import Callable, Generator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+import uvicorn
+
+from serai_gateway.access import AccessLog
+from serai_gateway.app import App
+from serai_gateway.auth import PublicKeyFile, TokenCheck
+from serai_gateway.clock import Clock, SystemClock
+from serai_gateway.codec import Codec
+from serai_gateway.control.client import CoreClient
+from serai_gateway.control.deliveries import Deliveries
+from serai_gateway.control.transport import HttpTransport
+from serai_gateway.protocol import bounded
+from serai_gateway.settings import Settings
+from serai_gateway.tokens import Tokens
+from serai_gateway.upstream import Upstream
+
+_log = structlog.stdlib.get_logger("serai_gateway")
+_BACKLOG = 2_048
+
+
+class Gateway:
+    """Serves Core's calls and delivers the server's events, between enter and exit."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        *,
+        clock: Clock | None = None,
+        random: Callable[[], float] = random_module.random,
+        codec: Codec | None = None,
+    ) -> None:
+        self._settings = settings
+        self._upstream = upstream
+        self._clock = clock or SystemClock()
+        self._random = random
+        self._codec = codec or Codec()
+        self._stack = AsyncExitStack()
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The TCP port that is bound; 0 before enter."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        host = self._settings.gateway.host
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        """OSError when the address cannot be bound, KeyFileError when there is no good key of Core."""
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        _log.info("gateway serves", url=self.url, provider=self._settings.provider.id)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        return await self._stack.__aexit__(kind, error, trace)
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        core = self._settings.core
+        token_check = TokenCheck(PublicKeyFile(Path(core.public_key_file), self._clock), self._clock)
+        access = AccessLog(self._clock) if self._settings.gateway.access_log else None
+        if access is not None:
+            stack.callback(access.close)
+        transport = await stack.enter_async_context(HttpTransport(core.url, timeout_ms=core.timeout_ms))
+        tokens = Tokens(transport, self._codec, Path(core.refresh_token_file), self._clock)
+        stack.push_async_callback(tokens.close)
+        client = CoreClient(transport, tokens, self._codec)
+        deliveries = Deliveries(self._upstream, client, core, self._clock, random=self._random)
+        app = App(self._settings, self._codec, self._upstream, token_check, access)
+        listener = listen(self._settings.gateway.host, self._settings.gateway.port)
+        stack.callback(listener.close)
+        self._port = listener.getsockname()[1]
+        http = self._settings.gateway
+        server = EmbeddedServer(app, grace_s=http.stop_grace_ms / 1_000, request_timeout_s=http.request_timeout_ms / 1_000)
+        # A task that fails takes the whole gateway down, and the body of `async with` with it: nothing runs on half of it.
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        delivering = tasks.create_task(deliveries.run(), name="deliveries")
+        stack.push_async_callback(self._stop_deliveries, deliveries, delivering)
+        serving = tasks.create_task(server.serve([listener]), name="http")
+        stack.push_async_callback(server.stop, serving)
+        await server.wait_started(serving)
+
+    async def _stop_deliveries(self, deliveries: Deliveries, delivering: asyncio.Task[None]) -> None:
+        deliveries.stop()
+        done, _ = await asyncio.wait({delivering}, timeout=self._settings.gateway.stop_grace_ms / 1_000)
+        if not done:
+            _log.warning("deliveries did not end in time and are cut off; they are sent again after the next start")
+            delivering.cancel()
+
+
+class EmbeddedServer(uvicorn.Server):
+    """uvicorn in a loop of ours: no signal handlers, and one can wait for its start."""
+
+    def __init__(self, app: Callable[..., object], *, grace_s: float, request_timeout_s: float = 30.0) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=bounded(request_timeout_s),
+                ws="websockets-sansio",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=max(1, round(grace_s)),
+            )
+        )
+        self._has_started = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._has_started.set()
+
+    async def wait_started(self, serving: asyncio.Task[None]) -> None:
+        """Returns when it accepts connections, or when `serving` ended before that."""
+        starting = asyncio.ensure_future(self._has_started.wait())
+        try:
+            await asyncio.wait({starting, serving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            starting.cancel()
+
+    async def stop(self, serving: asyncio.Task[None]) -> None:
+        """Stops accepting; returns when requests in flight have ended or the grace is over."""
+        self.should_exit = True
+        await asyncio.wait({serving})
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket. OSError with the address in its text when it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return listener

@@ -1,0 +1,89 @@
+"""The gateway's sections of serai.toml: [provider], [gateway] and [core].
+
+Each section refuses keys that it does not know, and each limit is checked while it is read, so a wrong file is found at
+start and the error names the key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Name = Annotated[str, Meta(min_length=1, max_length=250, pattern="^[^/,\\s]+$")]
+"""A provider's id: part of a path, so without slash; Core refuses commas (facts 2021 §1.1)."""
+
+Generation = Literal["2021", "2026"]
+
+
+class ProviderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[provider]: who we are to Core."""
+
+    id: Name
+    """The id under which Core knows this provider; products carry it too."""
+    aliases: tuple[Name, ...] = ()
+    """Other ids that may stand in a request's path (the seed's own example calls `ucloud` with a product of `example`)."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset((self.id, *self.aliases))
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[gateway]: where Core's calls come in."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; Envoy stands in front of it."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8889
+    """TCP port; 0 = any free one, told at start."""
+    body_limit_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 16 * 1024 * 1024
+    """Bytes; a longer request body is 413."""
+    request_timeout_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 30_000
+    """ms within which a request must have come whole; a connection that is slower is closed."""
+    upstream_timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] = 4_500
+    """ms; Core itself gives up after 5 s (facts today §6.1), so a later answer reaches nobody."""
+    stop_grace_ms: Annotated[int, Meta(ge=0, le=600_000)] = 10_000
+    """ms that requests in flight have to end after a stop was asked for."""
+    access_log: bool = True
+    """One JSON line for each request."""
+
+
+class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[core]: the UCloud/Core that we serve."""
+
+    url: Annotated[str, Meta(pattern="^https?://[^/]+(/.*)?$")]
+    """Base address of Core; the paths of its API are added to it."""
+    public_key_file: str
+    """Core's public key for this provider: PEM, or one line of base64 (DER SPKI) as Core shows it. Read again when it changes."""
+    refresh_token_file: str
+    """File that holds the provider's refresh token, and nothing else. Read at each renewal."""
+    generation: Generation = "2021"
+    """Which Core: decides what goes out, and how `UCloud-Username` is read."""
+    timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] = 10_000
+    """ms for one whole call to Core."""
+    batch_size: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
+    """Most items in one call; Core takes at most 1,000 (facts 2021 §7)."""
+    window: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """Most events that wait in memory for Core's answer; the rest stays in the server's log."""
+    retry_base_ms: Annotated[int, Meta(ge=1, le=600_000)] = 200
+    """ms; first pause after Core could not be reached, doubled for each further one."""
+    retry_cap_ms: Annotated[int, Meta(ge=1, le=3_600_000)] = 30_000
+    """ms; longest such pause."""
+
+    def relative_to(self, folder: Path) -> CoreSettings:
+        """The same settings with file names that are not absolute taken from `folder` (that of serai.toml)."""
+        return msgspec.structs.replace(
+            self,
+            public_key_file=str(folder / self.public_key_file),
+            refresh_token_file=str(folder / self.refresh_token_file),
+        )
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the gateway needs; composed from the sections above by whoever reads serai.toml."""
+
+    provider: ProviderSettings
+    core: CoreSettings
+    gateway: GatewaySettings = GatewaySettings()

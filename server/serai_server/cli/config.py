@@ -1,0 +1,150 @@
+"""serai.toml, the one settings file: found, read, checked and made into what server and gateway want.
+
+Relative paths are relative to the file's folder, so that a file means the same from wherever the command is run.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, inspect
+from serai_backends.model import Resources
+from serai_gateway import settings as gateway
+
+from serai_server.cli.toml_errors import explain, unknown_keys
+from serai_server.jobs.products import DAY_MS, HOUR_MS, MINUTE_MS, Product
+from serai_server.settings import BackendSettings, DrivesSettings, JobsSettings, ProductSettings, ServerSettings, StoreSettings
+
+DEFAULT_FILE = "serai.toml"
+ENVIRONMENT = "SERAI_CONFIG"
+
+_PERIOD_MS = {"minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS, "unit": 0}
+_LONGEST_SOCKET_PATH = 107
+
+
+class ConfigError(Exception):
+    """The file cannot be read or is wrong; `problems` has one line for each thing, with the key's path."""
+
+    def __init__(self, file: Path, problems: list[str]) -> None:
+        super().__init__(f"{file}: " + "; ".join(problems))
+        self.file = file
+        self.problems = problems
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    server: ServerSettings = ServerSettings()
+    store: StoreSettings = StoreSettings()
+    jobs: JobsSettings = JobsSettings()
+    drives: DrivesSettings = DrivesSettings()
+    backend: BackendSettings = BackendSettings()
+    products: Annotated[tuple[ProductSettings, ...], Meta(min_length=1)]
+    provider: gateway.ProviderSettings
+    core: gateway.CoreSettings
+    gateway: gateway.GatewaySettings = gateway.GatewaySettings()
+
+    @property
+    def state_dir(self) -> Path:
+        return Path(self.server.state_dir)
+
+    @property
+    def socket(self) -> Path:
+        return Path(self.server.socket)
+
+    def sold(self) -> tuple[Product, ...]:
+        """The products, as the server's catalog takes them."""
+        return tuple(
+            Product(
+                id=p.id,
+                category=p.category,
+                provider=p.provider,
+                resources=Resources(cpu=p.cpu, memory_bytes=int(p.memory_gib * 2**30), gpu=p.gpu),
+                period_ms=_PERIOD_MS[p.price_unit],
+            )
+            for p in self.products
+        )
+
+    def for_gateway(self) -> gateway.Settings:
+        return gateway.Settings(provider=self.provider, core=self.core, gateway=self.gateway)
+
+
+SHAPE = inspect.type_info(Settings)
+"""The file's shape as data: for errors in words, and for the test that each setting is in the docs."""
+
+
+def load(file: Path) -> Settings:
+    """Read and check a file; all paths in the answer are absolute, and all empty defaults filled in. Raises ConfigError."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
+        raise ConfigError(file, [f"it cannot be read: {reason}"]) from error
+    return parse(text, file)
+
+
+def parse(text: str, file: Path) -> Settings:
+    """As `load`, of a text that stands for the contents of `file`."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(file, [f"it is not TOML: {error}"]) from error
+    problems = list(unknown_keys(raw, SHAPE))
+    if problems:
+        raise ConfigError(file, problems)
+    try:
+        read = msgspec.convert(raw, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(file, [explain(error, SHAPE)]) from error
+    settings = _filled_in(read, file.absolute().parent)
+    problems = _contradictions(settings)
+    if problems:
+        raise ConfigError(file, problems)
+    return settings
+
+
+def _filled_in(read: Settings, folder: Path) -> Settings:
+    state = folder / read.server.state_dir
+    local = read.backend.local
+    replace = msgspec.structs.replace
+    return replace(
+        read,
+        server=replace(
+            read.server, state_dir=str(state), socket=str(folder / read.server.socket if read.server.socket else state / "serai.sock")
+        ),
+        store=replace(read.store, url=_store_url(read.store.url, folder, state)),
+        backend=replace(
+            read.backend,
+            local=replace(
+                local, drives_dir=str(folder / local.drives_dir), program_dirs=tuple(str(folder / p) for p in local.program_dirs)
+            ),
+        ),
+        products=tuple(replace(p, provider=p.provider or read.provider.id) for p in read.products),
+        core=read.core.relative_to(folder),
+    )
+
+
+def _store_url(url: str, folder: Path, state: Path) -> str:
+    if not url:
+        return f"sqlite:///{state / 'serai.db'}"
+    kind, _, path = url.partition(":///")
+    return f"sqlite:///{folder / path}" if kind == "sqlite" else url
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """What no single value shows to be wrong."""
+    problems: list[str] = []
+    if len(settings.server.socket.encode()) > _LONGEST_SOCKET_PATH:
+        problems.append(f"server.socket: its path is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket may have")
+    seen: set[tuple[str, str, str]] = set()
+    for index, product in enumerate(settings.products):
+        key = (product.provider, product.category, product.id)
+        if key in seen:
+            problems.append(f"products[{index}]: {product.category}/{product.id} is there twice")
+        seen.add(key)
+        if product.provider not in settings.provider.names:
+            problems.append(f"products[{index}].provider: {product.provider!r} is neither provider.id nor one of provider.aliases")
+    return problems

@@ -1,0 +1,137 @@
+"""`serai devcore`: a stand-in for UCloud/Core, for people who write or try a provider."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from serai_devcore import DevCore, Generation, Provider, Settings
+from serai_devcore.tokens import PrivateKey, dump_key, generate_key, load_key
+
+from serai_server.cli import kit
+from serai_server.cli.exits import CliError, Exit
+
+PRIVATE_KEY = "core-private-key.pem"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    folder: Path
+    port: int
+    generation: Generation
+    provider: str
+    provider_url: str
+
+
+@click.command()
+@click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), default=".devcore", show_default=True, metavar="DIR")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 = any free one.")
+@click.option("--generation", type=click.Choice([g.value for g in Generation]), default="2021", show_default=True)
+@click.option("--provider", default="example", show_default=True, metavar="ID", help="The provider's id.")
+@click.option("--provider-url", default="http://127.0.0.1:8889", show_default=True, metavar="URL", help="Where the provider listens.")
+def command(folder: Path, port: int, generation: str, provider: str, provider_url: str) -> None:
+    """Run a stand-in for UCloud/Core until SIGTERM or Ctrl-C.
+
+    It issues tokens, takes control calls with Core's rules, starts jobs at the provider, and misbehaves when told to. Jobs and money are
+    kept in memory only; keys are kept in DIR, together with settings for a provider that is to meet it.
+
+    \b
+    serai devcore
+    serai serve --config .devcore/serai.toml
+    curl -s http://127.0.0.1:8080/devcore/
+    """
+    wish = _Wish(folder, port, Generation(generation), provider, provider_url)
+    try:
+        asyncio.run(_run(wish))
+    except OSError as error:
+        raise CliError(f"cannot run on port {port} with files in {folder}: {error.strerror or error}") from error
+
+
+async def _run(wish: _Wish) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # Ids go on from the time of day: a provider that outlives the stand-in never meets one twice.
+    settings = Settings(generation=wish.generation, port=wish.port, first_job_id=int(time.time()))
+    key, refresh_token = _keys(wish.folder)
+    async with DevCore(settings) as core:
+        provider = core.add_provider(wish.provider, url=wish.provider_url, key=key, refresh_token=refresh_token)
+        written = _write(wish, core, provider)
+        click.echo(_words(wish, core, written))
+        await stop.wait()
+
+
+def _keys(folder: Path) -> tuple[PrivateKey, str | None]:
+    """The pair and the refresh token of an earlier run, or new ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        # Keys in a checkout must not be committed by accident.
+        ignore.write_text("*\n", encoding="utf-8")
+    file, token_file = folder / PRIVATE_KEY, folder / kit.REFRESH_TOKEN
+    try:
+        key = load_key(file.read_bytes()) if file.exists() else generate_key()
+    except ValueError as error:
+        raise CliError(f"{file} does not hold a key; delete it to have a new one", Exit.USAGE) from error
+    kit.write_secret(file, dump_key(key))
+    token = token_file.read_text(encoding="utf-8").strip() if token_file.exists() else ""
+    return key, token or None
+
+
+def _write(wish: _Wish, core: DevCore, provider: Provider) -> bool:
+    """Keys and settings; False = there were settings already, which are left alone."""
+    kit.write_keys(wish.folder, provider)
+    file = wish.folder / kit.SETTINGS
+    if file.exists():
+        return False
+    port = wish.provider_url.rstrip("/").rpartition(":")[2]
+    made = kit.Kit(
+        core_url=core.url,
+        generation=wish.generation,
+        provider=wish.provider,
+        gateway_port=int(port) if port.isdecimal() else 8889,
+        program_dirs=kit.program_dirs(kit.example_folder()),
+        products=tuple(core.accounts.products.values()),
+    )
+    file.write_text(kit.settings_text(made), encoding="utf-8")
+    return True
+
+
+def _words(wish: _Wish, core: DevCore, written: bool) -> str:
+    folder, url = wish.folder, core.url
+    files = {
+        kit.PUBLIC_KEY: "the key that signs Core's calls (public half)",
+        kit.REFRESH_TOKEN: "the provider's refresh token, readable for its owner only",
+        kit.SETTINGS: "settings for a provider" if written else "settings from before, left as they are",
+    }
+    tries = {
+        f"serai serve --config {folder / kit.SETTINGS}": "the provider, in another terminal",
+        f"curl -s {url}/devcore/products": "what it supports",
+        f'curl -s {url}/devcore/jobs -d \'{{"value": "Hello"}}\'': "start acme-batch as a user does",
+        f'curl -s {url}/devcore/jobs -d \'{{"shell": "hostname", "replicas": 3}}\'': "a line of shell on three replicas",
+        f"curl -s {url}/devcore/jobs": "every job, with each update as it came",
+        f"curl -s {url}/devcore/wallets": "what it cost",
+        f'curl -s {url}/devcore/faults -d \'{{"status": 503, "times": 5}}\'': "fail the next five calls of the provider",
+        f"curl -s {url}/devcore/": "everything else",
+    }
+    return "\n".join(
+        [
+            f"A stand-in for UCloud/Core ({wish.generation.value}) listens at {url}",
+            f"It knows provider {wish.provider} at {wish.provider_url}; all state is in memory.",
+            "",
+            *_columns({str(folder / name): words for name, words in files.items()}),
+            "",
+            "Try next:",
+            *_columns({command: f"# {words}" for command, words in tries.items()}),
+        ]
+    )
+
+
+def _columns(rows: Mapping[str, str]) -> list[str]:
+    width = max(map(len, rows))
+    return [f"  {left:<{width}}  {right}" for left, right in rows.items()]

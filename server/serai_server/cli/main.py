@@ -1,0 +1,99 @@
+"""The `serai` command: finds its subcommands when they are called, and turns what they raise into words and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Never
+
+import click
+
+from serai_server.cli.exits import MEANINGS, CliError, Exit
+
+_HERE = "serai_server.cli"
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "serve": (f"{_HERE}.serve", "Run the server and the gateway."),
+    "jobs": (f"{_HERE}.jobs", "Look at jobs and stop them."),
+    "config": (f"{_HERE}.config_command", "Check settings, or get an example to begin with."),
+    "doctor": (f"{_HERE}.doctor", "Try what this machine needs to run jobs."),
+    "demo": (f"{_HERE}.demo", "Watch a job from Core's request to its bill, with everything embedded."),
+    "devcore": (f"{_HERE}.devcore", "Run a stand-in for UCloud/Core to develop against."),
+}
+"""Name → (module that has `command`, what the list of commands says of it)."""
+
+
+class _ReaderGone(Exception):
+    """Wraps a BrokenPipeError, which click would turn into exit code 1 on its way out."""
+
+
+class _Lazy(click.Group):
+    """Imports a subcommand's module when it is called: `serai jobs` need not load a web server to print a table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        name, _ = _COMMANDS[cmd_name]
+        try:
+            found: object = importlib.import_module(name).command
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            raise CliError(f"`serai {cmd_name}` is not part of this installation") from error
+        assert isinstance(found, click.Command)  # noqa: S101 - our own modules
+        return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, words) for name, (_, words) in _COMMANDS.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(int(code)), words) for code, words in MEANINGS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="serai", prog_name="serai")
+def cli() -> None:
+    """Serai: a UCloud compute provider.
+
+    \b
+    serai demo                        see it work, in under a minute
+    serai config example > serai.toml begin with settings of your own
+    serai serve                       run the provider
+    serai jobs list --active          what it is doing
+    serai jobs logs 4711 -f           what a job writes, as it writes it
+    """
+
+
+def main() -> Never:
+    """Entry of the `serai` script. Ends the process with a code of the table in exits.py."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The command's exit code; never raises but for errors of the program itself."""
+    try:
+        code: object = cli.main(args=arguments, prog_name="serai", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("serai: interrupted", err=True)
+        return Exit.INTERRUPTED
+    except (BrokenPipeError, _ReaderGone):
+        # Python would try to write the rest at exit and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.READER_GONE
+    return code if isinstance(code, int) else Exit.OK

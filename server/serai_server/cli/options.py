@@ -1,0 +1,47 @@
+"""Options that several commands share, and how they lead to settings and socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from serai_server.cli.config import DEFAULT_FILE, ENVIRONMENT, ConfigError, Settings, load
+from serai_server.cli.exits import CliError, Exit
+
+config_option = click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar=ENVIRONMENT,
+    default=DEFAULT_FILE,
+    show_default=True,
+    show_envvar=True,
+    metavar="FILE",
+    help="The settings file.",
+)
+socket_option = click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    envvar="SERAI_SOCKET",
+    show_envvar=True,
+    metavar="PATH",
+    help="The server's Unix socket, instead of the one that the settings name.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON document on stdout.")
+
+
+def settings_or_exit(file: Path) -> Settings:
+    """Raises CliError (USAGE) with a line for each problem of the file."""
+    try:
+        return load(file)
+    except ConfigError as error:
+        raise CliError(f"{error.file} is not right:\n" + "\n".join(f"  {p}" for p in error.problems), Exit.USAGE) from error
+
+
+def socket_of(config: Path, given: Path | None) -> Path:
+    """The socket to talk to. The settings are read only when no socket was given."""
+    if given is not None:
+        return given
+    if not config.exists():
+        raise CliError(f"there is no {config} here; name the settings with --config, or the server's socket with --socket", Exit.USAGE)
+    return settings_or_exit(config).socket

@@ -1,0 +1,192 @@
+"""What people see: tables and colours on a terminal, plain wide lines in a pipe, JSON for programs.
+
+Names and words come from users of UCloud, so nothing of them reaches a terminal as a control sequence or as markup.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from serai.jobs.v1.job_pb2 import JobState
+from serai.jobs.v1.jobs_service_pb2 import JobReport, ReplicaReport
+
+_PIPE_WIDTH = 200
+_PREFIX = "JOB_STATE_"
+_COLOURS = {
+    "IN_QUEUE": "yellow",
+    "RUNNING": "cyan",
+    "CANCELING": "magenta",
+    "SUCCESS": "green",
+    "FAILURE": "red",
+    "EXPIRED": "red",
+    "SUSPENDED": "blue",
+}
+
+Json = Mapping[str, object]
+
+
+def state_names() -> tuple[str, ...]:
+    """Every state as it is spelled here: "IN_QUEUE", …"""
+    return tuple(v.name.removeprefix(_PREFIX) for v in JobState.DESCRIPTOR.values if v.number)
+
+
+def state_name(state: JobState.ValueType) -> str:
+    return JobState.Name(state).removeprefix(_PREFIX)
+
+
+def state_number(name: str) -> JobState.ValueType:
+    return JobState.Value(_PREFIX + name)
+
+
+def clean(text: str) -> str:
+    """`text` on one line and without anything that a terminal obeys."""
+    return "".join(c if unicodedata.category(c)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def console() -> Console:
+    """For stdout. In a pipe there is no colour, and lines are wide so that columns are not cut."""
+    out = Console(highlight=False, markup=False, emoji=False)
+    return out if out.is_terminal else Console(highlight=False, markup=False, emoji=False, width=_PIPE_WIDTH)
+
+
+def print_json(document: object) -> None:
+    """One document and a line end."""
+    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
+
+
+def print_json_line(document: object) -> None:
+    click.echo(msgspec.json.encode(document))
+
+
+def job_json(report: JobReport) -> Json:
+    """A job as programs get it: times in ms since epoch, null = not yet or none."""
+    return {
+        "id": report.id,
+        "state": state_name(report.state),
+        "status": report.status,
+        "stopping": report.stopping,
+        "owner": report.owner.created_by,
+        "project": report.owner.project or None,
+        "application": {"name": report.application.name, "version": report.application.version},
+        "product": {"id": report.product.id, "category": report.product.category, "provider": report.product.provider},
+        "name": report.name or None,
+        "replicas": report.replicas,
+        "created_at_ms": report.created_at_ms,
+        "started_at_ms": report.started_at_ms if report.HasField("started_at_ms") else None,
+        "ended_at_ms": report.ended_at_ms if report.HasField("ended_at_ms") else None,
+        "output_folder": report.output_folder or None,
+        "undelivered_events": report.undelivered_events,
+        "ranks": [_replica_json(r) for r in report.replica_reports],
+    }
+
+
+def _replica_json(replica: ReplicaReport) -> Json:
+    return {
+        "rank": replica.rank,
+        "phase": replica.phase,
+        "exit_code": replica.exit_code if replica.HasField("exit_code") else None,
+        "signal": replica.signal if replica.HasField("signal") else None,
+        "node": replica.node or None,
+        "cause": replica.cause or None,
+        "started_at_ms": replica.started_at_ms if replica.HasField("started_at_ms") else None,
+        "ended_at_ms": replica.ended_at_ms if replica.HasField("ended_at_ms") else None,
+    }
+
+
+def jobs_table(reports: Sequence[JobReport]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("JOB", "STATE", "OWNER", "APPLICATION", "REPLICAS", "CREATED", "RAN", "STATUS"):
+        table.add_column(heading, no_wrap=heading != "STATUS", justify="right" if heading == "REPLICAS" else "left")
+    for report in reports:
+        table.add_row(
+            clean(report.id),
+            state_text(report),
+            clean(report.owner.created_by),
+            clean(f"{report.application.name} {report.application.version}"),
+            str(report.replicas),
+            when(report.created_at_ms),
+            ran(report),
+            clean(report.status),
+        )
+    return table
+
+
+def job_card(report: JobReport) -> Table:
+    """All of one job but its replicas, a line for each thing."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    lines: list[tuple[str, str | Text]] = [
+        ("job", clean(report.id)),
+        ("state", state_text(report)),
+        ("status", clean(report.status)),
+        ("name", clean(report.name)),
+        ("owner", clean(report.owner.created_by)),
+        ("project", clean(report.owner.project)),
+        ("application", clean(f"{report.application.name} {report.application.version}")),
+        ("product", clean(f"{report.product.provider}/{report.product.category}/{report.product.id}")),
+        ("replicas", str(report.replicas)),
+        ("created", when(report.created_at_ms)),
+        ("started", when(report.started_at_ms)),
+        ("ended", when(report.ended_at_ms)),
+        ("ran", ran(report)),
+        ("output", clean(report.output_folder)),
+        ("not yet told to Core", f"{report.undelivered_events} events" if report.undelivered_events else ""),
+    ]
+    for heading, value in lines:
+        if value:
+            table.add_row(heading, value)
+    return table
+
+
+def replicas_table(replicas: Sequence[ReplicaReport]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("RANK", "PHASE", "ENDED WITH", "NODE", "STARTED", "ENDED", "CAUSE"):
+        table.add_column(heading, no_wrap=heading != "CAUSE", justify="right" if heading == "RANK" else "left")
+    for replica in replicas:
+        end = _end(replica)
+        table.add_row(
+            str(replica.rank),
+            clean(replica.phase),
+            Text(end, style="" if end in ("", "exit code 0") else "red"),
+            clean(replica.node),
+            when(replica.started_at_ms),
+            when(replica.ended_at_ms),
+            clean(replica.cause),
+        )
+    return table
+
+
+def _end(replica: ReplicaReport) -> str:
+    if replica.HasField("signal"):
+        return f"signal {replica.signal}"
+    return f"exit code {replica.exit_code}" if replica.HasField("exit_code") else ""
+
+
+def state_text(report: JobReport) -> Text:
+    name = state_name(report.state)
+    return Text(f"{name} (stopping)" if report.stopping and name != "CANCELING" else name, style=_COLOURS.get(name, ""))
+
+
+def when(at_ms: int) -> str:
+    """Local time to the second; 0 = nothing."""
+    return dt.datetime.fromtimestamp(at_ms / 1_000).astimezone().strftime("%Y-%m-%d %H:%M:%S") if at_ms else ""
+
+
+def ran(report: JobReport) -> str:
+    """How long it ran, when both ends are known."""
+    if not report.started_at_ms or not report.ended_at_ms:
+        return ""
+    seconds, ms = divmod(max(report.ended_at_ms - report.started_at_ms, 0), 1_000)
+    if seconds < 60:
+        return f"{seconds}.{ms // 100} s"
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

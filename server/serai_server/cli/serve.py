@@ -1,0 +1,116 @@
+"""`serai serve`: server and gateway in one process by default, or one of them alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import click
+import uvloop
+from serai_backends.errors import BackendError
+from serai_gateway.auth import KeyFileError
+from serai_gateway.channel import ChannelUpstream
+from serai_gateway.gateway import Gateway
+from serai_gateway.upstream import InProcessUpstream
+
+from serai_server.cli.config import Settings
+from serai_server.cli.exits import CliError
+from serai_server.cli.log_setup import set_up_logging
+from serai_server.cli.options import config_option, settings_or_exit
+from serai_server.cli.plan import open_backend, plan_of
+from serai_server.clock import SystemClock
+from serai_server.main import Server, running_server
+from serai_server.rpc.server import SocketInUse
+from serai_server.store.api import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Serai:
+    """What runs, and where it is reached."""
+
+    gateway_url: str
+    """Core's way in; empty = no gateway here."""
+    socket: Path
+    """The tools' way in."""
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncGenerator[Serai]:
+    """Server and gateway in this loop; the gateway calls the server without a channel, through the same chain."""
+    async with _server(settings) as server, Gateway(settings.for_gateway(), InProcessUpstream(server.dispatcher)) as gateway:
+        yield Serai(gateway.url, server.socket)
+
+
+@contextlib.asynccontextmanager
+async def running_server_alone(settings: Settings) -> AsyncGenerator[Serai]:
+    async with _server(settings) as server:
+        yield Serai("", server.socket)
+
+
+@contextlib.asynccontextmanager
+async def running_gateway_alone(settings: Settings) -> AsyncGenerator[Serai]:
+    """The gateway, with a channel to the server's socket."""
+    async with ChannelUpstream(f"unix:{settings.socket}") as upstream, Gateway(settings.for_gateway(), upstream) as gateway:
+        yield Serai(gateway.url, settings.socket)
+
+
+@contextlib.asynccontextmanager
+async def _server(settings: Settings) -> AsyncGenerator[Server]:
+    async with (
+        open_backend(settings) as backend,
+        running_server(plan_of(settings), backend, SystemClock(), settings.socket, settings.server.stop_grace_ms) as server,
+    ):
+        yield server
+
+
+_PARTS = {"all": running, "server": running_server_alone, "gateway": running_gateway_alone}
+
+
+@click.command()
+@click.argument("part", type=click.Choice(list(_PARTS)), default="all")
+@config_option
+def command(part: str, config: Path) -> None:
+    """Run the provider until SIGTERM or SIGINT.
+
+    PART is "all" (server and gateway in one process, the default), "server" or "gateway". A stop ends calls in flight in order; running
+    jobs go on and are found again at the next start.
+
+    \b
+    serai serve
+    serai serve server --config /etc/serai/serai.toml
+    """
+    settings = settings_or_exit(config)
+    set_up_logging(settings.server.log_level)
+    try:
+        uvloop.run(_serve(part, settings))
+    except* (StoreError, BackendError, SocketInUse, KeyFileError, OSError) as errors:
+        raise CliError("; ".join(str(e) for e in _leaves(errors))) from errors
+
+
+async def _serve(part: str, settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with _PARTS[part](settings) as serai:
+        # What was made at start lives until the end: the collector need not walk it again (facts on speed §7).
+        gc.collect()
+        gc.freeze()
+        ways = [f"Core at {serai.gateway_url}"] if serai.gateway_url else []
+        ways.append(f"tools at {serai.socket}")
+        click.echo(f"serai serves provider {settings.provider.id}: {', '.join(ways)}")
+        await stop.wait()
+        click.echo("serai stops; running jobs go on")
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(cast("BaseExceptionGroup[BaseException]", error)) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

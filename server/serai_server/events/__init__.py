@@ -1,0 +1,1 @@
+"""The durable log as its consumers see it."""

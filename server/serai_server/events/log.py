@@ -1,0 +1,83 @@
+"""Events for consumers: first what they have not settled, in order, then what happens, without polling.
+
+An event is in the log from the transaction that made it true, so nothing here can lose one: this only reads and wakes. Two consumers
+know nothing of each other, and two subscriptions of one consumer both get what is not settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Sequence
+
+from serai_server.clock import Clock
+from serai_server.errors import InvalidRequest
+from serai_server.store.api import Store
+from serai_server.store.model import EventSettlement, Outcome, StopRequest, StoredEvent, Target
+
+MOST_AT_ONCE = 1_000
+"""Events in one message at most, and when the consumer does not say."""
+
+_NAME = re.compile(r"[a-z0-9._-]{1,64}")
+
+_STOPS = {Outcome.JOB_UNKNOWN: Target.STOP_DISOWNED, Outcome.INSUFFICIENT_FUNDS: Target.STOP_NO_CREDITS}
+"""Outcomes after which the job must not go on."""
+
+
+class EventLog:
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._news = asyncio.Event()
+        """Set at the next commit with events, then replaced: whoever took it before reading misses nothing."""
+
+    def notify(self, last_sequence: int) -> None:
+        """The store committed events up to this sequence; 0 = none."""
+        if last_sequence:
+            self._news.set()
+            self._news = asyncio.Event()
+
+    def subscribe(self, consumer: str, from_now: bool = False, batch_size: int = 0) -> AsyncGenerator[list[StoredEvent], None]:
+        """Lists of 1 to `batch_size` events (0 = MOST_AT_ONCE, which is also the most), until closed. Each event once in a subscription,
+        and again in the next one unless it was settled. Read at the pace at which it is pulled.
+
+        A consumer that is not known begins at the log's start, or at its end when `from_now` is set.
+        Raises InvalidRequest at once, and StoreUnavailable while it runs.
+        """
+        check_consumer(consumer)
+        if batch_size < 0:
+            raise InvalidRequest("expected 1 or more, or 0 for 1000", field="batch_size")
+        return self._follow(consumer, from_now, min(batch_size or MOST_AT_ONCE, MOST_AT_ONCE))
+
+    async def _follow(self, consumer: str, from_now: bool, limit: int) -> AsyncGenerator[list[StoredEvent], None]:
+        await self._store.register_consumer(consumer, from_now=from_now)
+        after = 0
+        while True:
+            news = self._news
+            events = await self._store.events(consumer, after, limit)
+            if events:
+                after = events[-1].sequence
+                yield events
+            else:
+                await news.wait()
+
+    async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
+        """Settle events; the first outcome of each stays. A job that Core does not know, or that cannot be paid for, is stopped in the
+        same transaction. Raises InvalidRequest and StoreUnavailable.
+        """
+        check_consumer(consumer)
+        stopping = {s.sequence: target for s in settlements if (target := _STOPS.get(s.outcome)) is not None}
+        # Events never change, so which job one belongs to may be read before the transaction.
+        events = await self._store.events_at(list(stopping)) if stopping else []
+        now_ms = self._clock.now_ms()
+        await self._store.settle(consumer, settlements, [StopRequest(e.job_id, stopping[e.sequence], now_ms) for e in events])
+
+    async def undelivered_count(self, job_id: str, consumer: str) -> int:
+        """Events of the job that the consumer has not settled."""
+        return await self._store.undelivered_count(job_id, consumer)
+
+
+def check_consumer(name: str) -> None:
+    """Raises InvalidRequest."""
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest("expected 1 to 64 characters of a-z, 0-9, dot, underscore and hyphen", field="consumer")

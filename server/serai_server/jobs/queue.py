@@ -1,0 +1,117 @@
+"""A work queue of keys: one worker per key at a time, duplicates merged, back-off per key, later times kept.
+
+A key that is added while it is being worked on is worked on again afterwards, so no wake-up is lost. Lives on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable
+
+from serai_server.clock import Clock
+
+_FIRST_BACKOFF_MS = 200
+_LONGEST_BACKOFF_MS = 30_000
+
+
+class WorkQueue:
+    def __init__(self, clock: Clock, jitter: Callable[[], float]) -> None:
+        """`jitter` gives numbers of [0, 1); a back-off is between half and the whole of its step."""
+        self._clock = clock
+        self._jitter = jitter
+        self._ready: deque[str] = deque()
+        self._waiting: set[str] = set()
+        """Keys in `_ready`."""
+        self._working: set[str] = set()
+        self._again: set[str] = set()
+        """Keys added while they were worked on."""
+        self._failures: dict[str, int] = {}
+        self._later: list[tuple[int, str]] = []
+        self._due: dict[str, int] = {}
+        """The earliest time of each key in `_later`; other entries there are stale."""
+        self._changed = asyncio.Event()
+        self._later_changed = asyncio.Event()
+
+    def add(self, key: str) -> None:
+        """Have the key worked on as soon as a worker is free."""
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.append(key)
+            self._changed.set()
+
+    def add_at(self, key: str, at_ms: int) -> None:
+        """Have the key worked on at that time; an earlier time for the same key stays."""
+        known = self._due.get(key)
+        if known is not None and known <= at_ms:
+            return
+        self._due[key] = at_ms
+        heapq.heappush(self._later, (at_ms, key))
+        self._later_changed.set()
+
+    def retry(self, key: str) -> None:
+        """The work failed: have it done again after a back-off that doubles with each failure in a row."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        step = min(_FIRST_BACKOFF_MS << min(failures - 1, 20), _LONGEST_BACKOFF_MS)
+        self.add_at(key, self._clock.now_ms() + int(step * (1 + self._jitter()) / 2))
+
+    def succeeded(self, key: str) -> None:
+        self._failures.pop(key, None)
+
+    async def take(self) -> str:
+        """The next key; the caller must call `done` with it."""
+        while not self._ready:
+            self._changed.clear()
+            await self._changed.wait()
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        self._working.add(key)
+        return key
+
+    def done(self, key: str) -> None:
+        self._working.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def __len__(self) -> int:
+        """Keys that wait for a worker now."""
+        return len(self._ready)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is waiting or worked on; later times do not count."""
+        return not self._ready and not self._working
+
+    async def run_timer(self) -> None:
+        """Moves keys from later to now; for ever. Sleeps at most a second at a time, so a clock that steps is noticed."""
+        while True:
+            self._later_changed.clear()
+            self.release()
+            wait = min((self._later[0][0] - self._clock.now_ms()) / 1000, 1.0) if self._later else None
+            if wait is None:
+                await self._later_changed.wait()
+            else:
+                await self._first(wait)
+
+    async def _first(self, seconds: float) -> None:
+        """Until the time is over or an earlier one was added."""
+        sleeper = asyncio.ensure_future(self._clock.sleep(max(seconds, 0)))
+        changed = asyncio.ensure_future(self._later_changed.wait())
+        try:
+            await asyncio.wait((sleeper, changed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeper.cancel()
+            changed.cancel()
+
+    def release(self) -> None:
+        """Add every key whose time has come."""
+        now = self._clock.now_ms()
+        while self._later and self._later[0][0] <= now:
+            at_ms, key = heapq.heappop(self._later)
+            if self._due.get(key) == at_ms:
+                del self._due[key]
+                self.add(key)

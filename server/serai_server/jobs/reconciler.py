@@ -1,0 +1,233 @@
+"""Moves jobs: reads a row, asks the backend, lets the machine decide, stores the change, then acts. Nothing else changes a job's state.
+
+kill -9 between any two lines leaves a row from which the next start goes on: what is stored is decided, what is not stored was not done
+or is done again under the same key (submit, cancel and forget are idempotent by job id).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from serai.events.v1.events_service_pb2 import Charge
+from serai.jobs.v1.job_pb2 import Job, JobState, JobUpdate
+from serai_backends.api import Backend
+from serai_backends.errors import BackendUnavailable, CursorExpired, SubmissionRefused
+from serai_backends.model import JobObservation, Phase, ReplicaSpec
+
+from serai_server.clock import Clock
+from serai_server.jobs import causes, facts
+from serai_server.jobs.invocation import build_command
+from serai_server.jobs.machine import NOTHING, Action, Decision, Rules, Seen, Unasked, Update, step
+from serai_server.jobs.products import Catalog
+from serai_server.jobs.queue import WorkQueue
+from serai_server.jobs.registry import Registry
+from serai_server.ledger.periods import charge_id
+from serai_server.store.api import Store, StoreUnavailable, VersionConflict
+from serai_server.store.model import EventKind, JobChange, JobRecord, LedgerRow, NewEvent, StopRequest, StoredJob
+
+log = structlog.get_logger("serai.reconciler")
+
+_MOST_STEPS = 16
+"""Steps of one job in a row before others get their turn; the longest honest chain is 5."""
+
+
+class Reconciler:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        backend: Backend,
+        catalog: Catalog,
+        registry: Registry,
+        queue: WorkQueue,
+        clock: Clock,
+        rules: Callable[[StoredJob], Rules],
+        workers: int = 16,
+    ) -> None:
+        self._store = store
+        self._backend = backend
+        self._catalog = catalog
+        self._registry = registry
+        self._queue = queue
+        self._clock = clock
+        self._rules = rules
+        self._workers = workers
+        registry.on_change(self._changed)
+
+    def _changed(self, now: JobRecord, before: JobRecord | None) -> None:
+        """A commit told of this job: new jobs and raised targets are work, a time to wake is kept."""
+        if before is None or before.target != now.target:
+            self._queue.add(now.id)
+        if now.wake_at_ms:
+            self._queue.add_at(now.id, now.wake_at_ms)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Until cancelled. `ready` is set when the jobs of the store are loaded and the backend is watched."""
+        records = await self._store.active_records()
+        self._registry.load(records)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run_timer())
+            group.create_task(self._follow_backend())
+            for _ in range(self._workers):
+                group.create_task(self._work())
+            for record in records:
+                self._queue.add(record.id)
+                if record.wake_at_ms:
+                    self._queue.add_at(record.id, record.wake_at_ms)
+            ready.set()
+
+    async def _follow_backend(self) -> None:
+        """Each observation is a reason to step its job; a watch that broke is a reason to step them all."""
+        cursor: int | None = None
+        failures = 0
+        while True:
+            try:
+                async for event in self._backend.watch(cursor):
+                    cursor, failures = event.cursor, 0
+                    self._queue.add(event.observation.job_id)
+            except CursorExpired:
+                cursor = None
+            except BackendUnavailable as error:
+                log.warning("backend.watch_broke", backend=self._backend.name, why=str(error))
+            failures += 1
+            await self._clock.sleep(min(0.2 * 2 ** min(failures, 7), 15))
+            for job_id in self._registry.ids():
+                self._queue.add(job_id)
+
+    async def _work(self) -> None:
+        while True:
+            job_id = await self._queue.take()
+            try:
+                await self._step_until_still(job_id)
+                self._queue.succeeded(job_id)
+            except (StoreUnavailable, BackendUnavailable) as error:
+                log.warning("reconcile.later", job=job_id, why=str(error))
+                self._queue.retry(job_id)
+            except VersionConflict:
+                self._queue.add(job_id)
+            except Exception:
+                # One job that cannot be stepped must not stop the others; it is tried again, ever more slowly.
+                log.exception("reconcile.failed", job=job_id)
+                self._queue.retry(job_id)
+            finally:
+                self._queue.done(job_id)
+
+    async def _step_until_still(self, job_id: str) -> None:
+        job = await self._store.job(job_id)
+        for _ in range(_MOST_STEPS):
+            if job is None:
+                return
+            seen = await self._observe(job)
+            decision = step(job, seen, self._clock.now_ms(), self._rules(job))
+            if decision is NOTHING:
+                return
+            job = await self._carry_out(job, seen, decision)
+        self._queue.add(job_id)
+
+    async def _observe(self, job: StoredJob) -> Seen:
+        if job.state.final or not job.submitted_at_ms:
+            return Unasked.UNASKED
+        return await self._backend.inspect(job.id)
+
+    async def _carry_out(self, job: StoredJob, seen: Seen, decision: Decision) -> StoredJob | None:
+        """Store, then act; returns the row for the next step, None when this job needs none now."""
+        if decision.stop is not None:
+            await self._store.request_stops([StopRequest(job.id, decision.stop, self._clock.now_ms())])
+            return await self._store.job(job.id)
+        if Action.FORGET in decision.actions:
+            await self._backend.forget(job.id)
+        if decision.changes:
+            job = await self._store.change_job(self._change(job, seen, decision))
+        if Action.CANCEL in decision.actions:
+            await self._backend.cancel(job.id)
+            return None  # the watch tells when it has happened
+        if Action.SUBMIT in decision.actions:
+            return await self._submit(job)
+        return job if decision.changes else None
+
+    async def _submit(self, job: StoredJob) -> StoredJob | None:
+        try:
+            await self._backend.submit(self._spec(job))
+        except SubmissionRefused as error:
+            return await self._refused(job, str(error))
+        return job
+
+    async def _refused(self, job: StoredJob, why: str) -> StoredJob:
+        """The backend can never run it: as if it had taken the job on and ended it at once."""
+        now = self._clock.now_ms()
+        seen = JobObservation(job_id=job.id, phase=Phase.ENDED, reason=why, ended_at_ms=now)
+        return await self._store.change_job(self._change(job, seen, step(job, seen, now, self._rules(job))))
+
+    def _spec(self, job: StoredJob) -> ReplicaSpec:
+        message = Job.FromString(job.body)
+        application = message.status.resolved_application
+        command = build_command(application, message.specification.parameters, "specification.parameters")
+        product = self._catalog.by_key(job.product)
+        if product is None:
+            raise SubmissionRefused(f"The machine type {job.product} is not sold here any more.")
+        tool = application.invocation.tool.tool.description
+        container = application.invocation.container
+        return ReplicaSpec(
+            job_id=job.id,
+            replicas=job.replicas,
+            argv=command.argv,
+            environment=command.environment,
+            resources=product.resources,
+            output_folder=job.output_folder.lstrip("/"),
+            image=tool.image or tool.container,
+            change_working_directory=container.change_working_directory if container.HasField("change_working_directory") else True,
+        )
+
+    def _change(self, job: StoredJob, seen: Seen, decision: Decision) -> JobChange:
+        now = self._clock.now_ms()
+        charges = ()
+        if decision.due is not None:
+            due = decision.due
+            charges = (LedgerRow(job.id, due.first_period, due.units, job.replicas, charge_id(job.id, due.first_period), now),)
+        events = [NewEvent(job.id, EventKind.JOB_UPDATE, update_body(u), now) for u in decision.updates]
+        events += [NewEvent(job.id, EventKind.CHARGE, charge_body(row), now) for row in charges]
+        status = next((u.status for u in reversed(decision.updates) if u.status is not None), decision.note)
+        started = decision.started_at_ms
+        return JobChange(
+            job_id=job.id,
+            expected_version=job.version,
+            state=decision.state,
+            submitted_at_ms=now if decision.submitted else None,
+            started_at_ms=started,
+            ended_at_ms=decision.ended_at_ms,
+            forgotten_at_ms=now if decision.forgotten else None,
+            status=status,
+            replica_facts=facts.encode(seen) if decision.seen and isinstance(seen, JobObservation) else None,
+            charged_periods=charges[-1].first_period + charges[-1].units if charges else None,
+            wake_at_ms=decision.wake_at_ms,
+            interval_started_at_ms=started,
+            interval_ended_at_ms=decision.ended_at_ms if started or job.started_at_ms else None,
+            charges=charges,
+            events=tuple(events),
+        )
+
+
+def update_body(update: Update) -> bytes:
+    message = JobUpdate()
+    if update.state is not None:
+        message.state = JobState.ValueType(int(update.state))
+    if update.status is not None:
+        message.status = update.status
+    return message.SerializeToString()
+
+
+def charge_body(row: LedgerRow) -> bytes:
+    return Charge(
+        charge_id=row.charge_id, units=row.units, number_of_products=row.number_of_products, description=_describe(row)
+    ).SerializeToString()
+
+
+def _describe(row: LedgerRow) -> str:
+    return f"Job {row.job_id}, {row.units} {'period' if row.units == 1 else 'periods'}"
+
+
+def queued_body(output_folder: str) -> bytes:
+    """The first thing that Core is told of a job."""
+    return JobUpdate(status=causes.QUEUED, output_folder=output_folder).SerializeToString()

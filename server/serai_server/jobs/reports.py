@@ -1,0 +1,55 @@
+"""A stored job as operators' tools see it (serai.jobs.v1.JobReport)."""
+
+from __future__ import annotations
+
+from serai.core.v1.resources_pb2 import NameAndVersion, ProductReference, ResourceOwner
+from serai.jobs.v1.job_pb2 import JobState
+from serai.jobs.v1.jobs_service_pb2 import JobReport, ReplicaReport
+from serai_backends.model import End, Phase, ReplicaObservation
+
+from serai_server.jobs import facts
+from serai_server.store.model import StoredJob, Target
+
+
+def report(job: StoredJob, undelivered: int) -> JobReport:
+    name, _, version = job.application.rpartition(" ")
+    provider, category, product = [*job.product.split("/", 2), "", ""][:3]
+    message = JobReport(
+        id=job.id,
+        state=JobState.ValueType(int(job.state)),
+        status=job.status,
+        owner=ResourceOwner(created_by=job.owner, project=job.project or None),
+        application=NameAndVersion(name=name, version=version),
+        product=ProductReference(id=product, category=category, provider=provider),
+        name=job.name,
+        replicas=job.replicas,
+        created_at_ms=job.created_at_ms,
+        output_folder=job.output_folder,
+        replica_reports=[_replica(r) for r in facts.decode(job.replica_facts)],
+        undelivered_events=undelivered,
+        stopping=job.target is not Target.RUN and not job.state.final,
+    )
+    if job.started_at_ms:
+        message.started_at_ms = job.started_at_ms
+    if job.ended_at_ms:
+        message.ended_at_ms = job.ended_at_ms
+    return message
+
+
+def _replica(seen: ReplicaObservation) -> ReplicaReport:
+    return ReplicaReport(
+        rank=seen.rank,
+        phase=_phase(seen),
+        exit_code=seen.exit_code,
+        signal=seen.signal,
+        node=seen.node,
+        cause=seen.cause,
+        started_at_ms=seen.started_at_ms,
+        ended_at_ms=seen.ended_at_ms,
+    )
+
+
+def _phase(seen: ReplicaObservation) -> str:
+    if seen.phase is not Phase.ENDED:
+        return seen.phase.value
+    return "lost" if seen.end is End.LOST else "exited"

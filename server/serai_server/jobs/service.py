@@ -1,0 +1,124 @@
+"""The use cases of jobs, without gRPC: a handler stores what was asked and answers; the reconciler does the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from serai.core.v1.resources_pb2 import PageInfo
+from serai.jobs.v1.job_pb2 import ComputeSupport, Job
+from serai.jobs.v1.jobs_service_pb2 import FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse
+
+from serai_server.clock import Clock
+from serai_server.errors import InvalidRequest, JobConflictError, JobUnknown
+from serai_server.jobs.output import Output
+from serai_server.jobs.products import Catalog
+from serai_server.jobs.registry import Registry
+from serai_server.jobs.reports import report
+from serai_server.jobs.requests import MOST_ITEMS, Policy, is_job_id, new_job
+from serai_server.store.api import JobConflict, Store
+from serai_server.store.model import JobFilter, NewJob, State, StopRequest, StoredJob, Target
+
+CORE = "core"
+"""The consumer of events that delivers to UCloud/Core."""
+
+_SLICE = 8
+"""Items of a bulk that are checked before other calls get their turn (about a millisecond)."""
+
+
+class JobsService:
+    def __init__(self, *, store: Store, registry: Registry, catalog: Catalog, policy: Policy, output: Output, clock: Clock) -> None:
+        self._store = store
+        self._registry = registry
+        self._catalog = catalog
+        self._policy = policy
+        self._output = output
+        self._clock = clock
+
+    async def create(self, items: Sequence[Job]) -> None:
+        """Store the jobs, all or none; they run later. A job that exists with the same content is left as it is.
+
+        Raises InvalidRequest, Unsupported, JobConflictError, and the store's StoreUnavailable.
+        """
+        self._check_count(items)
+        jobs: list[NewJob] = []
+        ids: set[str] = set()
+        for index, item in enumerate(items):
+            if index and index % _SLICE == 0:
+                await asyncio.sleep(0)
+            job = new_job(item, index, self._catalog, self._policy, self._clock.now_ms())
+            if job.id in ids:
+                raise InvalidRequest(f"job {job.id} is in the request twice", field=f"items[{index}].id")
+            ids.add(job.id)
+            jobs.append(job)
+        try:
+            await self._store.create_jobs(jobs)
+        except JobConflict as error:
+            raise JobConflictError(
+                f"a job {error.job_id} with other content exists already; a job's id cannot be used again", field=f"items[{error.index}].id"
+            ) from error
+
+    async def terminate(self, job_ids: Sequence[str]) -> None:
+        """Ask for the jobs to be stopped. Unknown and final ones count as done."""
+        self._check_count(job_ids)
+        now = self._clock.now_ms()
+        await self._store.request_stops([StopRequest(job_id, Target.STOP, now) for job_id in job_ids if is_job_id(job_id)])
+
+    def products(self) -> list[ComputeSupport]:
+        return self._catalog.support()
+
+    async def get(self, job_id: str) -> JobReport:
+        """Raises JobUnknown."""
+        job = await self._known(job_id)
+        return report(job, await self._store.undelivered_count(job_id, CORE))
+
+    async def list(self, request: ListRequest) -> ListResponse:
+        """Newest first. Raises InvalidRequest for a page token that was not given out here."""
+        for field, text in (("created_by", request.created_by), ("project", request.project), ("page.page_token", request.page.page_token)):
+            if "\0" in text:
+                raise InvalidRequest("expected a text without NUL characters", field=field)
+        condition = JobFilter(
+            states=tuple(State(s) for s in request.states if s),
+            owner=request.created_by,
+            project=request.project or None,
+            active_only=request.active_only,
+        )
+        size = min(request.page.page_size or 100, 1_000)
+        if size < 1:
+            raise InvalidRequest("expected 1 to 1000, or 0 for 100", field="page.page_size")
+        try:
+            page = await self._store.jobs(condition, size, request.page.page_token)
+        except ValueError as error:
+            raise InvalidRequest("not a token that this server gave out", field="page.page_token") from error
+        return ListResponse(jobs=[report(job, 0) for job in page.jobs], page=PageInfo(next_page_token=page.next_token))
+
+    async def watch(self, job_id: str) -> AsyncIterator[JobReport]:
+        """The job's report now and after each change, until it is final. Raises JobUnknown."""
+        changed = self._registry.watch(job_id)
+        try:
+            while True:
+                changed.clear()
+                job = await self._known(job_id)
+                yield report(job, await self._store.undelivered_count(job_id, CORE))
+                if job.state.final:
+                    return
+                await changed.wait()
+        finally:
+            self._registry.unwatch(job_id, changed)
+
+    async def follow(self, request: FollowRequest) -> AsyncIterator[FollowResponse]:
+        """The replicas' output. Raises JobUnknown, InvalidRequest."""
+        job = await self._known(request.job_id)
+        async for chunk in self._output.read(job, request):
+            yield chunk
+
+    async def _known(self, job_id: str) -> StoredJob:
+        job = await self._store.job(job_id) if is_job_id(job_id) else None
+        if job is None:
+            raise JobUnknown(f"no job {job_id!r} is known here", field="job_id")
+        return job
+
+    @staticmethod
+    def _check_count(items: Sequence[object]) -> None:
+        if not 1 <= len(items) <= MOST_ITEMS:
+            raise InvalidRequest(f"expected 1 to {MOST_ITEMS} items, found {len(items)}", field="items")

@@ -1,0 +1,163 @@
+"""The composition root: makes every part of the server from its settings and wires them, and nothing else does.
+
+Order of start: store, event log, registry, backend, reconciler, gRPC. Stop is the other way round; jobs go on and are found again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from serai_backends.api import Backend
+
+from serai_server.clock import Clock
+from serai_server.events.log import EventLog
+from serai_server.jobs.machine import Rules
+from serai_server.jobs.output import Output
+from serai_server.jobs.products import MINUTE_MS, Catalog, Product
+from serai_server.jobs.queue import WorkQueue
+from serai_server.jobs.reconciler import Reconciler
+from serai_server.jobs.registry import Registry
+from serai_server.jobs.requests import Policy
+from serai_server.jobs.service import JobsService
+from serai_server.rpc.dispatch import Dispatcher
+from serai_server.rpc.health import Health
+from serai_server.rpc.server import grpc_server
+from serai_server.rpc.services import dispatcher
+from serai_server.store.api import Store, StoreUnavailable
+from serai_server.store.model import Committed, StoredJob
+from serai_server.store.open import open_store
+
+log = structlog.get_logger("serai.server")
+
+_PING_S = 5.0
+"""Seconds between two looks at whether the store answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the server is made of, in its own words; `cli/config.py` makes it from the settings file."""
+
+    store_url: str
+    products: tuple[Product, ...]
+    policy: Policy
+    exit_code_is_failure: bool
+    """Generation 2026."""
+    charge_every_ms: int
+    workers: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The running server, without its gRPC front."""
+
+    jobs: JobsService
+    events: EventLog
+    store: Store
+    backend: Backend
+    registry: Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    core: Core
+    dispatcher: Dispatcher
+    """The way in for calls from the same process."""
+    socket: Path
+    """The way in for everybody else."""
+
+
+@contextlib.asynccontextmanager
+async def running_server(plan: Plan, backend: Backend, clock: Clock, socket: Path, stop_grace_ms: int) -> AsyncGenerator[Server]:
+    """The whole server, from an open store to a socket that answers. Leaving stops it; running jobs go on."""
+    health = Health()
+    async with running_core(plan, backend, clock) as core:
+        health.tell("reconciler", up=True)
+        front = dispatcher(jobs=core.jobs, events=core.events, health=health, clock=clock)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(_watch_store(core.store, health, clock))
+            async with grpc_server(front, socket, stop_grace_ms / 1000):
+                try:
+                    yield Server(core, front, socket)
+                finally:
+                    health.tell("reconciler", up=False)
+            watching.cancel()
+
+
+async def _watch_store(store: Store, health: Health, clock: Clock) -> None:
+    """Tells health whether the store answers."""
+    while True:
+        try:
+            await store.ping()
+            health.tell("store", up=True)
+        except StoreUnavailable as error:
+            health.tell("store", up=False)
+            log.warning("store.down", why=str(error))
+        await clock.sleep(_PING_S)
+
+
+@contextlib.asynccontextmanager
+async def running_core(plan: Plan, backend: Backend, clock: Clock, jitter: Callable[[], float] = random.random) -> AsyncGenerator[Core]:
+    """The server's inside, from an open store to a reconciler at work. Leaving stops it; running jobs go on."""
+    registry = Registry()
+    catalog = Catalog(plan.products, backend.features)
+    queue = WorkQueue(clock, jitter)
+    told: list[Callable[[int], None]] = []
+
+    def listener(changes: Sequence[Committed]) -> None:
+        registry.committed(changes)
+        last_event = max((change.last_event for change in changes), default=0)
+        for tell in told:
+            tell(last_event)
+
+    async with contextlib.AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(plan.store_url, listener))
+        events = EventLog(store, clock)
+        told.append(events.notify)
+        reconciler = Reconciler(
+            store=store,
+            backend=backend,
+            catalog=catalog,
+            registry=registry,
+            queue=queue,
+            clock=clock,
+            rules=rules_of(plan, catalog),
+            workers=plan.workers,
+        )
+        output = Output(backend, registry)
+        jobs = JobsService(store=store, registry=registry, catalog=catalog, policy=plan.policy, output=output, clock=clock)
+        ready = asyncio.Event()
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        work = group.create_task(reconciler.run(ready))
+        stack.callback(work.cancel)
+        await _ready_or_failed(ready, work)
+        yield Core(jobs, events, store, backend, registry)
+
+
+async def _ready_or_failed(ready: asyncio.Event, work: asyncio.Task[None]) -> None:
+    waiter = asyncio.create_task(ready.wait())
+    try:
+        await asyncio.wait((waiter, work), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
+    if work.done():
+        work.result()
+
+
+def rules_of(plan: Plan, catalog: Catalog) -> Callable[[StoredJob], Rules]:
+    """The machine's rules for a job; a product that the settings no longer sell is billed by the minute, as most are."""
+
+    def rules(job: StoredJob) -> Rules:
+        product = catalog.by_key(job.product)
+        return Rules(
+            period_ms=product.period_ms if product else MINUTE_MS,
+            exit_code_is_failure=plan.exit_code_is_failure,
+            charge_every_ms=plan.charge_every_ms,
+        )
+
+    return rules

@@ -1,0 +1,48 @@
+"""serai.events.v1.EventsService over the event log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from serai.events.v1 import events_service_pb2 as pb
+
+from serai_server.clock import Clock
+from serai_server.errors import InvalidRequest
+from serai_server.rpc.iterate import converted
+from serai_server.rpc.methods import Call
+from serai_server.rpc.ports import Events
+from serai_server.store.model import EventKind, EventSettlement, Outcome, StoredEvent
+
+
+class EventsServicer:
+    def __init__(self, events: Events, clock: Clock) -> None:
+        self._events = events
+        self._clock = clock
+
+    def Subscribe(self, request: pb.SubscribeRequest, _call: Call) -> AsyncIterator[pb.SubscribeResponse]:
+        batches = self._events.subscribe(request.consumer, request.from_now, request.batch_size)
+        return converted(batches, lambda batch: pb.SubscribeResponse(events=[_event(e) for e in batch]))
+
+    async def Acknowledge(self, request: pb.AcknowledgeRequest, _call: Call) -> pb.AcknowledgeResponse:
+        now_ms = self._clock.now_ms()
+        await self._events.acknowledge(request.consumer, [_settlement(s, i, now_ms) for i, s in enumerate(request.settlements)])
+        return pb.AcknowledgeResponse()
+
+
+def _event(stored: StoredEvent) -> pb.Event:
+    event = pb.Event(sequence=stored.sequence, job_id=stored.job_id, occurred_at_ms=stored.at_ms)
+    if stored.kind is EventKind.JOB_UPDATE:
+        event.job_update.MergeFromString(stored.body)
+        event.job_update.SetInParent()
+    else:
+        event.charge.MergeFromString(stored.body)
+        event.charge.SetInParent()
+    return event
+
+
+def _settlement(settlement: pb.Settlement, index: int, now_ms: int) -> EventSettlement:
+    try:
+        outcome = Outcome(settlement.outcome)
+    except ValueError as error:
+        raise InvalidRequest(f"{settlement.outcome} is not an outcome", field=f"settlements[{index}].outcome") from error
+    return EventSettlement(settlement.sequence, outcome, settlement.detail, now_ms)

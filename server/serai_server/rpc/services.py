@@ -1,0 +1,66 @@
+"""Every service of the server, put together: the one place that knows which servicer answers which service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import cast
+
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from serai.events.v1 import events_service_pb2
+from serai.jobs.v1 import jobs_service_pb2
+from structlog.typing import FilteringBoundLogger
+
+from serai_server.clock import Clock
+from serai_server.rpc.chain import LIMIT_S, Chain
+from serai_server.rpc.dispatch import Dispatcher
+from serai_server.rpc.events import EventsServicer
+from serai_server.rpc.health import Health, HealthServicer
+from serai_server.rpc.jobs import JobsServicer
+from serai_server.rpc.methods import Call, Many, methods_of
+from serai_server.rpc.ports import Events, Jobs
+from serai_server.rpc.status import Failures
+
+
+def _service(descriptor: object) -> ServiceDescriptor:
+    # The type stubs of protobuf name the same class in two ways.
+    return cast("ServiceDescriptor", descriptor)
+
+
+_JOBS = _service(jobs_service_pb2.DESCRIPTOR.services_by_name["JobsService"])
+_EVENTS = _service(events_service_pb2.DESCRIPTOR.services_by_name["EventsService"])
+_HEALTH = _service(health_pb2.DESCRIPTOR.services_by_name["Health"])
+_REFLECTION = _service(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"])
+_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+"""The same messages under the name that newer clients ask for first."""
+
+
+def dispatcher(
+    *, jobs: Jobs, events: Events, health: Health, clock: Clock, log: FilteringBoundLogger | None = None, limit_s: float = LIMIT_S
+) -> Dispatcher:
+    """All services behind one chain. `log` None = structlog's."""
+    logger: FilteringBoundLogger = log or structlog.get_logger("serai.rpc")
+    failures = Failures(logger)
+    ours = [_JOBS.full_name, _EVENTS.full_name]
+    mirror = _Reflection([*ours, _HEALTH.full_name, _REFLECTION.full_name])
+    methods = [
+        *methods_of(_JOBS, JobsServicer(jobs, failures)),
+        *methods_of(_EVENTS, EventsServicer(events, clock)),
+        *methods_of(_HEALTH, HealthServicer(health, ours)),
+        *methods_of(_REFLECTION, mirror),
+        *methods_of(_REFLECTION, mirror, _REFLECTION_V1),
+    ]
+    return Dispatcher(Chain(failures, logger, limit_s=limit_s), methods)
+
+
+class _Reflection:
+    """grpc_reflection's asynchronous servicer, which makes no use of its gRPC context."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._answer = cast("Many", reflection.aio.ReflectionServicer(names).ServerReflectionInfo)
+
+    def ServerReflectionInfo(self, requests: AsyncIterator[Message], call: Call) -> AsyncIterator[Message]:
+        return self._answer(requests, call)

@@ -1,0 +1,149 @@
+"""From whatever a handler raised to the one google.rpc.Status that the caller gets.
+
+Codes and reasons come from the value options of serai.core.v1.ErrorReason; there is no second table. What is not in the
+server's own vocabulary becomes INTERNAL with a fixed text and an error id: texts of unknown exceptions may hold secrets, so they
+go to the log and never to the caller.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import cast
+
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from serai.core.v1 import errors_pb2
+from serai.core.v1.errors_pb2 import ErrorReason
+from serai.wire.v1 import options_pb2
+from serai_backends.errors import BackendUnavailable, JobNotThere
+from structlog.typing import FilteringBoundLogger
+
+from serai_server.errors import BackendDown, JobConflictError, JobUnknown, SeraiError, StoreDown
+from serai_server.store.api import JobConflict, StoreUnavailable
+
+DOMAIN = "serai"
+"""ErrorInfo.domain of every error of ours."""
+
+_PREFIX = "ERROR_REASON_"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the error table, as gRPC needs it."""
+
+    name: str
+    """ErrorInfo.reason: the value's name without ERROR_REASON_."""
+    code: code_pb2.Code.ValueType
+
+
+def _read_table() -> dict[ErrorReason.ValueType, Row]:
+    rows: dict[ErrorReason.ValueType, Row] = {}
+    for value in errors_pb2.ErrorReason.DESCRIPTOR.values:
+        form = value.GetOptions().Extensions[options_pb2.error]
+        rows[ErrorReason.Value(value.name)] = Row(value.name.removeprefix(_PREFIX), code_pb2.Code.Value(form.grpc_code))
+    return rows
+
+
+TABLE: Mapping[ErrorReason.ValueType, Row] = MappingProxyType(_read_table())
+
+
+class RpcFailure(Exception):
+    """The answer to a call is this status. The gateway reads `status` by shape, since it must not import the server."""
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        super().__init__(f"{code_pb2.Code.Name(code_pb2.Code.ValueType(status.code))}: {status.message}")
+        self.status = status
+
+
+class OverLimit(Exception):
+    """A unary call took longer than the server lets any take."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"the server did not answer within {limit_s:g} s; what was asked may still be done, so ask again")
+
+
+def status_of(error: SeraiError) -> status_pb2.Status:
+    """The table's code, the error's words, ErrorInfo with the reason, and BadRequest when a field is at fault."""
+    return make_status(error.reason, error.text, error.field)
+
+
+def make_status(reason: ErrorReason.ValueType, text: str, field: str = "") -> status_pb2.Status:
+    row = TABLE[reason]
+    # A tool that does not read details should know the field too; elsewhere the words say what is meant.
+    message = f"{field}: {text}" if field and row.code == code_pb2.INVALID_ARGUMENT else text
+    status = status_pb2.Status(code=row.code, message=message)
+    _attach(status, error_details_pb2.ErrorInfo(reason=row.name, domain=DOMAIN))
+    if field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
+        _attach(status, error_details_pb2.BadRequest(field_violations=[violation]))
+    return status
+
+
+def _attach(status: status_pb2.Status, detail: Message) -> None:
+    status.details.add().Pack(detail)
+
+
+def translate(error: BaseException) -> SeraiError | None:
+    """What store and backends raise, in the server's own vocabulary; None = not an error that may be told."""
+    if isinstance(error, SeraiError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        # What a TaskGroup makes of one failed task.
+        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return translate(members[0]) if len(members) == 1 else None
+    return _of_lower_layers(error)
+
+
+def _of_lower_layers(error: BaseException) -> SeraiError | None:
+    match error:
+        case StoreUnavailable():
+            # The driver's words may quote a statement with its values: they stay in the log.
+            return StoreDown("the provider cannot store anything right now; nothing was changed, try again")
+        case JobConflict():
+            text = f"a job {error.job_id} with other content exists already; a job's id cannot be used again"
+            return JobConflictError(text, field=f"items[{error.index}].id")
+        case BackendUnavailable():
+            return BackendDown(str(error))
+        case JobNotThere():
+            return JobUnknown(str(error))
+        case _:
+            return None
+
+
+def new_error_id() -> str:
+    """12 hexadecimal digits, which a user can read out and an operator can search for."""
+    return secrets.token_hex(6)
+
+
+class Failures:
+    """Makes the failure that a caller sees, and the log line that an operator sees."""
+
+    def __init__(self, log: FilteringBoundLogger, error_id: Callable[[], str] = new_error_id) -> None:
+        self._log = log
+        self._error_id = error_id
+
+    def of(self, error: BaseException, method: str, request_id: str) -> RpcFailure:
+        """`error` must not be the cancellation of the call itself: that one belongs to the caller."""
+        if isinstance(error, RpcFailure):
+            return error
+        known = translate(error)
+        if known is not None:
+            self._refused(error, known, method, request_id)
+            return RpcFailure(status_of(known))
+        if isinstance(error, OverLimit):
+            self._log.warning("call over its limit", method=method, request_id=request_id)
+            return RpcFailure(status_pb2.Status(code=code_pb2.DEADLINE_EXCEEDED, message=str(error)))
+        error_id = self._error_id()
+        self._log.error("call failed", method=method, request_id=request_id, error_id=error_id, exc_info=error)
+        text = f"something went wrong inside the provider; tell its operator the error id {error_id}"
+        return RpcFailure(make_status(errors_pb2.ERROR_REASON_UNSPECIFIED, text))
+
+    def _refused(self, error: BaseException, known: SeraiError, method: str, request_id: str) -> None:
+        if isinstance(known, (StoreDown, BackendDown)):
+            self._log.warning("call failed for now", method=method, request_id=request_id, error=str(error))
+        else:
+            reason = TABLE[known.reason].name
+            self._log.info("call refused", method=method, request_id=request_id, reason=reason, field=known.field)

@@ -1,0 +1,142 @@
+"""The server's sections of serai.toml: [server], [store], [jobs], [drives], [backend] and [[products]].
+
+Each section refuses keys that it does not know, and each limit is checked while the file is read, so a wrong file is found at
+start. The gateway has its own sections (serai_gateway.settings); `cli/config.py` puts the whole file together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+PriceUnit = Literal["minute", "hour", "day", "unit"]
+BackendKind = Literal["local"]
+
+Name = Annotated[str, Meta(min_length=1, max_length=250, pattern="^[^/,\\s]+$")]
+"""A part of a product's name: Core refuses slashes, commas and blanks in it."""
+
+_LONGEST_DRIVE = 100
+"""Bytes; what the folder below adds must still fit into a path component."""
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[server]: the process."""
+
+    state_dir: str = ".serai"
+    """Folder of everything that must outlive the process; made 0700 when it is missing."""
+    socket: str = ""
+    """Unix socket of the gRPC API, for the gateway and for the command line; empty = `serai.sock` in state_dir."""
+    log_level: LogLevel = "info"
+    """The least that is logged. debug = one line for each call."""
+    stop_grace_ms: Annotated[int, Meta(ge=0, le=600_000)] = 5_000
+    """ms that calls in flight have to end after a stop was asked for."""
+
+
+class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[store]: the database."""
+
+    url: Annotated[str, Meta(pattern="^(|sqlite:///.+|postgresql://.+)$")] = ""
+    """sqlite:///path or postgresql://…; empty = `serai.db` in state_dir."""
+
+    def __repr__(self) -> str:
+        # A PostgreSQL address may hold a password.
+        return f"StoreSettings(url={self.url.partition(':')[0]}:…)"
+
+
+class JobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[jobs]: rules for what Core may ask."""
+
+    most_replicas: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    """Most replicas of one job; more is refused."""
+    charge_every_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 60_000
+    """ms between two looks at whether a running job owes another whole period."""
+    workers: Annotated[int, Meta(ge=1, le=256)] = 16
+    """Jobs that the reconciler steps at the same time."""
+
+
+class DrivesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[drives]: on which drive a job's output folder is made.
+
+    In the values of {user} and {project}, everything but letters, digits and `#._+=,-` becomes %XX. So `@` and blanks can be
+    used to separate the two without one user ever reaching the drive of another.
+    """
+
+    personal: Annotated[str, Meta(pattern="^[^/{}]*\\{user\\}[^/{}]*$")] = "{user}"
+    """Drive of a job in a personal workspace; {user} must be in it."""
+    project: Annotated[str, Meta(pattern="^[^/{}]*\\{project\\}[^/{}]*(\\{user\\}[^/{}]*)?$")] = "{project}@{user}"
+    """Drive of a job in a project; {project} must be in it. Without {user} the project's members share one drive."""
+
+    def drive(self, user: str, project: str) -> str:
+        """`project` empty = personal workspace."""
+        template = self.project if project else self.personal
+        return _short(template.replace("{project}", _quoted(project)).replace("{user}", _quoted(user)))
+
+
+class LocalBackendSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[backend.local]: replicas as sandboxed processes on this machine."""
+
+    drives_dir: str = "drives"
+    """Root of the drives; the jobs' output folders are below it."""
+    cpu: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    """Cores for jobs; 0 = all of this machine."""
+    memory_gib: Annotated[float, Meta(ge=0, le=1_000_000)] = 0
+    """GiB of memory for jobs; 0 = all of this machine."""
+    program_dirs: tuple[str, ...] = ()
+    """Folders with programs, first on the jobs' PATH; they stand in for container images."""
+    uid_first: Annotated[int, Meta(ge=1, le=4_294_000_000)] = 2_000_000_000
+    """First of the user ids that jobs get, one each while they run. Used only when the server runs as root."""
+    uid_count: Annotated[int, Meta(ge=1, le=1_000_000)] = 65_536
+    """How many such user ids there are."""
+    tmpfs_mib: Annotated[int, Meta(ge=1, le=1_000_000)] = 256
+    """MiB of each of a replica's /tmp, /run and /dev/shm."""
+    pids: Annotated[int, Meta(ge=8, le=1_000_000)] = 4_096
+    """Most processes and threads of one replica."""
+    bwrap: str = "/usr/bin/bwrap"
+    """The bubblewrap program, which makes the sandboxes."""
+
+
+class BackendSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[backend]: where replicas run."""
+
+    kind: BackendKind = "local"
+    """Which backend runs the jobs."""
+    local: LocalBackendSettings = LocalBackendSettings()
+
+
+class ProductSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[[products]]: one machine type that Core sells in our name."""
+
+    id: Name
+    """The product's name at Core."""
+    category: Name
+    """Its category's name at Core."""
+    provider: Annotated[str, Meta(pattern="^[^/,\\s]*$", max_length=250)] = ""
+    """The provider's id in the product; empty = provider.id."""
+    cpu: Annotated[int, Meta(ge=1, le=100_000)]
+    """Virtual cores of one replica."""
+    memory_gib: Annotated[float, Meta(gt=0, le=1_000_000)]
+    """GiB of memory of one replica."""
+    gpu: Annotated[int, Meta(ge=0, le=1_000)] = 0
+    """Whole GPUs of one replica."""
+    price_unit: PriceUnit = "minute"
+    """What is counted: each begun minute, hour or day of each replica, or one unit for the whole job."""
+    price_per_unit: Annotated[int, Meta(ge=0)] = 0
+    """Price of one such unit in millionths of a krone. Core has the price; here it is for people only."""
+
+
+def _quoted(value: str) -> str:
+    kept = "".join(c if c.isalnum() or c in "#._+=,-" else "".join(f"%{b:02X}" for b in c.encode()) for c in value)
+    # A leading dot would hide the drive, and be dropped further down.
+    return f"%2E{kept[1:]}" if kept.startswith(".") else kept
+
+
+def _short(drive: str) -> str:
+    """A name that is too long ends in its hash, so that two long names stay two drives."""
+    encoded = drive.encode()
+    if len(encoded) <= _LONGEST_DRIVE:
+        return drive
+    return encoded[: _LONGEST_DRIVE - 17].decode(errors="ignore") + "~" + hashlib.sha256(encoded).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""What the server knows, on disk: jobs, events and who settled them, running intervals, the ledger. Start at api.py and open.py."""

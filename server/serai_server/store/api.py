@@ -1,0 +1,137 @@
+"""The store as the rest of the server sees it. One implementation over SQLite and PostgreSQL, made by `store.open`.
+
+Every write goes through one owner thread, which gathers the writes that wait into one transaction and answers each when that is on disk. A
+cancelled caller never splits a transaction: its write happens or does not, and the listener is told if it did.
+
+StoreError
+├── StoreUnavailable   cannot be reached or written now (disk full, connection lost); try again
+├── StoreUnusable      opening: not a store of this Serai, or another server has it; a person must act
+├── WriteRefused       the database does not take this value (a NUL character in PostgreSQL's text, a period billed twice)
+├── JobConflict        a job of this id with other content exists
+└── VersionConflict    the job changed since it was read
+
+After StoreUnavailable nothing was changed, but for one case: a connection lost while COMMIT was under way. Then the outcome cannot be known
+at once; the listener is told of it as soon as the database answers again, and repeating the write is harmless as every write is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from serai_server.store.model import (
+    Committed,
+    EventSettlement,
+    Interval,
+    JobChange,
+    JobFilter,
+    JobPage,
+    JobRecord,
+    LedgerRow,
+    NewJob,
+    StopRequest,
+    StoredEvent,
+    StoredJob,
+)
+
+Listener = Callable[[list[Committed]], None]
+
+
+class StoreError(Exception):
+    """Base of what the store raises."""
+
+
+class StoreUnavailable(StoreError):
+    """Cannot be reached or written now; nothing was changed (see above for the one exception)."""
+
+
+class StoreUnusable(StoreError):
+    """Cannot be opened, and trying again does not help; the text says what a person can do."""
+
+
+class WriteRefused(StoreError):
+    """The database does not take this write's values; nothing of it was stored and its neighbours are."""
+
+
+class JobConflict(StoreError):
+    """A job of this id with another digest exists; nothing of the batch was stored."""
+
+    def __init__(self, job_id: str, index: int) -> None:
+        super().__init__(f"job {job_id} exists with other content")
+        self.job_id = job_id
+        self.index = index
+
+
+class VersionConflict(StoreError):
+    """The job changed since it was read: read it again and decide anew."""
+
+
+class Store(Protocol):
+    async def create_jobs(self, jobs: Sequence[NewJob]) -> None:
+        """All or none. A job that exists with the same digest is left as it is, and the listener is told of it once more.
+
+        Raises JobConflict.
+        """
+        ...
+
+    async def change_job(self, change: JobChange) -> StoredJob:
+        """Apply one step; returns the row as it is now (its body included). Raises VersionConflict, also for a job that is not known.
+
+        Raises ValueError when the step makes no sense: forgets a job that is not final, or bills a period twice.
+        """
+        ...
+
+    async def request_stops(self, stops: Sequence[StopRequest]) -> frozenset[str]:
+        """Raise targets, all in one transaction; returns the ids that are known here (final ones included)."""
+        ...
+
+    async def job(self, job_id: str) -> StoredJob | None: ...
+
+    async def jobs(self, condition: JobFilter, limit: int, token: str) -> JobPage:
+        """Newest first (created_at_ms, id). Raises ValueError for a token that is not of this store's making."""
+        ...
+
+    async def active_records(self) -> list[JobRecord]:
+        """Every job that is not both final and forgotten."""
+        ...
+
+    async def undelivered_count(self, job_id: str, consumer: str) -> int: ...
+
+    async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
+        """Events above `after` that the consumer has not settled, in order of sequence. To a consumer that is not known, all are new."""
+        ...
+
+    async def events_at(self, sequences: Sequence[int]) -> list[StoredEvent]:
+        """The events with these sequences that are still kept, in order of sequence."""
+        ...
+
+    async def register_consumer(self, consumer: str, *, from_now: bool) -> None:
+        """Make the consumer known; no effect when it is. It begins at the log's start, or at its end."""
+        ...
+
+    async def settle(self, consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest] = ()) -> None:
+        """Record outcomes (the first one of an event stays) and raise targets in the same transaction. Makes the consumer known.
+
+        Sequences of no event are passed over.
+        """
+        ...
+
+    async def intervals(self, job_id: str) -> list[Interval]:
+        """In the order in which they began; only the last one may be open."""
+        ...
+
+    async def ledger(self, job_id: str) -> list[LedgerRow]:
+        """In order of period."""
+        ...
+
+    async def prune(self, settled_before_ms: int) -> int:
+        """Drop events that every known consumer settled before that time, and tell how many. None while no consumer is known."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable when the database does not answer."""
+        ...
+
+    async def close(self) -> None:
+        """Finish the writes that wait, then close."""
+        ...

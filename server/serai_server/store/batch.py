@@ -1,0 +1,136 @@
+"""What one transaction makes true, worked out in memory: each waiting write is applied to images of the rows, then all is written at once.
+
+So a write that conflicts is refused before anything of it is written and cannot spoil its neighbours, a later write of the group sees the
+earlier ones, and a hundred waiting creates become a handful of statements. Nothing here knows a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from serai_server.store.api import JobConflict, VersionConflict
+from serai_server.store.model import Committed, JobChange, JobRecord, NewEvent, NewJob, State, StopRequest, StoredJob, Target
+from serai_server.store.rows import Value, as_job, changed_row, charge_row, first_row, is_active, job_row
+
+
+@dataclass(slots=True)
+class NewInterval:
+    """An interval that began in this batch."""
+
+    job_id: str
+    version: int
+    started_at_ms: int
+    ended_at_ms: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """Images of the rows that the group's writes touch, and what is to be written of them."""
+
+    jobs: dict[str, StoredJob]
+    """Every stored job that a write of the group names, as stored; then as it becomes."""
+    last_event: int
+    """Highest sequence given out."""
+    is_running: Callable[[str], bool]
+    """Whether an interval of the job is stored open. Asked at most once for each job, when a step begins or ends one."""
+    created: dict[str, tuple[Value, ...]] = field(default_factory=dict[str, "tuple[Value, ...]"])
+    """Rows of new jobs, in order. Rows because most are never looked at again in their batch."""
+    changed: dict[str, None] = field(default_factory=dict[str, None])
+    """Ids of changed rows that were stored before, in order."""
+    events: list[tuple[Value, ...]] = field(default_factory=list["tuple[Value, ...]"])
+    ledger: list[tuple[Value, ...]] = field(default_factory=list["tuple[Value, ...]"])
+    intervals: list[NewInterval] = field(default_factory=list[NewInterval])
+    interval_ends: dict[str, int] = field(default_factory=dict[str, int])
+    """Job id → end of the interval that was open before this batch."""
+    running: dict[str, NewInterval | bool] = field(default_factory=dict[str, "NewInterval | bool"])
+    """Job id → its open interval as the writes so far leave it; True = the stored one, False = none."""
+
+    def create(self, jobs: Sequence[NewJob]) -> Committed:
+        """Raises JobConflict before anything is applied."""
+        new: dict[str, NewJob] = {}
+        there: list[StoredJob] = []
+        for index, job in enumerate(jobs):
+            stored = self._job(job.id)
+            if stored is not None:
+                there.append(stored)
+                digest = stored.digest
+            else:
+                digest = new.setdefault(job.id, job).digest
+            if digest != job.digest:
+                raise JobConflict(job.id, index)
+        told = [job.record for job in there if is_active(job)]
+        written = 0
+        for job in new.values():
+            self.created[job.id] = first_row(job)
+            told.append(JobRecord(job.id, State.IN_QUEUE.value, Target.RUN.value, 1, job.replicas, job.created_at_ms, 0, 0))
+            written = self._log(job.events) or written
+        return Committed(tuple(told), (), written)
+
+    def change(self, change: JobChange) -> tuple[StoredJob, Committed]:
+        """Raises VersionConflict or ValueError before anything is applied."""
+        before = self._job(change.job_id)
+        if before is None or before.version != change.expected_version:
+            raise VersionConflict(f"job {change.job_id} is not at version {change.expected_version}")
+        after = changed_row(before, change)
+        self._put(after)
+        self._interval(change, after.version)
+        self.ledger.extend(map(charge_row, change.charges))
+        written = self._log(change.events)
+        if is_active(after):
+            return after, Committed((after.record,), (), written)
+        return after, Committed((), (after.id,), written)
+
+    def stop(self, stops: Iterable[StopRequest]) -> tuple[frozenset[str], Committed]:
+        """Ids that are known, and what to tell of those that changed."""
+        known: set[str] = set()
+        told: dict[str, JobRecord] = {}
+        for stop in stops:
+            job = self._job(stop.job_id)
+            if job is None:
+                continue
+            known.add(job.id)
+            if job.state.final or job.target is not Target.RUN or stop.target is Target.RUN:
+                continue
+            after = replace(job, target=stop.target, stop_requested_at_ms=stop.at_ms, version=job.version + 1)
+            self._put(after)
+            told[job.id] = after.record
+        return frozenset(known), Committed(tuple(told.values()), (), 0)
+
+    def _job(self, job_id: str) -> StoredJob | None:
+        """As the writes before this one leave it."""
+        row = self.created.get(job_id)
+        return self.jobs.get(job_id) if row is None else as_job(row)
+
+    def _put(self, job: StoredJob) -> None:
+        if job.id in self.created:
+            self.created[job.id] = job_row(job)
+        else:
+            self.jobs[job.id] = job
+            self.changed[job.id] = None
+
+    def _log(self, events: Iterable[NewEvent]) -> int:
+        """Give out sequences; returns the last one, 0 = none."""
+        written = 0
+        for event in events:
+            self.last_event = written = self.last_event + 1
+            self.events.append((written, event.job_id, event.kind.value, event.body, event.at_ms))
+        return written
+
+    def _interval(self, change: JobChange, version: int) -> None:
+        started, ended = change.interval_started_at_ms, change.interval_ended_at_ms
+        if started is None and ended is None:
+            return
+        now = self.running.get(change.job_id)
+        if now is None:
+            now = change.job_id not in self.created and self.is_running(change.job_id)
+        if started is not None and now is False:
+            now = NewInterval(change.job_id, version, started, 0)
+            self.intervals.append(now)
+        if ended is not None:
+            if isinstance(now, NewInterval):
+                now.ended_at_ms = max(ended, now.started_at_ms)
+            elif now:
+                self.interval_ends[change.job_id] = ended
+            now = False
+        self.running[change.job_id] = now

@@ -1,0 +1,249 @@
+"""What the store keeps and gives back. Bodies are protobuf bytes that the store never opens; times are ms since epoch.
+
+Vocabulary: a job's *target* is what was asked (RUN or a kind of stop), its *state* is what Core may know; see jobs/machine.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import msgspec
+
+
+class State(IntEnum):
+    """Numbers are those of serai.jobs.v1.JobState."""
+
+    IN_QUEUE = 1
+    RUNNING = 2
+    CANCELING = 3
+    SUCCESS = 4
+    FAILURE = 5
+    EXPIRED = 6
+    SUSPENDED = 7
+
+    @property
+    def final(self) -> bool:
+        return State.SUCCESS <= self <= State.EXPIRED
+
+
+class Target(IntEnum):
+    """What the job was asked to do. Only ever grows: a stop is not taken back, and the first reason to stop stays."""
+
+    RUN = 1
+    STOP = 2
+    """A user or an operator asked."""
+    STOP_NO_CREDITS = 3
+    STOP_EXPIRED = 4
+    STOP_DISOWNED = 5
+    """Core does not know the job."""
+
+
+class EventKind(IntEnum):
+    """Which message an event's body is."""
+
+    JOB_UPDATE = 1
+    """serai.jobs.v1.JobUpdate"""
+    CHARGE = 2
+    """serai.events.v1.Charge"""
+
+
+class Outcome(IntEnum):
+    """Numbers are those of serai.events.v1.SettlementOutcome."""
+
+    DELIVERED = 1
+    JOB_UNKNOWN = 2
+    INSUFFICIENT_FUNDS = 3
+    REFUSED = 4
+
+
+class JobRecord(msgspec.Struct, gc=False, frozen=True):
+    """What the server keeps in memory of an active job (8 fields, no garbage collection: facts on speed §7)."""
+
+    id: str
+    state: int
+    target: int
+    version: int
+    """Grows by one with each change of the row."""
+    replicas: int
+    created_at_ms: int
+    started_at_ms: int
+    """0 = not yet."""
+    wake_at_ms: int
+    """When the reconciler must look again without being asked (time limit, next charge); 0 = not needed."""
+
+
+class NewEvent(msgspec.Struct, frozen=True):
+    job_id: str
+    kind: EventKind
+    body: bytes
+    at_ms: int
+
+
+class NewJob(msgspec.Struct, frozen=True):
+    """A job to be created, with what lists and filters need beside the body."""
+
+    id: str
+    body: bytes
+    """serai.jobs.v1.Job as it came."""
+    digest: bytes
+    """SHA-256 of what makes two creates the same (jobs/requests.py says what)."""
+    owner: str
+    project: str
+    """Empty = personal workspace."""
+    application: str
+    """"{name} {version}"."""
+    product: str
+    """"{provider}/{category}/{id}"."""
+    name: str
+    replicas: int
+    time_limit_ms: int
+    """0 = none."""
+    output_folder: str
+    """"/{drive}/Jobs/…"."""
+    created_at_ms: int
+    status: str = ""
+    """Words that Core is told with the first event."""
+    events: tuple[NewEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """One row, whole."""
+
+    id: str
+    state: State
+    target: Target
+    version: int
+    digest: bytes
+    owner: str
+    project: str
+    application: str
+    product: str
+    name: str
+    replicas: int
+    time_limit_ms: int
+    output_folder: str
+    created_at_ms: int
+    submitted_at_ms: int
+    """When it was decided to hand it to the backend; 0 = not yet. From then on the backend must be asked before anything is concluded."""
+    started_at_ms: int
+    """First RUNNING; 0 = not yet."""
+    ended_at_ms: int
+    """0 = not final."""
+    forgotten_at_ms: int
+    """When the backend was told to forget; 0 = not yet. A final job is active until then."""
+    stop_requested_at_ms: int
+    """0 = no stop asked for."""
+    status: str
+    """Last words told to Core; empty = none."""
+    replica_facts: bytes
+    """The last observation of each replica, encoded by jobs/facts.py; empty = none."""
+    charged_periods: int
+    """Whole periods of the product's unit billed so far."""
+    wake_at_ms: int
+    body: bytes
+
+    @property
+    def record(self) -> JobRecord:
+        return JobRecord(
+            self.id, int(self.state), int(self.target), self.version, self.replicas, self.created_at_ms, self.started_at_ms, self.wake_at_ms
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One charge as it was written: `units` periods from `first_period` on, of `number_of_products` replicas."""
+
+    job_id: str
+    first_period: int
+    units: int
+    number_of_products: int
+    charge_id: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A stretch of time in which a job ran and is billed for."""
+
+    job_id: str
+    started_at_ms: int
+    ended_at_ms: int
+    """0 = still running."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """One step of the reconciler: what becomes true of a job, all in one transaction. None = unchanged."""
+
+    job_id: str
+    expected_version: int
+    """The change is refused (VersionConflict) unless the row has this version."""
+    state: State | None = None
+    submitted_at_ms: int | None = None
+    started_at_ms: int | None = None
+    ended_at_ms: int | None = None
+    forgotten_at_ms: int | None = None
+    status: str | None = None
+    replica_facts: bytes | None = None
+    charged_periods: int | None = None
+    wake_at_ms: int | None = None
+    interval_started_at_ms: int | None = None
+    interval_ended_at_ms: int | None = None
+    charges: tuple[LedgerRow, ...] = ()
+    events: tuple[NewEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """Raise a job's target. No effect on a final job or one that has a stop target already."""
+
+    job_id: str
+    target: Target
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    sequence: int
+    job_id: str
+    kind: EventKind
+    body: bytes
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventSettlement:
+    sequence: int
+    outcome: Outcome
+    detail: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """None and empty = no condition."""
+
+    states: tuple[State, ...] = ()
+    owner: str = ""
+    project: str | None = None
+    active_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    jobs: tuple[StoredJob, ...]
+    next_token: str
+    """Empty = the last page."""
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """Told to the store's listener, on the event loop, after each commit, also when the caller that asked was cancelled."""
+
+    records: tuple[JobRecord, ...] = ()
+    """Jobs as they are now."""
+    gone: tuple[str, ...] = ()
+    """Ids of jobs that are no longer active (final and forgotten)."""
+    last_event: int = 0
+    """Highest sequence written; 0 = none."""

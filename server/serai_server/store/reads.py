@@ -1,0 +1,152 @@
+"""Reads, on a few threads with connections of their own. A read sees every write that was answered before it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Engine, Executable, and_, exists, func, literal, or_, select, union_all
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from serai_server.store.api import StoreUnavailable, WriteRefused
+from serai_server.store.model import Interval, JobFilter, JobPage, JobRecord, LedgerRow, StoredEvent, StoredJob
+from serai_server.store.rows import Row, as_charge, as_event, as_int, as_interval, as_job, as_record
+from serai_server.store.tables import consumers, events, intervals, jobs, ledger, unsettled
+
+T = TypeVar("T")
+
+READERS = 4
+
+_AT_ONCE = 10_000
+"""Most sequences that one statement asks for."""
+
+
+class Reader:
+    """`describe` puts a driver's exception into words without values."""
+
+    def __init__(self, engine: Engine, describe: Callable[[BaseException], str]) -> None:
+        self._engine = engine
+        self._describe = describe
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="serai-read")
+
+    async def _run(self, statement: Executable, convert: Callable[[Row], T]) -> list[T]:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, statement, convert)
+        except RuntimeError as error:
+            raise StoreUnavailable("the store is closed") from error
+
+    def _read(self, statement: Executable, convert: Callable[[Row], T], again: bool = True) -> list[T]:
+        try:
+            with self._engine.connect() as connection:
+                return [convert(row) for row in connection.execute(statement)]
+        except DBAPIError as error:
+            if error.connection_invalidated and again:
+                # The pool's connections were lost with the server; the pool has dropped them and makes new ones.
+                return self._read(statement, convert, again=False)
+            cause = error.orig or error
+            kind = WriteRefused if type(cause).__name__ == "DataError" else StoreUnavailable
+            raise kind(f"the database could not be read: {self._describe(cause)}") from error
+        except PoolTimeout as error:
+            raise StoreUnavailable("all readers of the database are busy") from error
+
+    async def job(self, job_id: str) -> StoredJob | None:
+        if "\0" in job_id:
+            return None
+        found = await self._run(select(jobs).where(jobs.c.id == job_id), as_job)
+        return found[0] if found else None
+
+    async def page(self, condition: JobFilter, limit: int, token: str) -> JobPage:
+        query = select(jobs)
+        if condition.states:
+            query = query.where(jobs.c.state.in_([int(s) for s in condition.states]))
+        if condition.owner:
+            query = query.where(jobs.c.owner == condition.owner)
+        if condition.project is not None:
+            query = query.where(jobs.c.project == condition.project)
+        if condition.active_only:
+            query = query.where(jobs.c.forgotten_at_ms == 0)
+        if token:
+            created_at_ms, job_id = read_token(token)
+            query = query.where(or_(jobs.c.created_at_ms < created_at_ms, and_(jobs.c.created_at_ms == created_at_ms, jobs.c.id < job_id)))
+        found = await self._run(query.order_by(jobs.c.created_at_ms.desc(), jobs.c.id.desc()).limit(limit + 1), as_job)
+        page = tuple(found[:limit])
+        return JobPage(page, make_token(page[-1]) if page and len(found) > limit else "")
+
+    async def active_records(self) -> list[JobRecord]:
+        c = jobs.c
+        columns = (c.id, c.state, c.target, c.version, c.replicas, c.created_at_ms, c.started_at_ms, c.wake_at_ms)
+        return await self._run(select(*columns).where(c.forgotten_at_ms == 0), as_record)
+
+    async def undelivered_count(self, job_id: str, consumer: str) -> int:
+        left = exists().where(unsettled.c.consumer == consumer, unsettled.c.sequence == events.c.sequence)
+        query = select(func.count()).select_from(events).where(events.c.job_id == job_id, or_(events.c.sequence > _mark(consumer), left))
+        return (await self._run(query, as_int))[0]
+
+    async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
+        """What was jumped over, then what is above the mark: two index scans in one statement, hence one snapshot."""
+        skipped = (
+            select(events)
+            .join(unsettled, unsettled.c.sequence == events.c.sequence)
+            .where(unsettled.c.consumer == consumer, unsettled.c.sequence > after)
+            .order_by(unsettled.c.sequence)
+            .limit(limit)
+            .subquery()
+        )
+        above = (
+            select(events)
+            .where(events.c.sequence > _mark(consumer), events.c.sequence > after)
+            .order_by(events.c.sequence)
+            .limit(limit)
+            .subquery()
+        )
+        both = union_all(select(skipped), select(above)).subquery()
+        return await self._run(select(both).order_by(both.c.sequence).limit(limit), as_event)
+
+    async def events_at(self, sequences: Sequence[int]) -> list[StoredEvent]:
+        wanted = sorted(set(sequences))
+        found: list[StoredEvent] = []
+        for start in range(0, len(wanted), _AT_ONCE):
+            part = wanted[start : start + _AT_ONCE]
+            found += await self._run(select(events).where(events.c.sequence.in_(part)).order_by(events.c.sequence), as_event)
+        return found
+
+    async def intervals(self, job_id: str) -> list[Interval]:
+        c = intervals.c
+        query = select(c.job_id, c.started_at_ms, c.ended_at_ms).where(c.job_id == job_id).order_by(c.version)
+        return await self._run(query, as_interval)
+
+    async def ledger(self, job_id: str) -> list[LedgerRow]:
+        return await self._run(select(ledger).where(ledger.c.job_id == job_id).order_by(ledger.c.first_period), as_charge)
+
+    async def ping(self) -> None:
+        await self._run(select(literal(1)), as_int)
+
+    def close(self) -> None:
+        """Blocks until the reads under way have ended."""
+        self._pool.shutdown()
+        self._engine.dispose()
+
+
+def _mark(consumer: str) -> ColumnElement[int]:
+    return func.coalesce(select(consumers.c.settled_to).where(consumers.c.name == consumer).scalar_subquery(), 0)
+
+
+def make_token(job: StoredJob) -> str:
+    """The place after the job in the order of a list. For machines; may change between versions."""
+    return base64.urlsafe_b64encode(f"{job.created_at_ms}:{job.id}".encode()).decode()
+
+
+def read_token(token: str) -> tuple[int, str]:
+    """Raises ValueError for what `make_token` did not make."""
+    try:
+        created, colon, job_id = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeError) as error:
+        raise ValueError("not a token of this store") from error
+    if not colon or not job_id or "\0" in job_id or not created.isdecimal() or int(created) >= 2**63:
+        raise ValueError("not a token of this store")
+    return int(created), job_id

@@ -1,0 +1,127 @@
+"""The store's calls, put together: writes go to the owner thread, reads to the readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from serai_server.store import consumers
+from serai_server.store.batch import Batch
+from serai_server.store.link import Link
+from serai_server.store.model import (
+    Committed,
+    EventSettlement,
+    Interval,
+    JobChange,
+    JobFilter,
+    JobPage,
+    JobRecord,
+    LedgerRow,
+    NewJob,
+    StopRequest,
+    StoredEvent,
+    StoredJob,
+)
+from serai_server.store.owner import Owner
+from serai_server.store.reads import Reader
+
+
+class SqlStore:
+    """See api.Store for what each call does and raises."""
+
+    def __init__(self, owner: Owner, reader: Reader) -> None:
+        self._owner = owner
+        self._reader = reader
+
+    async def create_jobs(self, jobs: Sequence[NewJob]) -> None:
+        await self._owner.submit([j.id for j in jobs], partial(_create, tuple(jobs)))
+
+    async def change_job(self, change: JobChange) -> StoredJob:
+        return await self._owner.submit((change.job_id,), partial(_change, change))
+
+    async def request_stops(self, stops: Sequence[StopRequest]) -> frozenset[str]:
+        return await self._owner.submit([s.job_id for s in stops], partial(_stop, stops))
+
+    async def register_consumer(self, consumer: str, *, from_now: bool) -> None:
+        await self._owner.submit((), partial(_register, consumer, from_now))
+
+    async def settle(self, consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest] = ()) -> None:
+        await self._owner.submit([s.job_id for s in stops], partial(_settle, consumer, settlements, stops))
+
+    async def prune(self, settled_before_ms: int) -> int:
+        dropped = 0
+        while True:
+            now = await self._owner.submit((), partial(_prune, settled_before_ms))
+            dropped += now
+            if now < consumers.PRUNED_AT_ONCE:
+                return dropped
+
+    async def job(self, job_id: str) -> StoredJob | None:
+        return await self._reader.job(job_id)
+
+    async def jobs(self, condition: JobFilter, limit: int, token: str) -> JobPage:
+        return await self._reader.page(condition, limit, token)
+
+    async def active_records(self) -> list[JobRecord]:
+        return await self._reader.active_records()
+
+    async def undelivered_count(self, job_id: str, consumer: str) -> int:
+        return await self._reader.undelivered_count(job_id, consumer)
+
+    async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
+        return await self._reader.events(consumer, after, limit)
+
+    async def events_at(self, sequences: Sequence[int]) -> list[StoredEvent]:
+        return await self._reader.events_at(sequences)
+
+    async def intervals(self, job_id: str) -> list[Interval]:
+        return await self._reader.intervals(job_id)
+
+    async def ledger(self, job_id: str) -> list[LedgerRow]:
+        return await self._reader.ledger(job_id)
+
+    async def ping(self) -> None:
+        """Both ways into the database: the writing connection and the readers."""
+        await self._owner.submit((), _nothing)
+        await self._reader.ping()
+
+    async def close(self) -> None:
+        self._owner.stop()
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        self._owner.join()
+        self._reader.close()
+
+
+def _create(jobs: Sequence[NewJob], batch: Batch, _: Link) -> tuple[None, Committed]:
+    return None, batch.create(jobs)
+
+
+def _change(change: JobChange, batch: Batch, _: Link) -> tuple[StoredJob, Committed]:
+    return batch.change(change)
+
+
+def _stop(stops: Sequence[StopRequest], batch: Batch, _: Link) -> tuple[frozenset[str], Committed]:
+    return batch.stop(stops)
+
+
+def _register(consumer: str, from_now: bool, batch: Batch, link: Link) -> tuple[None, Committed]:
+    consumers.register(link, consumer, mark=batch.last_event if from_now else 0)
+    return None, Committed()
+
+
+def _settle(
+    consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest], batch: Batch, link: Link
+) -> tuple[None, Committed]:
+    consumers.settle(link, consumer, settlements)
+    return None, batch.stop(stops)[1]
+
+
+def _prune(settled_before_ms: int, _: Batch, link: Link) -> tuple[int, Committed]:
+    return consumers.prune(link, settled_before_ms), Committed()
+
+
+def _nothing(_: Batch, __: Link) -> tuple[None, Committed]:
+    return None, Committed()

@@ -1,0 +1,148 @@
+"""The tables, for queries and for the test that compares them with the migrations. The migrations make the schema; this describes it.
+
+Times are ms since epoch and 0 = never, so that no column is nullable and both databases compare alike.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData()
+
+# SQLite stores an INTEGER PRIMARY KEY as the row's own key; PostgreSQL's "integer" would be 32 bits.
+_INT: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _int(name: str) -> Column[int]:
+    return Column(name, _INT, nullable=False)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _bytes(name: str) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False)
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True, nullable=False),
+    _int("state"),
+    _int("target"),
+    _int("version"),
+    _bytes("digest"),
+    _text("owner"),
+    _text("project"),
+    _text("application"),
+    _text("product"),
+    _text("name"),
+    _int("replicas"),
+    _int("time_limit_ms"),
+    _text("output_folder"),
+    _int("created_at_ms"),
+    _int("submitted_at_ms"),
+    _int("started_at_ms"),
+    _int("ended_at_ms"),
+    _int("forgotten_at_ms"),
+    _int("stop_requested_at_ms"),
+    _text("status"),
+    _bytes("replica_facts"),
+    _int("charged_periods"),
+    _int("wake_at_ms"),
+    _bytes("body"),
+    sqlite_strict=True,
+)
+"""Columns in the order of StoredJob's fields: rows are read and written by position."""
+
+Index("jobs_by_age", jobs.c.created_at_ms, jobs.c.id)
+Index("jobs_by_owner", jobs.c.owner, jobs.c.created_at_ms, jobs.c.id)
+Index(
+    "jobs_active",
+    jobs.c.created_at_ms,
+    jobs.c.id,
+    sqlite_where=jobs.c.forgotten_at_ms == 0,
+    postgresql_where=jobs.c.forgotten_at_ms == 0,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("sequence", _INT, primary_key=True, autoincrement=False, nullable=False),
+    Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
+    _int("kind"),
+    _bytes("body"),
+    _int("at_ms"),
+    sqlite_strict=True,
+)
+Index("events_by_job", events.c.job_id, events.c.sequence)
+
+consumers = Table(
+    "consumers",
+    metadata,
+    Column("name", Text, primary_key=True, nullable=False),
+    _int("settled_to"),
+    sqlite_strict=True,
+)
+"""Everything up to `settled_to` is settled but for what stands in unsettled; everything above is not settled. So asking for what is left
+reads only what is left, however much was settled before."""
+
+unsettled = Table(
+    "unsettled",
+    metadata,
+    Column("consumer", Text, ForeignKey("consumers.name"), primary_key=True, nullable=False),
+    Column("sequence", _INT, primary_key=True, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+settlements = Table(
+    "settlements",
+    metadata,
+    Column("consumer", Text, ForeignKey("consumers.name"), primary_key=True, nullable=False),
+    Column("sequence", _INT, primary_key=True, nullable=False),
+    _int("outcome"),
+    _text("detail"),
+    _int("at_ms"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+intervals = Table(
+    "intervals",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id"), primary_key=True, nullable=False),
+    Column("version", _INT, primary_key=True, nullable=False),
+    _int("started_at_ms"),
+    _int("ended_at_ms"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""`version` is the job's when the interval began: it orders intervals also when the clock was set back."""
+Index(
+    "intervals_open",
+    intervals.c.job_id,
+    unique=True,
+    sqlite_where=intervals.c.ended_at_ms == 0,
+    postgresql_where=intervals.c.ended_at_ms == 0,
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id"), primary_key=True, nullable=False),
+    Column("first_period", _INT, primary_key=True, nullable=False),
+    _int("units"),
+    _int("number_of_products"),
+    _text("charge_id"),
+    _int("at_ms"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+
+def columns(table: Table) -> tuple[str, ...]:
+    """Names in the order of the table."""
+    return tuple(c.name for c in table.columns)

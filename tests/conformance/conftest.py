@@ -1,0 +1,164 @@
+"""The backends that the conformance suite runs against: each a Harness that can be opened again, as after a restart of the server.
+
+To add a backend: write a harness, put it into HARNESSES.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+from fakes.backends import InstantBackend, InstantMachine, SlowBackend
+from serai_backends.local.backend import open_local
+from serai_backends.local.settings import LocalSettings
+from serai_backends.model import JobObservation, Phase, ReplicaSpec, Resources
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from serai_backends.api import Backend
+
+CPU = 4
+MEMORY_BYTES = 4 << 30
+DEADLINE_S = 30
+
+
+class Harness(Protocol):
+    real: bool
+    """Runs real programs: what a shell can do, a test may ask for."""
+
+    async def open(self) -> Backend: ...
+
+    def argv(self, *words: str) -> tuple[str, ...]:
+        """A program in the words of fakes.backends."""
+        ...
+
+
+class InstantHarness:
+    real = False
+
+    def __init__(self, _folder: Path) -> None:
+        self._machine = InstantMachine(cpu=CPU, memory_bytes=MEMORY_BYTES)
+
+    async def open(self) -> Backend:
+        return InstantBackend(self._machine)
+
+    def argv(self, *words: str) -> tuple[str, ...]:
+        return words
+
+
+class SlowHarness(InstantHarness):
+    """The wrapper of the badly behaved ones adds nothing of its own."""
+
+    async def open(self) -> Backend:
+        backend = SlowBackend(await super().open())
+        backend.open()
+        return backend
+
+
+class LocalHarness:
+    real = True
+
+    def __init__(self, folder: Path) -> None:
+        if sys.platform != "linux" or shutil.which("bwrap") is None:
+            pytest.skip("bubblewrap is not installed")
+        (folder / "drives").mkdir()
+        self.settings = LocalSettings(
+            state_dir=str(folder / "state"), drives_dir=str(folder / "drives"), cpu=CPU, memory_bytes=MEMORY_BYTES
+        )
+
+    async def open(self) -> Backend:
+        backend = await open_local(self.settings)
+        report = await backend.check()
+        if not report.usable:
+            await backend.close()
+            pytest.skip("; ".join(finding.text for finding in report.findings))
+        return backend
+
+    def argv(self, *words: str) -> tuple[str, ...]:
+        left, lines = list(words), list[str]()
+        while left:
+            match left.pop(0):
+                case "print":
+                    lines.append(f"printf %s {shlex.quote(left.pop(0))}")
+                case "exit":
+                    lines.append(f"exit {left.pop(0)}")
+                case "signal":
+                    lines.append(f"kill -{left.pop(0)} $$")
+                case "hang":
+                    lines.append("exec sleep 600")
+                case program:
+                    return (program,)
+        return ("sh", "-c", "\n".join(lines))
+
+
+HARNESSES: dict[str, Callable[[Path], Harness]] = {"instant": InstantHarness, "slow": SlowHarness, "local": LocalHarness}
+
+
+class Site:
+    """What a test holds: a harness, the open backend, and short words for what tests do all the time."""
+
+    def __init__(self, harness: Harness, backend: Backend) -> None:
+        self.harness, self.backend = harness, backend
+        self.jobs: list[str] = []
+
+    def spec(self, job_id: str, *words: str, replicas: int = 1, cpu: int = 1, memory_bytes: int = 64 << 20) -> ReplicaSpec:
+        return self.raw(job_id, self.harness.argv(*words), replicas=replicas, cpu=cpu, memory_bytes=memory_bytes)
+
+    def raw(
+        self, job_id: str, argv: tuple[str, ...], *, replicas: int = 1, cpu: int = 1, memory_bytes: int = 64 << 20, folder: str = ""
+    ) -> ReplicaSpec:
+        self.jobs.append(job_id)
+        return ReplicaSpec(
+            job_id=job_id,
+            replicas=replicas,
+            argv=argv,
+            environment=(("GREETING", "a b=c"),),
+            resources=Resources(cpu=cpu, memory_bytes=memory_bytes),
+            output_folder=folder or f"drive/Jobs/conformance/{job_id}",
+        )
+
+    async def until(self, job_id: str, wanted: Callable[[JobObservation], bool]) -> JobObservation:
+        """The first observation of the job that is as wanted; fails after a deadline."""
+        found = await self.backend.inspect(job_id)
+        if found is not None and wanted(found):
+            return found
+        async with asyncio.timeout(DEADLINE_S):
+            cursor: int | None = None
+            events = self.backend.watch(cursor)
+            # the watch begins now; look once more for what came between
+            found = await self.backend.inspect(job_id)
+            if found is not None and wanted(found):
+                return found
+            async for event in events:
+                if event.observation.job_id == job_id and wanted(event.observation):
+                    return event.observation
+        raise AssertionError("the watch ended")
+
+    async def ended(self, job_id: str) -> JobObservation:
+        return await self.until(job_id, lambda found: found.phase is Phase.ENDED)
+
+    async def running(self, job_id: str) -> JobObservation:
+        return await self.until(job_id, lambda found: found.phase is not Phase.WAITING)
+
+    async def reopen(self) -> None:
+        await self.backend.close()
+        self.backend = await self.harness.open()
+
+
+@pytest.fixture(params=HARNESSES)
+async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
+    harness = HARNESSES[str(request.param)](tmp_path)
+    site = Site(harness, await harness.open())
+    yield site
+    for job_id in site.jobs:
+        await site.backend.cancel(job_id)
+        if await site.backend.inspect(job_id) is not None:
+            await site.ended(job_id)
+            await site.backend.forget(job_id)
+    await site.backend.close()

@@ -1,0 +1,389 @@
+"""Backends for tests: one that keeps every rule of `serai_backends.api` in memory, and badly behaved ones around any other.
+
+InstantBackend runs "programs" that are words: ("exit", "3"), ("signal", "9"), ("print", TEXT, …words), ("hang",).
+A test can also end a replica by hand with `end`. What it keeps lies in an InstantMachine: a second instance can take over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from serai_backends.errors import BackendUnavailable, JobNotThere, SubmissionRefused
+from serai_backends.local.board import Board
+from serai_backends.model import (
+    Capacity,
+    CheckReport,
+    End,
+    Features,
+    JobObservation,
+    LogChunk,
+    Phase,
+    ReplicaObservation,
+    ReplicaSpec,
+    Stream,
+    WatchEvent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from serai_backends.api import Backend
+
+CHUNK_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class InstantJob:
+    spec: ReplicaSpec
+    observation: JobObservation
+    output: dict[tuple[int, Stream], bytearray] = field(default_factory=dict[tuple[int, Stream], bytearray])
+
+
+@dataclass(slots=True)
+class InstantMachine:
+    """What outlives an instance."""
+
+    cpu: int = 1_000_000
+    memory_bytes: int = 1 << 50
+    jobs: dict[str, InstantJob] = field(default_factory=dict[str, InstantJob])
+    folders: dict[str, InstantJob] = field(default_factory=dict[str, InstantJob])
+    """Forgotten jobs by output folder: what they wrote is still there."""
+    canceled: set[str] = field(default_factory=set[str])
+    starts: list[str] = field(default_factory=list[str])
+    """Ids of jobs in the order in which they were started; an id that is there twice was run twice."""
+    ticks: itertools.count[int] = field(default_factory=lambda: itertools.count(1_700_000_000_000))
+    """Its clock: each look is 1 ms later."""
+
+
+class InstantBackend:
+    def __init__(self, machine: InstantMachine | None = None) -> None:
+        self.machine = machine or InstantMachine()
+        self._board = Board()
+
+    @property
+    def name(self) -> str:
+        return "instant"
+
+    @property
+    def features(self) -> Features:
+        return Features(logs=True)
+
+    async def submit(self, spec: ReplicaSpec) -> None:
+        self._check_open()
+        if spec.job_id in self.machine.jobs:
+            return
+        if spec.resources.cpu * spec.replicas > self.machine.cpu or spec.resources.memory_bytes * spec.replicas > self.machine.memory_bytes:
+            raise SubmissionRefused("the job is larger than the machine")
+        waiting = tuple(ReplicaObservation(rank=rank, phase=Phase.WAITING) for rank in range(spec.replicas))
+        observation = JobObservation(job_id=spec.job_id, phase=Phase.WAITING, replicas=waiting, reason="in the queue")
+        self.machine.jobs[spec.job_id] = InstantJob(spec, observation)
+        self._board.publish(observation)
+        if spec.job_id in self.machine.canceled:
+            self._end_all(spec.job_id, End.CANCELED)
+        self._schedule()
+
+    async def cancel(self, job_id: str, grace_ms: int = 0) -> None:
+        del grace_ms  # programs here end at once
+        self._check_open()
+        self.machine.canceled.add(job_id)
+        self._end_all(job_id, End.CANCELED)
+        self._schedule()
+
+    async def inspect(self, job_id: str) -> JobObservation | None:
+        job = self.machine.jobs.get(job_id)
+        return job.observation if job else None
+
+    async def list(self) -> Sequence[JobObservation]:
+        return [job.observation for job in self.machine.jobs.values()]
+
+    def watch(self, after: int | None = None) -> AsyncIterator[WatchEvent]:
+        return self._board.watch(after)
+
+    async def forget(self, job_id: str) -> None:
+        job = self.machine.jobs.get(job_id)
+        if job is not None and job.observation.phase is Phase.ENDED:
+            self.machine.folders[job.spec.output_folder] = self.machine.jobs.pop(job_id)
+            self.machine.canceled.discard(job_id)
+            self._board.remove(job_id)
+
+    async def logs(
+        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+    ) -> AsyncIterator[LogChunk]:
+        job = self.machine.jobs.get(job_id) or self.machine.folders.get(output_folder)
+        if job is None or not 0 <= rank < job.spec.replicas:
+            raise JobNotThere(job_id)
+        changed = self._board.subscribe(job_id)
+        try:
+            while True:
+                changed.clear()
+                ended = job.observation.replicas[rank].phase is Phase.ENDED
+                data = job.output.get((rank, stream), b"")
+                while offset < len(data):
+                    chunk = LogChunk(offset=offset, data=bytes(data[offset : offset + CHUNK_BYTES]))
+                    offset += len(chunk.data)
+                    yield chunk
+                if ended or not follow:
+                    return
+                if self._board.closed:
+                    raise BackendUnavailable("closed")
+                await changed.wait()
+        finally:
+            self._board.unsubscribe(changed, job_id)
+
+    async def capacity(self) -> Capacity:
+        running = [job.spec for job in self.machine.jobs.values() if job.observation.phase is Phase.RUNNING]
+        waiting = [job for job in self.machine.jobs.values() if job.observation.phase is Phase.WAITING]
+        return Capacity(
+            cpu=self.machine.cpu,
+            memory_bytes=self.machine.memory_bytes,
+            used_cpu=sum(spec.resources.cpu * spec.replicas for spec in running),
+            used_memory_bytes=sum(spec.resources.memory_bytes * spec.replicas for spec in running),
+            running_jobs=len(running),
+            waiting_jobs=len(waiting),
+        )
+
+    async def check(self) -> CheckReport:
+        return CheckReport()
+
+    async def close(self) -> None:
+        self._board.close()
+
+    # For tests
+
+    def write(self, job_id: str, rank: int, stream: Stream, data: bytes) -> None:
+        """As if the replica had printed it."""
+        job = self.machine.jobs[job_id]
+        job.output.setdefault((rank, stream), bytearray()).extend(data)
+        # followers hear of output as of any change
+        self._board.touch(job_id)
+
+    def end(self, job_id: str, rank: int, end: End, *, exit_code: int | None = None, signal: int | None = None, cause: str = "") -> None:
+        """End one replica; the job ends with its last one."""
+        job = self.machine.jobs[job_id]
+        now_ms = next(self.machine.ticks)
+        replicas = tuple(
+            replace(r, phase=Phase.ENDED, end=end, exit_code=exit_code, signal=signal, cause=cause, ended_at_ms=now_ms)
+            if r.rank == rank and r.phase is not Phase.ENDED
+            else r
+            for r in job.observation.replicas
+        )
+        over = all(r.phase is Phase.ENDED for r in replicas)
+        job.observation = replace(
+            job.observation,
+            phase=Phase.ENDED if over else job.observation.phase,
+            replicas=replicas,
+            reason=cause if over else job.observation.reason,
+            ended_at_ms=now_ms if over else None,
+        )
+        self._board.publish(job.observation)
+
+    def _check_open(self) -> None:
+        if self._board.closed:
+            raise BackendUnavailable("the backend is closed")
+
+    def _end_all(self, job_id: str, end: End) -> None:
+        job = self.machine.jobs.get(job_id)
+        for replica in job.observation.replicas if job else ():
+            if replica.phase is not Phase.ENDED:
+                self.end(job_id, replica.rank, end)
+
+    def _schedule(self) -> None:
+        used = [job.spec for job in self.machine.jobs.values() if job.observation.phase is Phase.RUNNING]
+        cpu = self.machine.cpu - sum(spec.resources.cpu * spec.replicas for spec in used)
+        memory = self.machine.memory_bytes - sum(spec.resources.memory_bytes * spec.replicas for spec in used)
+        for job in list(self.machine.jobs.values()):
+            if job.observation.phase is Phase.WAITING:
+                spec = job.spec
+                if spec.resources.cpu * spec.replicas > cpu or spec.resources.memory_bytes * spec.replicas > memory:
+                    return
+                self._start(job)
+                self._schedule()
+                return
+
+    def _start(self, job: InstantJob) -> None:
+        self.machine.starts.append(job.spec.job_id)
+        now_ms = next(self.machine.ticks)
+        replicas = tuple(
+            replace(r, phase=Phase.RUNNING, node="instant", address=f"127.1.0.{r.rank + 1}", started_at_ms=now_ms)
+            for r in job.observation.replicas
+        )
+        job.observation = replace(job.observation, phase=Phase.RUNNING, replicas=replicas, reason="", running_since_ms=now_ms)
+        self._board.publish(job.observation)
+        for rank in range(job.spec.replicas):
+            self._run(job.spec, rank, list(job.spec.argv))
+
+    def _run(self, spec: ReplicaSpec, rank: int, words: list[str]) -> None:
+        while words:
+            match words.pop(0):
+                case "print":
+                    self.write(spec.job_id, rank, Stream.STDOUT, words.pop(0).encode())
+                case "exit":
+                    self.end(spec.job_id, rank, End.EXITED, exit_code=int(words.pop(0)))
+                    return
+                case "signal":
+                    self.end(spec.job_id, rank, End.SIGNALED, signal=int(words.pop(0)))
+                    return
+                case "hang":
+                    return
+                case program:
+                    for other in range(spec.replicas):
+                        self.end(spec.job_id, other, End.START_FAILED, cause=f"program {program} was not found")
+                    return
+        self.end(spec.job_id, rank, End.EXITED, exit_code=0)
+
+
+class Wrapped:
+    """A backend around another: `before` and `after` are awaited around every call that is not a stream."""
+
+    def __init__(self, inner: Backend) -> None:
+        self.inner = inner
+
+    async def before(self, call: str) -> None:
+        """To be overridden: what happens before the inner backend is asked."""
+
+    async def after(self, call: str) -> None:
+        """To be overridden: what happens when the inner backend has done it."""
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def features(self) -> Features:
+        return self.inner.features
+
+    async def submit(self, spec: ReplicaSpec) -> None:
+        await self.before("submit")
+        await self.inner.submit(spec)
+        await self.after("submit")
+
+    async def cancel(self, job_id: str, grace_ms: int = 0) -> None:
+        await self.before("cancel")
+        await self.inner.cancel(job_id, grace_ms)
+        await self.after("cancel")
+
+    async def inspect(self, job_id: str) -> JobObservation | None:
+        await self.before("inspect")
+        found = await self.inner.inspect(job_id)
+        await self.after("inspect")
+        return found
+
+    async def list(self) -> Sequence[JobObservation]:
+        await self.before("list")
+        found = await self.inner.list()
+        await self.after("list")
+        return found
+
+    def watch(self, after: int | None = None) -> AsyncIterator[WatchEvent]:
+        return self.inner.watch(after)
+
+    async def forget(self, job_id: str) -> None:
+        await self.before("forget")
+        await self.inner.forget(job_id)
+        await self.after("forget")
+
+    def logs(
+        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+    ) -> AsyncIterator[LogChunk]:
+        return self.inner.logs(job_id, rank, stream, offset, follow=follow, output_folder=output_folder)
+
+    async def capacity(self) -> Capacity:
+        await self.before("capacity")
+        return await self.inner.capacity()
+
+    async def check(self) -> CheckReport:
+        await self.before("check")
+        return await self.inner.check()
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class SlowBackend(Wrapped):
+    """Every call waits at a gate; `waiting` says how many do. `open()` lets all through, `step()` one."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self._gate = asyncio.Semaphore(0)
+        self._open = False
+        self.waiting = 0
+
+    def open(self) -> None:
+        self._open = True
+        for _ in range(self.waiting):
+            self._gate.release()
+
+    def step(self) -> None:
+        self._gate.release()
+
+    async def before(self, call: str) -> None:
+        if self._open:
+            return
+        self.waiting += 1
+        try:
+            await self._gate.acquire()
+        finally:
+            self.waiting -= 1
+
+
+class NeverBackend(Wrapped):
+    """No call is ever answered, and `watch` never says anything; only cancelling ends the wait."""
+
+    async def before(self, call: str) -> None:
+        await asyncio.Event().wait()
+
+    async def watch(self, after: int | None = None) -> AsyncIterator[WatchEvent]:  # pyright: ignore[reportIncompatibleMethodOverride]  # an async generator is the same to its callers
+        del after
+        await asyncio.Event().wait()
+        yield WatchEvent(cursor=0, observation=JobObservation(job_id="", phase=Phase.WAITING))
+
+
+class FailsAt(Wrapped):
+    """The n-th call (from 1) raises BackendUnavailable: before its effect, or with `late` after it, as when an answer is lost."""
+
+    def __init__(self, inner: Backend, *numbers: int, late: bool = False) -> None:
+        super().__init__(inner)
+        self._numbers, self._late = frozenset(numbers), late
+        self.calls: list[str] = []
+
+    async def before(self, call: str) -> None:
+        self.calls.append(call)
+        if not self._late:
+            self._fail()
+
+    async def after(self, call: str) -> None:
+        if self._late:
+            self._fail()
+
+    def _fail(self) -> None:
+        if len(self.calls) in self._numbers:
+            raise BackendUnavailable(f"call {len(self.calls)} fails")
+
+
+class ForgetfulBackend(Wrapped):
+    """Knows nothing any more of the jobs in `forgotten`, whatever it took on; and tells nothing of them."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.forgotten: set[str] = set()
+
+    async def inspect(self, job_id: str) -> JobObservation | None:
+        return None if job_id in self.forgotten else await self.inner.inspect(job_id)
+
+    async def list(self) -> Sequence[JobObservation]:
+        return [found for found in await self.inner.list() if found.job_id not in self.forgotten]
+
+    async def watch(self, after: int | None = None) -> AsyncIterator[WatchEvent]:  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
+        async for event in self.inner.watch(after):
+            if event.observation.job_id not in self.forgotten:
+                yield event
+
+    def logs(
+        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+    ) -> AsyncIterator[LogChunk]:
+        if job_id in self.forgotten and not output_folder:
+            raise JobNotThere(job_id)
+        return self.inner.logs(job_id, rank, stream, offset, follow=follow, output_folder=output_folder)

@@ -1,0 +1,173 @@
+"""In-memory use cases behind the gRPC front: jobs by id with the rules of JobsService, and an event log with those of EventLog."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from serai.core.v1.resources_pb2 import NameAndVersion, PageInfo, ProductReference, ResourceOwner
+from serai.jobs.v1 import job_pb2, jobs_service_pb2
+from serai.jobs.v1.job_pb2 import ComputeSupport, Job
+from serai.jobs.v1.jobs_service_pb2 import FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse
+from serai_server.errors import InvalidRequest, JobConflictError, JobUnknown
+from serai_server.store.model import EventSettlement, StoredEvent
+
+STDOUT, STDERR = jobs_service_pb2.OUTPUT_STREAM_STDOUT, jobs_service_pb2.OUTPUT_STREAM_STDERR
+FINAL = (job_pb2.JOB_STATE_SUCCESS, job_pb2.JOB_STATE_FAILURE, job_pb2.JOB_STATE_EXPIRED)
+
+
+def job(job_id: str, *, owner: str = "alice", replicas: int = 1) -> Job:
+    """A small job that JobsService would take."""
+    return Job(
+        id=job_id,
+        owner=ResourceOwner(created_by=owner),
+        specification=job_pb2.JobSpecification(
+            application=NameAndVersion(name="acme-batch", version="1.0.0"),
+            product=ProductReference(id="c1", category="c", provider="example"),
+            replicas=replicas,
+        ),
+    )
+
+
+class MemoryJobs:
+    """Creates are all or none, a repeated one is fine, one with other content is a conflict; a stop ends a job at once."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.reports: dict[str, JobReport] = {}
+        self.output: dict[str, list[FollowResponse]] = {}
+        self.wrong: BaseException | None = None
+        """Raised by every call while it is set."""
+        self.open_iterators = 0
+        self._changed = asyncio.Condition()
+
+    async def create(self, items: Sequence[Job]) -> None:
+        self._raise()
+        if not 1 <= len(items) <= 1_000:
+            raise InvalidRequest(f"expected 1 to 1000 items, found {len(items)}", field="items")
+        for index, item in enumerate(items):
+            if self.jobs.get(item.id, item) != item:
+                raise JobConflictError(f"a job {item.id} with other content exists already", field=f"items[{index}].id")
+        for item in items:
+            copy = Job()
+            copy.CopyFrom(item)
+            self.jobs[item.id] = copy
+            self.reports.setdefault(item.id, self._report(item))
+
+    async def terminate(self, job_ids: Sequence[str]) -> None:
+        self._raise()
+        for job_id in job_ids:
+            if job_id in self.reports and self.reports[job_id].state not in FINAL:
+                await self.change(job_id, job_pb2.JOB_STATE_SUCCESS, "stopped")
+
+    def products(self) -> list[ComputeSupport]:
+        self._raise()
+        return [ComputeSupport(product=ProductReference(id="c1", category="c", provider="example"))]
+
+    async def get(self, job_id: str) -> JobReport:
+        self._raise()
+        return self._known(job_id)
+
+    async def list(self, request: ListRequest) -> ListResponse:
+        self._raise()
+        start = int(request.page.page_token or 0)
+        size = request.page.page_size or 100
+        found = [r for r in reversed(self.reports.values()) if self._wanted(r, request)]
+        more = str(start + size) if len(found) > start + size else ""
+        return ListResponse(jobs=found[start : start + size], page=PageInfo(next_page_token=more))
+
+    async def watch(self, job_id: str) -> AsyncIterator[JobReport]:
+        self.open_iterators += 1
+        try:
+            while True:
+                self._raise()
+                report = JobReport()
+                report.CopyFrom(self._known(job_id))
+                yield report
+                if report.state in FINAL:
+                    return
+                async with self._changed:
+                    await self._changed.wait_for(lambda seen=report: self.reports[job_id] != seen)
+        finally:
+            self.open_iterators -= 1
+
+    async def follow(self, request: FollowRequest) -> AsyncIterator[FollowResponse]:
+        self._raise()
+        self._known(request.job_id)
+        for chunk in self.output.get(request.job_id, []):
+            if not request.ranks or chunk.rank in request.ranks:
+                yield chunk
+
+    async def change(self, job_id: str, state: job_pb2.JobState.ValueType, status: str) -> None:
+        async with self._changed:
+            report = self.reports[job_id]
+            report.state, report.status = state, status
+            if state in FINAL:
+                report.ended_at_ms = 2_000
+            self._changed.notify_all()
+
+    def _raise(self) -> None:
+        if self.wrong is not None:
+            raise self.wrong
+
+    def _known(self, job_id: str) -> JobReport:
+        if job_id not in self.reports:
+            raise JobUnknown(f"no job {job_id!r} is known here", field="job_id")
+        return self.reports[job_id]
+
+    @staticmethod
+    def _wanted(report: JobReport, request: ListRequest) -> bool:
+        return (
+            (not request.states or report.state in request.states)
+            and (not request.created_by or report.owner.created_by == request.created_by)
+            and not (request.active_only and report.state in FINAL)
+        )
+
+    @staticmethod
+    def _report(item: Job) -> JobReport:
+        spec = item.specification
+        return JobReport(
+            id=item.id,
+            state=job_pb2.JOB_STATE_IN_QUEUE,
+            owner=item.owner,
+            application=spec.application,
+            product=spec.product,
+            name=spec.name,
+            replicas=spec.replicas,
+            created_at_ms=1_000,
+        )
+
+
+class MemoryEvents:
+    """Gives what was put in, in order, and goes on for ever."""
+
+    def __init__(self) -> None:
+        self.stored: list[StoredEvent] = []
+        self.settled: dict[str, list[EventSettlement]] = {}
+        self.open_iterators = 0
+        self._more = asyncio.Condition()
+
+    async def put(self, event: StoredEvent) -> None:
+        async with self._more:
+            self.stored.append(event)
+            self._more.notify_all()
+
+    async def subscribe(self, consumer: str, from_now: bool, batch_size: int) -> AsyncIterator[Sequence[StoredEvent]]:
+        if not consumer:
+            raise InvalidRequest("expected 1 to 64 characters of [a-z0-9._-]", field="consumer")
+        if batch_size < 0:
+            raise InvalidRequest("expected 1 or more, or 0 for 1000", field="batch_size")
+        at = len(self.stored) if from_now else 0
+        self.open_iterators += 1
+        try:
+            while True:
+                async with self._more:
+                    await self._more.wait_for(lambda seen=at: len(self.stored) > seen)
+                batch = self.stored[at : at + (batch_size or 1_000)]
+                at += len(batch)
+                yield batch
+        finally:
+            self.open_iterators -= 1
+
+    async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
+        self.settled.setdefault(consumer, []).extend(settlements)

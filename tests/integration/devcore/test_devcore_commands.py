@@ -1,0 +1,202 @@
+"""The commands and programs that people start: `serai devcore`, `serai demo`, and the examples."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Generator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from serai_devcore.tokens import load_key
+from serai_server.cli import kit
+from serai_server.cli.config import load
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+START = "import sys; from serai_server.cli.main import main; main()"
+
+needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed: no job can run")
+
+
+def serai(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", START, *arguments]
+
+
+@contextlib.contextmanager
+def devcore(folder: Path, *more: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """The running command and the address that it tells."""
+    process = subprocess.Popen(serai("devcore", "--dir", str(folder), "--port", "0", *more), stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+", first)
+        assert address is not None, first
+        yield process, address.group()
+    finally:
+        process.terminate()
+        process.wait(20)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return cast("bytes", answer.read())
+
+
+def test_devcore_writes_what_a_provider_needs_and_ends_on_sigterm(tmp_path: Path) -> None:
+    """Keys, token (0600), settings that pass the check; exit code 0."""
+    with devcore(tmp_path) as (process, url):
+        assert json.loads(fetch(f"{url}/devcore/jobs")) == {"items": []}
+        assert fetch(f"{url}/devcore/token").count(b".") == 2
+        settings = load(tmp_path / kit.SETTINGS)
+        assert (settings.core.url, settings.provider.id) == (url, "example")
+        for secret in (kit.REFRESH_TOKEN, "core-private-key.pem"):
+            assert (tmp_path / secret).stat().st_mode & 0o777 == 0o600
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        rest = process.stdout.read()
+    assert "curl -s" in rest
+    assert (tmp_path / kit.REFRESH_TOKEN).read_text().strip() not in rest
+
+
+def test_devcore_keeps_keys_and_settings_of_an_earlier_run(tmp_path: Path) -> None:
+    """A provider that is set up goes on working with a stand-in that was started again."""
+    with devcore(tmp_path):
+        pass
+    before = {name: (tmp_path / name).read_bytes() for name in (kit.REFRESH_TOKEN, kit.PUBLIC_KEY, "core-private-key.pem")}
+    (tmp_path / kit.SETTINGS).write_text("# mine\n")
+    with devcore(tmp_path):
+        pass
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert (tmp_path / kit.SETTINGS).read_text() == "# mine\n"
+    assert load_key(before["core-private-key.pem"])
+
+
+def test_devcore_says_in_words_what_it_cannot_do(tmp_path: Path) -> None:
+    """A port in use, a key file that is none."""
+    with devcore(tmp_path) as (_, url):
+        port = url.rpartition(":")[2]
+        taken = subprocess.run(serai("devcore", "--dir", str(tmp_path), "--port", port), capture_output=True, text=True, check=False)
+    assert (taken.returncode, "Traceback" in taken.stderr) == (1, False)
+    assert port in taken.stderr
+    (tmp_path / "core-private-key.pem").write_text("not a key")
+    bad = subprocess.run(serai("devcore", "--dir", str(tmp_path), "--port", "0"), capture_output=True, text=True, check=False)
+    assert (bad.returncode, "Traceback" in bad.stderr) == (2, False)
+
+
+@needs_bwrap
+def test_the_demo_shows_a_job_from_request_to_bill_and_leaves_nothing() -> None:
+    """Issue's words: ends by itself with 0; {"responses":[null]}; RUNNING, then SUCCESS; three replicas; files; a bill."""
+    # Not pytest's own folder: its name is too long for a Unix socket below it.
+    with tempfile.TemporaryDirectory(prefix="sd-") as folder:
+        Path(folder).chmod(0o711)
+        environment = os.environ | {"TMPDIR": folder}
+        done = subprocess.run(serai("demo", "--json"), capture_output=True, text=True, check=False, env=environment, timeout=90)
+        assert list(Path(folder).iterdir()) == []
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["ok"] is True
+    batch, replicas = told["stories"]
+    assert batch["request"]["answer"] == {"responses": [None]}
+    assert batch["request"]["headers"]["Content-Type"] == "content-type: application/json; charset=utf-8"
+    assert [u["state"] for u in batch["updates"] if u["state"]][-2:] == ["RUNNING", "SUCCESS"]
+    assert {"path": "report.txt", "bytes": 62} in batch["files"]
+    assert {line["rank"] for line in replicas["output"]} == {0, 1, 2}
+    assert replicas["credits"] == 3_000_000
+
+
+@needs_bwrap
+def test_an_interrupted_demo_ends_its_job_and_leaves_nothing() -> None:
+    """Ctrl-C in the middle of a job: exit code 130, words without a traceback, no folder, no replica."""
+    with tempfile.TemporaryDirectory(prefix="sd-") as folder:
+        Path(folder).chmod(0o711)
+        process = subprocess.Popen(
+            serai("demo"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"TMPDIR": folder, "PYTHONUNBUFFERED": "1"},
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "step 1 of 4" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest, errors = process.communicate(timeout=60)
+        assert process.returncode == 130, rest + errors
+        assert "Traceback" not in errors
+        assert list(Path(folder).iterdir()) == []
+        assert not [command for command in commands_running() if folder in command]
+
+
+def commands_running() -> list[str]:
+    """Command lines of all processes; those that end meanwhile are left out."""
+    found: list[str] = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+def test_the_demo_without_examples_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(serai("demo", "--examples", str(tmp_path / "none")), capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+
+
+def run_batch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "ACME_OUTPUT": str(folder), "ACME_PAUSE": "0", "LC_ALL": "C.UTF-8"}
+    return subprocess.run(
+        [str(EXAMPLES / "acme-batch" / "acme-batch"), *arguments], capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def test_acme_batch_prints_its_steps_and_leaves_a_report(tmp_path: Path) -> None:
+    """As the seed invokes it: `acme-batch --debug true "Hello, World!"`."""
+    done = run_batch(tmp_path, "--debug", "true", "Hello, World!")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-2:] == ["Hello, World!", "done: report.txt"]
+    assert "debug:" in done.stderr
+    assert (tmp_path / "report.txt").read_text() == "value: Hello, World!\ncharacters: 13\nupper case: HELLO, WORLD!\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["report.txt"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--debug", "maybe", "x"), ("--debug",), (), ("a", "b")],
+)
+def test_acme_batch_refuses_other_arguments(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = run_batch(tmp_path, *arguments)
+    assert done.returncode == 64
+    assert done.stderr.startswith("usage:")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["$(id)", "`id`", "'; exit 3 #", "-n", "%s%s", "", "a  b\\n"])
+def test_acme_batch_takes_any_text_as_text(tmp_path: Path, value: str) -> None:
+    """What a user types is never a command."""
+    done = run_batch(tmp_path, "--debug", "false", value)
+    assert done.returncode == 0
+    assert (tmp_path / "report.txt").read_text().splitlines()[0] == f"value: {value}"
+
+
+def test_ucloud_etc_prints_every_file_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "rank.txt").write_text("2\n")
+    (tmp_path / "nodes.txt").write_text("node-0\nnode-1")
+    (tmp_path / "token").write_text("not shown")
+    done = subprocess.run([str(EXAMPLES / "ucloud-etc" / "ucloud-etc"), str(tmp_path)], capture_output=True, text=True, check=False)
+    assert [line.split(None, 1) for line in done.stdout.splitlines()] == [
+        ["nodes.txt", "node-0"],
+        ["nodes.txt", "node-1"],
+        ["rank.txt", "2"],
+    ]

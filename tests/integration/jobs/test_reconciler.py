@@ -1,0 +1,284 @@
+"""The reconciler at work on a real store: good and bad backends, restarts at every call, stops, limits, bills.
+
+The backend is in memory and the clock is the test's; the store, the machine and the event log are the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from fakes.backends import FailsAt, ForgetfulBackend, InstantBackend, InstantMachine, NeverBackend
+from fakes.clock import FakeClock
+from fakes.jobs import seed_job
+from serai.events.v1.events_service_pb2 import Charge
+from serai.jobs.v1.job_pb2 import Job, JobState, JobUpdate
+from serai_backends.api import Backend
+from serai_backends.errors import BackendUnavailable
+from serai_backends.model import End, Resources, WatchEvent
+from serai_server.errors import JobConflictError
+from serai_server.jobs.products import MINUTE_MS, Product
+from serai_server.jobs.requests import Policy
+from serai_server.main import Core, Plan, running_core
+from serai_server.store.model import EventKind, EventSettlement, Outcome, State, StoredEvent, StoredJob, Target
+
+PRODUCTS = (
+    Product("example-compute-1", "example-compute", "example", Resources(1, 2 << 30), MINUTE_MS),
+    Product("unit", "example-compute", "example", Resources(1, 2 << 30), 0),
+)
+START_MS = 1_700_000_010_000
+
+
+def job(job_id: str, *words: str, replicas: int = 1, product: str = "example-compute-1", minutes: int = 60) -> Job:
+    """A job whose command line is `words`, which InstantBackend understands."""
+    message = seed_job(job_id)
+    message.specification.replicas = replicas
+    message.specification.product.id = product
+    message.specification.time_allocation.hours, message.specification.time_allocation.minutes = divmod(minutes, 60)
+    message.specification.parameters.clear()
+    invocation = message.status.resolved_application.invocation
+    del invocation.invocation[:]
+    for word in words:
+        invocation.invocation.add().word.word = word
+    return message
+
+
+@contextlib.asynccontextmanager
+async def core_on(folder: Path, backend: Backend, clock: FakeClock) -> AsyncGenerator[Core]:
+    plan = Plan(
+        store_url=f"sqlite:///{folder / 'serai.db'}",
+        products=PRODUCTS,
+        policy=Policy(most_replicas=100, undeclared_parameters=False, drive=lambda user, project: project or user),
+        exit_code_is_failure=False,
+        charge_every_ms=15 * MINUTE_MS,
+        workers=4,
+    )
+    async with running_core(plan, backend, clock, jitter=lambda: 0.5) as core:
+        yield core
+
+
+async def until(core: Core, job_id: str, condition: Callable[[StoredJob], bool], clock: FakeClock | None = None) -> StoredJob:
+    """The row, once the condition holds. A clock that is given moves on a second at each look, so that back-offs pass."""
+    async with asyncio.timeout(20):
+        while True:
+            row = await core.store.job(job_id)
+            if row is not None and condition(row):
+                return row
+            if clock is not None:
+                clock.move(1_000)
+            await asyncio.sleep(0.01)
+
+
+def settled(row: StoredJob) -> bool:
+    return row.forgotten_at_ms > 0
+
+
+async def told(core: Core, job_id: str) -> list[StoredEvent]:
+    return [e for e in await core.store.events("core", 0, 1_000) if e.job_id == job_id]
+
+
+async def states(core: Core, job_id: str) -> list[str]:
+    updates = [JobUpdate.FromString(e.body) for e in await told(core, job_id) if e.kind is EventKind.JOB_UPDATE]
+    return [JobState.Name(u.state).removeprefix("JOB_STATE_") for u in updates if u.HasField("state")]
+
+
+async def charges(core: Core, job_id: str) -> list[tuple[str, int, int]]:
+    found = [Charge.FromString(e.body) for e in await told(core, job_id) if e.kind is EventKind.CHARGE]
+    return [(c.charge_id, c.units, c.number_of_products) for c in found]
+
+
+async def test_a_job_runs_and_is_billed_and_forgotten(tmp_path: Path) -> None:
+    """create → RUNNING → SUCCESS, one begun minute for each of 3 replicas, and the backend may drop it; nothing stays in memory."""
+    machine, clock = InstantMachine(), FakeClock(START_MS)
+    async with core_on(tmp_path, InstantBackend(machine), clock) as core:
+        await core.jobs.create([job("1", "exit", "0", replicas=3)])
+        row = await until(core, "1", settled)
+        assert (row.state, row.target) == (State.SUCCESS, Target.RUN)
+        assert await states(core, "1") == ["RUNNING", "SUCCESS"]
+        assert await charges(core, "1") == [("1-0", 1, 3)]
+        assert (machine.starts, machine.jobs, len(core.registry)) == (["1"], {}, 0)
+
+
+async def test_the_same_create_again_changes_nothing_and_other_content_is_a_conflict(tmp_path: Path) -> None:
+    """A repeated create of the same content runs once; the same id with other content is refused and nothing of that bulk is stored."""
+    machine, clock = InstantMachine(), FakeClock(START_MS)
+    async with core_on(tmp_path, InstantBackend(machine), clock) as core:
+        await core.jobs.create([job("1", "hang")])
+        await core.jobs.create([job("1", "hang")])
+        with pytest.raises(JobConflictError) as error:
+            await core.jobs.create([job("2", "hang"), job("1", "exit", "1")])
+        assert error.value.field == "items[1].id"
+        await until(core, "1", lambda row: row.state is State.RUNNING)
+        assert await core.store.job("2") is None
+        assert machine.starts == ["1"]
+
+
+async def test_stops_at_each_stage(tmp_path: Path) -> None:
+    """A stop ends a running job and a waiting one; a finished and an unknown one are as they were."""
+    machine, clock = InstantMachine(cpu=1), FakeClock(START_MS)
+    async with core_on(tmp_path, InstantBackend(machine), clock) as core:
+        await core.jobs.create([job("1", "hang")])
+        await until(core, "1", lambda row: row.state is State.RUNNING)
+        await core.jobs.create([job("2", "hang")])
+        await until(core, "2", lambda row: bool(row.replica_facts))
+        await core.jobs.terminate(["2", "unknown"])
+        await until(core, "2", settled)
+        assert await states(core, "2") == ["SUCCESS"]
+        assert await charges(core, "2") == []
+        await core.jobs.terminate(["1"])
+        await until(core, "1", settled)
+        assert await states(core, "1") == ["RUNNING", "SUCCESS"]
+        await core.jobs.terminate(["1", "2"])
+        assert machine.starts == ["1"]
+
+
+async def test_waiting_is_told_in_words_once(tmp_path: Path) -> None:
+    """While a job waits Core is told for what, once for each reason."""
+    machine, clock = InstantMachine(cpu=1), FakeClock(START_MS)
+    backend = InstantBackend(machine)
+    async with core_on(tmp_path, backend, clock) as core:
+        await core.jobs.create([job("1", "hang")])
+        await until(core, "1", lambda row: row.state is State.RUNNING)
+        await core.jobs.create([job("2", "exit", "0")])
+        await until(core, "2", lambda row: row.status == "The job is in the queue.")
+        backend.end("1", 0, End.EXITED, exit_code=0)
+        await core.jobs.create([job("3", "exit", "0")])  # a submit makes this backend look for room again
+        await until(core, "2", settled)
+        words = [JobUpdate.FromString(e.body).status for e in await told(core, "2") if e.kind is EventKind.JOB_UPDATE]
+        assert words.count("The job is in the queue.") == 1
+
+
+async def test_a_job_that_can_never_run_is_a_failure_in_words(tmp_path: Path) -> None:
+    """The backend's refusal ends the job with the backend's words."""
+    async with core_on(tmp_path, InstantBackend(InstantMachine(cpu=1)), FakeClock(START_MS)) as core:
+        await core.jobs.create([job("1", "exit", "0", replicas=2)])
+        row = await until(core, "1", settled)
+        assert (row.state, row.status) == (State.FAILURE, "the job is larger than the machine")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before its effect", "after its effect"])
+@pytest.mark.parametrize("number", range(1, 7))
+async def test_any_call_to_the_backend_may_fail(tmp_path: Path, number: int, late: bool) -> None:
+    """Whichever call fails, with its effect or without, the job runs exactly once and Core is told each state exactly once."""
+    machine, clock = InstantMachine(), FakeClock(START_MS)
+    backend = FailsAt(InstantBackend(machine), number, late=late)
+    async with core_on(tmp_path, backend, clock) as core:
+        await core.jobs.create([job("1", "exit", "0")])
+        await until(core, "1", settled, clock)
+        assert machine.starts == ["1"]
+        assert await states(core, "1") == ["RUNNING", "SUCCESS"]
+        assert await charges(core, "1") == [("1-0", 1, 1)]
+
+
+class Crash(FailsAt):
+    """From the n-th call on nothing is answered any more, as when the process was killed there."""
+
+    async def after(self, call: str) -> None:
+        if self._late and len(self.calls) >= min(self._numbers):
+            await asyncio.Event().wait()
+
+    async def before(self, call: str) -> None:
+        self.calls.append(call)
+        if not self._late and len(self.calls) >= min(self._numbers):
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before its effect", "after its effect"])
+@pytest.mark.parametrize("number", range(1, 7))
+async def test_a_crash_at_any_call_is_made_good_at_the_next_start(tmp_path: Path, number: int, late: bool) -> None:
+    """The server stops for ever at its n-th call; a new one on the same store ends what was begun: run once, told once, billed once."""
+    machine, clock = InstantMachine(), FakeClock(START_MS)
+    crash = Crash(InstantBackend(machine), number, late=late)
+    async with core_on(tmp_path, crash, clock) as core:
+        await core.jobs.create([job("1", "exit", "0")])
+        async with asyncio.timeout(20):
+            while len(crash.calls) < number and not settled(await until(core, "1", lambda _: True)):
+                await asyncio.sleep(0.005)
+    async with core_on(tmp_path, InstantBackend(machine), clock) as core:
+        await until(core, "1", settled, clock)
+        assert machine.starts == ["1"]
+        assert await states(core, "1") == ["RUNNING", "SUCCESS"]
+        assert await charges(core, "1") == [("1-0", 1, 1)]
+
+
+async def test_a_backend_that_never_answers_holds_nobody_else_up(tmp_path: Path) -> None:
+    """Creates, stops and lists are answered while the backend is silent."""
+    async with core_on(tmp_path, NeverBackend(InstantBackend()), FakeClock(START_MS)) as core:
+        await core.jobs.create([job(str(n), "exit", "0") for n in range(40)])
+        await core.jobs.terminate(["1"])
+        report = await core.jobs.get("39")
+        assert report.state == JobState.JOB_STATE_IN_QUEUE
+
+
+async def test_a_job_that_the_backend_forgot_is_lost_and_not_run_again(tmp_path: Path) -> None:
+    """What was seen and is unknown now ends as FAILURE in the seed's words; it is not submitted a second time."""
+    machine, clock = InstantMachine(), FakeClock(START_MS)
+    forgetful = ForgetfulBackend(InstantBackend(machine))
+    async with core_on(tmp_path, forgetful, clock) as core:
+        await core.jobs.create([job("1", "hang")])
+        await until(core, "1", lambda row: row.state is State.RUNNING)
+        forgetful.forgotten.add("1")
+    async with core_on(tmp_path, forgetful, clock) as core:
+        row = await until(core, "1", lambda row: row.state.final)
+        assert (row.state, row.status, machine.starts) == (State.FAILURE, "Your job is no longer available", ["1"])
+
+
+async def test_the_time_limit_starts_at_running_and_survives_a_restart(tmp_path: Path) -> None:
+    """A job of 30 minutes is EXPIRED 30 minutes after it began to run, also when the server was restarted in between; it is billed 30."""
+    machine, clock = InstantMachine(), FakeClock(START_MS)
+    async with core_on(tmp_path, InstantBackend(machine), clock) as core:
+        await core.jobs.create([job("1", "hang", minutes=30)])
+        await until(core, "1", lambda row: row.state is State.RUNNING)
+        clock.move(16 * MINUTE_MS)
+        await until(core, "1", lambda row: row.charged_periods >= 16)
+    async with core_on(tmp_path, InstantBackend(machine), clock) as core:
+        await asyncio.sleep(0.05)
+        assert (await until(core, "1", lambda _: True)).state is State.RUNNING
+        machine.ticks = itertools.count(START_MS + 30 * MINUTE_MS - 10_000)
+        clock.move(14 * MINUTE_MS)
+        row = await until(core, "1", settled)
+        assert (row.state, row.status) == (State.EXPIRED, "The job has reached its time limit of 30 minutes.")
+        assert sum(units for _, units, _ in await charges(core, "1")) == 30
+
+
+async def test_missing_credits_and_a_core_that_does_not_know_the_job_stop_it(tmp_path: Path) -> None:
+    """A settlement that says so stops the job: missing credits are told in the seed's words, of a disowned job nothing is told."""
+    machine, clock = InstantMachine(), FakeClock(START_MS)
+    async with core_on(tmp_path, InstantBackend(machine), clock) as core:
+        await core.jobs.create([job("1", "hang", product="unit"), job("2", "hang")])
+        await until(core, "1", lambda row: row.state is State.RUNNING)
+        await until(core, "2", lambda row: row.state is State.RUNNING)
+        charge = next(e for e in await told(core, "1") if e.kind is EventKind.CHARGE)
+        running = next(e for e in reversed(await told(core, "2")))
+        at_ms = clock.now_ms()
+        await core.events.acknowledge("core", [EventSettlement(charge.sequence, Outcome.INSUFFICIENT_FUNDS, "", at_ms)])
+        await core.events.acknowledge("core", [EventSettlement(running.sequence, Outcome.JOB_UNKNOWN, "", at_ms)])
+        one, two = await until(core, "1", settled), await until(core, "2", settled)
+        assert (one.state, one.status) == (State.SUCCESS, "The job was terminated (No credits)")
+        assert (two.state, two.status) == (State.FAILURE, "UCloud does not know this job; it was stopped.")
+        assert "FAILURE" not in await states(core, "2")
+
+
+async def test_a_watch_that_breaks_is_taken_up_again(tmp_path: Path) -> None:
+    """When the backend's stream breaks, what happened meanwhile is found by asking."""
+
+    class Breaks(InstantBackend):
+        broken = False
+
+        async def watch(self, after: int | None = None) -> AsyncIterator[WatchEvent]:  # pyright: ignore[reportIncompatibleMethodOverride]  # a generator is the same to its callers
+            if not self.broken:
+                type(self).broken = True
+                raise BackendUnavailable("cut")
+            async for event in InstantBackend.watch(self, after):
+                yield event
+
+    backend, clock = Breaks(), FakeClock(START_MS)
+    async with core_on(tmp_path, backend, clock) as core:
+        await core.jobs.create([job("1", "hang")])
+        await until(core, "1", lambda row: row.submitted_at_ms > 0)
+        backend.end("1", 0, End.EXITED, exit_code=0)
+        await until(core, "1", settled, clock)

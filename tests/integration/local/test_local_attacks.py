@@ -1,0 +1,237 @@
+"""What a replica tries in order to get out, to see, to change, or to exhaust: each must fail inside.
+
+The list is run as one shell script with one line per attempt, so that a hundred attempts cost one job. An attempt "fails" when the
+command has an exit code other than 0; commands that do not exist would fail for the wrong reason, so each is looked up first.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from serai_backends.model import End, Stream
+
+if TYPE_CHECKING:
+    from fakes.local_site import LocalSite
+
+PY = "/usr/bin/python3 -c"
+# system calls by number: x86_64 only
+SYSCALL = (
+    f"{PY} 'import ctypes, sys; libc = ctypes.CDLL(None, use_errno=True); result = libc.syscall(*map(int, sys.argv[1:]));"
+    " sys.exit(0 if result >= 0 else 40 + ctypes.get_errno())'"
+)
+EPERM = 41
+
+MUST_FAIL = {
+    # name: shell line
+    "write root": "touch /x",
+    "write usr": "touch /usr/x",
+    "write etc": "touch /etc/x",
+    "write facts": "touch /etc/ucloud/x",
+    "change a fact": "echo 7 > /etc/ucloud/rank.txt",
+    "change hosts": "echo x >> /etc/hosts",
+    "see the home of root": "ls /root",
+    "see home folders": "ls /home",
+    "see var": "ls /var",
+    "read shadow": "cat /etc/shadow",
+    "sockets of the host": "ls /run/*",
+    "mount": "mount -t tmpfs x /tmp",
+    "remount": "mount -o remount,rw /usr",
+    "umount": "umount /work",
+    "user namespace": "unshare -U true",
+    "root in a namespace": "unshare -Urm true",
+    "chroot": "chroot / true",
+    "root of pid 1": "ls /proc/1/root/root",
+    "enter pid 1": "nsenter -t 1 -m true",
+    "become root": "su -c true",
+    "give a file away": "touch /work/mine && chown 0 /work/mine",
+    "block device": "mknod /work/b b 8 0",
+    "kernel log": "dmesg",
+    "core pattern": "echo x > /proc/sys/kernel/core_pattern",
+    "forwarding": "echo 1 > /proc/sys/net/ipv4/ip_forward",
+    "cgroups": "ls /sys/fs/cgroup",
+    "folder of the kernel": "ls /sys/kernel",
+    "raise the process limit": "prlimit --nproc=9999999 true",
+    "loopback down": "ip link set lo down",
+    "tun": "ls /dev/net/tun",
+    "kmsg": "ls /dev/kmsg",
+    "mem": "ls /dev/mem",
+    "disk": "ls /dev/vda /dev/sda /dev/nvme0n1",
+    "capabilities": "test $(grep -c 'Cap.*0000000000000000' /proc/self/status) != 5",
+    "no_new_privs": "grep -q 'NoNewPrivs:.0' /proc/self/status",
+    "no filter": "grep -q 'Seccomp:.0' /proc/self/status",
+    "see other processes": "test $(ls -d /proc/[0-9]* | wc -l) -gt 12",
+    "host paths in pid 1": "tr '\\0' ' ' < /proc/1/cmdline | grep -q -- '--ro-bin[d]'",
+    "environment of pid 1": "tr '\\0' '\\n' < /proc/1/environ | grep -vq '^PATH='",
+    "vsock": f"{PY} 'import socket; socket.socket(40, socket.SOCK_STREAM)'",
+    "alg socket": f"{PY} 'import socket; socket.socket(38, socket.SOCK_SEQPACKET)'",
+    "packet socket": f"{PY} 'import socket; socket.socket(17, socket.SOCK_RAW)'",
+    "raw socket": f"{PY} 'import socket; socket.socket(2, socket.SOCK_RAW, 1)'",
+    "outside address": f"{PY} 'import socket; socket.create_connection((\"192.0.2.1\", 80), 2)'",
+    "type into the terminal": f"{PY} 'import fcntl; fcntl.ioctl(0, 0x5412, b\"x\")'",
+    "nice": "nice -n -5 true 2>&1 | grep -qv 'cannot set'",
+}
+
+FILTERED = {
+    # name: system call and arguments that would be valid: EPERM is the filter's word
+    "keyctl": "250 0 -3 0",
+    "add_key": "248 0 0 0 0 0",
+    "bpf": "321 0 0 0",
+    "io_uring_setup": "425 1 0",
+    "userfaultfd": "323 1",
+    "perf_event_open": "298 0 0 -1 -1 0",
+    "pivot_root": "155 0 0",
+    "mount": "165 0 0 0 0 0",
+    "setns": "308 0 0",
+    "unshare": "272 0",
+    "reboot": "169 0 0 0 0",
+    "open_by_handle_at": "304 0 0 0",
+    "clone in a user namespace": "56 268435473 0 0 0 0",
+}
+
+
+def script(lines: dict[str, str]) -> str:
+    """Prints `name=exit code` for each line."""
+    shell = "".join(f"( {line} ) >/dev/null 2>&1; echo '{name}='$?\n" for name, line in lines.items())
+    return "cd /work\n" + shell
+
+
+def codes(text: str) -> dict[str, int]:
+    return {name: int(code) for name, _, code in (line.rpartition("=") for line in text.splitlines())}
+
+
+async def test_nothing_of_the_host_can_be_seen_or_changed(site: LocalSite) -> None:
+    """Every attempt of the list fails inside, and the same file does what it should where it may."""
+    await site.backend.submit(site.spec("attack", "bash", "-c", script(MUST_FAIL)))
+    await site.ended("attack")
+    result = codes(await site.output("attack"))
+    assert result.keys() == MUST_FAIL.keys()
+    assert {name for name, code in result.items() if code == 0} == set()
+
+
+def test_the_commands_of_the_list_exist_inside() -> None:
+    """Otherwise an attempt would fail for want of its command."""
+    for command in ("mount", "umount", "unshare", "chroot", "nsenter", "su", "chown", "mknod", "dmesg", "prlimit", "nice", "python3"):
+        found = [folder for folder in ("/usr/bin", "/usr/sbin", "/bin", "/sbin") if Path(folder, command).exists()]
+        if not found:
+            pytest.skip(f"{command} is not installed on this machine")
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of the system calls are those of x86_64")
+async def test_the_filter_refuses_system_calls(site: LocalSite) -> None:
+    """EPERM, not another error that the arguments would have caused."""
+    lines = {name: f"{SYSCALL} {numbers}" for name, numbers in FILTERED.items()}
+    await site.backend.submit(site.spec("filter", "bash", "-c", script(lines)))
+    await site.ended("filter")
+    assert codes(await site.output("filter")) == dict.fromkeys(FILTERED, EPERM)
+
+
+async def test_no_way_to_the_host_or_to_other_jobs(site: LocalSite) -> None:
+    """Listeners on the host's loopback, on its abstract sockets and in another job: none answers; a peer in the own job does."""
+    listener = """
+        import socket, sys
+        s = socket.socket(); s.bind(("0.0.0.0", 7000)); s.listen()
+        print("up", flush=True)
+        while True: s.accept()[0].close()
+    """
+    await site.backend.submit(site.spec("other", "/usr/bin/python3", "-c", textwrap.dedent(listener)))
+    await site.running("other")
+    async for _ in site.backend.logs("other", 0, Stream.STDOUT, follow=True):
+        break
+    with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as abstract:
+        tcp.bind(("127.0.0.1", 0))
+        tcp.listen()
+        abstract.bind(f"\0serai-test-{os.getpid()}")
+        abstract.listen()
+        attack = f"""
+            import socket
+            def tries(family, address):
+                s = socket.socket(family); s.settimeout(2)
+                try: s.connect(address); return "CONNECTED"
+                except OSError as error: return "no"
+            inet, unix = socket.AF_INET, socket.AF_UNIX
+            print(tries(inet, ("127.0.0.1", {tcp.getsockname()[1]})))
+            print(tries(unix, {abstract.getsockname()!r}))
+            print(tries(inet, ("127.1.0.1", 7000)))
+            mine = socket.socket(); mine.bind(("127.1.0.1", 7001)); mine.listen()
+            print(tries(inet, ("node-0", 7001)))
+        """
+        found, text = await site.run("attack", "/usr/bin/python3", "-c", textwrap.dedent(attack))
+    assert text.split() == ["no", "no", "no", "CONNECTED"], (found, text)
+
+
+async def test_a_fork_bomb_stays_in_its_job(site: LocalSite) -> None:
+    """The limit of processes stops it, the backend still answers, and cancel ends all of it."""
+    await site.close()
+    site.settings = type(site.settings)(
+        **{name: getattr(site.settings, name) for name in ("state_dir", "drives_dir", "cpu", "memory_bytes")}, pids=64
+    )
+    await site.open()
+    bomb = textwrap.dedent("""
+        import os, time
+        n = 0
+        try:
+            while n < 500:
+                if os.fork() == 0:
+                    time.sleep(600)
+                n += 1
+        except OSError:
+            pass
+        print(n, flush=True)
+        time.sleep(600)
+    """)
+    await site.backend.submit(site.spec("bomb", "/usr/bin/python3", "-c", bomb))
+    async for chunk in site.backend.logs("bomb", 0, Stream.STDOUT, follow=True):
+        assert 10 < int(chunk.data) <= 80
+        break
+    found, text = await site.run("next", "echo", "well")
+    assert (found.replicas[0].exit_code, text) == (0, "well\n")
+    await site.backend.cancel("bomb")
+    assert (await site.ended("bomb")).replicas[0].end is End.CANCELED
+
+
+async def test_scratch_space_is_limited(site: LocalSite) -> None:
+    """/tmp has its size, whatever the machine has."""
+    _, text = await site.run("fill", "sh", "-c", "df -B1 --output=size /tmp /run /dev/shm | tail -3")
+    assert {int(word) for word in text.split()} == {site.settings.tmpfs_bytes}
+
+
+async def test_more_memory_than_asked_for(site: LocalSite) -> None:
+    """OUT_OF_MEMORY: at once where limits are hard, within seconds where they are soft."""
+    eat = (
+        "b = bytearray()\nwhile True: b += b'x' * (8 << 20)\n"
+        if site_is_hard(site)
+        else "import time\nb = b'x' * (300 << 20)\ntime.sleep(600)"
+    )
+    found, _ = await site.run("eat", "/usr/bin/python3", "-c", eat, memory_bytes=100 << 20)
+    assert found.replicas[0].end is End.OUT_OF_MEMORY
+    assert "memory" in found.replicas[0].cause
+
+
+def site_is_hard(site: LocalSite) -> bool:
+    return bool(site.backend.machine.cgroups)
+
+
+@pytest.mark.parametrize("bait", ["ln -s {secret} {log}", "mkfifo {log}", "mkdir {log}", "ln -s ../../../../../state {log}"])
+async def test_a_job_cannot_make_the_server_read_elsewhere(site: LocalSite, bait: str) -> None:
+    """A log that was replaced by a link, a FIFO or a folder is an empty log."""
+    secret = site.folder / "secret"
+    secret.write_text("the server's secret")
+    line = "rm stdout.txt; " + bait.format(secret=secret, log="stdout.txt") + "; echo more"
+    found, text = await site.run("bait", "sh", "-c", line)
+    assert found.replicas[0].exit_code == 0
+    assert text == ""
+
+
+async def test_the_output_folder_is_made_without_following_links(site: LocalSite) -> None:
+    """A link on the way (left by somebody with access to the drives) fails the start; nothing is written behind it."""
+    elsewhere = site.folder / "elsewhere"
+    elsewhere.mkdir()
+    (site.drives / "drive").symlink_to(elsewhere)
+    found, _ = await site.run("job", "true")
+    assert found.replicas[0].end is End.START_FAILED
+    assert list(elsewhere.iterdir()) == []

@@ -1,0 +1,146 @@
+"""The small parts of the local backend: queue, journal, files, system-call filter, words."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serai_backends.errors import SubmissionRefused
+from serai_backends.local import files, journal
+from serai_backends.local.folder import JobFolder, is_job_id, spec_of
+from serai_backends.local.probe import words_for as words_for_check
+from serai_backends.local.queue import CapacityQueue, Need
+from serai_backends.local.record import History
+from serai_backends.local.supervisor import seccomp
+from serai_backends.local.supervisor.replica import words_for
+from serai_backends.model import ReplicaSpec, Resources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4)), max_size=30), st.randoms(use_true_random=False))
+def test_the_queue_keeps_order_and_never_overbooks(needs: list[tuple[int, int]], chance: object) -> None:
+    """Whatever ends when: jobs start in order of arrival, and what is used never exceeds what there is."""
+    queue = CapacityQueue(cpu=4, memory_bytes=4)
+    for number, (cpu, memory) in enumerate(needs):
+        queue.add(str(number), Need(cpu, memory))
+    started: list[str] = []
+    running: list[str] = []
+    while len(started) < len(needs) or running:
+        while (job_id := queue.take()) is not None:
+            started.append(job_id)
+            running.append(job_id)
+            assert queue.used.cpu <= 4
+            assert queue.used.memory_bytes <= 4
+        assert running, "the machine is empty and nothing starts"
+        ended = running.pop(chance.randrange(len(running)))  # type: ignore[attr-defined]  # pyright: ignore
+        queue.remove(ended)
+    assert started == [str(number) for number in range(len(needs))]
+
+
+@given(st.integers(0, 400))
+def test_a_torn_journal_keeps_its_whole_lines(cut: int) -> None:
+    """Cut anywhere: every whole line is read, the rest is not."""
+    lines = [journal.start(0), journal.end(0, "exited", code=3), journal.done()]
+    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)[:cut]
+    assert journal.parse(data) == lines[: data.count(b"\n")]
+
+
+def test_a_torn_line_is_cut_off_before_more_is_written(tmp_path: Path) -> None:
+    """After a power cut in mid-line the next writer's line stands alone."""
+    (tmp_path / "journal").write_bytes(b'{"k":"start","rank":0,"at":1}\n{"k":"en')
+    folder = os.open(tmp_path, files.DIRECTORY)
+    fd = journal.open_journal(folder)
+    journal.append(fd, [journal.done("over")])
+    history = History()
+    history.add(JobFolder(tmp_path.parent, tmp_path.name).lines()[0])
+    assert (history.starts, history.cause) == ({0: 1}, "over")
+    os.close(fd)
+    os.close(folder)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/etc", "a//b", "a/../b", ".", "..", "a/.", "a\0b", "x" * 256])
+def test_paths_that_leave_their_root_are_refused(path: str) -> None:
+    """Before anything is opened; as an output folder: SubmissionRefused."""
+    with pytest.raises(files.UnsafePath):
+        files.components(path)
+    with pytest.raises(SubmissionRefused):
+        spec_of(ReplicaSpec("job", 1, ("true",), (), Resources(1, 0), path), 1)
+
+
+@pytest.mark.parametrize("job_id", ["", ".", "..", ".x", "a/b", "a\0", "a b", "x" * 129, "ä", "a+b", "-a", "a\n"])
+def test_ids_that_cannot_be_a_folder_are_refused(job_id: str) -> None:
+    """A job id is a path component of harmless characters."""
+    assert not is_job_id(job_id)
+    with pytest.raises(SubmissionRefused):
+        spec_of(ReplicaSpec(job_id, 1, ("true",), (), Resources(1, 0), "d/j"), 1)
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    """Neither as a folder on the way nor as the file."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_text("x")
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "file").symlink_to("real/file")
+    os.mkfifo(tmp_path / "fifo")
+    root = os.open(tmp_path, files.DIRECTORY)
+    try:
+        with pytest.raises(OSError, match=r"Not a directory|symbolic"):
+            files.open_folder(root, "link")
+        with pytest.raises(OSError, match="symbolic"):
+            files.open_regular(root, "file", os.O_RDONLY)
+        with pytest.raises(files.UnsafePath):
+            files.open_regular(root, "fifo", os.O_RDONLY)
+    finally:
+        os.close(root)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_every_jump_of_the_filter_lands_inside(machine: str) -> None:
+    """A classic BPF program: forward jumps only, each to an instruction, and the last one returns."""
+    program = seccomp.program(machine)
+    assert program is not None
+    steps = [struct.unpack_from("HBBI", program, at) for at in range(0, len(program), 8)]
+    for at, (code, if_true, if_false, _) in enumerate(steps):
+        if code & 0x07 == 0x05:
+            assert at + 1 + max(if_true, if_false) < len(steps)
+    assert steps[-1][0] == 0x06
+
+
+def test_no_filter_for_unknown_processors() -> None:
+    """Then jobs are refused rather than run without one."""
+    assert seccomp.program("riscv64") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("bwrap: execvp acme: No such file or directory", "program acme was not found"),
+        ("bwrap: execvp ./a: b: Permission denied", "program ./a: b may not be executed"),
+        ("bwrap: execvp a: Exec format error", "program a could not be started: Exec format error"),
+        ("bwrap: Can't chdir to /work: x", "the sandbox could not be made: Can't chdir to /work: x"),
+        ("", "the sandbox could not be made: no word from bubblewrap"),
+    ],
+)
+def test_bubblewraps_words_become_sentences(text: str, words: str) -> None:
+    """A person reads why the program did not start."""
+    assert words_for(text) == words
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        ("unshare: Operation not permitted", "user namespaces are blocked"),
+        ("unshare: No space left on device", "user namespaces are switched off"),
+        ("the sandbox could not be made: Can't mount proc on /newroot/proc: Operation not permitted", "masked /proc"),
+    ],
+)
+def test_the_checks_words_name_the_cause(cause: str, words: str) -> None:
+    """What an operator can act on."""
+    assert words_for_check(cause).startswith(words)

@@ -1,0 +1,340 @@
+"""The `serai` command against a real server on its socket, as a process would run it: output, exit codes, words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from fakes.front import Front, served
+from fakes.usecases import STDERR, STDOUT, job
+from serai.jobs.v1 import job_pb2
+from serai.jobs.v1.jobs_service_pb2 import FollowResponse, ReplicaReport
+from serai_server.cli.config_command import example_text
+from serai_server.cli.exits import Exit
+from serai_server.cli.main import run
+from serai_server.store.api import StoreUnavailable
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Server:
+    """A front that is served by a loop in another thread, as the command line blocks its own."""
+
+    front: Front
+    socket: Path
+    loop: asyncio.AbstractEventLoop
+
+    def do(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    ready: Future[Server] = Future()
+    done = threading.Event()
+
+    async def serve() -> None:
+        front = Front()
+        async with served(tmp_path / "serai.sock", front) as running:
+            ready.set_result(Server(front, running.socket, asyncio.get_running_loop()))
+            await asyncio.to_thread(done.wait)
+
+    def work() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            if ready.done():
+                raise
+            # The test must not wait for a server that has failed to start.
+            ready.set_exception(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield ready.result(20)
+    finally:
+        done.set()
+        thread.join()
+
+
+@dataclass
+class Ran:
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def serai(server: Server, capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Ran]:
+    def call(*arguments: str, socket: Path | None = None) -> Ran:
+        code = run([*arguments, "--socket", str(socket or server.socket)])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        seen = capfdbinary.readouterr()
+        return Ran(code, seen.out, seen.err.decode().removesuffix("\n"))
+
+    return call
+
+
+@pytest.fixture
+def three(server: Server) -> None:
+    """Jobs 1 and 2 of alice, 3 of bob; 2 is over."""
+    jobs = server.front.jobs
+    server.do(jobs.create([job("1"), job("2"), job("3", owner="bob", replicas=3)]))
+    server.do(jobs.change("2", job_pb2.JOB_STATE_FAILURE, "the machine went away"))
+
+
+@pytest.mark.usefixtures("three")
+class TestList:
+    def test_people_get_a_table(self, serai: Callable[..., Ran]) -> None:
+        """Newest first, a line for each job, no colour in a pipe."""
+        ran = serai("jobs", "list")
+        lines = ran.out.decode().splitlines()
+        assert ran.code == Exit.OK
+        assert lines[0].split()[:3] == ["JOB", "STATE", "OWNER"]
+        assert [line.split()[0] for line in lines[1:]] == ["3", "2", "1"]
+        assert "the machine went away" in lines[2]
+        assert b"\x1b" not in ran.out
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ([], ["3", "2", "1"]),
+            (["--state", "failure"], ["2"]),
+            (["--state", "IN_QUEUE", "--state", "FAILURE"], ["3", "2", "1"]),
+            (["--owner", "bob"], ["3"]),
+            (["--active"], ["3", "1"]),
+            (["--limit", "2"], ["3", "2"]),
+            (["--limit", "0"], ["3", "2", "1"]),
+        ],
+        ids=" ".join,
+    )
+    def test_programs_get_one_document(self, serai: Callable[..., Ran], options: list[str], expected: list[str]) -> None:
+        """Filters and limit hold for both forms of output."""
+        assert [j["id"] for j in serai("jobs", "list", "--json", *options).json["jobs"]] == expected
+
+    def test_a_state_that_is_none_is_a_usage_error(self, serai: Callable[..., Ran]) -> None:
+        """Said by the command line, not by the server."""
+        assert serai("jobs", "list", "--state", "ASLEEP").code == Exit.USAGE
+
+
+def test_a_long_list_is_read_by_page(server: Server, serai: Callable[..., Ran]) -> None:
+    """More jobs than one page holds."""
+    server.do(server.front.jobs.create([job(str(i)) for i in range(700)]))
+    assert len(serai("jobs", "list", "--json", "--limit", "0").json["jobs"]) == 700
+    assert len(serai("jobs", "list", "--json", "--limit", "650").json["jobs"]) == 650
+
+
+def test_an_empty_list(serai: Callable[..., Ran]) -> None:
+    """Nothing on stdout, a word on stderr; programs get an empty document."""
+    ran = serai("jobs", "list")
+    assert (ran.code, ran.out, ran.err) == (Exit.OK, b"", "no jobs")
+    assert serai("jobs", "list", "--json").json == {"jobs": []}
+
+
+@pytest.mark.usefixtures("three")
+class TestShow:
+    def test_people_get_all_of_it(self, server: Server, serai: Callable[..., Ran]) -> None:
+        """The job, and each replica with how it ended."""
+        server.front.jobs.reports["3"].replica_reports.extend(
+            [ReplicaReport(rank=0, phase="exited", exit_code=0), ReplicaReport(rank=1, phase="exited", signal=9, cause="out of memory")]
+        )
+        text = serai("jobs", "show", "3").out.decode()
+        assert "example/c/c1" in text
+        assert "signal 9" in text
+        assert "out of memory" in text
+
+    def test_programs_get_one_document(self, serai: Callable[..., Ran]) -> None:
+        """Numbers as numbers, null for what is not there."""
+        document = serai("jobs", "show", "2", "--json").json
+        assert (document["state"], document["created_at_ms"], document["started_at_ms"]) == ("FAILURE", 1_000, None)
+
+    def test_an_unknown_job(self, serai: Callable[..., Ran]) -> None:
+        """A code of its own, and words."""
+        ran = serai("jobs", "show", "9")
+        assert (ran.code, ran.out) == (Exit.NOT_FOUND, b"")
+        assert ran.err == "serai: no job '9' is known here"
+
+
+ALL_BYTES = bytes(range(256))
+
+
+@pytest.mark.usefixtures("three")
+class TestLogs:
+    @pytest.fixture(autouse=True)
+    def output(self, server: Server) -> None:
+        server.front.jobs.output["3"] = [
+            FollowResponse(rank=0, stream=STDOUT, offset=0, data=ALL_BYTES),
+            FollowResponse(rank=1, stream=STDOUT, offset=0, data=b"one\ntw"),
+            FollowResponse(rank=0, stream=STDERR, offset=0, data=b"oh"),
+            FollowResponse(rank=1, stream=STDOUT, offset=6, data=b"o"),
+            FollowResponse(rank=0, stream=STDOUT, offset=256, data=b"\r\nend"),
+        ]
+
+    def test_bytes_come_out_as_they_were_written(self, serai: Callable[..., Ran]) -> None:
+        """Every byte, no line end added, and stderr on stderr."""
+        ran = serai("jobs", "logs", "3")
+        assert (ran.code, ran.out, ran.err) == (Exit.OK, ALL_BYTES + b"\r\nend", "oh")
+
+    def test_one_stream(self, serai: Callable[..., Ran]) -> None:
+        """The one that was asked for is on stdout, whichever it is."""
+        assert serai("jobs", "logs", "3", "--stream", "stderr").out == b"oh"
+        assert serai("jobs", "logs", "3", "--rank", "1", "--stream", "stdout").out == b"one\ntwo"
+
+    def test_every_rank(self, serai: Callable[..., Ran]) -> None:
+        """Whole lines with their rank, also when a line came in pieces and the last one has no end."""
+        ran = serai("jobs", "logs", "3", "--all", "--stream", "stdout")
+        assert sorted(ran.out.split(b"\n"))[-3:] == [b"0| end", b"1| one", b"1| two"]
+
+    def test_programs_get_lines(self, serai: Callable[..., Ran]) -> None:
+        """A JSON object for each piece; bytes that are no text are base64."""
+        lines = [json.loads(line) for line in serai("jobs", "logs", "3", "--json").out.splitlines()]
+        assert [sorted(line) for line in lines] == [
+            ["data_base64", "offset", "rank", "stream"],
+            ["data", "offset", "rank", "stream"],
+            ["data", "offset", "rank", "stream"],
+        ]
+        assert lines[2] == {"rank": 0, "stream": "stdout", "offset": 256, "data": "\r\nend"}
+
+    def test_an_unknown_job(self, serai: Callable[..., Ran]) -> None:
+        """Nothing on stdout."""
+        ran = serai("jobs", "logs", "9", "-f")
+        assert (ran.code, ran.out) == (Exit.NOT_FOUND, b"")
+
+
+@pytest.mark.usefixtures("three")
+class TestStop:
+    def test_several_at_once(self, server: Server, serai: Callable[..., Ran]) -> None:
+        """Also one that is over already."""
+        ran = serai("jobs", "stop", "1", "2", "3", "--wait", "--json")
+        assert (ran.code, [j["state"] for j in ran.json["jobs"]]) == (Exit.OK, ["SUCCESS", "FAILURE", "SUCCESS"])
+        assert server.front.jobs.reports["3"].status == "stopped"
+
+    def test_nothing_is_stopped_when_one_is_unknown(self, server: Server, serai: Callable[..., Ran]) -> None:
+        """A mistyped id does not cost the others their life."""
+        assert serai("jobs", "stop", "1", "9").code == Exit.NOT_FOUND
+        assert server.front.jobs.reports["1"].state == job_pb2.JOB_STATE_IN_QUEUE
+
+    def test_waiting_in_vain(self, server: Server, serai: Callable[..., Ran]) -> None:
+        """The stop is stored all the same, and the code says that it has not happened."""
+
+        async def stubborn(job_ids: object) -> None:
+            """A job whose program does not end."""
+
+        server.front.jobs.terminate = stubborn
+        ran = serai("jobs", "stop", "1", "--wait", "--timeout", "0.2")
+        assert ran.code == Exit.NOT_YET
+        assert "job 1 is not over yet" in ran.err
+
+
+def test_no_server(serai: Callable[..., Ran], tmp_path: Path) -> None:
+    """Words that say what to do, and a code that scripts can wait on."""
+    ran = serai("jobs", "list", socket=tmp_path / "nobody.sock")
+    assert (ran.code, ran.out) == (Exit.NOT_REACHABLE, b"")
+    assert "no server answers on" in ran.err
+    assert "serai serve" in ran.err
+
+
+def test_a_server_that_cannot_work_now(server: Server, serai: Callable[..., Ran]) -> None:
+    """Reachable and of no use: the server's own words."""
+    server.front.jobs.wrong = StoreUnavailable("disk full")
+    ran = serai("jobs", "list")
+    assert ran.code == Exit.NOT_REACHABLE
+    assert ran.err == "serai: the provider cannot store anything right now; nothing was changed, try again"
+
+
+def test_an_error_inside_the_server(server: Server, serai: Callable[..., Ran]) -> None:
+    """The error id and no more."""
+    server.front.jobs.wrong = RuntimeError("secret-token")
+    ran = serai("jobs", "show", "1")
+    assert ran.code == Exit.ERROR
+    assert "tell its operator the error id" in ran.err.splitlines()[-1]
+
+
+def test_the_socket_comes_from_the_settings(server: Server, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """Without --socket the settings file says where the server is."""
+    file = tmp_path / "serai.toml"
+    file.write_text(example_text().replace('# socket = ""', f'socket = "{server.socket}"'))
+    assert run(["jobs", "list", "--json", "--config", str(file)]) == Exit.OK
+    assert json.loads(capfdbinary.readouterr().out) == {"jobs": []}
+
+
+@pytest.mark.parametrize("arguments", [["jobs", "list"], ["config", "check"]], ids=" ".join)
+def test_no_settings_file(arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A usage error that names the file."""
+    missing = str(tmp_path / "nope.toml")
+    assert run([*arguments, "--config", missing]) == Exit.USAGE
+    assert missing in capfd.readouterr().err
+
+
+def test_config_check_tells_every_problem(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A line for each."""
+    file = tmp_path / "serai.toml"
+    file.write_text(example_text() + "\n[servr]\n[zebra]\n")
+    assert run(["config", "check", "--config", str(file)]) == Exit.USAGE
+    assert capfd.readouterr().err.count("there is no such setting") == 2
+
+
+def test_config_example_is_a_right_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What `config example` prints passes `config check`, which says what is not there yet."""
+    assert run(["config", "example"]) == Exit.OK
+    file = tmp_path / "serai.toml"
+    file.write_text(capfd.readouterr().out)
+    assert run(["config", "check", "--config", str(file)]) == Exit.OK
+    told = capfd.readouterr()
+    assert "is right: provider example sells example-cpu-1" in told.out
+    assert told.err.count("note: ") == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["jobs", "--help"], ["jobs", "logs", "-h"], ["config", "check", "--help"], ["--version"]], ids=" ".join
+)
+def test_help_is_there(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    """Help and version need no server and no settings."""
+    assert run(arguments) == Exit.OK
+    assert capfd.readouterr().out
+
+
+def test_a_missing_part_breaks_nothing_else(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A subcommand whose module is not installed says so; the list of commands needs no module at all."""
+    monkeypatch.setitem(sys.modules, "serai_server.cli.demo", None)
+    assert run(["demo"]) == Exit.ERROR
+    assert "not part of this installation" in capfd.readouterr().err
+    assert run(["--help"]) == Exit.OK
+
+
+async def test_a_reader_that_goes_away(server: Server) -> None:
+    """`serai jobs logs … | head` ends quietly with the code that a shell gives to SIGPIPE."""
+    server.do(server.front.jobs.create([job("1")]))
+    server.front.jobs.output["1"] = [FollowResponse(stream=STDOUT, data=b"x" * 65_536)] * 64
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "serai_server.cli",
+        "jobs",
+        "logs",
+        "1",
+        "--socket",
+        str(server.socket),
+        stdout=writer,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writer)
+    _, err = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, err) == (Exit.READER_GONE, b"")

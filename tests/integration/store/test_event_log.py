@@ -1,0 +1,179 @@
+"""The event log over a real store, on both databases: nothing is missed, nothing comes twice in a subscription, nobody polls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fakes.clock import FakeClock
+from fakes.store_rows import new_job
+from serai_server.errors import InvalidRequest
+from serai_server.events.log import EventLog
+from serai_server.store.model import Committed, EventSettlement, Outcome, StoredEvent, Target
+from serai_server.store.open import open_store
+from serai_server.store.sql_store import SqlStore
+
+
+class Server:
+    """Store and log, wired as the composition root wires them."""
+
+    def __init__(self) -> None:
+        self.store: SqlStore
+        self.log: EventLog
+        self.clock = FakeClock()
+
+    def told(self, changes: list[Committed]) -> None:
+        for change in changes:
+            self.log.notify(change.last_event)
+
+    async def create(self, *ids: str) -> None:
+        await self.store.create_jobs([new_job(i) for i in ids])
+
+    async def settle(self, *sequences: int, outcome: Outcome = Outcome.DELIVERED, consumer: str = "core") -> None:
+        await self.log.acknowledge(consumer, [EventSettlement(s, outcome, "", self.clock.now_ms()) for s in sequences])
+
+
+@pytest.fixture
+async def server(url: str) -> AsyncIterator[Server]:
+    server = Server()
+    async with open_store(url, server.told) as server.store:
+        server.log = EventLog(server.store, server.clock)
+        yield server
+
+
+def sequences(events: list[StoredEvent]) -> list[int]:
+    return [e.sequence for e in events]
+
+
+async def test_first_what_is_left_then_what_happens(server: Server) -> None:
+    """In order, in lists of the size asked for, and new events wake the subscriber."""
+    await server.create("1", "2", "3")
+    await server.settle(2)
+    events = server.log.subscribe("core", False, 1)
+    assert sequences(await anext(events)) == [1]
+    assert sequences(await anext(events)) == [3]
+    waiting = asyncio.create_task(anext(events))
+    await server.create("4")
+    assert sequences(await waiting) == [4]
+    await server.create("5", "6")
+    assert sequences(await anext(events)) == [5]
+    assert sequences(await anext(events)) == [6]
+    await events.aclose()
+
+
+async def test_a_new_subscription_begins_with_what_is_not_settled(server: Server) -> None:
+    """Events that were given out but not settled come again."""
+    await server.create("1", "2")
+    first = server.log.subscribe("core", False, 0)
+    assert sequences(await anext(first)) == [1, 2]
+    await first.aclose()
+    await server.settle(1)
+    second = server.log.subscribe("core", False, 0)
+    assert sequences(await anext(second)) == [2]
+    await second.aclose()
+
+
+async def test_subscribers_do_not_disturb_each_other(server: Server) -> None:
+    """Several consumers, and two subscriptions of one, each at its own pace; one that only wants news gets only news."""
+    await server.create("1")
+    subscriptions = [
+        server.log.subscribe(*a) for a in (("core", False, 0), ("core", False, 0), ("tool.a", False, 0), ("tool_b-1", True, 0))
+    ]
+    assert [sequences(await anext(s)) for s in subscriptions[:3]] == [[1]] * 3
+    waiting = [asyncio.create_task(anext(s)) for s in subscriptions]
+    await server.store.register_consumer("tool_b-1", from_now=True)
+    await server.create("2")
+    assert [sequences(e) for e in await asyncio.gather(*waiting)] == [[2]] * 4
+    for s in subscriptions:
+        await s.aclose()
+
+
+async def test_nothing_is_missed_while_many_write(server: Server) -> None:
+    """Whatever falls between a read and the wait after it."""
+    total = 300
+    seen: list[int] = []
+
+    async def follow() -> None:
+        events = server.log.subscribe("core", False, 7)
+        async for batch in events:
+            seen.extend(sequences(batch))
+            await server.settle(*sequences(batch))
+            if len(seen) >= total:
+                break
+        await events.aclose()
+
+    async def write(name: int) -> None:
+        for n in range(total // 10):
+            await server.create(f"{name}-{n}")
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(follow())
+        for name in range(10):
+            group.create_task(write(name))
+    assert seen == list(range(1, total + 1))
+    assert await server.store.events("core", 0, 10) == []
+
+
+async def test_a_waiting_subscriber_can_be_cancelled(server: Server) -> None:
+    """And leaves nothing behind that would wake or hold anything."""
+    await server.create("1")
+    events = server.log.subscribe("core", False, 0)
+    assert sequences(await anext(events)) == [1]
+    waiting = asyncio.create_task(anext(events))
+    await server.store.ping()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await events.aclose()
+    again = server.log.subscribe("core", False, 0)
+    await server.create("2")
+    assert sequences(await anext(again)) == [1, 2]
+    await again.aclose()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "target"),
+    [
+        (Outcome.DELIVERED, Target.RUN),
+        (Outcome.REFUSED, Target.RUN),
+        (Outcome.JOB_UNKNOWN, Target.STOP_DISOWNED),
+        (Outcome.INSUFFICIENT_FUNDS, Target.STOP_NO_CREDITS),
+    ],
+)
+async def test_outcomes_that_stop_a_job(server: Server, outcome: Outcome, target: Target) -> None:
+    """Only the job whose event it was, stamped with the time now; the first reason stays."""
+    await server.create("1", "2")
+    await server.settle(2, 999, outcome=outcome)
+    one, two = await server.store.job("1"), await server.store.job("2")
+    assert one is not None
+    assert two is not None
+    assert (one.target, two.target) == (Target.RUN, target)
+    assert two.stop_requested_at_ms == (0 if target is Target.RUN else server.clock.now_ms())
+    assert await server.log.undelivered_count("2", "core") == 0
+    await server.settle(1, outcome=Outcome.JOB_UNKNOWN)
+    await server.settle(1, outcome=Outcome.INSUFFICIENT_FUNDS)
+    one = await server.store.job("1")
+    assert one is not None
+    assert one.target is Target.STOP_DISOWNED
+
+
+@pytest.mark.parametrize("name", ["", "Core", "a b", "a" * 65, "a/b", "ä", "core\n", "core\0"])
+async def test_a_wrong_name_is_refused_at_once(server: Server, name: str) -> None:
+    """By both calls, naming the field, before anything is stored."""
+    with pytest.raises(InvalidRequest) as caught:
+        server.log.subscribe(name, False, 0)
+    assert caught.value.field == "consumer"
+    with pytest.raises(InvalidRequest):
+        await server.log.acknowledge(name, [])
+
+
+async def test_a_wrong_size_is_refused(server: Server) -> None:
+    """Negative ones; more than the most is the most."""
+    with pytest.raises(InvalidRequest) as caught:
+        server.log.subscribe("core", False, -1)
+    assert caught.value.field == "batch_size"
+    await server.create(*(str(n) for n in range(1_002)))
+    events = server.log.subscribe("core", False, 5_000)
+    assert [len(await anext(events)), len(await anext(events))] == [1_000, 2]
+    await events.aclose()

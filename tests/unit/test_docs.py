@@ -1,0 +1,101 @@
+"""What people rely on is written down: each setting, each error, each command with its options, each exit code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from msgspec import inspect
+from serai.core.v1 import errors_pb2
+from serai.wire.v1 import options_pb2
+from serai_server.cli.config import SHAPE
+from serai_server.cli.exits import MEANINGS, Exit
+from serai_server.cli.main import cli
+
+DOCS = Path(__file__).parents[2] / "docs"
+_OF_EVERY_COMMAND = {"config", "socket", "as_json", "help"}
+
+
+def settings(kind: inspect.Type, path: str = "") -> Iterator[tuple[str, inspect.Field]]:
+    if isinstance(kind, inspect.VarTupleType):
+        kind = kind.item_type
+    if isinstance(kind, inspect.StructType):
+        for field in kind.fields:
+            at = f"{path}.{field.encode_name}".removeprefix(".")
+            inner = list(settings(field.type, at))
+            yield from inner or [(at, field)]
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """Rows of the page's tables by their first cell, without code marks."""
+    lines = [line for line in (DOCS / page).read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    cells = [[cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in lines]
+    return {row[0].strip(): row for row in cells}
+
+
+def commands(command: click.Command, path: str = "serai") -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from commands(inner, f"{path} {name}")
+    else:
+        yield path, command
+
+
+@pytest.mark.parametrize(("path", "field"), list(settings(SHAPE)), ids=lambda v: v if isinstance(v, str) else "")
+def test_each_setting_has_a_row(path: str, field: inspect.Field) -> None:
+    """With its default as it is in the code, or "required"."""
+    row = rows("settings.md").get(path)
+    assert row is not None, f"docs/settings.md has no row for {path}"
+    default = row[1]
+    if field.required:
+        assert default == "required"
+    else:
+        plain = field.default if isinstance(field.default, (str, int, float, bool)) else list(field.default)
+        assert default.strip("`").replace('"', "").replace("true", "True").replace("false", "False") == str(plain).replace("'", "")
+
+
+def test_no_setting_is_described_that_is_not_there() -> None:
+    """A setting that was removed goes from the page too."""
+    there = {path for path, _ in settings(SHAPE)}
+    assert {name for name in rows("settings.md") if "." in name} - there == set()
+
+
+@pytest.mark.parametrize("name", list(errors_pb2.ErrorReason.keys()))
+def test_each_error_has_a_row(name: str) -> None:
+    """With the codes of the table."""
+    form = errors_pb2.ErrorReason.DESCRIPTOR.values_by_name[name].GetOptions().Extensions[options_pb2.error]
+    row = rows("errors.md")[name.removeprefix("ERROR_REASON_")]
+    assert row[1:4] == [form.grpc_code, str(form.http_status), form.error_code or "\N{EN DASH}"]
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(cli)), ids=lambda v: v if isinstance(v, str) else "")
+def test_each_command_is_there_and_teaches(path: str, command: click.Command) -> None:
+    """A row on the page, words in its help, and an example for each that is called with arguments."""
+    page = (DOCS / "cli.md").read_text(encoding="utf-8")
+    assert f"`{path}`" in page
+    assert command.help
+    if path.startswith(("serai jobs", "serai config", "serai doctor")):
+        assert re.search(rf"^ *{re.escape(path)}\b", command.help, re.MULTILINE), "the help has no example"
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [c for c in commands(cli) if c[0].startswith("serai jobs")], ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_each_option_of_jobs_is_named(path: str, command: click.Command) -> None:
+    """By its long form, in the command's row."""
+    line = next(line for line in (DOCS / "cli.md").read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{path}`"))
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name not in _OF_EVERY_COMMAND:
+            assert any(f"`{name}`" in line for name in option.opts), f"{path} has {option.opts}, and its row does not say so"
+
+
+@pytest.mark.parametrize("code", list(Exit))
+def test_each_exit_code_has_a_row(code: Exit) -> None:
+    """With the same words as `serai --help`."""
+    assert rows("cli.md")[str(int(code))][1] == MEANINGS[code]
