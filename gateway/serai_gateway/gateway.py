@@ -86,7 +86,7 @@ class Gateway:
         transport = await stack.enter_async_context(HttpTransport(core.url, timeout_ms=core.timeout_ms))
         tokens = Tokens(transport, self._codec, Path(core.refresh_token_file), self._clock)
         stack.push_async_callback(tokens.close)
-        client = CoreClient(transport, tokens, self._codec)
+        client = CoreClient(transport, tokens, self._codec, core.generation)
         deliveries = Deliveries(self._upstream, client, core, self._clock, random=self._random)
         app = App(self._settings, self._codec, self._upstream, token_check, access)
         listener = listen(self._settings.gateway.host, self._settings.gateway.port)

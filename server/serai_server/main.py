@@ -19,7 +19,7 @@ from serai_server.clock import Clock
 from serai_server.events.log import EventLog
 from serai_server.jobs.machine import Rules
 from serai_server.jobs.output import Output
-from serai_server.jobs.products import MINUTE_MS, Catalog, Product
+from serai_server.jobs.products import DAY_MS, MINUTE_MS, Catalog, Product
 from serai_server.jobs.queue import WorkQueue
 from serai_server.jobs.reconciler import Reconciler
 from serai_server.jobs.registry import Registry
@@ -29,7 +29,7 @@ from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
 from serai_server.rpc.services import dispatcher
-from serai_server.store.api import Store, StoreUnavailable
+from serai_server.store.api import Store, StoreError, StoreUnavailable
 from serai_server.store.model import Committed, StoredJob
 from serai_server.store.open import open_store
 
@@ -37,6 +37,7 @@ log = structlog.get_logger("serai.server")
 
 _PING_S = 5.0
 """Seconds between two looks at whether the store answers."""
+_PRUNE_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Plan:
     """Generation 2026."""
     charge_every_ms: int
     workers: int = 16
+    keep_events_ms: int = 30 * DAY_MS
+    """How long an event is kept after every consumer has settled it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +84,14 @@ async def running_server(plan: Plan, backend: Backend, clock: Clock, socket: Pat
         front = dispatcher(jobs=core.jobs, events=core.events, health=health, clock=clock)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch_store(core.store, health, clock))
+            pruning = group.create_task(_prune(core.store, plan.keep_events_ms, clock))
             async with grpc_server(front, socket, stop_grace_ms / 1000):
                 try:
                     yield Server(core, front, socket)
                 finally:
                     health.tell("reconciler", up=False)
             watching.cancel()
+            pruning.cancel()
 
 
 async def _watch_store(store: Store, health: Health, clock: Clock) -> None:
@@ -99,6 +104,17 @@ async def _watch_store(store: Store, health: Health, clock: Clock) -> None:
             health.tell("store", up=False)
             log.warning("store.down", why=str(error))
         await clock.sleep(_PING_S)
+
+
+async def _prune(store: Store, keep_ms: int, clock: Clock) -> None:
+    """Keeps the log from growing for ever."""
+    while True:
+        try:
+            dropped = await store.prune(clock.now_ms() - keep_ms)
+            log.info("events.pruned", events=dropped)
+        except StoreError as error:
+            log.warning("events.not_pruned", why=str(error))
+        await clock.sleep(_PRUNE_S)
 
 
 @contextlib.asynccontextmanager

@@ -41,6 +41,8 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     url: Annotated[str, Meta(pattern="^(|sqlite:///.+|postgresql://.+)$")] = ""
     """sqlite:///path or postgresql://…; empty = `serai.db` in state_dir."""
+    keep_events_days: Annotated[int, Meta(ge=1, le=36_500)] = 30
+    """Days that an event is kept after every consumer has settled it."""
 
     def __repr__(self) -> str:
         # A PostgreSQL address may hold a password.

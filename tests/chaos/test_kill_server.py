@@ -16,6 +16,7 @@ import pytest
 from fakes.stack import UNIT_PRODUCT, Stack, stack
 from serai_devcore.accounts import Product
 from serai_devcore.applications import EXAMPLE_PRODUCT, shell_request
+from serai_devcore.faults import Effect, Fault
 
 LONG = os.environ.get("SERAI_CHAOS") == "long"
 KILLS = 200 if LONG else 20
@@ -70,6 +71,9 @@ async def test_killed_at_any_moment(tmp_path: Path) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(users.live()) for _ in range(3)]
             for _ in range(KILLS):
+                if dice.random() < 0.3:
+                    effect = dice.choice((Effect.LOSE_ANSWER, Effect.STATUS, Effect.DROP, Effect.GARBAGE))
+                    running.core.faults.add(Fault(effect, path="/api/jobs/control/", times=2))
                 await running.start(wait=False)
                 # Some in the middle of its start, most while it works.
                 if dice.random() < 0.3:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fakes.stack import ROOT, UNIT_PRODUCT, Stack, stack
 from serai_devcore.applications import EXAMPLE_PRODUCT, UCLOUD_ETC, Application, JobRequest, shell_request, word
-from serai_devcore.faults import Away
+from serai_devcore.faults import Away, Effect, Fault
 
 SEED = ROOT / "examples" / "requests" / "batch.json"
 SEED_CONTENT_TYPE = {"Content-Type": "content-type: application/json; charset=utf-8"}
@@ -136,6 +136,18 @@ async def test_no_credits_left_stops_the_job(serai: Stack) -> None:
     await serai.until_final(sent.job_id)
     job = serai.core.jobs[sent.job_id]
     assert (job.state, job.arrivals[-1].status) == ("SUCCESS", "The job was terminated (No credits)")
+
+
+async def test_a_charge_whose_answer_was_lost_stops_no_job(serai: Stack) -> None:
+    """Core has the charge and its answer is lost: the repeat comes back as unpaid (facts 2021 §0.2 #7); the job goes on, billed once."""
+    serai.core.faults.add(Fault(Effect.LOSE_ANSWER, path="/api/jobs/control/chargeCredits", times=1))
+    sent = await serai.core.submit(shell_request("while [ ! -e go ]; do sleep 0.05; done", product=UNIT_PRODUCT))
+    await serai.core.until(lambda: len(serai.core.accounts.charges) == 2)
+    assert [c.duplicate for c in serai.core.accounts.charges] == [False, True]
+    await _eventually(lambda: (serai.work(sent.job_id)).exists())
+    (serai.work(sent.job_id) / "go").touch()
+    await serai.until_final(sent.job_id)
+    assert serai.core.jobs[sent.job_id].arrivals[-1].status == "The job has finished processing!"
 
 
 async def test_operators_see_and_stop_jobs_from_the_command_line(serai: Stack) -> None:

@@ -17,6 +17,7 @@ from serai.events.v1.events_service_pb2 import SettlementOutcome
 
 from serai_gateway.codec import Codec, WireError
 from serai_gateway.control.transport import Answer, CoreUnreachable, Transport
+from serai_gateway.settings import Generation
 from serai_gateway.tokens import TokenError, Tokens
 
 UPDATE_PATH = "/api/jobs/control/update"
@@ -71,7 +72,8 @@ _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class CoreClient:
     """Core's control API with our token."""
 
-    def __init__(self, transport: Transport, tokens: Tokens, codec: Codec) -> None:
+    def __init__(self, transport: Transport, tokens: Tokens, codec: Codec, generation: Generation = "2021") -> None:
+        self._generation = generation
         self._transport = transport
         self._tokens = tokens
         self._codec = codec
@@ -100,6 +102,8 @@ class CoreClient:
                 units=charge.units,
                 number_of_products=charge.number_of_products,
                 description=charge.description or None,
+                # Today's Core bills periods times the job's replicas and reads neither units nor products (facts today §9).
+                periods=charge.units if self._generation == "2026" else None,
             )
         answer = await self._send(CHARGE_PATH, request)
         if not isinstance(answer, _Success):

@@ -94,6 +94,8 @@ class _Session:
         self._backoff = backoff
         self._queues = Queues()
         self._settled: list[events_pb2.Settlement] = []
+        self._unsure: set[int] = set()
+        """Events that were sent once already without a word of Core."""
         self._closing = asyncio.Event()
         self._wake = {lane: asyncio.Event() for lane in Lane}
         self._to_acknowledge = asyncio.Event()
@@ -180,8 +182,7 @@ class _Session:
                 case Accepted(short_of_funds):
                     backoff.succeeded()
                     for event in part:
-                        short = event.job_id in short_of_funds
-                        self._settle_sent(event, _INSUFFICIENT_FUNDS if short else events_pb2.SETTLEMENT_OUTCOME_DELIVERED, "")
+                        self._settle_sent(event, *self._word_on_funds(event, short_of_funds))
                 case Rejected(outcome, why):
                     backoff.succeeded()
                     if len(part) > 1:
@@ -190,12 +191,22 @@ class _Session:
                     else:
                         self._settle_sent(part[0], outcome, why)
                 case Failed(why, by_content):
+                    self._unsure.update(event.sequence for event in part)
                     limit = self._keep(part, parts, by_content=by_content, limit=limit)
                     pause_ms = backoff.failed()
                     _log.warning("core did not take events, they are sent again", why=why, events=len(part), pause_ms=pause_ms)
                     await sleep_unless(self._closing, self._clock, pause_ms)
                     return limit
         return min(self._settings.batch_size, limit * 2)
+
+    def _word_on_funds(self, event: events_pb2.Event, short_of_funds: frozenset[str]) -> tuple[SettlementOutcome.ValueType, str]:
+        """What Core's answer to a charge means. Core of 2021 lists a repeated charge as one that was not paid (facts 2021 §0.2 #7), so its
+        word counts only for a charge that cannot have reached it before; if funds are short, the job's next charge tells."""
+        if event.job_id not in short_of_funds:
+            return events_pb2.SETTLEMENT_OUTCOME_DELIVERED, ""
+        if event.maybe_delivered or event.sequence in self._unsure:
+            return events_pb2.SETTLEMENT_OUTCOME_DELIVERED, "Core may have been sent this charge before; its word on funds does not count"
+        return events_pb2.SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS, ""
 
     async def _try(self, call: _Call, part: Sequence[events_pb2.Event]) -> Result:
         try:
@@ -238,6 +249,7 @@ class _Session:
         self._settle(event, outcome, detail)
 
     def _settle(self, event: events_pb2.Event, outcome: SettlementOutcome.ValueType, detail: str) -> None:
+        self._unsure.discard(event.sequence)
         self._settled.append(events_pb2.Settlement(sequence=event.sequence, outcome=outcome, detail=detail))
         self._to_acknowledge.set()
 
@@ -262,7 +274,6 @@ class _Session:
             self._room.set()
 
 
-_INSUFFICIENT_FUNDS = events_pb2.SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS
 _Call = Callable[[Sequence[events_pb2.Event]], Coroutine[None, None, Result]]
 
 

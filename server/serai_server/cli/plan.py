@@ -14,6 +14,7 @@ from serai_backends.local.settings import LocalSettings
 from serai_backends.model import CheckReport
 
 from serai_server.cli.config import Settings
+from serai_server.jobs.products import DAY_MS
 from serai_server.jobs.requests import Policy
 from serai_server.main import Plan
 
@@ -28,6 +29,7 @@ def plan_of(settings: Settings) -> Plan:
         exit_code_is_failure=today,
         charge_every_ms=settings.jobs.charge_every_ms,
         workers=settings.jobs.workers,
+        keep_events_ms=settings.store.keep_events_days * DAY_MS,
     )
 
 

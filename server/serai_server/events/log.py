@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 from serai_server.clock import Clock
 from serai_server.errors import InvalidRequest
@@ -51,14 +52,16 @@ class EventLog:
 
     async def _follow(self, consumer: str, from_now: bool, limit: int) -> AsyncGenerator[list[StoredEvent], None]:
         await self._store.register_consumer(consumer, from_now=from_now)
-        after = 0
+        after, fresh = 0, False
         while True:
             news = self._news
             events = await self._store.events(consumer, after, limit)
             if events:
                 after = events[-1].sequence
-                yield events
+                yield events if fresh else [replace(e, maybe_delivered=True) for e in events]
             else:
+                # Whatever comes after the log was read to its end cannot have been handed out before.
+                fresh = True
                 await news.wait()
 
     async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:

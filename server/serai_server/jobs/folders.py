@@ -18,6 +18,9 @@ def output_folder(drive: str, title: str, name: str, job_id: str) -> str:
 
 def component(text: str) -> str:
     """`text` as one path component: no separators, no control characters, not "." or "..", not too long. "" for nothing usable."""
+    if text.isascii() and text.isprintable() and "/" not in text and "\\" not in text:
+        kept = text.strip().lstrip(".").strip()  # nearly every name there is
+        return kept if len(kept) <= _MAX_COMPONENT_BYTES else kept[:_MAX_COMPONENT_BYTES].strip()
     kept = "".join(c if c not in "/\\" and unicodedata.category(c)[0] != "C" else "_" for c in text).strip().lstrip(".").strip()
     while len(kept.encode()) > _MAX_COMPONENT_BYTES:
         kept = kept[:-1]

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from serai.core.v1.resources_pb2 import SimpleDuration
-from serai.jobs.v1.application_pb2 import Application, ApplicationParameter, ApplicationType, AppParameterValue, ToolBackend
+from serai.jobs.v1 import application_pb2
+from serai.jobs.v1.application_pb2 import Application, ApplicationParameter, AppParameterValue, ToolBackend
 from serai.jobs.v1.job_pb2 import Job, JobSpecification
 
 from serai_server.errors import InvalidRequest, Unsupported
@@ -152,13 +153,13 @@ def _application(job: Job, catalog: Catalog, at: str) -> Application:
     application = job.status.resolved_application
     invocation = application.invocation
     tool = invocation.tool.tool.description
-    if tool.backend in (ToolBackend.TOOL_BACKEND_VIRTUAL_MACHINE, ToolBackend.TOOL_BACKEND_SINGULARITY):
+    if tool.backend in (application_pb2.TOOL_BACKEND_VIRTUAL_MACHINE, application_pb2.TOOL_BACKEND_SINGULARITY):
         raise Unsupported(
             f"this provider does not run {ToolBackend.Name(tool.backend).removeprefix('TOOL_BACKEND_').lower().replace('_', ' ')} tools"
         )
-    if invocation.application_type == ApplicationType.APPLICATION_TYPE_WEB and not catalog.features.web:
+    if invocation.application_type == application_pb2.APPLICATION_TYPE_WEB and not catalog.features.web:
         raise Unsupported("this provider does not run web applications")
-    if invocation.application_type == ApplicationType.APPLICATION_TYPE_VNC and not catalog.features.vnc:
+    if invocation.application_type == application_pb2.APPLICATION_TYPE_VNC and not catalog.features.vnc:
         raise Unsupported("this provider does not run remote desktops")
     return application
 

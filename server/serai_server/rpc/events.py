@@ -30,7 +30,7 @@ class EventsServicer:
 
 
 def _event(stored: StoredEvent) -> pb.Event:
-    event = pb.Event(sequence=stored.sequence, job_id=stored.job_id, occurred_at_ms=stored.at_ms)
+    event = pb.Event(sequence=stored.sequence, job_id=stored.job_id, occurred_at_ms=stored.at_ms, maybe_delivered=stored.maybe_delivered)
     if stored.kind is EventKind.JOB_UPDATE:
         event.job_update.MergeFromString(stored.body)
         event.job_update.SetInParent()

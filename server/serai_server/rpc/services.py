@@ -42,7 +42,7 @@ def dispatcher(
     *, jobs: Jobs, events: Events, health: Health, clock: Clock, log: FilteringBoundLogger | None = None, limit_s: float = LIMIT_S
 ) -> Dispatcher:
     """All services behind one chain. `log` None = structlog's."""
-    logger: FilteringBoundLogger = log or structlog.get_logger("serai.rpc")
+    logger: FilteringBoundLogger = log or structlog.get_logger("serai.rpc").bind()
     failures = Failures(logger)
     ours = [_JOBS.full_name, _EVENTS.full_name]
     mirror = _Reflection([*ours, _HEALTH.full_name, _REFLECTION.full_name])

@@ -211,6 +211,8 @@ class StoredEvent:
     kind: EventKind
     body: bytes
     at_ms: int
+    maybe_delivered: bool = False
+    """Set by the event log: it was there before the subscription that now reads it, so an earlier one may have delivered it."""
 
 
 @dataclass(frozen=True, slots=True)

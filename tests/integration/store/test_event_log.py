@@ -74,6 +74,18 @@ async def test_a_new_subscription_begins_with_what_is_not_settled(server: Server
     await second.aclose()
 
 
+async def test_what_an_earlier_subscription_may_have_delivered_says_so(server: Server) -> None:
+    """Events that were there when the subscription began may have been given out before; what comes later cannot have been."""
+    await server.create("1")
+    events = server.log.subscribe("core", False, 0)
+    assert [e.maybe_delivered for e in await anext(events)] == [True]
+    waiting = asyncio.create_task(anext(events))
+    await server.store.ping()
+    await server.create("2")
+    assert [e.maybe_delivered for e in await waiting] == [False]
+    await events.aclose()
+
+
 async def test_subscribers_do_not_disturb_each_other(server: Server) -> None:
     """Several consumers, and two subscriptions of one, each at its own pace; one that only wants news gets only news."""
     await server.create("1")

@@ -171,6 +171,20 @@ async def test_missing_funds_settle_that_charge_only(token_file: Path) -> None:
     assert log.outcomes == {1: INSUFFICIENT_FUNDS, 2: DELIVERED, 3: DELIVERED}
 
 
+async def test_a_repeated_charge_is_not_a_missing_fund(token_file: Path) -> None:
+    """Core of 2021 lists a repeated charge as unpaid (facts 2021 §0.2 #7). A charge whose first answer was lost, or that an earlier
+    subscription may have delivered, therefore stops no job."""
+    before = charge(2, "b")
+    before.maybe_delivered = True
+    log = FakeEventLog([charge(1, "a"), before])
+    lost = iter([(away, True)])  # stored, and the answer is lost
+    core = FakeCore(LeapingClock(), faults=lost)
+    await deliver_all(log, core, token_file)
+    assert log.outcomes == {1: DELIVERED, 2: DELIVERED}
+    assert [c for c in core.accepted["a"] if c] == core.accepted["a"]
+    assert "word on funds does not count" in log.details[1]
+
+
 @pytest.mark.parametrize(
     "fault",
     [
