@@ -135,6 +135,7 @@ def _job(number: int) -> NewJob:
         name="",
         replicas=1,
         time_limit_ms=3_600_000,
+        period_ms=60_000,
         output_folder=f"/home/Jobs/Acme batch/{job_id}",
         created_at_ms=1_633_329_776_235 + number,
         events=(NewEvent(job_id, EventKind.JOB_UPDATE, bytes(80), 1_633_329_776_235),),

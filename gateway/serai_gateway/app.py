@@ -19,6 +19,7 @@ import msgspec
 import structlog
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 from serai.core.v1 import errors_pb2
 
 from serai_gateway import errors
@@ -32,8 +33,8 @@ from serai_gateway.routes import match as match_route
 from serai_gateway.settings import Generation, Settings
 from serai_gateway.upstream import CALLER, USER, Upstream, UpstreamError
 
-READY_METHOD = "/serai.jobs.v1.JobsService/RetrieveProducts"
-"""A call that changes nothing and needs the server's whole chain."""
+READY_METHOD = "/grpc.health.v1.Health/Check"
+"""Knows whether the store answers and the reconciler works, and needs the server's whole chain."""
 SLICE_BYTES = 32 * 1024
 """Bodies of many items are read in slices of about this many bytes, with the loop's other work in between (facts on speed §9)."""
 _READY_TIMEOUT_S = 2.0
@@ -243,7 +244,9 @@ class App:
         if method not in {"GET", "HEAD"}:
             raise _WrongVerbError(("GET", "HEAD"))
         if path == "/readyz":
-            await self._upstream.unary(READY_METHOD, b"", _CORE, _READY_TIMEOUT_S)
+            answer = await self._upstream.unary(READY_METHOD, b"", _CORE, _READY_TIMEOUT_S)
+            if HealthCheckResponse.FromString(answer).status != HealthCheckResponse.SERVING:
+                raise GatewayError(errors_pb2.ERROR_REASON_STORE_UNAVAILABLE, "The provider cannot take jobs on right now")
         return _Outcome(path, 200, b'{"status":"ok"}')
 
 

@@ -84,7 +84,7 @@ class Gateway:
         if access is not None:
             stack.callback(access.close)
         transport = await stack.enter_async_context(HttpTransport(core.url, timeout_ms=core.timeout_ms))
-        tokens = Tokens(transport, self._codec, Path(core.refresh_token_file), self._clock)
+        tokens = Tokens(transport, self._codec, Path(core.refresh_token_file), self._clock, self._settings.provider.names)
         stack.push_async_callback(tokens.close)
         client = CoreClient(transport, tokens, self._codec, core.generation)
         deliveries = Deliveries(self._upstream, client, core, self._clock, random=self._random)

@@ -36,6 +36,7 @@ class TokenError(Exception):
 class _Claims(msgspec.Struct):
     iat: float | None = None
     exp: float | None = None
+    sub: str | None = None
 
 
 class _Token:
@@ -54,7 +55,11 @@ class _Token:
 class Tokens:
     """Our access token for Core."""
 
-    def __init__(self, transport: Transport, codec: Codec, refresh_token_file: Path, clock: Clock) -> None:
+    def __init__(
+        self, transport: Transport, codec: Codec, refresh_token_file: Path, clock: Clock, providers: frozenset[str] = frozenset()
+    ) -> None:
+        """`providers`: our names; a token of another provider is refused. Empty = any."""
+        self._subjects = frozenset(f"#P_{name}" for name in providers)
         self._transport = transport
         self._codec = codec
         self._file = refresh_token_file
@@ -120,6 +125,10 @@ class Tokens:
         text = responses[0].access_token
         if not text.isascii() or not text.isprintable():
             raise TokenError("Core's answer to the token renewal holds no usable token")
+        subject = claims_of(text).sub
+        if self._subjects and subject is not None and subject.startswith("#P_") and subject not in self._subjects:
+            # With it Core would know none of our jobs, and every one would be stopped as disowned.
+            raise TokenError(f"the refresh token in core.refresh_token_file is that of provider {subject[3:60]!r}, not ours")
         self._token = _Token(text, self._clock.now_ms() + life_to_use_ms(text))
         _log.info("token renewed", life_ms=self._token.renew_at_ms - self._clock.now_ms())
         return text
@@ -140,13 +149,19 @@ def life_to_use_ms(token: str) -> int:
     By exp - iat and our own clock from now on, so clocks that differ do no harm.
     """
     life_ms = DEFAULT_LIFE_MS
-    parts = token.split(".")
-    if len(parts) == 3:
-        try:
-            claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)), type=_Claims)
-        except (msgspec.DecodeError, binascii.Error, ValueError, RecursionError):
-            claims = _Claims()
-        if claims.iat is not None and claims.exp is not None and 0 < claims.exp - claims.iat < 1e9:
-            life_ms = int((claims.exp - claims.iat) * 1_000)
+    claims = claims_of(token)
+    if claims.iat is not None and claims.exp is not None and 0 < claims.exp - claims.iat < 1e9:
+        life_ms = int((claims.exp - claims.iat) * 1_000)
     rest_ms = max(life_ms // 4, LAST_MS)
     return max(life_ms - rest_ms, life_ms // 2)
+
+
+def claims_of(token: str) -> _Claims:
+    """What a JWT says of itself, unverified; nothing for what is none. Only for our own token, which Core verifies."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return _Claims()
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)), type=_Claims)
+    except (msgspec.DecodeError, binascii.Error, ValueError, RecursionError):
+        return _Claims()

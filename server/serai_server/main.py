@@ -19,7 +19,7 @@ from serai_server.clock import Clock
 from serai_server.events.log import EventLog
 from serai_server.jobs.machine import Rules
 from serai_server.jobs.output import Output
-from serai_server.jobs.products import DAY_MS, MINUTE_MS, Catalog, Product
+from serai_server.jobs.products import DAY_MS, Catalog, Product
 from serai_server.jobs.queue import WorkQueue
 from serai_server.jobs.reconciler import Reconciler
 from serai_server.jobs.registry import Registry
@@ -30,7 +30,7 @@ from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
 from serai_server.rpc.services import dispatcher
 from serai_server.store.api import Store, StoreError, StoreUnavailable
-from serai_server.store.model import Committed, StoredJob
+from serai_server.store.model import Committed
 from serai_server.store.open import open_store
 
 log = structlog.get_logger("serai.server")
@@ -50,6 +50,8 @@ class Plan:
     exit_code_is_failure: bool
     """Generation 2026."""
     charge_every_ms: int
+    stop_grace_ms: int = 0
+    """ms between SIGTERM and SIGKILL when a job is stopped."""
     workers: int = 16
     keep_events_ms: int = 30 * DAY_MS
     """How long an event is kept after every consumer has settled it."""
@@ -142,7 +144,8 @@ async def running_core(plan: Plan, backend: Backend, clock: Clock, jitter: Calla
             registry=registry,
             queue=queue,
             clock=clock,
-            rules=rules_of(plan, catalog),
+            rules=Rules(exit_code_is_failure=plan.exit_code_is_failure, charge_every_ms=plan.charge_every_ms),
+            stop_grace_ms=plan.stop_grace_ms,
             workers=plan.workers,
         )
         output = Output(backend, registry)
@@ -163,17 +166,3 @@ async def _ready_or_failed(ready: asyncio.Event, work: asyncio.Task[None]) -> No
         waiter.cancel()
     if work.done():
         work.result()
-
-
-def rules_of(plan: Plan, catalog: Catalog) -> Callable[[StoredJob], Rules]:
-    """The machine's rules for a job; a product that the settings no longer sell is billed by the minute, as most are."""
-
-    def rules(job: StoredJob) -> Rules:
-        product = catalog.by_key(job.product)
-        return Rules(
-            period_ms=product.period_ms if product else MINUTE_MS,
-            exit_code_is_failure=plan.exit_code_is_failure,
-            charge_every_ms=plan.charge_every_ms,
-        )
-
-    return rules

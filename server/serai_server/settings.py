@@ -56,6 +56,8 @@ class JobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Most replicas of one job; more is refused."""
     charge_every_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 60_000
     """ms between two looks at whether a running job owes another whole period."""
+    stop_grace_ms: Annotated[int, Meta(ge=0, le=600_000)] = 3_000
+    """ms that a stopped job's programs have between SIGTERM and SIGKILL."""
     workers: Annotated[int, Meta(ge=1, le=256)] = 16
     """Jobs that the reconciler steps at the same time."""
 

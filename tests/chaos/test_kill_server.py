@@ -45,7 +45,7 @@ class Users:
     async def live(self) -> None:
         while not self.enough:
             code = self.dice.choice((0, 0, 0, 3))
-            script = f"echo run >> runs; sleep {self.dice.choice((0, 0, 0.1, 0.4, 1.5))}; exit {code}"
+            script = f"cat /etc/ucloud/rank.txt >> runs; sleep {self.dice.choice((0, 0, 0.1, 0.4, 1.5))}; exit {code}"
             product: Product = self.dice.choice((EXAMPLE_PRODUCT, UNIT_PRODUCT))
             request = replace(shell_request(script, replicas=self.dice.choice((1, 1, 2))), product=product)
             sent = await self.running.core.submit(request)
@@ -133,10 +133,11 @@ def _words(running: Stack, wish: Wish) -> str:
 def _runs(running: Stack, wish: Wish) -> str:
     replicas = running.core.jobs[wish.job_id].replicas
     file = running.work(wish.job_id) / "runs"
-    runs = file.read_text().count("run\n") if file.exists() else 0
-    if runs > replicas or (runs < replicas and not wish.stopped):
-        return f"{runs} runs of {replicas} replicas"
-    return ""
+    ranks = sorted(file.read_text().split()) if file.exists() else []
+    once = [str(rank) for rank in range(replicas)]
+    if ranks == once or (wish.stopped and set(ranks) < set(once) and len(set(ranks)) == len(ranks)):
+        return ""
+    return f"these ranks ran: {ranks}, of {replicas}"
 
 
 def _bill(running: Stack, wish: Wish) -> str:
@@ -147,7 +148,7 @@ def _bill(running: Stack, wish: Wish) -> str:
 
 
 def most_runs(running: Stack, wish: Wish) -> int:
-    """Runs of the job; 0 = it never ran."""
+    """How often the rank that ran most often did; 0 = the job never ran."""
     file = running.work(wish.job_id) / "runs"
-    replicas = 2
-    return -(-file.read_text().count("run\n") // replicas) if file.exists() else 0
+    ranks = file.read_text().split() if file.exists() else []
+    return max((ranks.count(rank) for rank in ranks), default=0)

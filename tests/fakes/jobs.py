@@ -60,6 +60,7 @@ def stored_job(**fields: object) -> StoredJob:
         name="",
         replicas=1,
         time_limit_ms=3_600_000,
+        period_ms=60_000,
         output_folder="/user/Jobs/Acme batch/54112",
         created_at_ms=1_000_000,
         submitted_at_ms=0,

@@ -21,6 +21,7 @@ def new_job(job_id: str, *, text: str = "", owner: str = "alice", project: str =
         name="a name",
         replicas=2,
         time_limit_ms=3_600_000,
+        period_ms=60_000,
         output_folder=f"/home/Jobs/acme-batch/{job_id}",
         created_at_ms=created_at_ms,
         events=tuple(update(job_id, f"created {n}") for n in range(events)),

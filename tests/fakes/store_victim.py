@@ -34,7 +34,7 @@ async def write(url: str, prefix: str) -> None:
                 n += 1
                 job_id = f"{prefix}.{worker}.{n}"
                 first = NewEvent(job_id, EventKind.JOB_UPDATE, body(job_id, 1), 1)
-                await store.create_jobs([NewJob(job_id, bytes(900), b"d", "o", "", "a", "p", "n", 1, 0, "/f", n, events=(first,))])
+                await store.create_jobs([NewJob(job_id, bytes(900), b"d", "o", "", "a", "p", "n", 1, 0, 60_000, "/f", n, events=(first,))])
                 say("created", job_id)
                 for version in (1, 2):
                     event = NewEvent(job_id, EventKind.JOB_UPDATE, body(job_id, version + 1), 1)

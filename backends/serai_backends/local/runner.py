@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,7 +21,7 @@ from serai_backends.local.record import History, observe
 from serai_backends.local.supervisor.plan import BEGUN
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from serai_backends.local.board import Board
@@ -109,7 +110,10 @@ class Runner:
             self.jobs[job.id] = job
             if not job.ended and (item.locked or job.begun):
                 self.queue.occupy(job.id, job.need)
-                self._spawn(self._attach(job))
+                self._spawn(partial(self._attach, job))
+            elif not job.ended and (why := self.queue.refusal(job.need)) is not None:
+                # The settings shrank: at the head of the queue it would hold up all others for ever.
+                self._spawn(partial(self._write_off, job, "start_failed", why))
             elif not job.ended:
                 job.uid = None
                 self.queue.add(job.id, job.need)
@@ -137,7 +141,7 @@ class Runner:
             job.link.cancel(cancel.grace_ms)
         elif job_id in self.queue.waiting:
             self.queue.remove(job_id)
-            self._spawn(self._write_off(job, "canceled", ""))
+            self._spawn(partial(self._write_off, job, "canceled", ""))
             self._schedule()
         elif (connection := dial(job.folder)) is not None:
             # it is being started; where nobody listens yet, the supervisor will find the marker before it starts a replica
@@ -167,23 +171,28 @@ class Runner:
 
     # The way of a job
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except Exception:
-            # the job stays as it is stored; the next start of the server takes it up
-            _log.exception("local backend: a step of a job failed")
+    async def _guarded(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """A step that the machine cannot do now (no descriptors, no room) is done again; nobody else would."""
+        while True:
+            try:
+                return await work()
+            except (OSError, BackendUnavailable) as error:
+                _log.warning("local backend: a step of a job is done again", why=str(error))
+                await asyncio.sleep(_RETRY_S)
+            except Exception:
+                # the job stays as it is stored; the next start of the server takes it up
+                return _log.exception("local backend: a step of a job failed")
 
     def _schedule(self) -> None:
         """Start what fits, and tell the others why they wait."""
         while (job_id := self.queue.take()) is not None:
             job = self.jobs[job_id]
-            self._spawn(self._start(job))
+            self._spawn(partial(self._start, job))
             self._board.publish(self.observe(job))
         for job_id in self.queue.waiting[:TOLD_WAITING]:
             self._board.publish(self.observe(self.jobs[job_id]))
@@ -237,10 +246,21 @@ class Runner:
                 await self._after_supervisor(job)
                 return
             await asyncio.sleep(_DIAL_AGAIN_S)
-        job.link = Link(connection, changed=lambda: self._changed(job), gone=lambda: self._gone(job))
+        job.link = Link(connection, changed=lambda: self._look(self._changed, job), gone=lambda: self._look(self._gone, job))
         if job.cancel is not None:
             job.link.cancel(job.cancel.grace_ms)
         self._changed(job)
+
+    def _look(self, step: Callable[[Job], None], job: Job) -> None:
+        """The supervisor told something: read it, at once or as soon as the machine can."""
+        try:
+            step(job)
+        except OSError:
+
+            async def again() -> None:
+                step(job)
+
+            self._spawn(again)
 
     def _changed(self, job: Job) -> None:
         self._refresh(job)
@@ -255,7 +275,7 @@ class Runner:
         if job.ended:
             self._finish(job)
         else:
-            self._spawn(self._after_supervisor(job))
+            self._spawn(partial(self._after_supervisor, job))
 
     async def _after_supervisor(self, job: Job) -> None:
         """No supervisor any more: the journal says how it ended, or nothing had begun, or it is lost."""

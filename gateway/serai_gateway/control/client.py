@@ -23,6 +23,8 @@ from serai_gateway.tokens import TokenError, Tokens
 UPDATE_PATH = "/api/jobs/control/update"
 CHARGE_PATH = "/api/jobs/control/chargeCredits"
 _UNKNOWN_2021 = "Unable to use all requested resources"
+_NO_WALLET_2021 = "Unable to fulfill all requests"
+"""No wallet pays for this product: nobody ever will (facts 2021 §2.2)."""
 _AWAY = frozenset({401, 403, 408, 425, 429, 502, 503, 504})
 _LONGEST_WORDS = 500
 
@@ -120,7 +122,7 @@ class CoreClient:
             answer = await self._post(path, self._codec.write(request))
         except (CoreUnreachable, TokenError) as error:
             return Failed(str(error), by_content=False)
-        return _meaning(answer)
+        return _meaning(answer, path)
 
     async def _post(self, path: str, body: bytes) -> Answer:
         token = await self._tokens.current()
@@ -132,7 +134,7 @@ class CoreClient:
         return await self._transport.post(path, body, token)
 
 
-def _meaning(answer: Answer) -> _Success | Rejected | Failed:
+def _meaning(answer: Answer, path: str) -> _Success | Rejected | Failed:
     status = answer.status
     if 200 <= status < 300:
         return _Success(answer.body)
@@ -142,6 +144,8 @@ def _meaning(answer: Answer) -> _Success | Rejected | Failed:
         return Failed(words, by_content=False)
     if status >= 500 or why is None:
         return Failed(words, by_content=True)
+    if path == CHARGE_PATH and status == 400 and _NO_WALLET_2021 in why:
+        return Rejected(events_pb2.SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS, words)
     unknown = status == 404 or (status == 400 and _UNKNOWN_2021 in why)
     return Rejected(events_pb2.SETTLEMENT_OUTCOME_JOB_UNKNOWN if unknown else events_pb2.SETTLEMENT_OUTCOME_REFUSED, words)
 

@@ -28,6 +28,7 @@ def plan_of(settings: Settings) -> Plan:
         policy=Policy(most_replicas=settings.jobs.most_replicas, undeclared_parameters=today, drive=settings.drives.drive),
         exit_code_is_failure=today,
         charge_every_ms=settings.jobs.charge_every_ms,
+        stop_grace_ms=settings.jobs.stop_grace_ms,
         workers=settings.jobs.workers,
         keep_events_ms=settings.store.keep_events_days * DAY_MS,
     )

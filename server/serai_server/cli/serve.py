@@ -69,6 +69,9 @@ async def _server(settings: Settings) -> AsyncGenerator[Server]:
         yield server
 
 
+_EXPECTED = (StoreError, BackendError, SocketInUse, KeyFileError, OSError)
+"""What can be wrong at start through no fault of the program: told in one sentence."""
+
 _PARTS = {"all": running, "server": running_server_alone, "gateway": running_gateway_alone}
 
 
@@ -89,8 +92,12 @@ def command(part: str, config: Path) -> None:
     set_up_logging(settings.server.log_level)
     try:
         uvloop.run(_serve(part, settings))
-    except* (StoreError, BackendError, SocketInUse, KeyFileError, OSError) as errors:
-        raise CliError("; ".join(str(e) for e in _leaves(errors))) from errors
+    except Exception as error:
+        # Not except*: before Python 3.11.4 what is raised in it arrives inside a group.
+        causes = _leaves(error)
+        if not all(isinstance(cause, _EXPECTED) for cause in causes):
+            raise
+        raise CliError("; ".join(dict.fromkeys(str(cause) for cause in causes))) from error
 
 
 async def _serve(part: str, settings: Settings) -> None:
@@ -109,8 +116,8 @@ async def _serve(part: str, settings: Settings) -> None:
         click.echo("serai stops; running jobs go on")
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(cast("BaseExceptionGroup[BaseException]", error)) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+def _leaves(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    members = cast("BaseExceptionGroup[BaseException]", error).exceptions
+    return [leaf for member in members for leaf in _leaves(member)]

@@ -16,7 +16,7 @@ performs the actions, and steps again; so a crash between any two lines finds, a
 | RUNNING | RUN | yes | running | periods billed; at the time limit: target STOP_EXPIRED | |
 | RUNNING | any | yes | ended | final, billed to the end | |
 | not final | stop | yes | waiting, running | same | cancel |
-| not final | stop | yes | unknown | final, by the stop | |
+| not final | stop | yes | unknown | final, by the stop | cancel (before it is stored) |
 | final | any | any | not asked | forgotten | forget (before it is stored) |
 
 A job that a backend was seen to have is never submitted again: it may have run. A job that ended by itself before a stop reached it ends
@@ -25,7 +25,7 @@ as it ended. Source of the words for missing credits and lost jobs: the seed's a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from serai_backends.model import End, JobObservation, Phase
@@ -35,6 +35,10 @@ from serai_server.ledger.periods import Running, periods_due
 from serai_server.store.model import State, StoredJob, Target
 
 ALL_STOPS = frozenset({Target.STOP, Target.STOP_NO_CREDITS, Target.STOP_EXPIRED, Target.STOP_DISOWNED})
+
+
+WAITING_TOLD_MS = 60_000
+"""Core appends each text to the job's history: so often may a waiting job add one."""
 
 
 class Action(Enum):
@@ -55,10 +59,8 @@ Seen = JobObservation | None | Unasked
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What depends on settings and on the job's product."""
+    """What depends on settings. What a job costs does not: its row says so since it was created."""
 
-    period_ms: int
-    """Length of the product's price unit; 0 = billed once for each unit."""
     exit_code_is_failure: bool
     """Generation 2026: a program that exits with a code other than 0 is a FAILURE. 2021: SUCCESS with the code in the text."""
     charge_every_ms: int
@@ -133,23 +135,28 @@ def step(job: StoredJob, seen: Seen, now_ms: int, rules: Rules) -> Decision:  # 
     if stopping:
         return Decision(actions=(Action.CANCEL,))
     if seen.phase is Phase.WAITING:
-        return _waiting(job, seen)
+        return _waiting(job, seen, now_ms)
     return _running(job, seen, now_ms, rules)
 
 
 def _unknown_to_backend(job: StoredJob, stopping: bool, now_ms: int) -> Decision:
     if stopping:
-        return _stopped(job, now_ms)
+        # Cancelled all the same: a submission may still be on its way.
+        return replace(_stopped(job, now_ms), actions=(Action.CANCEL,))
     if job.state is State.IN_QUEUE and not job.replica_facts:
         return Decision(actions=(Action.SUBMIT,))
     return Decision(state=State.FAILURE, ended_at_ms=now_ms, updates=(Update(State.FAILURE, causes.LOST),), wake_at_ms=0)
 
 
-def _waiting(job: StoredJob, seen: JobObservation) -> Decision:
+def _waiting(job: StoredJob, seen: JobObservation, now_ms: int) -> Decision:
+    """A reason is told at once, a newer one not before WAITING_TOLD_MS later: places in a queue change with every job that ends."""
     status = causes.waiting(seen.reason) if seen.reason else job.status
-    if status == job.status and job.replica_facts:
-        return NOTHING
-    return Decision(seen=True, updates=(Update(status=status),) if status != job.status else ())
+    first = not job.replica_facts
+    if status == job.status:
+        return Decision(seen=True) if first else NOTHING
+    if job.wake_at_ms > now_ms:
+        return Decision(seen=True) if first else NOTHING
+    return Decision(seen=True, updates=(Update(status=status),), wake_at_ms=now_ms + WAITING_TOLD_MS)
 
 
 def _running(job: StoredJob, seen: JobObservation, now_ms: int, rules: Rules) -> Decision:
@@ -160,7 +167,7 @@ def _running(job: StoredJob, seen: JobObservation, now_ms: int, rules: Rules) ->
             started_at_ms=started,
             seen=True,
             updates=(Update(State.RUNNING, causes.running(job.replicas)),),
-            due=_due(job, started, None, now_ms, rules),
+            due=_due(job, started, None, now_ms),
             wake_at_ms=_wake_at(job, started, now_ms, rules),
         )
     if job.time_limit_ms and now_ms >= job.started_at_ms + job.time_limit_ms:
@@ -168,7 +175,7 @@ def _running(job: StoredJob, seen: JobObservation, now_ms: int, rules: Rules) ->
     if job.wake_at_ms > now_ms:
         return NOTHING
     return Decision(
-        due=_due(job, job.started_at_ms, None, now_ms, rules),
+        due=_due(job, job.started_at_ms, None, now_ms),
         wake_at_ms=_wake_at(job, job.started_at_ms, now_ms, rules),
     )
 
@@ -190,7 +197,7 @@ def _ended(job: StoredJob, seen: JobObservation, now_ms: int, rules: Rules) -> D
         seen=True,
         updates=(*before, Update(state, status)) if told else (),
         note=None if told else status,
-        due=_due(job, started, ended, now_ms, rules) if started and told else None,
+        due=_due(job, started, ended, now_ms) if started and told else None,
         wake_at_ms=0,
     )
 
@@ -236,15 +243,15 @@ def _stopped(job: StoredJob, now_ms: int) -> Decision:
     )
 
 
-def _due(job: StoredJob, started_ms: int, ended_ms: int | None, now_ms: int, rules: Rules) -> Due | None:
+def _due(job: StoredJob, started_ms: int, ended_ms: int | None, now_ms: int) -> Due | None:
     running = Running(started_at_ms=started_ms, ended_at_ms=ended_ms)
-    units = periods_due([running], period_ms=rules.period_ms, charged=job.charged_periods, now_ms=now_ms)
+    units = periods_due([running], period_ms=job.period_ms, charged=job.charged_periods, now_ms=now_ms)
     return Due(job.charged_periods, units) if units > 0 else None
 
 
 def _wake_at(job: StoredJob, started_ms: int, now_ms: int, rules: Rules) -> int:
     """The nearer of the time limit and the next charge; 0 = neither."""
     times = [started_ms + job.time_limit_ms] if job.time_limit_ms else []
-    if rules.period_ms:
+    if job.period_ms:
         times.append(now_ms + max(rules.charge_every_ms, 1))
     return min(times, default=0)

@@ -28,9 +28,10 @@ class WorkQueue:
         self._again: set[str] = set()
         """Keys added while they were worked on."""
         self._failures: dict[str, int] = {}
-        self._later: list[tuple[int, str]] = []
-        self._due: dict[str, int] = {}
-        """The earliest time of each key in `_later`; other entries there are stale."""
+        self._later: list[tuple[int, str, bool]] = []
+        """(time, key, is a retry); an entry counts only while `_due` says the same."""
+        self._due: dict[tuple[str, bool], int] = {}
+        """A key's own time and its retry's are kept apart: neither may cost the other."""
         self._changed = asyncio.Event()
         self._later_changed = asyncio.Event()
 
@@ -44,19 +45,21 @@ class WorkQueue:
             self._changed.set()
 
     def add_at(self, key: str, at_ms: int) -> None:
-        """Have the key worked on at that time; an earlier time for the same key stays."""
-        known = self._due.get(key)
-        if known is not None and known <= at_ms:
-            return
-        self._due[key] = at_ms
-        heapq.heappush(self._later, (at_ms, key))
-        self._later_changed.set()
+        """Have the key worked on at that time. A key has one such time: the newest replaces the one before."""
+        self._set(key, at_ms, retry=False)
 
     def retry(self, key: str) -> None:
         """The work failed: have it done again after a back-off that doubles with each failure in a row."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         step = min(_FIRST_BACKOFF_MS << min(failures - 1, 20), _LONGEST_BACKOFF_MS)
-        self.add_at(key, self._clock.now_ms() + int(step * (1 + self._jitter()) / 2))
+        self._set(key, self._clock.now_ms() + int(step * (1 + self._jitter()) / 2), retry=True)
+
+    def _set(self, key: str, at_ms: int, *, retry: bool) -> None:
+        if self._due.get((key, retry)) == at_ms:
+            return
+        self._due[key, retry] = at_ms
+        heapq.heappush(self._later, (at_ms, key, retry))
+        self._later_changed.set()
 
     def succeeded(self, key: str) -> None:
         self._failures.pop(key, None)
@@ -111,7 +114,7 @@ class WorkQueue:
         """Add every key whose time has come."""
         now = self._clock.now_ms()
         while self._later and self._later[0][0] <= now:
-            at_ms, key = heapq.heappop(self._later)
-            if self._due.get(key) == at_ms:
-                del self._due[key]
+            at_ms, key, retry = heapq.heappop(self._later)
+            if self._due.get((key, retry)) == at_ms:
+                del self._due[key, retry]
                 self.add(key)

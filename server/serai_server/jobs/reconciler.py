@@ -7,19 +7,19 @@ or is done again under the same key (submit, cancel and forget are idempotent by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import structlog
-from serai.events.v1.events_service_pb2 import Charge
-from serai.jobs.v1.job_pb2 import Job, JobState, JobUpdate
+from serai.jobs.v1.job_pb2 import Job
 from serai_backends.api import Backend
 from serai_backends.errors import BackendUnavailable, CursorExpired, SubmissionRefused
 from serai_backends.model import JobObservation, Phase, ReplicaSpec
 
 from serai_server.clock import Clock
-from serai_server.jobs import causes, facts
+from serai_server.errors import SeraiError
+from serai_server.jobs import facts
+from serai_server.jobs.bodies import charge_body, update_body
 from serai_server.jobs.invocation import build_command
-from serai_server.jobs.machine import NOTHING, Action, Decision, Rules, Seen, Unasked, Update, step
+from serai_server.jobs.machine import NOTHING, Action, Decision, Rules, Seen, Unasked, step
 from serai_server.jobs.products import Catalog
 from serai_server.jobs.queue import WorkQueue
 from serai_server.jobs.registry import Registry
@@ -43,7 +43,8 @@ class Reconciler:
         registry: Registry,
         queue: WorkQueue,
         clock: Clock,
-        rules: Callable[[StoredJob], Rules],
+        rules: Rules,
+        stop_grace_ms: int = 0,
         workers: int = 16,
     ) -> None:
         self._store = store
@@ -53,6 +54,7 @@ class Reconciler:
         self._queue = queue
         self._clock = clock
         self._rules = rules
+        self._stop_grace_ms = stop_grace_ms
         self._workers = workers
         registry.on_change(self._changed)
 
@@ -77,6 +79,22 @@ class Reconciler:
                 if record.wake_at_ms:
                     self._queue.add_at(record.id, record.wake_at_ms)
             ready.set()
+            await self._tell_of_strangers()
+
+    async def _tell_of_strangers(self) -> None:
+        """Jobs that the backend has and the store does not, as after an old backup was put back: an operator must decide about them."""
+        try:
+            found = [seen.job_id for seen in await self._backend.list()]
+        except BackendUnavailable:
+            return
+        strangers = [job_id for job_id in found if await self._store.job(job_id) is None]
+        if strangers:
+            log.error(
+                "backend.strangers",
+                count=len(strangers),
+                first=strangers[:20],
+                why="these jobs are not in the store; nobody is billed for them",
+            )
 
     async def _follow_backend(self) -> None:
         """Each observation is a reason to step its job; a watch that broke is a reason to step them all."""
@@ -120,7 +138,7 @@ class Reconciler:
             if job is None:
                 return
             seen = await self._observe(job)
-            decision = step(job, seen, self._clock.now_ms(), self._rules(job))
+            decision = step(job, seen, self._clock.now_ms(), self._rules)
             if decision is NOTHING:
                 return
             job = await self._carry_out(job, seen, decision)
@@ -132,16 +150,18 @@ class Reconciler:
         return await self._backend.inspect(job.id)
 
     async def _carry_out(self, job: StoredJob, seen: Seen, decision: Decision) -> StoredJob | None:
-        """Store, then act; returns the row for the next step, None when this job needs none now."""
+        """Store, then act; returns the row for the next step, None when this job needs none now. What only takes away (cancel, forget)
+        comes before its change is stored: it is idempotent, and once stored nobody would do it."""
         if decision.stop is not None:
             await self._store.request_stops([StopRequest(job.id, decision.stop, self._clock.now_ms())])
             return await self._store.job(job.id)
         if Action.FORGET in decision.actions:
             await self._backend.forget(job.id)
+        if Action.CANCEL in decision.actions:
+            await self._backend.cancel(job.id, self._stop_grace_ms)
         if decision.changes:
             job = await self._store.change_job(self._change(job, seen, decision))
-        if Action.CANCEL in decision.actions:
-            await self._backend.cancel(job.id)
+        elif Action.CANCEL in decision.actions:
             return None  # the watch tells when it has happened
         if Action.SUBMIT in decision.actions:
             return await self._submit(job)
@@ -150,7 +170,7 @@ class Reconciler:
     async def _submit(self, job: StoredJob) -> StoredJob | None:
         try:
             await self._backend.submit(self._spec(job))
-        except SubmissionRefused as error:
+        except (SubmissionRefused, SeraiError) as error:
             return await self._refused(job, str(error))
         return job
 
@@ -158,7 +178,7 @@ class Reconciler:
         """The backend can never run it: as if it had taken the job on and ended it at once."""
         now = self._clock.now_ms()
         seen = JobObservation(job_id=job.id, phase=Phase.ENDED, reason=why, ended_at_ms=now)
-        return await self._store.change_job(self._change(job, seen, step(job, seen, now, self._rules(job))))
+        return await self._store.change_job(self._change(job, seen, step(job, seen, now, self._rules)))
 
     def _spec(self, job: StoredJob) -> ReplicaSpec:
         message = Job.FromString(job.body)
@@ -207,27 +227,3 @@ class Reconciler:
             charges=charges,
             events=tuple(events),
         )
-
-
-def update_body(update: Update) -> bytes:
-    message = JobUpdate()
-    if update.state is not None:
-        message.state = JobState.ValueType(int(update.state))
-    if update.status is not None:
-        message.status = update.status
-    return message.SerializeToString()
-
-
-def charge_body(row: LedgerRow) -> bytes:
-    return Charge(
-        charge_id=row.charge_id, units=row.units, number_of_products=row.number_of_products, description=_describe(row)
-    ).SerializeToString()
-
-
-def _describe(row: LedgerRow) -> str:
-    return f"Job {row.job_id}, {row.units} {'period' if row.units == 1 else 'periods'}"
-
-
-def queued_body(output_folder: str) -> bytes:
-    """The first thing that Core is told of a job."""
-    return JobUpdate(status=causes.QUEUED, output_folder=output_folder).SerializeToString()

@@ -17,10 +17,10 @@ from serai.jobs.v1.job_pb2 import Job, JobSpecification
 
 from serai_server.errors import InvalidRequest, Unsupported
 from serai_server.jobs import causes
+from serai_server.jobs.bodies import queued_body
 from serai_server.jobs.folders import output_folder
 from serai_server.jobs.invocation import build_command
 from serai_server.jobs.products import Catalog, Product
-from serai_server.jobs.reconciler import queued_body
 from serai_server.store.model import EventKind, NewEvent, NewJob
 
 MOST_ITEMS = 1_000
@@ -100,6 +100,7 @@ def new_job(job: Job, index: int, catalog: Catalog, policy: Policy, now_ms: int)
         name=spec.name,
         replicas=replicas,
         time_limit_ms=_time_limit_ms(spec, path),
+        period_ms=product.period_ms,
         output_folder=folder,
         created_at_ms=now_ms,
         status=causes.QUEUED,

@@ -78,7 +78,7 @@ class JobsService:
             if "\0" in text:
                 raise InvalidRequest("expected a text without NUL characters", field=field)
         condition = JobFilter(
-            states=tuple(State(s) for s in request.states if s),
+            states=_states(request),
             owner=request.created_by,
             project=request.project or None,
             active_only=request.active_only,
@@ -122,3 +122,10 @@ class JobsService:
     def _check_count(items: Sequence[object]) -> None:
         if not 1 <= len(items) <= MOST_ITEMS:
             raise InvalidRequest(f"expected 1 to {MOST_ITEMS} items, found {len(items)}", field="items")
+
+
+def _states(request: ListRequest) -> tuple[State, ...]:
+    try:
+        return tuple(State(s) for s in request.states if s)
+    except ValueError as error:
+        raise InvalidRequest("expected states of a job", field="states") from error

@@ -40,7 +40,8 @@ def periods_used(intervals: Iterable[Running], *, period_ms: int, now_ms: int, e
         return 1
     over = all(i.ended_at_ms is not None for i in known) if ended is None else ended
     total_ms = sum(i.elapsed_ms(now_ms) for i in known)
-    return -(-total_ms // period_ms) if over else total_ms // period_ms
+    # A life that began and is over owes one period at least, also when the clock was set back in it.
+    return max(-(-total_ms // period_ms), 1) if over else total_ms // period_ms
 
 
 def periods_due(intervals: Iterable[Running], *, period_ms: int, charged: int, now_ms: int, ended: bool | None = None) -> int:

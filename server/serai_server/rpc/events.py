@@ -13,6 +13,8 @@ from serai_server.rpc.methods import Call
 from serai_server.rpc.ports import Events
 from serai_server.store.model import EventKind, EventSettlement, Outcome, StoredEvent
 
+_LONGEST_DETAIL = 1_000
+
 
 class EventsServicer:
     def __init__(self, events: Events, clock: Clock) -> None:
@@ -45,4 +47,6 @@ def _settlement(settlement: pb.Settlement, index: int, now_ms: int) -> EventSett
         outcome = Outcome(settlement.outcome)
     except ValueError as error:
         raise InvalidRequest(f"{settlement.outcome} is not an outcome", field=f"settlements[{index}].outcome") from error
-    return EventSettlement(settlement.sequence, outcome, settlement.detail, now_ms)
+    # Core's own words may be in it: what no database takes, or nobody reads, must not keep an event from being settled.
+    detail = "".join(c if c.isprintable() else " " for c in settlement.detail[:_LONGEST_DETAIL])
+    return EventSettlement(settlement.sequence, outcome, detail, now_ms)

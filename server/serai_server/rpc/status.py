@@ -21,8 +21,8 @@ from serai.wire.v1 import options_pb2
 from serai_backends.errors import BackendUnavailable, JobNotThere
 from structlog.typing import FilteringBoundLogger
 
-from serai_server.errors import BackendDown, JobConflictError, JobUnknown, SeraiError, StoreDown
-from serai_server.store.api import JobConflict, StoreUnavailable
+from serai_server.errors import BackendDown, InvalidRequest, JobConflictError, JobUnknown, SeraiError, StoreDown
+from serai_server.store.api import JobConflict, StoreUnavailable, WriteRefused
 
 DOMAIN = "serai"
 """ErrorInfo.domain of every error of ours."""
@@ -102,6 +102,8 @@ def _of_lower_layers(error: BaseException) -> SeraiError | None:
         case StoreUnavailable():
             # The driver's words may quote a statement with its values: they stay in the log.
             return StoreDown("the provider cannot store anything right now; nothing was changed, try again")
+        case WriteRefused():
+            return InvalidRequest("the request holds a value that the provider's store cannot take")
         case JobConflict():
             text = f"a job {error.job_id} with other content exists already; a job's id cannot be used again"
             return JobConflictError(text, field=f"items[{error.index}].id")

@@ -99,6 +99,8 @@ class NewJob(msgspec.Struct, frozen=True):
     replicas: int
     time_limit_ms: int
     """0 = none."""
+    period_ms: int
+    """Length of the product's price unit when the job was created; 0 = billed once. Later settings do not change a job's bill."""
     output_folder: str
     """"/{drive}/Jobs/…"."""
     created_at_ms: int
@@ -123,6 +125,7 @@ class StoredJob:
     name: str
     replicas: int
     time_limit_ms: int
+    period_ms: int
     output_folder: str
     created_at_ms: int
     submitted_at_ms: int

@@ -69,7 +69,7 @@ class Reader:
         if condition.project is not None:
             query = query.where(jobs.c.project == condition.project)
         if condition.active_only:
-            query = query.where(jobs.c.forgotten_at_ms == 0)
+            query = query.where(jobs.c.forgotten_at_ms == 0, jobs.c.ended_at_ms == 0)
         if token:
             created_at_ms, job_id = read_token(token)
             query = query.where(or_(jobs.c.created_at_ms < created_at_ms, and_(jobs.c.created_at_ms == created_at_ms, jobs.c.id < job_id)))

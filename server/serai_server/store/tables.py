@@ -41,6 +41,7 @@ jobs = Table(
     _text("name"),
     _int("replicas"),
     _int("time_limit_ms"),
+    _int("period_ms"),
     _text("output_folder"),
     _int("created_at_ms"),
     _int("submitted_at_ms"),

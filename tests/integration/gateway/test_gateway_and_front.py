@@ -35,7 +35,10 @@ JOB: dict[str, Any] = {
 
 @pytest.fixture
 def front() -> Front:
-    return Front()
+    found = Front()
+    for part in ("store", "reconciler"):
+        found.health.tell(part, up=True)
+    return found
 
 
 @pytest.fixture(params=["in process", "socket"])

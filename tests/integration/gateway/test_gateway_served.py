@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fakes.gateway_events import FakeEventLog, charge
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 from serai.events.v1 import events_service_pb2 as events_pb2
 from serai.jobs.v1 import job_pb2
 from serai.jobs.v1 import jobs_service_pb2 as jobs_pb2
@@ -41,6 +42,8 @@ class Server(FakeEventLog):
     async def unary(self, method: str, request: bytes, metadata: Mapping[str, str], timeout_s: float) -> bytes:
         if method.startswith("/serai.events."):
             return await super().unary(method, request, metadata, timeout_s)
+        if method == "/grpc.health.v1.Health/Check":
+            return HealthCheckResponse(status="SERVING").SerializeToString()
         self.entered.set()
         await self.go_on.wait()
         if method.endswith("/Create"):

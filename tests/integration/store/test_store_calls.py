@@ -58,6 +58,7 @@ async def test_a_created_job_is_read_back_as_it_was_given(store: SqlStore) -> No
         "name",
         "replicas",
         "time_limit_ms",
+        "period_ms",
         "output_folder",
     ):
         assert getattr(row, name) == getattr(given, name)

@@ -13,6 +13,7 @@ from fakes.clock import FakeClock
 from fakes.gateway_tokens import bearer, claims, key, pem, sign
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 from serai.core.v1 import errors_pb2
 from serai.core.v1.errors_pb2 import ErrorReason
 from serai.jobs.v1 import jobs_service_pb2 as jobs_pb2
@@ -43,6 +44,7 @@ class Server:
     def __init__(self) -> None:
         self.requests: list[tuple[str, bytes, Mapping[str, str]]] = []
         self.error: Exception | None = None
+        self.health = "SERVING"
 
     async def unary(self, method: str, request: bytes, metadata: Mapping[str, str], timeout_s: float) -> bytes:
         self.requests.append((method, request, metadata))
@@ -54,6 +56,8 @@ class Server:
             return jobs_pb2.CreateResponse(responses=[jobs_pb2.CreatedJob() for _ in items]).SerializeToString()
         if method.endswith("/Terminate"):
             return jobs_pb2.TerminateResponse(responses=[jobs_pb2.Acknowledged()]).SerializeToString()
+        if method == "/grpc.health.v1.Health/Check":
+            return HealthCheckResponse(status=self.health).SerializeToString()
         return b""
 
     async def stream(self, method: str, request: bytes, metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
@@ -322,10 +326,13 @@ async def test_a_server_that_is_away_is_503(client: Client, server: Server, code
     assert (await client.call("GET", "/healthz", headers={}))[0] == 200
 
 
-async def test_health_needs_no_token(client: Client) -> None:
-    """/healthz: the process is up; /readyz: the server answers."""
+async def test_health_needs_no_token(client: Client, server: Server) -> None:
+    """/healthz: the process is up; /readyz: the server says that it serves, which needs its store too."""
     for path in ("/healthz", "/readyz"):
         assert await client.call("GET", path, headers={}) == (200, {"status": "ok"})
+    server.health = "NOT_SERVING"
+    assert (await client.call("GET", "/healthz", headers={}))[0] == 200
+    assert (await client.call("GET", "/readyz", headers={}))[0] == 503
 
 
 async def test_the_access_log_has_no_secrets(client: Client, lines: list[bytes]) -> None:

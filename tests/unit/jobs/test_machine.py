@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serai_backends.model import End, JobObservation, Phase, ReplicaObservation
 from serai_server.jobs import causes, facts
-from serai_server.jobs.machine import NOTHING, Action, Decision, Due, Rules, Seen, Unasked, Update, step
+from serai_server.jobs.machine import NOTHING, WAITING_TOLD_MS, Action, Decision, Due, Rules, Seen, Unasked, Update, step
 from serai_server.store.model import State, StoredJob, Target
 
-RULES = Rules(period_ms=60_000, exit_code_is_failure=False, charge_every_ms=900_000)
+RULES = Rules(exit_code_is_failure=False, charge_every_ms=900_000)
 NOW = 2_000_000
 SUBMITTED = {"submitted_at_ms": 1_500_000}
 RUNS: dict[str, Any] = {**SUBMITTED, "state": State.RUNNING, "started_at_ms": 1_600_000, "wake_at_ms": NOW + 5, "replica_facts": b"[]"}
@@ -67,7 +67,13 @@ TABLE: list[tuple[str, dict[str, Any], Seen, Decision]] = [
         "waits: the reason is told",
         SUBMITTED,
         waiting(),
-        Decision(seen=True, updates=(Update(status="The job is waiting for 2 cores."),)),
+        Decision(seen=True, updates=(Update(status="The job is waiting for 2 cores."),), wake_at_ms=NOW + WAITING_TOLD_MS),
+    ),
+    (
+        "waits for something else, too soon to tell",
+        {**SUBMITTED, "status": "The job is in the queue.", "replica_facts": b"[]", "wake_at_ms": NOW + 1},
+        waiting(),
+        NOTHING,
     ),
     (
         "waits without a new reason: only noted, once",
@@ -142,7 +148,9 @@ TABLE: list[tuple[str, dict[str, Any], Seen, Decision]] = [
         "stop of what the backend never got",
         {**SUBMITTED, **STOP},
         None,
-        Decision(state=State.SUCCESS, ended_at_ms=NOW, updates=(Update(State.SUCCESS, causes.STOPPED),), wake_at_ms=0),
+        Decision(
+            state=State.SUCCESS, ended_at_ms=NOW, updates=(Update(State.SUCCESS, causes.STOPPED),), wake_at_ms=0, actions=(Action.CANCEL,)
+        ),
     ),
     (
         "disowned: stopped and Core is not told",

@@ -55,12 +55,11 @@ async def test_back_off_doubles_and_success_ends_it() -> None:
     assert waits == [200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000, 200]
 
 
-async def test_the_earliest_of_several_later_times_counts() -> None:
-    """A later time for the same key does not replace an earlier one, and an earlier one does."""
+async def test_the_newest_time_of_a_key_counts() -> None:
+    """A key has one time of its own: the newest replaces the one before, earlier or later."""
     queue, clock = make()
-    queue.add_at("a", clock.now_ms() + 500)
-    queue.add_at("a", clock.now_ms() + 900)
-    queue.add_at("a", clock.now_ms() + 300)
+    for ms in (500, 900, 300):
+        queue.add_at("a", clock.now_ms() + ms)
     clock.move(300)
     queue.release()
     assert len(queue) == 1
@@ -69,6 +68,21 @@ async def test_the_earliest_of_several_later_times_counts() -> None:
     clock.move(1000)
     queue.release()
     assert len(queue) == 0
+
+
+async def test_a_retry_does_not_cost_the_key_its_own_time() -> None:
+    """A job that waits for its time limit still gets it after a step in between failed and was done again."""
+    queue, clock = make()
+    queue.add_at("a", clock.now_ms() + 5_000)
+    queue.retry("a")
+    clock.move(200)
+    queue.release()
+    assert await queue.take() == "a"
+    queue.succeeded("a")
+    queue.done("a")
+    clock.move(4_800)
+    queue.release()
+    assert await queue.take() == "a"
 
 
 async def test_the_timer_wakes_for_an_earlier_time_that_comes_while_it_sleeps() -> None:

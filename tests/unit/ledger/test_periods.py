@@ -22,7 +22,7 @@ START = 1_633_329_776_235
         ([(0, None)], 60_000, 0, 1),
         ([(0, None)], 60_000, 1, 0),
         ([(0, None)], 190_000, 1, 2),
-        ([(0, 0)], 9, 0, 0),
+        ([(0, 0)], 9, 0, 1),
         ([(0, 1)], 9, 0, 1),
         ([(0, 1_000)], 10**9, 0, 1),
         ([(0, 60_000)], 10**9, 0, 1),
@@ -41,10 +41,11 @@ def test_worked_examples(runs: list[tuple[int, int | None]], now: int, charged: 
 
 
 def test_a_clock_set_back_bills_nothing_and_repeats_nothing() -> None:
-    """Now before the start, an end before the start, and less time than was charged already: 0, never negative."""
+    """Now before the start, and less time than was charged already: 0, never negative. An end before the start: the one period that every
+    life owes."""
     running = [Running(START, None)]
     assert periods_due(running, period_ms=MINUTE, charged=0, now_ms=START - 10**9) == 0
-    assert periods_due([Running(START, START - 5)], period_ms=MINUTE, charged=0, now_ms=START) == 0
+    assert periods_due([Running(START, START - 5)], period_ms=MINUTE, charged=0, now_ms=START) == 1
     assert periods_due(running, period_ms=MINUTE, charged=7, now_ms=START + MINUTE) == 0
     assert periods_due(running, period_ms=MINUTE, charged=7, now_ms=START + 8 * MINUTE) == 1
 
@@ -98,7 +99,7 @@ def oracle(life: list[Running], period: int, now: int, over: bool) -> int:
             rest -= step
             if meter == period:
                 periods, meter = periods + 1, 0
-    return periods + (1 if over and meter else 0)
+    return max(periods + (1 if meter else 0), 1) if over else periods
 
 
 @given(parts=stretches, period=st.integers(1, 3_000), asks=st.lists(st.integers(-2_000, 70_000), max_size=12))
@@ -119,7 +120,7 @@ def test_any_way_of_asking_bills_the_same_life(parts: list[tuple[int, int]], per
     due = periods_due(life, period_ms=period, charged=charged, now_ms=end)
     billed.extend(range(charged, charged + due))
     total = sum((r.ended_at_ms or 0) - r.started_at_ms for r in life)
-    assert billed == list(range(-(-total // period)))
+    assert billed == list(range(max(-(-total // period), 1)))
     assert len(billed) == oracle(life, period, end, over=True)
     assert periods_due(life, period_ms=period, charged=len(billed), now_ms=end + 10**9) == 0
 

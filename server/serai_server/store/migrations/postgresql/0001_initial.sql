@@ -12,6 +12,7 @@ CREATE TABLE jobs (
   name text NOT NULL,
   replicas bigint NOT NULL,
   time_limit_ms bigint NOT NULL,
+  period_ms bigint NOT NULL,
   output_folder text NOT NULL,
   created_at_ms bigint NOT NULL,
   submitted_at_ms bigint NOT NULL,

@@ -12,6 +12,7 @@ CREATE TABLE jobs (
   name TEXT NOT NULL,
   replicas INTEGER NOT NULL,
   time_limit_ms INTEGER NOT NULL,
+  period_ms INTEGER NOT NULL,
   output_folder TEXT NOT NULL,
   created_at_ms INTEGER NOT NULL,
   submitted_at_ms INTEGER NOT NULL,
