@@ -160,6 +160,12 @@ class InstantBackend:
         # followers hear of output as of any change
         self._board.touch(job_id)
 
+    def wait_for(self, job_id: str, reason: str) -> None:
+        """A waiting job waits for something else now."""
+        job = self.machine.jobs[job_id]
+        job.observation = replace(job.observation, reason=reason)
+        self._board.publish(job.observation)
+
     def end(self, job_id: str, rank: int, end: End, *, exit_code: int | None = None, signal: int | None = None, cause: str = "") -> None:
         """End one replica; the job ends with its last one."""
         job = self.machine.jobs[job_id]

@@ -9,21 +9,24 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fakes.backends import FailsAt, ForgetfulBackend, InstantBackend, InstantMachine, NeverBackend
 from fakes.clock import FakeClock
 from fakes.jobs import seed_job
-from serai.events.v1.events_service_pb2 import Charge
+from serai.events.v1.events_service_pb2 import SETTLEMENT_OUTCOME_REFUSED, AcknowledgeRequest, Charge, Settlement
 from serai.jobs.v1.job_pb2 import Job, JobState, JobUpdate
 from serai_backends.api import Backend
 from serai_backends.errors import BackendUnavailable
-from serai_backends.model import End, Resources, WatchEvent
+from serai_backends.model import End, JobObservation, Resources, WatchEvent
 from serai_server.errors import JobConflictError
 from serai_server.jobs.products import MINUTE_MS, Product
 from serai_server.jobs.requests import Policy
 from serai_server.main import Core, Plan, running_core
+from serai_server.rpc.events import EventsServicer
+from serai_server.rpc.methods import Call
 from serai_server.store.model import EventKind, EventSettlement, Outcome, State, StoredEvent, StoredJob, Target
 
 PRODUCTS = (
@@ -282,3 +285,74 @@ async def test_a_watch_that_breaks_is_taken_up_again(tmp_path: Path) -> None:
         await until(core, "1", lambda row: row.submitted_at_ms > 0)
         backend.end("1", 0, End.EXITED, exit_code=0)
         await until(core, "1", settled, clock)
+
+
+async def test_a_failed_step_in_between_costs_a_job_neither_its_limit_nor_its_bill(tmp_path: Path) -> None:
+    """A running job whose step fails once is done again, and is stopped and billed at its time all the same."""
+    machine, clock = InstantMachine(), FakeClock(START_MS)
+
+    class FailsOnce(InstantBackend):
+        fail = False
+
+        async def inspect(self, job_id: str) -> JobObservation | None:
+            if self.fail:
+                self.fail = False
+                raise BackendUnavailable("a hiccup")
+            return await super().inspect(job_id)
+
+    backend = FailsOnce(machine)
+    async with core_on(tmp_path, backend, clock) as core:
+        await core.jobs.create([job("1", "hang", minutes=2, replicas=2)])
+        await until(core, "1", lambda row: row.state is State.RUNNING)
+        backend.fail = True
+        backend.end("1", 0, End.EXITED, exit_code=0)  # makes the reconciler look
+        async with asyncio.timeout(20):
+            while backend.fail:
+                await asyncio.sleep(0.005)
+        machine.ticks = itertools.count(START_MS + 2 * MINUTE_MS)
+        row = await until(core, "1", settled, clock)
+        assert row.state is State.EXPIRED
+        assert sum(units for _, units, _ in await charges(core, "1")) == 3
+
+
+async def test_the_price_unit_of_a_job_is_that_of_its_creation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that sell the product by the hour, or no more, change nothing of a job that was created by the minute."""
+    machine, clock = InstantMachine(), FakeClock(START_MS)
+    async with core_on(tmp_path, InstantBackend(machine), clock) as core:
+        await core.jobs.create([job("1", "hang")])
+        await until(core, "1", lambda row: row.state is State.RUNNING)
+    for left in ((replace(PRODUCTS[0], period_ms=60 * MINUTE_MS),), PRODUCTS[1:]):
+        monkeypatch.setitem(globals(), "PRODUCTS", left)
+        clock.move(16 * MINUTE_MS)
+        async with core_on(tmp_path, InstantBackend(machine), clock) as core:
+            await until(core, "1", lambda row: row.charged_periods >= 16)
+            assert (await core.store.job("1")).charged_periods in (16, 32)  # pyright: ignore[reportOptionalMemberAccess]
+
+
+async def test_places_in_a_queue_do_not_flood_core(tmp_path: Path) -> None:
+    """However often a waiting job's reason changes, Core is told at most one a minute, and then the newest."""
+    machine, clock = InstantMachine(cpu=1), FakeClock(START_MS)
+    backend = InstantBackend(machine)
+    async with core_on(tmp_path, backend, clock) as core:
+        await core.jobs.create([job("1", "hang")])
+        await until(core, "1", lambda row: row.state is State.RUNNING)
+        await core.jobs.create([job("2", "hang")])
+        await until(core, "2", lambda row: row.status == "The job is in the queue.")
+        for place in range(20, 0, -1):
+            backend.wait_for("2", f"waiting, {place} jobs are ahead")
+        await asyncio.sleep(0.1)  # not for a result: time in which too much could be told
+        words = [JobUpdate.FromString(e.body).status for e in await told(core, "2")]
+        assert len(words) == 2
+        row = await until(core, "2", lambda row: "ahead" in row.status, clock)
+        assert row.status == "The job is waiting, 1 jobs are ahead."
+
+
+async def test_words_of_core_that_no_store_takes_are_cleaned(tmp_path: Path) -> None:
+    """A NUL or an escape in Core's words must not keep an event unsettled for ever."""
+    async with core_on(tmp_path, InstantBackend(), FakeClock(START_MS)) as core:
+        await core.jobs.create([job("1", "hang")])
+        servicer = EventsServicer(core.events, FakeClock(START_MS))
+        (first, *_) = await told(core, "1")
+        settlement = Settlement(sequence=first.sequence, outcome=SETTLEMENT_OUTCOME_REFUSED, detail="no\0way\x1b[31m" + "x" * 5_000)
+        await servicer.Acknowledge(AcknowledgeRequest(consumer="core", settlements=[settlement]), Call("m", "r"))
+        assert first.sequence not in [e.sequence for e in await told(core, "1")]

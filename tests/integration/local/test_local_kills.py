@@ -7,12 +7,14 @@ import contextlib
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from fakes.local_site import LocalSite, processes_of, until
 from serai_backends.model import End, Phase
@@ -249,4 +251,41 @@ async def test_a_kill_in_the_middle_of_forgetting_runs_nothing_again(tmp_path: P
     await site.backend.forget("job")
     assert not site.state("job").exists()
     assert (site.work("job") / "runs").read_text() == "run\n"
+    await site.clear()
+
+
+async def test_an_end_that_could_not_be_read_is_read_later(tmp_path: Path) -> None:
+    """The job ends while this process may open no more files: its end is seen when it may again, and its place is free for the next."""
+    site = LocalSite(tmp_path, cpu=1)
+    await site.open()
+    await site.backend.submit(site.spec("job", "sh", "-c", "while [ ! -e go ]; do sleep 0.02; done"))
+    await site.running("job")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    (site.work("job") / "go").touch()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        await asyncio.sleep(0.5)  # not for a result: time in which the end is told and cannot be read
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert (await site.ended("job")).replicas[0].exit_code == 0
+    await site.run("next", "true")
+    await site.clear()
+
+
+async def test_a_job_that_no_longer_fits_the_settings_ends_and_holds_nobody_up(tmp_path: Path) -> None:
+    """After a restart with fewer cores, a queued job that can never start ends in words; the one behind it runs."""
+    site = LocalSite(tmp_path, cpu=4)
+    await site.open()
+    await site.backend.submit(site.spec("running", "sh", "-c", "while [ ! -e go ]; do sleep 0.02; done"))
+    await site.running("running")
+    await site.backend.submit(site.spec("large", "true", cpu=4))
+    await site.backend.submit(site.spec("small", "true"))
+    await site.close()
+    site.settings = msgspec.structs.replace(site.settings, cpu=2)
+    await site.open()
+    large = await site.ended("large")
+    assert large.replicas[0].end is End.START_FAILED
+    assert "the job needs 4 cores, the machine has 2" in large.replicas[0].cause
+    assert (await site.ended("small")).replicas[0].exit_code == 0
+    (site.work("running") / "go").touch()
     await site.clear()

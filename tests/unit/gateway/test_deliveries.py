@@ -171,6 +171,15 @@ async def test_missing_funds_settle_that_charge_only(token_file: Path) -> None:
     assert log.outcomes == {1: INSUFFICIENT_FUNDS, 2: DELIVERED, 3: DELIVERED}
 
 
+async def test_a_charge_that_no_wallet_will_ever_pay_is_a_missing_fund(token_file: Path) -> None:
+    """Core's 400 "Unable to fulfill all requests" (facts 2021 §2.2) stops that job and no other of the batch."""
+    log = FakeEventLog([charge(1, "none"), charge(2, "a")])
+    refused = error(400, "Unable to fulfill all requests. Permission/missing credits problem?")
+    core = FakeCore(LeapingClock(), poison=lambda job_id: refused if job_id == "none" else None)
+    await deliver_all(log, core, token_file)
+    assert log.outcomes == {1: INSUFFICIENT_FUNDS, 2: DELIVERED}
+
+
 async def test_a_repeated_charge_is_not_a_missing_fund(token_file: Path) -> None:
     """Core of 2021 lists a repeated charge as unpaid (facts 2021 §0.2 #7). A charge whose first answer was lost, or that an earlier
     subscription may have delivered, therefore stops no job."""

@@ -158,3 +158,18 @@ async def test_tokens_are_in_no_log_and_no_repr(tokens: Tokens) -> None:
     assert logs
     assert access not in shown
     assert "the refresh token" not in shown
+
+
+async def test_a_token_of_another_provider_is_refused(clock: FakeClock, tmp_path: Path) -> None:
+    """With another provider's refresh token Core would know none of our jobs, and each would be stopped as disowned."""
+
+    class OtherCore(FakeCore):
+        async def post(self, path: str, body: bytes, bearer: str | None) -> Answer:
+            token = sign({"sub": "#P_other", "iat": 1, "exp": 901})
+            return Answer(200, json.dumps({"responses": [{"accessToken": token}]}).encode())
+
+    file = tmp_path / "refresh"
+    file.write_text("theirs")
+    with pytest.raises(TokenError, match="that of provider 'other', not ours"):
+        await Tokens(OtherCore(clock), CODEC, file, clock, frozenset({"example", "ucloud"})).current()
+    assert await Tokens(OtherCore(clock), CODEC, file, clock, frozenset({"other"})).current()
