@@ -26,8 +26,12 @@ class BoundedProtocol(HttpToolsProtocol):
     request_timeout_s = 30.0
     _head_bytes = 0
     """Of the head that is being read or comes next; -1 = a body is being read."""
+    _quiet_bytes = 0
+    """Of a body's framing since its last byte of content: a chunked body's trailers would otherwise be kept without end."""
     _coming = True
     """Part of a request is still to come."""
+    _reading = b""
+    """What the parser is being fed now."""
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -39,20 +43,27 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._reading = data
         super().data_received(data)
+        self._reading = b""
         if self._coming:
             if self._deadline is None:
                 self._deadline = self.loop.call_later(self.request_timeout_s, self._too_slow)
             if self._head_bytes >= 0:
                 self._head_bytes += len(data)
-                if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
-                    self._refuse(
-                        errors_pb2.ERROR_REASON_TOO_LARGE, f"The request's head is longer than the limit of {HEAD_LIMIT_BYTES} bytes"
-                    )
+            else:
+                self._quiet_bytes += len(data)
+            if max(self._head_bytes, self._quiet_bytes) > HEAD_LIMIT_BYTES and not self.transport.is_closing():
+                self._refuse(errors_pb2.ERROR_REASON_TOO_LARGE, f"The request's head is longer than the limit of {HEAD_LIMIT_BYTES} bytes")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._coming = True
+
+    def on_body(self, body: bytes) -> None:
+        # What this read brought beside its content counts from the next read on.
+        self._quiet_bytes = -len(self._reading)
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()  # raises for a target that is no path: then the head is still what is wrong
@@ -60,15 +71,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._coming = False
-        self._head_bytes = 0
+        self._head_bytes = self._quiet_bytes = 0
         if self._deadline is not None:
             self._no_deadline()
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        self._coming = False
-        self._no_deadline()
-        super().handle_websocket_upgrade()
+        # Refused here and closed: a handshake that nobody answers would hold its connection for ever.
+        self._head_bytes = 0
+        self._refuse(errors_pb2.ERROR_REASON_UNSUPPORTED, "This provider has no WebSocket calls yet")
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(errors_pb2.ERROR_REASON_INVALID_REQUEST, "The request is not HTTP that this provider can read")

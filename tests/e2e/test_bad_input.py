@@ -272,3 +272,33 @@ def rss_mib(running: Stack) -> float:
 def open_files(running: Stack) -> int:
     assert running.process is not None
     return len(list(Path(f"/proc/{running.process.pid}/fd").iterdir()))
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    [b"a: " + b"b" * 4_000 + b"\r\n", b"c" * 4_096],
+    ids=["many trailers", "one trailer without end"],
+)
+async def test_trailers_have_an_end(serai: Stack, trailer: bytes) -> None:
+    """After a chunked body a client without a token cannot make the server keep trailers for ever: it is cut off."""
+    _, writer = await asyncio.open_connection("127.0.0.1", serai.port)
+    writer.write(b"POST /ucloud/example/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+    with pytest.raises(ConnectionError):
+        for _ in range(4_096):  # 16 MiB, where 64 KiB are allowed
+            writer.write(trailer)
+            await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("extra", [{}, {"Content-Length": "3"}, {"X": "y" * 60_000}])
+async def test_an_upgrade_is_refused_and_closed(serai: Stack, extra: dict[str, str]) -> None:
+    """There are no WebSocket calls yet: a handshake gets a 400 in UCloud's form and its connection is not held."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", serai.port)
+    upgrade = {"Host": "x", "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "eA=="}
+    head = "".join(f"{name}: {value}\r\n" for name, value in (upgrade | extra).items())
+    writer.write(f"GET /ucloud/example/jobs HTTP/1.1\r\n{head}\r\n".encode())
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"no WebSocket calls yet" in answer
+    writer.close()

@@ -116,6 +116,9 @@ class Machine:
             say(Severity.ERROR, "drives", f"the root of the drives {settings.drives_dir} is not a folder")
         elif not os.access(settings.drives_dir, os.W_OK | os.X_OK):
             say(Severity.ERROR, "drives", f"the root of the drives {settings.drives_dir} is not writable")
+        elif Path(settings.drives_dir).stat().st_mode & 0o077:
+            words = f"other users of this machine can reach jobs' files below {settings.drives_dir}: chmod 700 it, unless they are meant to"
+            say(Severity.WARNING, "drives", words)
         if not self.cgroups:
             why = "this user may make no groups" if not self.is_root else "no cgroup controllers can be used below the server's own group"
             say(Severity.WARNING, "limits", f"{SOFT}: {why}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -91,6 +92,8 @@ class Runner:
         self._settings, self._machine, self._board, self._threads = settings, machine, board, threads
         self._group_prefix = limits.prefix(settings.state_dir)
         self._node = socket.gethostname()
+        # Anywhere in the range: after a restart the first job must not get the user id of the last one before it.
+        self._next_uid = secrets.randbelow(settings.uid_count)
         self._sequence = 0
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -200,7 +203,7 @@ class Runner:
     async def _start(self, job: Job) -> None:
         async with self._starts:
             job.attempts += 1
-            code, cause = -1, ""
+            code = -1
             try:
                 if self._machine.is_root and job.uid is None:
                     job.uid = self._free_uid()
@@ -208,8 +211,10 @@ class Runner:
                 await self._threads.run(lambda: job.folder.save_plan(plan))
                 code = await self._threads.run(lambda: launch(job.folder))
             except BackendUnavailable as error:
-                cause = str(error)
-                _log.warning("local backend: a job could not be started now", job=job.id, cause=cause)
+                # The machine's trouble, not the job's: it does not count.
+                job.attempts -= 1
+                _log.warning("local backend: a job could not be started now", job=job.id, cause=str(error))
+                await asyncio.sleep(_RETRY_S)
         self._refresh(job)
         if job.ended:
             self._finish(job)
@@ -218,19 +223,22 @@ class Runner:
         elif job.attempts < ATTEMPTS:
             await self._again(job)
         else:
-            cause = cause or f"it ended with {code}: {await self._threads.run(job.folder.log_tail)}"
+            cause = f"it ended with {code}: {await self._threads.run(job.folder.log_tail)}"
             await self._write_off(job, "start_failed", f"the supervisor could not be started: {cause}")
 
     async def _again(self, job: Job) -> None:
         """Nothing of it ran: the queue keeps its place meanwhile."""
-        await asyncio.sleep(_RETRY_S * (job.attempts - 1))
+        await asyncio.sleep(_RETRY_S * max(job.attempts - 1, 0))
         self.queue.put_back(job.id)
         self._schedule()
 
     def _free_uid(self) -> int:
+        """In turn, so that a user id that just ended does not go to the next job at once."""
         used = {job.uid for job in self.jobs.values() if not job.ended}
-        first = self._settings.uid_first
-        for uid in range(first, first + self._settings.uid_count):
+        count = self._settings.uid_count
+        for _ in range(count):
+            uid = self._settings.uid_first + self._next_uid % count
+            self._next_uid += 1
             if uid not in used:
                 return uid
         raise BackendUnavailable("every uid of the range is in use")

@@ -15,6 +15,8 @@ from serai_server.cli import output
 from serai_server.cli.client import CALL_S, jobs_service
 from serai_server.cli.options import config_option, socket_of, socket_option
 
+_LONGEST_LINE = 65_536
+"""Bytes; a longer line comes in pieces."""
 _STREAMS = {"stdout": pb.OUTPUT_STREAM_STDOUT, "stderr": pb.OUTPUT_STREAM_STDERR}
 _NAMES = {number: name for name, number in _STREAMS.items()}
 
@@ -83,7 +85,10 @@ def _with_ranks(chunks: Iterable[pb.FollowResponse], *, one_stream: bool) -> Non
     for chunk in chunks:
         key = (chunk.rank, chunk.stream)
         targets[key] = _target(chunk, one_stream=one_stream)
-        *whole, begun[key] = (begun.get(key, b"") + chunk.data).split(b"\n")
+        *whole, rest = (begun.get(key, b"") + chunk.data).split(b"\n")
+        if len(rest) > _LONGEST_LINE:  # a line without end must not be kept without end
+            whole, rest = [*whole, rest], b""
+        begun[key] = rest
         _write(targets[key], b"".join(b"%d| %s\n" % (chunk.rank, line) for line in whole))
     for (rank, _), rest in ((key, rest) for key, rest in begun.items() if rest):
         _write(targets[rank, _], b"%d| %s\n" % (rank, rest))

@@ -40,7 +40,7 @@ async def open_backend(settings: Settings) -> AsyncGenerator[Backend]:
     local = local_settings(settings)
     # Before any part makes a folder of its own in it, which would leave this one open to everybody.
     await asyncio.to_thread(settings.state_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
-    await asyncio.to_thread(Path(local.drives_dir).mkdir, parents=True, exist_ok=True)
+    await asyncio.to_thread(Path(local.drives_dir).mkdir, mode=0o700, parents=True, exist_ok=True)
     backend = await open_local(local)
     try:
         yield backend

@@ -71,7 +71,15 @@ MUST_FAIL = {
     "alg socket": f"{PY} 'import socket; socket.socket(38, socket.SOCK_SEQPACKET)'",
     "packet socket": f"{PY} 'import socket; socket.socket(17, socket.SOCK_RAW)'",
     "raw socket": f"{PY} 'import socket; socket.socket(2, socket.SOCK_RAW, 1)'",
-    "outside address": f"{PY} 'import socket; socket.create_connection((\"192.0.2.1\", 80), 2)'",
+    "a route to anywhere": "tail -n +2 /proc/net/route | grep -q .",
+    "setuid file": "touch /work/s && chmod 4755 /work/s",
+    "setgid file": "touch /work/s && chmod g+s /work/s",
+    "setuid by fchmod": f"{PY} 'import os; os.fchmod(os.open(\"/work/s\", 66), 0o4755)'",
+    "setuid by open": f"{PY} 'import os; os.open(\"/work/born\", os.O_CREAT | os.O_RDWR, 0o4755)'",
+    "setuid by mknod": f"{PY} 'import os; os.mknod(\"/work/node\", 0o104755)'",
+    "fill memory through /dev": "echo x > /dev/fill",
+    "private keys of the host": "ls /etc/ssl/private",
+    "odd pair of sockets": f"{PY} 'import socket; socket.socketpair(40)'",
     "type into the terminal": f"{PY} 'import fcntl; fcntl.ioctl(0, 0x5412, b\"x\")'",
     "nice": "nice -n -5 true 2>&1 | grep -qv 'cannot set'",
 }
@@ -110,7 +118,17 @@ async def test_nothing_of_the_host_can_be_seen_or_changed(site: LocalSite) -> No
     await site.ended("attack")
     result = codes(await site.output("attack"))
     assert result.keys() == MUST_FAIL.keys()
+    assert [f for f in site.work("attack").iterdir() if f.stat().st_mode & 0o6000] == []
     assert {name for name, code in result.items() if code == 0} == set()
+
+
+async def test_ordinary_file_work_is_allowed(site: LocalSite) -> None:
+    """The filter that refuses setuid bits leaves everything else of files alone, also opens whose mode argument is garbage."""
+    line = "set -e; echo a > f; chmod 755 f; chmod u-s,g-s f; install -m 640 f g; mkdir -m 700 d; cp -a f d/; mkfifo p"
+    line += "; tar cf t.tar f g; tar xf t.tar"
+    garbage = f"{PY} 'import ctypes; exit(ctypes.CDLL(None).syscall(257, -100, b\"f\", 0, 0o7777) < 0)'"
+    found, _ = await site.run("files", "bash", "-c", f"cd /work; {line}; {garbage}")
+    assert found.replicas[0].exit_code == 0
 
 
 def test_the_commands_of_the_list_exist_inside() -> None:

@@ -49,6 +49,8 @@ def open_logs(work_fd: int, replicas: int, uid: int | None) -> list[tuple[int, i
         pair: list[int] = []
         for stream in ("stdout", "stderr"):
             fd = files.open_regular(work_fd, log_name(rank, stream), LOG_FLAGS, 0o644)
+            if os.fstat(fd).st_nlink > 1:
+                raise files.UnsafePath(f"{log_name(rank, stream)} has another name somewhere else")
             os.set_blocking(fd, True)
             if uid is not None:
                 os.fchown(fd, uid, uid)

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from serai_backends.local.limits import Group
     from serai_backends.local.supervisor.plan import Plan, Spec
 
-_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "ssl", "localtime", "nsswitch.conf", "mime.types")
+_ETC = (
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "alternatives",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "localtime",
+    "nsswitch.conf",
+    "mime.types",
+)
 _ROOT_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _SHARED = ("cores.txt", "number_of_nodes.txt", "job_id.txt", "nodes.txt")
 _TAIL_BYTES = 4096
@@ -66,7 +76,7 @@ def sandbox(spec: Spec, plan: Plan, rank: int, seccomp_fd: int, status_fd: int) 
             words += ["--ro-bind", f"/{name}", f"/{name}"]
     for name in _ETC:
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    words += ["--proc", "/proc", "--dev", "/dev", *tmpfs, "/tmp", *tmpfs, "/run", *tmpfs, "/dev/shm"]  # noqa: S108 - inside the sandbox
+    words += ["--proc", "/proc", "--dev", "/dev", *tmpfs, "/tmp", *tmpfs, "/run", *tmpfs, "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108 - inside the sandbox
     words += ["--ro-bind", f"{view}/etc", "/etc/ucloud", "--ro-bind", f"{view}/rank/{rank}", "/etc/ucloud/rank.txt"]
     for name in ("hosts", "passwd", "group"):
         words += ["--ro-bind", f"{view}/{name}", f"/etc/{name}"]
@@ -164,7 +174,9 @@ class Replica:
             for line in lines:
                 words: dict[str, int] = json.loads(line)
                 self.inner = words.get("child-pid", self.inner)
-                self.exit_code = words.get("exit-code", self.exit_code)
+                code = words.get("exit-code", self.exit_code)
+                # The program may have got hold of the pipe: what it writes there is no more than a code of its own.
+                self.exit_code = code & 0xFF if isinstance(code, int) else self.exit_code
 
     def is_executed(self, bwrap: os.stat_result) -> bool:
         """Whether the program itself runs by now. bubblewrap tells of failures only: look at what the sandbox's second process is."""
