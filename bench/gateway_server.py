@@ -6,6 +6,7 @@ Prints one JSON line with its port and a token, and serves until its input ends.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -93,6 +94,8 @@ async def serve(key_file: Path, token: str, log: BinaryIO) -> None:
     server = EmbeddedServer(BenchApp(app), grace_s=1)
     serving = asyncio.create_task(server.serve([listener]))
     await server.wait_started(serving)
+    gc.collect()
+    gc.freeze()  # as `serai serve` does once it has started
     print(json.dumps({"port": listener.getsockname()[1], "token": token}), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await server.stop(serving)
