@@ -8,10 +8,14 @@ if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; 
   exit 1
 fi
 
+# An interrupted set-up leaves an environment without pip; so does a python3 that went away.
+whole() { .venv/bin/python -m pip --version >/dev/null 2>&1; }
+can_make_venv() { python3 -c 'import ensurepip' 2>/dev/null; }
+
 missing=()
 command -v bwrap >/dev/null || missing+=(bubblewrap)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
-python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+whole || can_make_venv || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing Debian packages: ${missing[*]}"
@@ -19,11 +23,23 @@ if [ ${#missing[@]} -gt 0 ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
   else
     echo "Not installed here: ${missing[*]}. Ask an administrator: apt-get install ${missing[*]}" >&2
-    echo "Without bubblewrap no job can run; without postgresql its tests are skipped by name." >&2
+    for package in "${missing[@]}"; do
+      case $package in
+        bubblewrap) echo "Without bubblewrap no job can run." >&2 ;;
+        postgresql) echo "Without postgresql its tests are skipped by name." >&2 ;;
+        python3-venv) echo "Without python3-venv the environment .venv cannot be made; nothing was set up." >&2 ;;
+      esac
+    done
   fi
 fi
 
-[ -x .venv/bin/python ] || python3 -m venv .venv
-.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock.txt
-.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+if whole; then
+  echo "bringing .venv up to date with the lock"
+else
+  can_make_venv || exit 1
+  echo "making .venv from the lock; about a minute"
+  python3 -m venv --clear .venv
+fi
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock.txt
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 echo "ready: .venv/bin/serai"

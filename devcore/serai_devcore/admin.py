@@ -54,11 +54,15 @@ HELP: JsonObject = {
     "POST /devcore/tokens/expire": "every access token of the provider is expired now",
     "POST /devcore/faults": (
         '{"effect": "status|lose_answer|garbage|drop|hang|slow", "status": 500, "path": "/api/", '
-        '"times": 3, "probability": 0.5, "delayMs": 0}'
+        '"times": 3, "probability": 0.5, "delayMs": 0, "why": "…"}'
     ),
+    "GET /devcore/faults": "the faults in force; also the answer to a new one",
     "DELETE /devcore/faults": "behave again",
     "POST /devcore/away": '{"how": "refuse" | "hang", "ms": 5000}: be away for so long',
 }
+
+
+FAULT_KEYS = ("effect", "status", "why", "path", "times", "probability", "delayMs")
 
 
 class Admin:
@@ -67,31 +71,34 @@ class Admin:
 
     def add_routes(self, app: web.Application) -> None:
         """Register every call of HELP."""
-        routes: dict[tuple[str, str], AdminCall] = {
-            ("GET", "/devcore/"): self._help,
-            ("GET", "/devcore/jobs"): self._jobs,
-            ("POST", "/devcore/jobs"): self._submit,
-            ("GET", "/devcore/jobs/{id}"): self._job,
-            ("POST", "/devcore/jobs/{id}/terminate"): self._terminate,
-            ("POST", "/devcore/jobs/{id}/forget"): self._forget,
-            ("POST", "/devcore/expect"): self._expect,
-            ("GET", "/devcore/products"): self._products,
-            ("GET", "/devcore/requests"): self._requests,
-            ("GET", "/devcore/wallets"): self._wallets,
-            ("POST", "/devcore/wallets"): self._set_wallet,
-            ("POST", "/devcore/tokens/expire"): self._expire,
-            ("POST", "/devcore/faults"): self._add_fault,
-            ("DELETE", "/devcore/faults"): self._clear_faults,
+        routes: dict[tuple[str, str], tuple[AdminCall, tuple[str, ...]]] = {
+            ("GET", "/devcore/"): (self._help, ()),
+            ("GET", "/devcore/jobs"): (self._jobs, ()),
+            ("POST", "/devcore/jobs"): (self._submit, ("value", "shell", "replicas", "job")),
+            ("GET", "/devcore/jobs/{id}"): (self._job, ()),
+            ("POST", "/devcore/jobs/{id}/terminate"): (self._terminate, ()),
+            ("POST", "/devcore/jobs/{id}/forget"): (self._forget, ()),
+            ("POST", "/devcore/expect"): (self._expect, ("type", "items")),
+            ("GET", "/devcore/products"): (self._products, ()),
+            ("GET", "/devcore/requests"): (self._requests, ()),
+            ("GET", "/devcore/wallets"): (self._wallets, ()),
+            ("POST", "/devcore/wallets"): (self._set_wallet, ("owner", "category", "credits")),
+            ("POST", "/devcore/tokens/expire"): (self._expire, ()),
+            ("GET", "/devcore/faults"): (self._faults, ()),
+            ("POST", "/devcore/faults"): (self._add_fault, FAULT_KEYS),
+            ("DELETE", "/devcore/faults"): (self._clear_faults, ()),
         }
-        for (method, path), call in routes.items():
-            app.router.add_route(method, path, self._wrap(call))
+        for (method, path), (call, keys) in routes.items():
+            app.router.add_route(method, path, self._wrap(call, keys))
         app.router.add_get("/devcore/token", self._token)
         app.router.add_post("/devcore/away", self._away)
 
-    def _wrap(self, call: AdminCall) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _wrap(self, call: AdminCall, keys: tuple[str, ...]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """`keys` = what the body may have."""
+
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
-                answer = await call(request, await _body(request))
+                answer = await call(request, await _body(request, keys))
             except CoreError as error:
                 return _json(error.body(self._core.generation), error.status)
             return _json(answer)
@@ -110,6 +117,9 @@ class Admin:
         return self._show(job) | document
 
     async def _submit(self, request: web.Request, body: JsonObject) -> Json:
+        """One of three kinds of job, each with its own keys."""
+        kind = next((kind for kind in ("job", "shell") if kind in body), "value")
+        _only(body, ("shell", "replicas") if kind == "shell" else (kind,))
         if "job" in body:
             submission = await self._core.submit_document(as_object(body["job"], "job"))
         elif "shell" in body:
@@ -172,9 +182,12 @@ class Admin:
         self._core.expire_tokens()
         return {}
 
+    async def _faults(self, request: web.Request, body: JsonObject) -> Json:
+        return {"faults": [_show_fault(fault) for fault in self._core.faults]}
+
     async def _add_fault(self, request: web.Request, body: JsonObject) -> Json:
         self._core.faults.add(_read_fault(body))
-        return {}
+        return await self._faults(request, body)
 
     async def _clear_faults(self, request: web.Request, body: JsonObject) -> Json:
         self._core.clear_faults()
@@ -182,7 +195,7 @@ class Admin:
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
         try:
-            await _body(request)
+            await _body(request, ())
             return web.Response(text=self._provider(request).issuer.core_token() + "\n", headers={"Cache-Control": "no-store"})
         except CoreError as error:
             return _json(error.body(self._core.generation), error.status)
@@ -190,7 +203,7 @@ class Admin:
     async def _away(self, request: web.Request) -> web.StreamResponse:
         """Answers first: afterwards nobody is there to answer."""
         try:
-            body = await _body(request)
+            body = await _body(request, ("how", "ms"))
             how = next((a for a in Away if a.value == body.get("how", "refuse")), None)
             if how is None:
                 raise bad_request("how", "refuse or hang")
@@ -253,11 +266,33 @@ def _read_fault(body: JsonObject) -> Fault:
     )
 
 
-async def _body(request: web.Request) -> JsonObject:
+def _show_fault(fault: Fault) -> JsonObject:
+    """As `POST /devcore/faults` takes it, with every key; `times` = how often it will strike yet, null = until cleared."""
+    return {
+        "effect": fault.effect.value,
+        "status": fault.status,
+        "why": fault.why,
+        "path": fault.path,
+        "times": fault.times,
+        "probability": fault.probability,
+        "delayMs": fault.delay_ms,
+    }
+
+
+async def _body(request: web.Request, keys: tuple[str, ...]) -> JsonObject:
     if "Origin" in request.headers:
         raise CoreError(403, "not from a web page")
     raw = await request.read()
-    return parse(raw) if raw else {}
+    body = parse(raw) if raw else {}
+    _only(body, keys)
+    return body
+
+
+def _only(body: JsonObject, keys: tuple[str, ...]) -> None:
+    """400 for a key that would have no effect: a mistyped wish must not look granted."""
+    for key in body:
+        if key not in keys:
+            raise bad_request(key, f"there is no such key; this call takes {', '.join(keys) or 'no body'}")
 
 
 def _shown(answer: Answer) -> JsonObject:

@@ -76,7 +76,9 @@ class PublicKeyFile:
             self._mark = self._look()
             self._key = parse_public_key(path.read_bytes())
         except OSError as error:
-            raise KeyFileError(f"core.public_key_file cannot be read: {error.strerror}") from error
+            raise KeyFileError(f"core.public_key_file cannot be read: {path}: {error.strerror}") from error
+        except KeyFileError as error:
+            raise KeyFileError(f"core.public_key_file {path}: {error}") from error
         self.version = 0
         """Grows with each new key."""
 

@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Name = Annotated[str, Meta(min_length=1, max_length=250, pattern="^[^/,\\s]+$")]
+_NAME = "a text of 1 to 250 characters without slash, comma and blank"
+Name = Annotated[str, Meta(min_length=1, max_length=250, pattern="^[^/,\\s]+$", description=_NAME)]
 """A provider's id: part of a path, so without slash; Core refuses commas (facts 2021 §1.1)."""
 
 Generation = Literal["2021", "2026"]
@@ -53,7 +54,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[core]: the UCloud/Core that we serve."""
 
-    url: Annotated[str, Meta(pattern="^https?://[^/]+(/.*)?$")]
+    url: Annotated[str, Meta(pattern="^https?://[^/]+(/.*)?$", description="an address like https://cloud.example.org")]
     """Base address of Core; the paths of its API are added to it."""
     public_key_file: str
     """Core's public key for this provider: PEM, or one line of base64 (DER SPKI) as Core shows it. Read again when it changes."""

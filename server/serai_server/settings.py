@@ -16,9 +16,11 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 PriceUnit = Literal["minute", "hour", "day", "unit"]
 BackendKind = Literal["local"]
 
-Name = Annotated[str, Meta(min_length=1, max_length=250, pattern="^[^/,\\s]+$")]
+_NAME = "a text of 1 to 250 characters without slash, comma and blank"
+Name = Annotated[str, Meta(min_length=1, max_length=250, pattern="^[^/,\\s]+$", description=_NAME)]
 """A part of a product's name: Core refuses slashes, commas and blanks in it."""
 
+_PROJECT_DRIVE = "a text with {project} in it, after that {user} if wanted, and without slash"
 _LONGEST_DRIVE = 100
 """Bytes; what the folder below adds must still fit into a path component."""
 
@@ -39,7 +41,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[store]: the database."""
 
-    url: Annotated[str, Meta(pattern="^(|sqlite:///.+|postgresql://.+)$")] = ""
+    url: Annotated[str, Meta(pattern="^(|sqlite:///.+|postgresql://.+)$", description="sqlite:///path or postgresql://…, or nothing")] = ""
     """sqlite:///path or postgresql://…; empty = `serai.db` in state_dir."""
     keep_events_days: Annotated[int, Meta(ge=1, le=36_500)] = 30
     """Days that an event is kept after every consumer has settled it."""
@@ -69,9 +71,13 @@ class DrivesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     used to separate the two without one user ever reaching the drive of another.
     """
 
-    personal: Annotated[str, Meta(pattern="^[^/{}]*\\{user\\}[^/{}]*$")] = "{user}"
+    personal: Annotated[str, Meta(pattern="^[^/{}]*\\{user\\}[^/{}]*$", description="a text with {user} in it and without slash")] = (
+        "{user}"
+    )
     """Drive of a job in a personal workspace; {user} must be in it."""
-    project: Annotated[str, Meta(pattern="^[^/{}]*\\{project\\}[^/{}]*(\\{user\\}[^/{}]*)?$")] = "{project}@{user}"
+    project: Annotated[str, Meta(pattern="^[^/{}]*\\{project\\}[^/{}]*(\\{user\\}[^/{}]*)?$", description=_PROJECT_DRIVE)] = (
+        "{project}@{user}"
+    )
     """Drive of a job in a project; {project} must be in it. Without {user} the project's members share one drive."""
 
     def drive(self, user: str, project: str) -> str:
@@ -118,7 +124,7 @@ class ProductSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """The product's name at Core."""
     category: Name
     """Its category's name at Core."""
-    provider: Annotated[str, Meta(pattern="^[^/,\\s]*$", max_length=250)] = ""
+    provider: Annotated[str, Meta(pattern="^[^/,\\s]*$", max_length=250, description=f"nothing, or {_NAME}")] = ""
     """The provider's id in the product; empty = provider.id."""
     cpu: Annotated[int, Meta(ge=1, le=100_000)]
     """Virtual cores of one replica."""

@@ -296,4 +296,4 @@ async def test_files_that_are_not_there_or_not_right(tmp_path: Path) -> None:
         key.unlink()
         await check_refuses(running, "core.public_key_file cannot be read")
         (running.folder / "serai.toml").unlink()
-        await check_refuses(running, "serai.toml", "cannot be read", code=2, lines=2)
+        await check_refuses(running, "there is no", "serai.toml", "serai config example", code=2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import click
 import pytest
@@ -12,6 +14,7 @@ from msgspec import inspect
 from serai.core.v1 import errors_pb2
 from serai.wire.v1 import options_pb2
 from serai_server.cli.config import SHAPE
+from serai_server.cli.config_command import example_text
 from serai_server.cli.exits import MEANINGS, Exit
 from serai_server.cli.main import cli
 
@@ -58,6 +61,35 @@ def test_each_setting_has_a_row(path: str, field: inspect.Field) -> None:
     else:
         plain = field.default if isinstance(field.default, (str, int, float, bool)) else list(field.default)
         assert default.strip("`").replace('"', "").replace("true", "True").replace("false", "False") == str(plain).replace("'", "")
+
+
+def shown_in_the_example() -> dict[str, object]:
+    """Values by path, of what stands there and of what is commented out."""
+    lines = [line.removeprefix("# ") if re.match(r"# \w+ = ", line) else line for line in example_text().splitlines()]
+    found: dict[str, object] = {}
+
+    def walk(value: object, path: str) -> None:
+        if isinstance(value, dict):
+            for key, inner in cast("dict[str, object]", value).items():
+                walk(inner, f"{path}.{key}".removeprefix("."))
+        elif path == "products":
+            for product in cast("list[object]", value):
+                walk(product, path)
+        else:
+            found[path] = value
+
+    walk(tomllib.loads("\n".join(lines)), "")
+    return found
+
+
+@pytest.mark.parametrize(("path", "field"), list(settings(SHAPE)), ids=lambda v: v if isinstance(v, str) else "")
+def test_each_setting_is_in_the_example(path: str, field: inspect.Field) -> None:
+    """With its real default where it has one."""
+    shown = shown_in_the_example()
+    assert path in shown, f"serai config example does not show {path}"
+    if not field.required:
+        default: object = field.default
+        assert shown[path] == (list(cast("tuple[object, ...]", default)) if isinstance(default, tuple) else default)
 
 
 def test_no_setting_is_described_that_is_not_there() -> None:

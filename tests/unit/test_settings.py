@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serai_server.cli.config import ConfigError, Settings, load, parse
+from serai_server.cli.config import SHAPE, ConfigError, Settings, load, parse
 from serai_server.cli.config_command import example_text
+from serai_server.cli.toml_errors import unknown_keys, wrong_values
 from serai_server.settings import DrivesSettings, StoreSettings
 
 FILE = Path("/etc/serai/serai.toml")
+KEYS = st.sampled_from(["server", "products", "provider", "id", "cpu", "aliases", "core", "url", "zebra"])
 MINIMAL = """
 [provider]
 id = "example"
@@ -80,12 +85,18 @@ def test_the_seeds_two_providers() -> None:
         ("[drives]\nzzz = 1", "drives.zzz: there is no such setting; [drives] may have personal, project"),
         ("[backend.local]\ncpus = 1", "backend.local.cpus: there is no such setting; did you mean cpu?"),
         ('[server]\nlog_level = "loud"', "server.log_level: expected one of debug, error, info, warning"),
-        ("[server]\nstop_grace_ms = -1", "server.stop_grace_ms: expected int >= 0"),
-        ("[server]\nstate_dir = 3", "server.state_dir: expected str, got int"),
-        ("server = 3", "server: expected object, got int"),
-        ('[store]\nurl = "mysql://x"', "store.url: expected str matching regex"),
-        ('[drives]\npersonal = "all"', "drives.personal: expected str matching regex"),
-        ('[drives]\nproject = "{project}/{user}"', "drives.project: expected str matching regex"),
+        ("[server]\nstop_grace_ms = -1", "server.stop_grace_ms: expected a whole number, 0 to 600,000, not -1"),
+        ("[server]\nstop_grace_ms = 1979-05-27", "server.stop_grace_ms: expected a whole number, 0 to 600,000, not a date or a time"),
+        ("[server]\nstate_dir = 3", "server.state_dir: expected a text, not 3"),
+        ("server = 3", "server: expected a section, not 3"),
+        ("[gateway]\naccess_log = 1", "gateway.access_log: expected true or false, not 1"),
+        ("[backend.local]\nmemory_gib = {}", "backend.local.memory_gib: expected a number, 0 to 1,000,000, not a section"),
+        ("[backend.local]\ncpu = true", "backend.local.cpu: expected a whole number, 0 to 100,000, not true"),
+        ('[backend.local]\nprogram_dirs = "x"', "backend.local.program_dirs: expected a list, not a text"),
+        ('[backend.local]\nprogram_dirs = ["x", []]', "backend.local.program_dirs[1]: expected a text, not a list"),
+        ('[store]\nurl = "mysql://x"', "store.url: expected sqlite:///path or postgresql://…, or nothing"),
+        ('[drives]\npersonal = "all"', "drives.personal: expected a text with {user} in it and without slash"),
+        ('[drives]\nproject = "{project}/{user}"', "drives.project: expected a text with {project} in it, "),
         (f'[server]\nsocket = "{"s" * 120}"', "server.socket: its path is longer than the 107 bytes"),
         ("x = ", "it is not TOML: "),
     ],
@@ -99,14 +110,17 @@ def test_an_error_names_the_key(change: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("cpu = 2", "cpu = 0", "products[0].cpu: expected int >= 1"),
-        ("cpu = 2", 'cpu = "2"', "products[0].cpu: expected int, got str"),
+        ("cpu = 2", "cpu = 0", "products[0].cpu: expected a whole number, 1 to 100,000, not 0"),
+        ("cpu = 2", 'cpu = "2"', "products[0].cpu: expected a whole number, 1 to 100,000, not a text in quotes"),
         ("cpu = 2", "", "products[0].cpu: is missing"),
+        ("memory_gib = 1.5", "memory_gib = 0", "products[0].memory_gib: expected a number, more than 0, at most 1,000,000, not 0"),
         ("cpu = 2", "cpu = 2\ncpuu = 2", "products[0].cpuu: there is no such setting; did you mean cpu?"),
         ('price_unit = "hour"', 'price_unit = "week"', "products[0].price_unit: expected one of day, hour, minute, unit"),
-        ('id = "c1"', 'id = "c/1"', "products[0].id: expected str matching regex"),
+        ('id = "c1"', 'id = "c/1"', "products[0].id: expected a text of 1 to 250 characters without slash, comma and blank"),
         ('id = "c1"', 'id = "c1"\nprovider = "other"', "products[0].provider: 'other' is neither provider.id nor one of provider.aliases"),
         ('[provider]\nid = "example"', "", "provider: is missing"),
+        ('id = "example"', 'id = "example"\naliases = ["a", "b c"]', "provider.aliases[1]: expected a text of 1 to 250 characters"),
+        ('url = "https://cloud.example.org"', 'url = "cloud"', "core.url: expected an address like https://cloud.example.org"),
     ],
 )
 def test_an_error_in_a_product_names_its_place(old: str, new: str, expected: str) -> None:
@@ -114,15 +128,41 @@ def test_an_error_in_a_product_names_its_place(old: str, new: str, expected: str
     assert problems(MINIMAL.replace(old, new))[0].startswith(expected)
 
 
-def test_every_unknown_key_is_told_at_once() -> None:
-    """Nobody corrects a file one error at a time."""
+def test_every_problem_is_told_at_once() -> None:
+    """Nobody corrects a file one error at a time: unknown keys, wrong values and missing ones, also several in one section."""
     assert len(problems(MINIMAL + "[server]\na = 1\nb = 2\n[zebra]\n")) == 3
+    wrong = MINIMAL.replace("cpu = 2", 'cpu = "2"').replace('id = "example"', "") + "[server]\na = 1\nsocket = 1\nlog_level = 2\n"
+    assert [line.partition(":")[0] for line in problems(wrong)] == [
+        "server.a",
+        "server.socket",
+        "server.log_level",
+        "products[0].cpu",
+        "provider.id",
+    ]
+
+
+VALUES = st.recursive(st.booleans() | st.integers() | st.floats() | st.text(), lambda v: st.lists(v) | st.dictionaries(KEYS, v))
+
+
+@given(VALUES, st.sampled_from(["server", "server.socket", "products", "core.url", "provider.aliases", "jobs.workers", "drives.personal"]))
+def test_a_file_is_taken_or_explained(value: object, path: str) -> None:
+    """The walk that tells of every problem finds one exactly where msgspec refuses the file."""
+    document: dict[str, Any] = tomllib.loads(MINIMAL)
+    section, _, key = path.partition(".")
+    document[section] = {**document.get(section, {}), key: value} if key else value
+    try:
+        msgspec.convert(document, Settings)
+        taken = True
+    except msgspec.ValidationError:
+        taken = False
+    explained = [*unknown_keys(document, SHAPE), *wrong_values(document, Settings)]
+    assert taken == (not explained)
 
 
 def test_no_products_and_twice_the_same() -> None:
     """A provider sells something, and each thing once."""
     product = MINIMAL[MINIMAL.index("[[products]]") :]
-    assert problems("products = []\n" + MINIMAL.replace(product, ""))[0].startswith("products: expected array of length >= 1")
+    assert problems("products = []\n" + MINIMAL.replace(product, ""))[0].startswith("products: expected 1 or more")
     assert problems(MINIMAL + product) == ["products[1]: c/c1 is there twice"]
 
 

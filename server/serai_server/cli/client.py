@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 
 from serai_server.cli.exits import CliError, Exit
@@ -38,12 +39,24 @@ def jobs_service(socket: Path) -> Generator[JobsServiceStub]:
 def _explained(error: grpc.RpcError, socket: Path) -> CliError:
     if not isinstance(error, grpc.Call):
         return CliError(str(error))
-    code, words = error.code(), error.details() or ""
-    if code is grpc.StatusCode.UNAVAILABLE and not _from_server(error):
+    code, said = error.code(), _said(error)
+    if code is grpc.StatusCode.UNAVAILABLE and said is None:
         return CliError(f"no server answers on {socket}; start one with `serai serve`, or name another with --socket", Exit.NOT_REACHABLE)
+    words = (said and _about_fields(said)) or error.details()
     return CliError(words or f"the server answered {code.name} without words", _CODES.get(code, Exit.ERROR))
 
 
-def _from_server(error: grpc.Call) -> bool:
-    """Whether our server speaks, which always sends details, or grpc itself, which has not reached it."""
-    return any(key == "grpc-status-details-bin" for key, _ in error.trailing_metadata() or ())
+def _said(error: grpc.Call) -> status_pb2.Status | None:
+    """The details that our server always sends; None = grpc itself speaks, which has not reached it."""
+    details = next((value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"), None)
+    return status_pb2.Status.FromString(details) if isinstance(details, bytes) else None
+
+
+def _about_fields(status: status_pb2.Status) -> str:
+    """What is wrong with a request, without the names of its fields: people know options."""
+    violations: list[str] = []
+    for detail in status.details:
+        bad = error_details_pb2.BadRequest()
+        if detail.Unpack(bad):
+            violations += [violation.description for violation in bad.field_violations]
+    return "; ".join(violations)

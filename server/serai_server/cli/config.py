@@ -14,7 +14,7 @@ from msgspec import Meta, inspect
 from serai_backends.model import Resources
 from serai_gateway import settings as gateway
 
-from serai_server.cli.toml_errors import explain, unknown_keys
+from serai_server.cli.toml_errors import unknown_keys, wrong_values
 from serai_server.jobs.products import DAY_MS, HOUR_MS, MINUTE_MS, Product
 from serai_server.settings import BackendSettings, DrivesSettings, JobsSettings, ProductSettings, ServerSettings, StoreSettings
 
@@ -92,14 +92,10 @@ def parse(text: str, file: Path) -> Settings:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(file, [f"it is not TOML: {error}"]) from error
-    problems = list(unknown_keys(raw, SHAPE))
+    problems = [*unknown_keys(raw, SHAPE), *wrong_values(raw, Settings)]
     if problems:
         raise ConfigError(file, problems)
-    try:
-        read = msgspec.convert(raw, Settings)
-    except msgspec.ValidationError as error:
-        raise ConfigError(file, [explain(error, SHAPE)]) from error
-    settings = _filled_in(read, file.absolute().parent)
+    settings = _filled_in(msgspec.convert(raw, Settings), file.absolute().parent)
     problems = _contradictions(settings)
     if problems:
         raise ConfigError(file, problems)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
 import click
+from serai_gateway.auth import KeyFileError, parse_public_key
 
+from serai_server.cli.config import Settings
 from serai_server.cli.options import config_option, settings_or_exit
 
 
@@ -26,13 +29,25 @@ def check(config: Path) -> None:
     """
     settings = settings_or_exit(config)
     names = ", ".join(product.id for product in settings.products)
-    click.echo(f"{config} is right: provider {settings.provider.id} sells {names} to Core at {settings.core.url}")
-    for what, name in (
-        ("core.public_key_file", settings.core.public_key_file),
-        ("core.refresh_token_file", settings.core.refresh_token_file),
-    ):
-        if not Path(name).is_file():
-            click.echo(f"note: {what}: there is no {name} yet; the gateway needs it", err=True)
+    lacking = list(_lacking(settings))
+    but = ", but the gateway could not do its work now" if lacking else ""
+    click.echo(f"{config} is right{but}: provider {settings.provider.id} sells {names} to Core at {settings.core.url}")
+    for words in lacking:
+        click.echo(f"note: {words}", err=True)
+
+
+def _lacking(settings: Settings) -> Iterator[str]:
+    """What is right in the file and not there yet, or not usable, beside it."""
+    key, token = Path(settings.core.public_key_file), Path(settings.core.refresh_token_file)
+    if not key.is_file():
+        yield f"core.public_key_file: there is no {key} yet; `serai serve` does not start without it"
+    else:
+        try:
+            parse_public_key(key.read_bytes())
+        except (OSError, KeyFileError) as error:
+            yield f"core.public_key_file {key}: {error}; `serai serve` does not start with it"
+    if not token.is_file():
+        yield f"core.refresh_token_file: there is no {token} yet; nothing can be told to Core without it"
 
 
 @command.command()

@@ -20,6 +20,7 @@ import uvloop
 from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 from serai_backends.errors import BackendError
+from serai_backends.model import Severity
 from serai_devcore import EXAMPLE_PRODUCT, UCLOUD_ETC, DevCore, Direction, Job, JobRequest, Submission
 from serai_devcore import Settings as CoreSettings
 
@@ -27,9 +28,11 @@ from serai_server.cli import kit
 from serai_server.cli.config import ConfigError, Settings, parse
 from serai_server.cli.demo_story import LineCutter, OutputLine, Story, files_below, judge_batch, judge_replicas
 from serai_server.cli.demo_view import RichView, SilentView, View
+from serai_server.cli.doctor import lines
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.log_setup import set_up_logging
 from serai_server.cli.output import print_json
+from serai_server.cli.plan import check_backend
 from serai_server.cli.serve import Serai, running
 from serai_server.store.api import StoreError
 
@@ -94,6 +97,10 @@ async def _play(folder: Path, examples: Path, view: View) -> list[Story]:
     async with DevCore(CoreSettings()) as core:
         provider = core.add_provider(PROVIDER)
         settings = _settings(folder, examples, core)
+        report = await check_backend(settings)
+        if not report.usable:
+            # Errors only: a warning would be about the demo's own folder.
+            raise CliError("\n".join(["jobs cannot run here, says `serai doctor`:", *lines(report, Severity.ERROR)]))
         async with running(settings) as serai, _jobs_service(serai) as service:
             provider.url = serai.gateway_url
             view.started(

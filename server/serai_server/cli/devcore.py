@@ -58,8 +58,9 @@ async def _run(wish: _Wish) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     # Ids go on from the time of day: a provider that outlives the stand-in never meets one twice.
     settings = Settings(generation=wish.generation, port=wish.port, first_job_id=int(time.time()))
-    key, refresh_token = _keys(wish.folder)
     async with DevCore(settings) as core:
+        # Only one that could bind its port leaves files behind.
+        key, refresh_token = _keys(wish.folder)
         provider = core.add_provider(wish.provider, url=wish.provider_url, key=key, refresh_token=refresh_token)
         written = _write(wish, core, provider)
         click.echo(_words(wish, core, written))

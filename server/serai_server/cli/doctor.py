@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich.text import Text
 from serai_backends.model import CheckReport, Severity
 
 from serai_server.cli import output
+from serai_server.cli.config import parse
+from serai_server.cli.config_command import example_text
 from serai_server.cli.exits import Exit
 from serai_server.cli.options import config_option, json_option, settings_or_exit
 from serai_server.cli.plan import check_backend
@@ -24,13 +28,17 @@ _COLOURS = {Severity.NOTE: "cyan", Severity.WARNING: "yellow", Severity.ERROR: "
 def command(context: click.Context, as_json: bool, config: Path) -> None:
     """Try what this machine needs to run jobs, and say what to do about what is missing.
 
-    Exit code 1 means that jobs cannot run here.
+    Without a settings file it tries what the local backend needs by default. Exit code 1 means that jobs cannot run here.
 
     \b
     serai doctor
     serai doctor --json | jq '.findings[] | select(.severity == "error")'
     """
-    report = asyncio.run(check_backend(settings_or_exit(config)))
+    if context.get_parameter_source("config") is ParameterSource.DEFAULT and not config.exists():
+        click.echo(f"there is no {config} here: this is about the default settings", err=True)
+        report = _check_defaults()
+    else:
+        report = asyncio.run(check_backend(settings_or_exit(config)))
     if as_json:
         findings = [{"severity": f.severity.value, "subject": f.subject, "text": f.text} for f in report.findings]
         output.print_json({"usable": report.usable, "findings": findings})
@@ -38,6 +46,16 @@ def command(context: click.Context, as_json: bool, config: Path) -> None:
         _print(report)
     if not report.usable:
         context.exit(Exit.ERROR)
+
+
+def _check_defaults() -> CheckReport:
+    with tempfile.TemporaryDirectory(prefix="serai-doctor-") as folder:
+        return asyncio.run(check_backend(parse(example_text(), Path(folder, "serai.toml"))))
+
+
+def lines(report: CheckReport, severity: Severity) -> list[str]:
+    """The findings of one severity without colour, for other commands."""
+    return [f"{f.severity.value.ljust(8)}{f.subject}: {f.text}" for f in report.findings if f.severity is severity]
 
 
 def _print(report: CheckReport) -> None:

@@ -51,6 +51,8 @@ def list_jobs(
 ) -> None:
     """Jobs, newest first.
 
+    A narrow terminal gets fewer columns; a pipe gets all, and --json gets everything.
+
     \b
     serai jobs list --active
     serai jobs list --state FAILURE --owner alice --limit 10
@@ -62,7 +64,8 @@ def list_jobs(
     if as_json:
         output.print_json({"jobs": [output.job_json(r) for r in reports]})
     elif reports:
-        output.console().print(output.jobs_table(reports))
+        console = output.console()
+        console.print(output.jobs_table(reports, output.room(console)))
     else:
         click.echo("no jobs", err=True)
 
@@ -99,7 +102,7 @@ def show(job_id: str, as_json: bool, config: Path, socket: Path | None) -> None:
     console.print(output.job_card(report))
     if report.replica_reports:
         console.print()
-        console.print(output.replicas_table(report.replica_reports))
+        console.print(output.replicas_table(report.replica_reports, output.room(console)))
 
 
 @command.command()
@@ -131,7 +134,8 @@ def stop(*, job_ids: tuple[str, ...], wait: bool, timeout: float, as_json: bool,
     if as_json:
         output.print_json({"jobs": [output.job_json(r) for r in reports]})
     else:
-        output.console().print(output.jobs_table(reports))
+        console = output.console()
+        console.print(output.jobs_table(reports, output.room(console)))
 
 
 def _over(service: JobsServiceStub, job_id: str, until: float) -> pb.JobReport:

@@ -31,7 +31,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 
 
 def settings_or_exit(file: Path) -> Settings:
-    """Raises CliError (USAGE) with a line for each problem of the file."""
+    """Raises CliError (USAGE) when there is no file, or with a line for each problem of it."""
+    if not file.exists():
+        raise _no_file(file, "")
     try:
         return load(file)
     except ConfigError as error:
@@ -43,5 +45,11 @@ def socket_of(config: Path, given: Path | None) -> Path:
     if given is not None:
         return given
     if not config.exists():
-        raise CliError(f"there is no {config} here; name the settings with --config, or the server's socket with --socket", Exit.USAGE)
+        raise _no_file(config, ", or the server's socket with --socket")
     return settings_or_exit(config).socket
+
+
+def _no_file(file: Path, other: str) -> CliError:
+    here = "" if file.is_absolute() else " here"
+    make = f"`serai config example > {DEFAULT_FILE}` makes one"
+    return CliError(f"there is no {file}{here}; name the settings with --config{other}; {make}", Exit.USAGE)

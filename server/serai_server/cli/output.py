@@ -18,6 +18,12 @@ from serai.jobs.v1.job_pb2 import JobState
 from serai.jobs.v1.jobs_service_pb2 import JobReport, ReplicaReport
 
 _PIPE_WIDTH = 200
+_GAP = 2
+"""Cells between two columns."""
+_LEAST_WORDS = 24
+"""Cells that a table's last column, the one in words, keeps."""
+_LEAST_FOLDED = 10
+"""Cells that any other column keeps when it has to fold."""
 _PREFIX = "JOB_STATE_"
 _COLOURS = {
     "IN_QUEUE": "yellow",
@@ -100,22 +106,28 @@ def _replica_json(replica: ReplicaReport) -> Json:
     }
 
 
-def jobs_table(reports: Sequence[JobReport]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("JOB", "STATE", "OWNER", "APPLICATION", "REPLICAS", "CREATED", "RAN", "STATUS"):
-        table.add_column(heading, no_wrap=heading != "STATUS", justify="right" if heading == "REPLICAS" else "left")
-    for report in reports:
-        table.add_row(
-            clean(report.id),
+def room(out: Console) -> int | None:
+    """Cells of a terminal's line; None = a pipe, where a table has all its columns whatever is in them."""
+    return out.width if out.is_terminal else None
+
+
+def jobs_table(reports: Sequence[JobReport], room: int | None = None) -> Table:
+    """A line for each job; in a narrow `room` without its less telling columns."""
+    headings = ("JOB", "STATE", "OWNER", "APPLICATION", "REPLICAS", "CREATED", "RAN", "STATUS")
+    rows = [
+        (
+            Text(clean(report.id)),
             state_text(report),
-            clean(report.owner.created_by),
-            clean(f"{report.application.name} {report.application.version}"),
-            str(report.replicas),
-            when(report.created_at_ms),
-            ran(report),
-            clean(report.status),
+            Text(clean(report.owner.created_by)),
+            Text(clean(f"{report.application.name} {report.application.version}")),
+            Text(str(report.replicas)),
+            Text(when(report.created_at_ms)),
+            Text(ran(report)),
+            Text(clean(report.status)),
         )
-    return table
+        for report in reports
+    ]
+    return _fitted(headings, rows, ("CREATED", "REPLICAS", "RAN"), room)
 
 
 def job_card(report: JobReport) -> Table:
@@ -138,7 +150,7 @@ def job_card(report: JobReport) -> Table:
         ("ended", when(report.ended_at_ms)),
         ("ran", ran(report)),
         ("output", clean(report.output_folder)),
-        ("not yet told to Core", f"{report.undelivered_events} events" if report.undelivered_events else ""),
+        ("not yet told to Core", _events(report.undelivered_events)),
     ]
     for heading, value in lines:
         if value:
@@ -146,28 +158,80 @@ def job_card(report: JobReport) -> Table:
     return table
 
 
-def replicas_table(replicas: Sequence[ReplicaReport]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("RANK", "PHASE", "ENDED WITH", "NODE", "STARTED", "ENDED", "CAUSE"):
-        table.add_column(heading, no_wrap=heading != "CAUSE", justify="right" if heading == "RANK" else "left")
-    for replica in replicas:
-        end = _end(replica)
-        table.add_row(
-            str(replica.rank),
-            clean(replica.phase),
-            Text(end, style="" if end in ("", "exit code 0") else "red"),
-            clean(replica.node),
-            when(replica.started_at_ms),
-            when(replica.ended_at_ms),
-            clean(replica.cause),
+def replicas_table(replicas: Sequence[ReplicaReport], room: int | None = None) -> Table:
+    """A line for each replica; in a narrow `room` without its less telling columns."""
+    headings = ("RANK", "PHASE", "ENDED WITH", "NODE", "STARTED", "ENDED", "CAUSE")
+    rows = [
+        (
+            Text(str(replica.rank)),
+            Text(clean(replica.phase)),
+            _end(replica),
+            Text(clean(replica.node)),
+            Text(when(replica.started_at_ms)),
+            Text(when(replica.ended_at_ms)),
+            Text(clean(replica.cause)),
         )
+        for replica in replicas
+    ]
+    return _fitted(headings, rows, ("NODE", "STARTED", "ENDED"), room)
+
+
+def _fitted(headings: Sequence[str], rows: Sequence[Sequence[Text]], spare: Sequence[str], room: int | None) -> Table:
+    """A table whose first column is never cut and whose last one folds.
+
+    When `room` is too narrow, columns of `spare` are left out one after the other; then all but the first fold; then others are left out.
+    """
+    first, *between, last = headings
+    full = {heading: max([len(heading), *(row[i].cell_len for row in rows)]) for i, heading in enumerate(headings)}
+    words = {last: min(full[last], _LEAST_WORDS)}
+    folded = {heading: min(full[heading], max(len(heading), _LEAST_FOLDED)) for heading in between}
+    others = [heading for heading in reversed(between) if heading not in spare]
+    gone: list[str] = []
+    least = full | words
+    widths = _share(full, least, room)
+    for heading in (*spare, None, *others):
+        if widths is not None:
+            break
+        if heading is None:
+            least = full | folded | words
+        else:
+            gone.append(heading)
+        kept = {heading: width for heading, width in full.items() if heading not in gone}
+        widths = _share(kept, least, room)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, width in (widths or {first: full[first]}).items():
+        fixed = width if heading == first or room is not None else None
+        right = heading in ("REPLICAS", "RANK")
+        table.add_column(
+            heading, width=fixed, no_wrap=room is None and heading != last, overflow="fold", justify="right" if right else "left"
+        )
+    shown = [headings.index(heading) for heading in widths or (first,)]
+    for row in rows:
+        table.add_row(*(row[i] for i in shown))
     return table
 
 
-def _end(replica: ReplicaReport) -> str:
+def _share(wanted: Mapping[str, int], least: Mapping[str, int], room: int | None) -> dict[str, int] | None:
+    """The width of each column: what it wants, less what the one with most to give must give up. None = no room for all."""
+    widths = dict(wanted)
+    while room is not None and sum(widths.values()) + _GAP * (len(widths) - 1) > room:
+        giver = max(widths, key=lambda heading: widths[heading] - least[heading])
+        if widths[giver] <= least[giver]:
+            return None
+        widths[giver] -= 1
+    return widths
+
+
+def _end(replica: ReplicaReport) -> Text:
     if replica.HasField("signal"):
-        return f"signal {replica.signal}"
-    return f"exit code {replica.exit_code}" if replica.HasField("exit_code") else ""
+        return Text(f"signal {replica.signal}", style="red")
+    if replica.HasField("exit_code"):
+        return Text(f"exit code {replica.exit_code}", style="red" if replica.exit_code else "")
+    return Text()
+
+
+def _events(count: int) -> str:
+    return "" if not count else "1 event" if count == 1 else f"{count} events"
 
 
 def state_text(report: JobReport) -> Text:
@@ -176,8 +240,8 @@ def state_text(report: JobReport) -> Text:
 
 
 def when(at_ms: int) -> str:
-    """Local time to the second; 0 = nothing."""
-    return dt.datetime.fromtimestamp(at_ms / 1_000).astimezone().strftime("%Y-%m-%d %H:%M:%S") if at_ms else ""
+    """Local time to the second, with its distance from UTC; 0 = nothing."""
+    return dt.datetime.fromtimestamp(at_ms // 1_000).astimezone().isoformat(" ", "seconds") if at_ms else ""
 
 
 def ran(report: JobReport) -> str:

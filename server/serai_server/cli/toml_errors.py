@@ -1,18 +1,15 @@
-"""Errors of a settings file in words: the path of the key, and what may stand there."""
+"""Errors of a settings file in words: the path of each wrong key, and what may stand there."""
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from typing import Annotated, cast, get_args, get_origin
 
 import msgspec
 from msgspec import inspect
 
-_WHERE = re.compile(r"(?P<text>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
-_STEP = re.compile(r"\.?(?P<key>[^.\[\]]+)|\[(?P<index>\d+|\.\.\.)\]")
+_PLAIN = ((inspect.BoolType, "true or false"), (inspect.VarTupleType, "a list"), (inspect.StructType, "a section"))
 
 
 def unknown_keys(value: object, kind: inspect.Type, path: str = "") -> Iterator[str]:
@@ -25,7 +22,7 @@ def unknown_keys(value: object, kind: inspect.Type, path: str = "") -> Iterator[
                 yield from unknown_keys(inner, known[key], at)
             else:
                 yield f"{at}: {_unknown(key, path, list(known))}"
-    elif isinstance(kind, (inspect.ListType, inspect.VarTupleType)) and isinstance(value, Sequence) and not isinstance(value, str):
+    elif isinstance(kind, inspect.VarTupleType) and isinstance(value, list):
         for index, inner in enumerate(cast("Sequence[object]", value)):
             yield from unknown_keys(inner, kind.item_type, f"{path}[{index}]")
 
@@ -38,27 +35,76 @@ def _unknown(key: str, path: str, known: list[str]) -> str:
     return f"there is no such setting; {place} may have {', '.join(known)}"
 
 
-def explain(error: msgspec.ValidationError, kind: inspect.Type) -> str:
-    """msgspec's error as `path: what is expected`, in the file's own spelling."""
-    found = _WHERE.fullmatch(str(error))
-    text, path = (found["text"], (found["path"] or "").removeprefix(".")) if found else (str(error), "")
-    missing = _MISSING.fullmatch(text)
-    if missing:
-        return f"{path}.{missing['name']}: is missing".removeprefix(".")
-    there = _type_at(kind, path)
-    if isinstance(there, inspect.LiteralType):
-        text = f"expected one of {', '.join(str(v) for v in there.values)}"
-    words = text[:1].lower() + text[1:].replace("`", "")
-    return f"{path or 'the file'}: {words}"
+def wrong_values(value: object, kind: object, path: str = "") -> Iterator[str]:
+    """A line for each setting that is missing, or whose value its type (a class or an annotation) does not allow.
+
+    No text of the file is repeated: it may be a password. msgspec decides about each value, but tells only of the first one.
+    """
+    shape = _bare(inspect.type_info(kind))
+    if isinstance(shape, inspect.StructType) and isinstance(value, Mapping):
+        there = cast("Mapping[str, object]", value)
+        for field in msgspec.structs.fields(shape.cls):
+            at = f"{path}.{field.encode_name}" if path else field.encode_name
+            if field.encode_name in there:
+                yield from wrong_values(there[field.encode_name], field.type, at)
+            elif field.required:
+                yield f"{at}: is missing"
+    elif isinstance(shape, inspect.VarTupleType) and isinstance(value, list):
+        items = cast("list[object]", value)
+        if len(items) < (shape.min_length or 0):
+            yield f"{path}: expected {shape.min_length} or more"
+        for index, inner in enumerate(items):
+            yield from wrong_values(inner, _item(kind), f"{path}[{index}]")
+    else:
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            yield f"{path}: expected {expected(inspect.type_info(kind))}{_found(value, shape)}"
 
 
-def _type_at(kind: inspect.Type, path: str) -> inspect.Type | None:
-    here: inspect.Type | None = kind
-    for step in _STEP.finditer(path):
-        if isinstance(here, inspect.StructType):
-            here = next((f.type for f in here.fields if f.encode_name == step["key"]), None)
-        elif isinstance(here, (inspect.ListType, inspect.VarTupleType)):
-            here = here.item_type
-        else:
-            return None
-    return here
+def expected(kind: inspect.Type) -> str:
+    """What a setting of this type may be: "a whole number, 0 to 600,000". A type that says so itself is taken at its word."""
+    if isinstance(kind, inspect.Metadata):
+        schema = cast("dict[str, object]", kind.extra_json_schema or {})  # pyright: ignore[reportUnknownMemberType] - a bare dict in msgspec
+        said = schema.get("description")
+        return said if isinstance(said, str) else expected(kind.type)
+    if isinstance(kind, inspect.IntType | inspect.FloatType):
+        return ("a whole number" if isinstance(kind, inspect.IntType) else "a number") + _limits(kind)
+    if isinstance(kind, inspect.LiteralType):
+        return f"one of {', '.join(str(v) for v in kind.values)}"
+    return next((words for cls, words in _PLAIN if isinstance(kind, cls)), "a text")
+
+
+def _limits(kind: inspect.IntType | inspect.FloatType) -> str:
+    if kind.gt is not None:
+        return f", more than {kind.gt:,}" + (f", at most {kind.le:,}" if kind.le is not None else "")
+    if kind.ge is None:
+        return ""
+    return f", {kind.ge:,} or more" if kind.le is None else f", {kind.ge:,} to {kind.le:,}"
+
+
+def _found(value: object, shape: inspect.Type) -> str:
+    """ ", not …": a number as it stands, of everything else only what kind it is; nothing when the kind is right."""
+    numbers = isinstance(shape, (inspect.IntType, inspect.FloatType))
+    match value:
+        case bool():
+            return f", not {str(value).lower()}"
+        case int() | float():
+            return f", not {value:,}"
+        case str():
+            return "" if isinstance(shape, (inspect.StrType, inspect.LiteralType)) else f", not a text{' in quotes' if numbers else ''}"
+        case list():
+            return ", not a list"
+        case dict():
+            return ", not a section"
+        case _:
+            return ", not a date or a time"
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    return _bare(kind.type) if isinstance(kind, inspect.Metadata) else kind
+
+
+def _item(kind: object) -> object:
+    """The item's annotation of `tuple[Item, ...]`, whatever is said about the tuple."""
+    return get_args(get_args(kind)[0] if get_origin(kind) is Annotated else kind)[0]

@@ -31,8 +31,10 @@ class Output:
         Raises InvalidRequest for a rank that the job lacks or an offset below 0.
         """
         ranks = sorted(set(request.ranks)) or list(range(job.replicas))
-        if ranks[0] < 0 or ranks[-1] >= job.replicas:
-            raise InvalidRequest(f"expected ranks of 0 to {job.replicas - 1}", field="ranks")
+        wrong = next((rank for rank in ranks if not 0 <= rank < job.replicas), None)
+        if wrong is not None:
+            there = "only rank 0" if job.replicas == 1 else f"ranks 0 to {job.replicas - 1}"
+            raise InvalidRequest(f"rank {wrong}: this job has {there}", field="ranks")
         offsets = {(o.rank, o.stream): o.offset for o in request.offsets}
         if any(offset < 0 for offset in offsets.values()):
             raise InvalidRequest("expected offsets of 0 or more", field="offsets")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from serai.core.v1.resources_pb2 import NameAndVersion, ProductReference, ResourceOwner
 from serai.jobs.v1.job_pb2 import JobState
 from serai.jobs.v1.jobs_service_pb2 import JobReport, ReplicaReport
-from serai_backends.model import End, Phase, ReplicaObservation
+from serai_backends.model import ReplicaObservation
 
 from serai_server.jobs import facts
 from serai_server.store.model import StoredJob, Target
@@ -50,6 +50,5 @@ def _replica(seen: ReplicaObservation) -> ReplicaReport:
 
 
 def _phase(seen: ReplicaObservation) -> str:
-    if seen.phase is not Phase.ENDED:
-        return seen.phase.value
-    return "lost" if seen.end is End.LOST else "exited"
+    """Where it is, and once it is over how it ended: the words of ReplicaReport.phase."""
+    return (seen.end or seen.phase).value.replace("_", " ")

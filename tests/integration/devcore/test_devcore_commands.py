@@ -88,8 +88,11 @@ def test_devcore_says_in_words_what_it_cannot_do(tmp_path: Path) -> None:
     with devcore(tmp_path) as (_, url):
         port = url.rpartition(":")[2]
         taken = subprocess.run(serai("devcore", "--dir", str(tmp_path), "--port", port), capture_output=True, text=True, check=False)
+        other = tmp_path / "other"
+        nothing = subprocess.run(serai("devcore", "--dir", str(other), "--port", port), capture_output=True, text=True, check=False)
     assert (taken.returncode, "Traceback" in taken.stderr) == (1, False)
     assert port in taken.stderr
+    assert (nothing.returncode, other.exists()) == (1, False)
     (tmp_path / "core-private-key.pem").write_text("not a key")
     bad = subprocess.run(serai("devcore", "--dir", str(tmp_path), "--port", "0"), capture_output=True, text=True, check=False)
     assert (bad.returncode, "Traceback" in bad.stderr) == (2, False)
@@ -147,6 +150,13 @@ def commands_running() -> list[str]:
         with contextlib.suppress(OSError):
             found.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return found
+
+
+def test_the_demo_says_at_once_why_jobs_cannot_run(tmp_path: Path) -> None:
+    """What the doctor finds, before anything is started and waited for: here the folders of programs are not there."""
+    done = subprocess.run(serai("demo", "--examples", str(tmp_path)), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (1, "", False)
+    assert done.stderr.startswith("serai: jobs cannot run here, says `serai doctor`:\nerror   sandbox: ")
 
 
 def test_the_demo_without_examples_says_so(tmp_path: Path) -> None:

@@ -285,6 +285,50 @@ async def test_a_wrong_wish_is_a_400(key: PrivateKey, path: str, body: Json) -> 
         assert (await caller.call("POST", path, body))[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/devcore/faults", {"efect": "drop"}, "efect: there is no such key; this call takes effect, status, why, path, times, "),
+        ("/devcore/faults", {"delay_ms": 5}, "delay_ms: there is no such key"),
+        ("/devcore/jobs", {"valeu": "x"}, "valeu: there is no such key; this call takes value, shell, replicas, job"),
+        ("/devcore/jobs", {"value": "x", "replicas": 3}, "replicas: there is no such key; this call takes value"),
+        ("/devcore/jobs", {"shell": "id", "value": "x"}, "value: there is no such key; this call takes shell, replicas"),
+        ("/devcore/jobs", {"job": {}, "shell": "id"}, "shell: there is no such key; this call takes job"),
+        ("/devcore/wallets", {"owner": "user:x", "category": "c", "credit": 1}, "credit: there is no such key"),
+        ("/devcore/expect", {"item": []}, "item: there is no such key; this call takes type, items"),
+        ("/devcore/away", {"how": "hang", "ms": 1, "for": 1}, "for: there is no such key; this call takes how, ms"),
+        ("/devcore/tokens/expire", {"provider": "x"}, "provider: there is no such key; this call takes no body"),
+    ],
+)
+async def test_a_key_without_effect_is_refused(key: PrivateKey, path: str, body: Json, words: str) -> None:
+    """A mistyped wish is not half granted: nothing is done, and the words name what the call takes."""
+    async with talking(key) as caller:
+        status, answer = await caller.call("POST", path, body)
+        assert status == 400
+        assert str(answer["why"]).startswith(words)
+        assert (len(caller.core.faults), len(list(caller.core.jobs))) == (0, 1)
+
+
+async def test_a_fault_is_answered_with_what_is_in_force(key: PrivateKey) -> None:
+    """Defaults filled in and counted down; the same as when asked."""
+    async with talking(key) as caller:
+        await caller.call("POST", "/devcore/faults", {"effect": "drop", "path": "/nowhere"})
+        status, told = await caller.call("POST", "/devcore/faults", {"status": 503, "times": 2, "path": "/api/"})
+        rest: JsonObject = {"why": "Internal Server Error", "probability": 1.0, "delayMs": 0}
+        assert status == 200
+        assert told == {
+            "faults": [
+                {"effect": "drop", "status": 500, "path": "/nowhere", "times": None} | rest,
+                {"effect": "status", "status": 503, "path": "/api/", "times": 2} | rest,
+            ]
+        }
+        assert (await caller.update())[0] == 503
+        _, later = await caller.call("GET", "/devcore/faults")
+        assert [dig(fault, "times") for fault in cast("list[Json]", later["faults"])] == [None, 1]
+        await caller.call("DELETE", "/devcore/faults")
+        assert await caller.call("GET", "/devcore/faults") == (200, {"faults": []})
+
+
 async def test_away_over_http_ends_by_itself(key: PrivateKey) -> None:
     """It answers first; after its time Core is back on the same port."""
     async with talking(key) as caller:

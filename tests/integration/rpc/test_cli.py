@@ -18,9 +18,13 @@ from fakes.front import Front, served
 from fakes.usecases import STDERR, STDOUT, job
 from serai.jobs.v1 import job_pb2
 from serai.jobs.v1.jobs_service_pb2 import FollowResponse, ReplicaReport
+from serai_devcore import Generation
+from serai_devcore.clock import SystemClock
+from serai_devcore.tokens import TokenIssuer
 from serai_server.cli.config_command import example_text
 from serai_server.cli.exits import Exit
 from serai_server.cli.main import run
+from serai_server.errors import InvalidRequest
 from serai_server.store.api import StoreUnavailable
 
 Answer = TypeVar("Answer")
@@ -210,6 +214,12 @@ class TestLogs:
         ]
         assert lines[2] == {"rank": 0, "stream": "stdout", "offset": 256, "data": "\r\nend"}
 
+    def test_a_wrong_request_is_told_without_names_of_fields(self, server: Server, serai: Callable[..., Ran]) -> None:
+        """People know options and not the fields of messages."""
+        server.front.jobs.wrong = InvalidRequest("rank 7: this job has ranks 0 to 2", field="ranks")
+        ran = serai("jobs", "logs", "3", "--rank", "7")
+        assert (ran.code, ran.err) == (Exit.USAGE, "serai: rank 7: this job has ranks 0 to 2")
+
     def test_an_unknown_job(self, serai: Callable[..., Ran]) -> None:
         """Nothing on stdout."""
         ran = serai("jobs", "logs", "9", "-f")
@@ -273,31 +283,61 @@ def test_the_socket_comes_from_the_settings(server: Server, tmp_path: Path, capf
     assert json.loads(capfdbinary.readouterr().out) == {"jobs": []}
 
 
-@pytest.mark.parametrize("arguments", [["jobs", "list"], ["config", "check"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["jobs", "list"], ["config", "check"], ["serve"], ["doctor"]], ids=" ".join)
 def test_no_settings_file(arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A usage error that names the file."""
+    """A usage error that names the file, how to name another, and how to make one."""
     missing = str(tmp_path / "nope.toml")
     assert run([*arguments, "--config", missing]) == Exit.USAGE
-    assert missing in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert f"there is no {missing}; name the settings with --config" in told
+    assert "`serai config example > serai.toml` makes one" in told
+
+
+@pytest.mark.usefixtures("_no_settings")
+def test_the_doctor_needs_no_settings_file(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked before anything is set up: then it tries the defaults, says so, and leaves nothing behind."""
+    monkeypatch.chdir(tmp_path)
+    code = run(["doctor", "--json"])
+    told = capfd.readouterr()
+    assert "there is no serai.toml here: this is about the default settings" in told.err
+    assert code == (Exit.OK if json.loads(told.out)["usable"] else Exit.ERROR)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SERAI_CONFIG", raising=False)
 
 
 def test_config_check_tells_every_problem(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A line for each."""
     file = tmp_path / "serai.toml"
-    file.write_text(example_text() + "\n[servr]\n[zebra]\n")
+    file.write_text(example_text().replace("cpu = 1 ", 'cpu = "one" ') + "\n[servr]\n[zebra]\n")
     assert run(["config", "check", "--config", str(file)]) == Exit.USAGE
-    assert capfd.readouterr().err.count("there is no such setting") == 2
+    told = capfd.readouterr().err
+    assert told.count("there is no such setting") == 2
+    assert "products[0].cpu: expected a whole number" in told
 
 
 def test_config_example_is_a_right_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """What `config example` prints passes `config check`, which says what is not there yet."""
+    """What `config example` prints passes `config check`, which says what is not there yet and what that means."""
     assert run(["config", "example"]) == Exit.OK
     file = tmp_path / "serai.toml"
     file.write_text(capfd.readouterr().out)
     assert run(["config", "check", "--config", str(file)]) == Exit.OK
     told = capfd.readouterr()
-    assert "is right: provider example sells example-cpu-1" in told.out
+    assert "is right, but the gateway could not do its work now: provider example sells example-cpu-1" in told.out
+    assert f"there is no {tmp_path / 'core.pem'} yet; `serai serve` does not start without it" in told.err
     assert told.err.count("note: ") == 2
+    (tmp_path / "refresh.token").write_text("token")
+    (tmp_path / "core.pem").write_text("nonsense")
+    assert run(["config", "check", "--config", str(file)]) == Exit.OK
+    assert "neither PEM nor" in capfd.readouterr().err
+    (tmp_path / "core.pem").write_text(TokenIssuer("example", Generation.G2021, SystemClock()).public_key_pem)
+    assert run(["config", "check", "--config", str(file)]) == Exit.OK
+    told = capfd.readouterr()
+    assert "is right: provider example" in told.out
+    assert told.err == ""
 
 
 @pytest.mark.parametrize(

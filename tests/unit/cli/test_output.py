@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -14,8 +15,8 @@ from serai_server.cli import output
 EVIL = "a\x1b[31mred\x07\n[bold]x[/bold]"
 
 
-def printed(renderable: object) -> str:
-    console = Console(file=io.StringIO(), width=200, markup=False, highlight=False)
+def printed(renderable: object, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
     console.print(renderable)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -46,6 +47,85 @@ def test_names_of_users_are_no_control_sequences() -> None:
         assert "\x07" not in text
         assert "[bold]x[/bold]" in text
         assert not any(line.startswith("[bold]") for line in text.splitlines())
+
+
+STATUS = "Job waits for 4 cores: 1 free of 2, 3 jobs are ahead of it"
+
+
+def listed_report() -> JobReport:
+    return JobReport(
+        id="1792000000123",
+        state=job_pb2.JOB_STATE_RUNNING,
+        status=STATUS,
+        owner=ResourceOwner(created_by="JaneDoe#1234"),
+        application=NameAndVersion(name="acme-batch", version="1.0.0"),
+        replicas=3,
+        created_at_ms=1_792_000_000_000,
+        started_at_ms=1_792_000_000_000,
+        ended_at_ms=1_792_000_061_000,
+    )
+
+
+def words(text: str, heading: str) -> str:
+    """What stands in the last column, its folded lines joined."""
+    lines = text.splitlines()
+    return " ".join(" ".join(line[lines[0].index(heading) :] for line in lines[1:]).split())
+
+
+@pytest.mark.parametrize("width", [200, 120, 80, 60])
+def test_a_narrow_terminal_shows_fewer_columns_and_all_of_these(width: int) -> None:
+    """Nothing that is shown is cut, the status folds, and columns that tell less are left out first."""
+    text = printed(output.jobs_table([listed_report()], width), width)
+    assert "1792000000123" in text
+    assert words(text, "STATUS") == STATUS
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert ("CREATED" in text, "REPLICAS" in text) == {200: (True, True), 120: (False, True), 80: (False, False), 60: (False, False)}[width]
+    if width >= 80:
+        assert "JaneDoe#1234  acme-batch 1.0.0" in text
+
+
+@pytest.mark.parametrize("width", [70, 60, 40, 20])
+def test_the_job_id_is_whole_on_any_terminal(width: int) -> None:
+    """It is what the next command needs. Other cells fold, and no line is longer than the terminal."""
+    report = listed_report()
+    report.stopping = True
+    table = output.jobs_table([report], width)
+    assert "1792000000123" in printed(table, width)
+    assert max(len(line.rstrip()) for line in printed(table).splitlines()) <= width
+
+
+def test_a_pipe_gets_every_column() -> None:
+    """A script that counts columns must not depend on what stands in them."""
+    report = listed_report()
+    report.owner.created_by = "x" * 150
+    assert [h for h in ("CREATED", "REPLICAS", "RAN", "STATUS") if h not in printed(output.jobs_table([report]), 400)] == []
+
+
+def test_a_narrow_terminal_tells_why_a_replica_ended() -> None:
+    """Times and machine give way to the cause."""
+    replica = ReplicaReport(rank=1, phase="start failed", cause="program acme was not found", node="node-with-a-long-name")
+    replica.started_at_ms = replica.ended_at_ms = 1_792_000_000_000
+    text = printed(output.replicas_table([replica], 80), 80)
+    assert words(text, "CAUSE") == "program acme was not found"
+    assert "start failed" in text
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
+def test_a_time_has_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local time, with its distance from UTC on that day."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        assert output.when(1_792_000_000_999) == "2026-10-14 19:46:40+02:00"
+        assert output.when(1_794_600_000_000) == "2026-11-13 21:00:00+01:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, "1 event"), (2, "2 events")])
+def test_one_event_is_one(count: int, expected: str) -> None:
+    assert printed(output.job_card(JobReport(id="1", undelivered_events=count))).rstrip().endswith(f" {expected}")
 
 
 @pytest.mark.parametrize(

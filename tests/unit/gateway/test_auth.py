@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,7 @@ def test_both_forms_of_the_public_key_are_read(tmp_path: Path, clock: FakeClock,
 def test_a_file_without_a_good_key_is_refused_at_start(tmp_path: Path, clock: FakeClock) -> None:
     """No file, nonsense, another kind of key, a short key: the start fails in words."""
     path = tmp_path / "key"
-    with pytest.raises(KeyFileError, match="cannot be read"):
+    with pytest.raises(KeyFileError, match=rf"core\.public_key_file cannot be read: {re.escape(str(path))}: No such file"):
         PublicKeyFile(path, clock)
     curve = ec.generate_private_key(ec.SECP256R1()).public_key()
     for content, words in (
@@ -226,8 +227,9 @@ def test_a_file_without_a_good_key_is_refused_at_start(tmp_path: Path, clock: Fa
         (pem(key("short", 1024)), "1024 bits"),
     ):
         path.write_bytes(content)
-        with pytest.raises(KeyFileError, match=words):
+        with pytest.raises(KeyFileError, match=words) as caught:
             PublicKeyFile(path, clock)
+        assert str(caught.value).startswith(f"core.public_key_file {path}: the public key ")
 
 
 @pytest.mark.parametrize(

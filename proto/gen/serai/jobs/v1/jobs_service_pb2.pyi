@@ -1183,7 +1183,9 @@ class ReplicaReport(_message.Message):
     ENDED_AT_MS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     phase: _builtins.str
-    """In words: "waiting", "running", "exited", "lost"."""
+    """In words: "waiting", "running", or how it ended: "exited" by itself, "signaled", "canceled" by a stop, "out of memory",
+    "start failed" (its program was never executed), "lost" (nobody saw how it ended).
+    """
     exit_code: _builtins.int
     """Unset while it runs, and when it ended by a signal."""
     signal: _builtins.int
