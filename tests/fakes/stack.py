@@ -223,7 +223,7 @@ async def stack(
             break
         with contextlib.suppress(PermissionError):
             part.chmod(0o755)  # a job's own user id must reach its drive
-    async with DevCore(Settings(generation=Generation(generation))) as core:
+    async with DevCore(Settings(generation=Generation(generation), initial_credits=10**15)) as core:
         port = free_port()
         core.accounts.add_product(UNIT_PRODUCT)
         provider = core.add_provider("example", url=f"http://127.0.0.1:{port}")
