@@ -26,6 +26,7 @@ from serai_gateway import errors
 from serai_gateway.access import AccessLog
 from serai_gateway.auth import AuthError, TokenCheck, read_username
 from serai_gateway.codec import Codec, WireError
+from serai_gateway.codec.diagnosis import check_count
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import ClientGone, Headers, Receive, Scope, Send, read_body, refuse_websocket, send_json
 from serai_gateway.routes import NoRoute, Route, WrongVerb
@@ -35,8 +36,6 @@ from serai_gateway.upstream import CALLER, USER, Upstream, UpstreamError
 
 READY_METHOD = "/grpc.health.v1.Health/Check"
 """Knows whether the store answers and the reconciler works, and needs the server's whole chain."""
-MOST_ITEMS = 1_000
-"""Of one bulk request (facts 2021 §7)."""
 SLICE_BYTES = 32 * 1024
 """Bodies of many items are read in slices of about this many bytes, with the loop's other work in between (facts on speed §9)."""
 _READY_TIMEOUT_S = 2.0
@@ -201,10 +200,9 @@ class App:
             items = [bytes(item) for item in _bulk_decoder.decode(body).items]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             items = []
-        if len(items) > MOST_ITEMS:
-            raise WireError("items", f"expected 1 to {MOST_ITEMS} items, found {len(items)}")
         if not items:
             return self._codec.read(route.request, body)  # says what is wrong, in its words
+        check_count(len(items))
         wires: list[bytes] = []
         begin = 0
         while begin < len(items):

@@ -203,7 +203,7 @@ class Runner:
     async def _start(self, job: Job) -> None:
         async with self._starts:
             job.attempts += 1
-            code = -1
+            code, pause_s = -1, 0.0
             try:
                 if self._machine.is_root and job.uid is None:
                     job.uid = self._free_uid()
@@ -213,22 +213,22 @@ class Runner:
             except BackendUnavailable as error:
                 # The machine's trouble, not the job's: it does not count.
                 job.attempts -= 1
+                pause_s = _RETRY_S
                 _log.warning("local backend: a job could not be started now", job=job.id, cause=str(error))
-                await asyncio.sleep(_RETRY_S)
         self._refresh(job)
         if job.ended:
             self._finish(job)
         elif code == 0 or job.begun or await self._threads.run(job.folder.is_locked):
             await self._attach(job)
         elif job.attempts < ATTEMPTS:
-            await self._again(job)
+            await self._again(job, pause_s)
         else:
             cause = f"it ended with {code}: {await self._threads.run(job.folder.log_tail)}"
             await self._write_off(job, "start_failed", f"the supervisor could not be started: {cause}")
 
-    async def _again(self, job: Job) -> None:
+    async def _again(self, job: Job, least_s: float = 0.0) -> None:
         """Nothing of it ran: the queue keeps its place meanwhile."""
-        await asyncio.sleep(_RETRY_S * max(job.attempts - 1, 0))
+        await asyncio.sleep(max(least_s, _RETRY_S * (job.attempts - 1)))
         self.queue.put_back(job.id)
         self._schedule()
 
@@ -257,7 +257,7 @@ class Runner:
         job.link = Link(connection, changed=lambda: self._look(self._changed, job), gone=lambda: self._look(self._gone, job))
         if job.cancel is not None:
             job.link.cancel(job.cancel.grace_ms)
-        self._changed(job)
+        self._look(self._changed, job)
 
     def _look(self, step: Callable[[Job], None], job: Job) -> None:
         """The supervisor told something: read it, at once or as soon as the machine can."""

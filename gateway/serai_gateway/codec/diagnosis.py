@@ -18,6 +18,7 @@ from serai_gateway.codec.shape import FieldShape, Kind, MessageShape
 from serai_gateway.codec.text import plain
 
 MOST_ITEMS = 1000
+"""Of one bulk request (facts 2021 §7)."""
 
 _TOO_DEEP = "expected JSON of a sensible depth, found lists or objects nested too deep"
 # A key in a path is for finding the place, not for repeating content.
@@ -49,7 +50,11 @@ def _items(value: Mapping[str, object]) -> None:
     items = value.get("items")
     if not isinstance(items, list):
         raise WireError("items", f"expected a list of 1 to {MOST_ITEMS} items, found {_absent('items', value)}")
-    count = len(cast("list[object]", items))
+    check_count(len(cast("list[object]", items)))
+
+
+def check_count(count: int) -> None:
+    """WireError for a bulk of too few or too many items."""
     if not 1 <= count <= MOST_ITEMS:
         raise WireError("items", f"expected 1 to {MOST_ITEMS} items, found {count}")
 

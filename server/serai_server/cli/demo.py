@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 import grpc
@@ -29,7 +29,7 @@ from serai_server.cli.config import ConfigError, Settings, parse
 from serai_server.cli.demo_story import LineCutter, OutputLine, Story, files_below, judge_batch, judge_replicas
 from serai_server.cli.demo_view import RichView, SilentView, View
 from serai_server.cli.doctor import lines
-from serai_server.cli.exits import CliError, Exit
+from serai_server.cli.exits import CliError, Exit, leaves
 from serai_server.cli.log_setup import set_up_logging
 from serai_server.cli.output import print_json
 from serai_server.cli.plan import check_backend
@@ -71,10 +71,10 @@ def command(keep: bool, as_json: bool, examples: Path | None) -> int:
         try:
             stories = uvloop.run(_play(folder, found, view))
         except Exception as error:
-            # Not `except*`: what it raises would come out as a group, which the command line does not read.
-            if not all(isinstance(leaf, _EXPECTED) for leaf in _leaves(error)):
+            causes = leaves(error)
+            if not all(isinstance(cause, _EXPECTED) for cause in causes):
                 raise
-            words = "; ".join(str(leaf) for leaf in _leaves(error))
+            words = "; ".join(str(cause) for cause in causes)
             raise CliError(f"the demo could not go on: {words}\n{_tail(folder / 'serai.log')}") from error
         seconds = time.monotonic() - began
         bad = any(story.problems for story in stories)
@@ -264,10 +264,3 @@ def _tail(file: Path, lines: int = 20) -> str:
         last = file.read_text(encoding="utf-8").splitlines()[-lines:]
         return "\n".join(["the last of its log:", *last]) if last else ""
     return ""
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    """The errors of a group, of groups inside it too; or the error itself."""
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    return [leaf for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions for leaf in _leaves(inner)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import click
 
@@ -48,3 +48,14 @@ class CliError(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"serai: {self.message}", file=file, err=file is None)
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """What really went wrong: the errors inside groups, or the error itself.
+
+    For `except Exception` in place of `except*`: what is raised in the latter arrives inside a group before Python 3.11.4.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    members = cast("BaseExceptionGroup[BaseException]", error).exceptions
+    return [leaf for member in members for leaf in leaves(member)]

@@ -10,7 +10,6 @@ import signal
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import click
 import uvloop
@@ -21,7 +20,7 @@ from serai_gateway.gateway import Gateway
 from serai_gateway.upstream import InProcessUpstream
 
 from serai_server.cli.config import Settings
-from serai_server.cli.exits import CliError
+from serai_server.cli.exits import CliError, leaves
 from serai_server.cli.log_setup import set_up_logging
 from serai_server.cli.options import config_option, settings_or_exit
 from serai_server.cli.plan import open_backend, plan_of
@@ -94,8 +93,7 @@ def command(part: str, config: Path) -> None:
     try:
         uvloop.run(_serve(part, settings))
     except Exception as error:
-        # Not except*: before Python 3.11.4 what is raised in it arrives inside a group.
-        causes = _leaves(error)
+        causes = leaves(error)
         if not all(isinstance(cause, _EXPECTED) for cause in causes):
             raise
         raise CliError("; ".join(dict.fromkeys(str(cause) for cause in causes))) from error
@@ -117,10 +115,3 @@ async def _serve(part: str, settings: Settings) -> None:
         click.echo(f"serai serves provider {settings.provider.id}: {', '.join(ways)}")
         await stop.wait()
         click.echo("serai stops; running jobs go on")
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    members = cast("BaseExceptionGroup[BaseException]", error).exceptions
-    return [leaf for member in members for leaf in _leaves(member)]

@@ -152,9 +152,7 @@ def _waiting(job: StoredJob, seen: JobObservation, now_ms: int) -> Decision:
     """A reason is told at once, a newer one not before WAITING_TOLD_MS later: places in a queue change with every job that ends."""
     status = causes.waiting(seen.reason) if seen.reason else job.status
     first = not job.replica_facts
-    if status == job.status:
-        return Decision(seen=True) if first else NOTHING
-    if job.wake_at_ms > now_ms:
+    if status == job.status or job.wake_at_ms > now_ms:
         return Decision(seen=True) if first else NOTHING
     return Decision(seen=True, updates=(Update(status=status),), wake_at_ms=now_ms + WAITING_TOLD_MS)
 

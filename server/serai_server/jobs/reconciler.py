@@ -85,9 +85,9 @@ class Reconciler:
         """Jobs that the backend has and the store does not, as after an old backup was put back: an operator must decide about them."""
         try:
             found = [seen.job_id for seen in await self._backend.list()]
-        except BackendUnavailable:
-            return
-        strangers = [job_id for job_id in found if await self._store.job(job_id) is None]
+            strangers = [job_id for job_id in found if self._registry.get(job_id) is None and await self._store.job(job_id) is None]
+        except (BackendUnavailable, StoreUnavailable):
+            return  # only words are lost; the work goes on
         if strangers:
             log.error(
                 "backend.strangers",

@@ -174,9 +174,9 @@ class Replica:
             for line in lines:
                 words: dict[str, int] = json.loads(line)
                 self.inner = words.get("child-pid", self.inner)
-                code = words.get("exit-code", self.exit_code)
-                # The program may have got hold of the pipe: what it writes there is no more than a code of its own.
-                self.exit_code = code & 0xFF if isinstance(code, int) else self.exit_code
+                if "exit-code" in words:
+                    # The program may have got hold of the pipe: what it writes there is no more than a code of its own.
+                    self.exit_code = words["exit-code"] & 0xFF
 
     def is_executed(self, bwrap: os.stat_result) -> bool:
         """Whether the program itself runs by now. bubblewrap tells of failures only: look at what the sandbox's second process is."""

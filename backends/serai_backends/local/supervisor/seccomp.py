@@ -11,7 +11,7 @@ import os
 import struct
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCH, _ARG0_LOW, _ARG1_LOW = 0, 4, 16, 24
+_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 _KILL_PROCESS, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x50000
 _EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
 _NAMESPACE_FLAGS = 0x7E020000
@@ -68,7 +68,7 @@ def _errno(number: int) -> bytes:
 
 def _argument(index: int) -> bytes:
     """Load the low half of an argument (little endian)."""
-    return _step(_LOAD, 0, 0, 16 + 8 * index)
+    return _step(_LOAD, 0, 0, _ARGUMENTS + 8 * index)
 
 
 def _no_set_id(arch: int) -> list[bytes]:
@@ -97,14 +97,14 @@ def program(machine: str | None = None) -> bytes | None:
         steps += [_step(_JUMP_EQUAL, 0, 1, number), _errno(_EPERM)]
     # clone3 hides its flags behind a pointer: libc falls back to clone when it does not exist
     steps += [_step(_JUMP_EQUAL, 0, 1, _CLONE3), _errno(_ENOSYS)]
-    steps += [_step(_JUMP_EQUAL, 0, 4, _CLONE[arch]), _step(_LOAD, 0, 0, _ARG0_LOW)]
+    steps += [_step(_JUMP_EQUAL, 0, 4, _CLONE[arch]), _argument(0)]
     steps += [_step(_JUMP_SET, 0, 1, _NAMESPACE_FLAGS), _errno(_EPERM), allow]
-    steps += [_step(_JUMP_EQUAL, 0, 5, _IOCTL[arch]), _step(_LOAD, 0, 0, _ARG1_LOW)]
+    steps += [_step(_JUMP_EQUAL, 0, 5, _IOCTL[arch]), _argument(1)]
     steps += [_step(_JUMP_EQUAL, 1, 0, _TIOCSTI), _step(_JUMP_EQUAL, 0, 1, _TIOCLINUX), _errno(_EPERM), allow]
     steps += _no_set_id(arch)
     count = len(_FAMILIES)
     for number in (_SOCKET[arch], _SOCKET_PAIR[arch]):
-        steps += [_step(_JUMP_EQUAL, 0, count + 3, number), _step(_LOAD, 0, 0, _ARG0_LOW)]
+        steps += [_step(_JUMP_EQUAL, 0, count + 3, number), _argument(0)]
         steps += [_step(_JUMP_EQUAL, count - i, 0, family) for i, family in enumerate(_FAMILIES)]
         steps += [_errno(_EAFNOSUPPORT), allow]
     return b"".join([*steps, allow])
