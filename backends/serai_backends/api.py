@@ -1,12 +1,12 @@
 """What the server needs from a backend. One conformance suite (tests/conformance) runs against every implementation.
 
-All calls are coroutines that may be cancelled at any await; none blocks the event loop. All may raise BackendUnavailable.
+All calls of Backend are coroutines that may be cancelled at any await; none blocks the event loop. All may raise BackendUnavailable.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from serai_backends.model import Capacity, CheckReport, Features, JobObservation, LogChunk, ReplicaSpec, Stream, WatchEvent
 
@@ -71,4 +71,27 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Let go of everything but the running jobs. They go on and are adopted by the next instance."""
+        ...
+
+
+@runtime_checkable
+class Suspends(Protocol):
+    """A backend whose `features.suspension` is True."""
+
+    async def suspend(self, job_id: str) -> None:
+        """Have every process of a RUNNING job stopped. Answers when that was asked for, not when it has happened (`watch` tells, Phase
+        SUSPENDED). Not RUNNING, unknown: done. Whoever wants it asks again until it is seen."""
+        ...
+
+    async def resume(self, job_id: str) -> None:
+        """The other way round: RUNNING again."""
+        ...
+
+
+@runtime_checkable
+class TellsLimits(Protocol):
+    """A backend that estimates when waiting jobs start."""
+
+    def tell_limit(self, job_id: str, time_limit_ms: int) -> None:
+        """The job's limit is another one now. Only for estimates; nothing is stored."""
         ...

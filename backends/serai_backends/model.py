@@ -16,6 +16,8 @@ class Phase(Enum):
     """Accepted, not started; `reason` says for what it waits."""
     RUNNING = "running"
     """Started. For a job: every replica has started and not every one has ended."""
+    SUSPENDED = "suspended"
+    """Jobs only: it had been RUNNING and every process of it is stopped; `pauses` says since when."""
     ENDED = "ended"
     """Over and never to run again; every process of it is gone."""
 
@@ -37,6 +39,41 @@ class End(Enum):
     """It ended and nobody saw how (the machine or the supervisor went away)."""
 
 
+class Why(Enum):
+    """The kind of cause that ended a replica, or kept a job from starting. The server has the words; `cause` has the detail named here."""
+
+    NONE = ""
+    """No kind of its own; `cause` holds words, or nothing."""
+    COMMAND_NOT_FOUND = "command_not_found"
+    """Detail: the program."""
+    COMMAND_NOT_EXECUTABLE = "command_not_executable"
+    """Detail: the program."""
+    IMAGE_NOT_FOUND = "image_not_found"
+    """Detail: the image."""
+    NO_SPACE = "no_space"
+    """Detail: where there is none left, in words ("the job's drive")."""
+    INPUT_MISSING = "input_missing"
+    """Detail: the input's path as the user wrote it."""
+    INPUT_FORBIDDEN = "input_forbidden"
+    """It leads out of its drive, or may not be read by the job. Detail: the input's path as the user wrote it."""
+    MOUNT_FAILED = "mount_failed"
+    """Detail: the input's path as the user wrote it, and what the machine said."""
+    PEER_GONE = "peer_gone"
+    """Detail: the hostname that was asked for."""
+    SANDBOX_FAILED = "sandbox_failed"
+    """Detail: what the machine said."""
+    TOO_LARGE = "too_large"
+    """The job can never fit. Detail: what it needs and what there is, in words."""
+    NODE_LOST = "node_lost"
+    """Detail: the machine's name."""
+    NODE_RESTARTED = "node_restarted"
+    """Detail: the machine's name."""
+    KILLED_FROM_OUTSIDE = "killed_from_outside"
+    """Somebody on the machine ended it, and nobody saw how. Detail: what was ended, in words."""
+    CHILD_OUT_OF_MEMORY = "child_out_of_memory"
+    """With any end: a process of the replica was ended by its memory limit. No detail."""
+
+
 class Stream(Enum):
     STDOUT = "stdout"
     STDERR = "stderr"
@@ -50,6 +87,26 @@ class Resources:
     """Virtual cores, 1 or more."""
     memory_bytes: int
     gpu: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or folder of a drive that every replica sees."""
+
+    source: str
+    """`{drive}/{rest}` or `{drive}`: below the drive's root whatever links lie on the way; no leading slash."""
+    target: str
+    """`/work/{name}`; no two mounts of a job have the same."""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another job whose replicas this one reaches, and is reached by."""
+
+    hostname: str
+    """The name under which this job finds rank 0 of the other; rank N is `{hostname}-N`."""
+    job_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +126,17 @@ class ReplicaSpec:
     """The container image that the tool names; empty = none. A backend without images looks the program up by name."""
     change_working_directory: bool = True
     """True = the program starts in /work."""
+    mounts: tuple[Mount, ...] = ()
+    peers: tuple[Peer, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    """(name, text) of files that lie in the job's folder when the first replica starts; a file that is there already stays."""
+    scripts: tuple[str, ...] = ()
+    """Text of `/etc/ucloud/script.sh` (mode 0755), for programs that are a script: empty = no such file, one = the same on each rank,
+    otherwise one for each rank."""
+    run_as_root: bool = False
+    """The application wants to be uid 0 in its own view of the machine; never on the machine itself."""
+    time_limit_ms: int = 0
+    """Longest time in RUNNING, for estimates of when others can start; 0 = none. The server keeps the limit, not the backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +150,36 @@ class ReplicaObservation:
     """Name of the machine it was placed on; empty = not placed."""
     address: str = ""
     cause: str = ""
-    """First cause of its end, in words for a person; empty = none."""
+    """First cause of its end: the detail that `why` asks for, or words for a person; empty = none."""
+    why: Why = Why.NONE
     started_at_ms: int | None = None
     ended_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A stretch of time in which a job that had started was suspended."""
+
+    started_at_ms: int
+    ended_at_ms: int | None
+    """None = it still is, or it was when the job ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """For what a job waits in a queue of the backend's own."""
+
+    ahead: int
+    """Jobs before it."""
+    cpu: int = 0
+    """Cores that it needs and that are not free; 0 = they are."""
+    free_cpu: int = 0
+    all_cpu: int = 0
+    memory_bytes: int = 0
+    """Bytes of memory that it needs and that are not free; 0 = they are."""
+    free_memory_bytes: int = 0
+    latest_start_ms: int | None = None
+    """When it starts at the latest, if every job before it uses its time limit up; None = not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +192,12 @@ class JobObservation:
     reason: str = ""
     """While WAITING: for what, in words ("waiting for 2 cores, 1 job is ahead"); empty = it is being started.
     When ENDED before a start: why."""
+    why: Why = Why.NONE
+    """With `reason`, when ENDED before a start."""
+    waiting: Waiting | None = None
+    """Set while it waits in a queue that has places; `reason` is then empty."""
+    pauses: tuple[Pause, ...] = ()
+    """Every time it was suspended, in order; only the last one may be open. Its running time is what lies between."""
     running_since_ms: int | None = None
     """When the last replica started; None = not every one has."""
     ended_at_ms: int | None = None
@@ -141,6 +242,12 @@ class Features:
     time_extension: bool = False
     utilization: bool = False
     suspension: bool = False
+    inputs: bool = False
+    """Mounts of files and folders."""
+    docker: bool = True
+    """Runs applications of tools that are container images (or stands in for the image)."""
+    native: bool = False
+    virtual_machine: bool = False
 
 
 class Severity(Enum):

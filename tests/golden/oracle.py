@@ -86,7 +86,8 @@ def _respell(message: Message) -> None:
             setattr(message, field.name, json.dumps(json.loads(value)))
         elif map_value(field) is not None:
             for element in value.values():
-                _respell(element)
+                if isinstance(element, Message):
+                    _respell(element)
         elif field.message_type is not None:
             for element in value if field.is_repeated else [value]:
                 _respell(element)

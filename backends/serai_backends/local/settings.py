@@ -12,6 +12,8 @@ class LocalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Folder of the jobs' state, private to the server's user (made with mode 0700)."""
     drives_dir: str
     """Root of the drives: `ReplicaSpec.output_folder` lies below it. Must exist."""
+    drives: dict[str, str] = {}
+    """Drives that lie elsewhere: id → folder, absolute. Every other drive is `drives_dir/{id}`."""
     cpu: int = 0
     """Virtual cores that jobs may have together; 0 = all that this process may use."""
     memory_bytes: int = 0

@@ -81,6 +81,26 @@ class JobsServicer:
     async def Verify(self, _request: pb.VerifyRequest, _call: Call) -> pb.VerifyResponse:
         _not_done("verify jobs on demand")
 
+    async def OnUpdatedLabels(self, _request: pb.OnUpdatedLabelsRequest, _call: Call) -> pb.OnUpdatedLabelsResponse:
+        _not_done("take labels of jobs")
+
+    async def RequestDynamicParameters(
+        self, _request: pb.RequestDynamicParametersRequest, _call: Call
+    ) -> pb.RequestDynamicParametersResponse:
+        return pb.RequestDynamicParametersResponse()
+
+    async def AttachResource(self, _request: pb.AttachResourceRequest, _call: Call) -> pb.AttachResourceResponse:
+        _not_done("attach resources to jobs that were started")
+
+    async def DetachResource(self, _request: pb.DetachResourceRequest, _call: Call) -> pb.DetachResourceResponse:
+        _not_done("detach resources from jobs")
+
+    async def OpenTerminalInFolder(self, _request: pb.OpenTerminalInFolderRequest, _call: Call) -> pb.OpenTerminalInFolderResponse:
+        _not_done("open terminals in folders")
+
+    async def Disown(self, _request: pb.DisownRequest, _call: Call) -> pb.DisownResponse:
+        _not_done("disown jobs")
+
     async def RetrieveUtilization(self, _request: pb.RetrieveUtilizationRequest, _call: Call) -> pb.RetrieveUtilizationResponse:
         _not_done("tell how busy it is")
 

@@ -76,7 +76,10 @@ def _message(descriptor: Descriptor, random: Random) -> Message:
         inner = map_value(field)
         if inner is not None:
             for key in random.sample(TEXTS, random.randrange(3)):
-                getattr(message, field.name)[key].CopyFrom(_value(inner, random))
+                if inner.message_type is None:
+                    getattr(message, field.name)[key] = _value(inner, random)
+                else:
+                    getattr(message, field.name)[key].CopyFrom(_value(inner, random))
         elif field.is_repeated:
             least = 1 if field.name == "items" else 0
             getattr(message, field.name).extend([_value(field, random) for _ in range(random.randint(least, 2))])

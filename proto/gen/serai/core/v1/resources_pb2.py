@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from serai.wire.v1 import options_pb2 as serai_dot_wire_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dserai/core/v1/resources.proto\x12\rserai.core.v1\x1a\x1bserai/wire/v1/options.proto\"?\n\x0eNameAndVersion\x12\x14\n\x04name\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\x92\xc9\x18\x02 \x01\"A\n\x0eSimpleDuration\x12\r\n\x05hours\x18\x01 \x01(\x05\x12\x0f\n\x07minutes\x18\x02 \x01(\x05\x12\x0f\n\x07seconds\x18\x03 \x01(\x05\"M\n\rResourceOwner\x12\x1a\n\ncreated_by\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12\x14\n\x07project\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_project\"\x88\x01\n\tAclEntity\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x19.serai.core.v1.UserEntityH\x00\x12:\n\rproject_group\x18\x02 \x01(\x0b\x32!.serai.core.v1.ProjectGroupEntityH\x00:\n\x8a\xc9\x18\x06\n\x04typeB\x08\n\x06\x65ntity\"\x1e\n\nUserEntity\x12\x10\n\x08username\x18\x01 \x01(\t\"7\n\x12ProjectGroupEntity\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\"l\n\x10ResourceAclEntry\x12(\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x18.serai.core.v1.AclEntity\x12.\n\x0bpermissions\x18\x02 \x03(\x0e\x32\x19.serai.core.v1.Permission\"y\n\x13ResourcePermissions\x12)\n\x06myself\x18\x01 \x03(\x0e\x32\x19.serai.core.v1.Permission\x12\x37\n\x06others\x18\x02 \x03(\x0b\x32\x1f.serai.core.v1.ResourceAclEntryB\x06\x92\xc9\x18\x02\x08\x03\"Z\n\x10ProductReference\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12\x18\n\x08\x63\x61tegory\x18\x02 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12\x18\n\x08provider\x18\x03 \x01(\tB\x06\x92\xc9\x18\x02 \x01\"3\n\x11ProductCategoryId\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\"\xfd\x03\n\x0e\x43omputeProduct\x12\x14\n\x07\x62\x61lance\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0eprice_per_unit\x18\x03 \x01(\x03\x12\x32\n\x08\x63\x61tegory\x18\x04 \x01(\x0b\x32 .serai.core.v1.ProductCategoryId\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x10\n\x03\x63pu\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0ememory_in_gigs\x18\x08 \x01(\x05H\x02\x88\x01\x01\x12\x10\n\x03gpu\x18\t \x01(\x05H\x03\x88\x01\x01\x12\x0f\n\x07version\x18\n \x01(\x05\x12\x13\n\x0b\x66ree_to_use\x18\x0b \x01(\x08\x12\x36\n\runit_of_price\x18\x0c \x01(\x0e\x32\x1f.serai.core.v1.ProductPriceUnit\x12.\n\x0b\x63harge_type\x18\r \x01(\x0e\x32\x19.serai.core.v1.ChargeType\x12$\n\x1chidden_in_grant_applications\x18\x0e \x01(\x08\x12\x30\n\x0cproduct_type\x18\x0f \x01(\x0e\x32\x1a.serai.core.v1.ProductTypeB\n\n\x08_balanceB\x06\n\x04_cpuB\x11\n\x0f_memory_in_gigsB\x06\n\x04_gpu\"$\n\x0e\x46indByStringId\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\"u\n\x12\x43ommonErrorMessage\x12\x13\n\x0bstatus_code\x18\x01 \x01(\x05\x12\x0b\n\x03why\x18\x02 \x01(\t\x12\x17\n\nerror_code\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\rdetailed_code\x18\x04 \x01(\x05\x42\r\n\x0b_error_code\"4\n\x0bPageRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"#\n\x08PageInfo\x12\x17\n\x0fnext_page_token\x18\x01 \x01(\t*\x81\x01\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPERMISSION_READ\x10\x01\x12\x13\n\x0fPERMISSION_EDIT\x10\x02\x12\x14\n\x10PERMISSION_ADMIN\x10\x03\x12\x17\n\x13PERMISSION_PROVIDER\x10\x04*\xc9\x02\n\x10ProductPriceUnit\x12\"\n\x1ePRODUCT_PRICE_UNIT_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPRODUCT_PRICE_UNIT_PER_UNIT\x10\x01\x12)\n%PRODUCT_PRICE_UNIT_CREDITS_PER_MINUTE\x10\x02\x12\'\n#PRODUCT_PRICE_UNIT_CREDITS_PER_HOUR\x10\x03\x12&\n\"PRODUCT_PRICE_UNIT_CREDITS_PER_DAY\x10\x04\x12\'\n#PRODUCT_PRICE_UNIT_UNITS_PER_MINUTE\x10\x05\x12%\n!PRODUCT_PRICE_UNIT_UNITS_PER_HOUR\x10\x06\x12$\n PRODUCT_PRICE_UNIT_UNITS_PER_DAY\x10\x07*g\n\nChargeType\x12\x1b\n\x17\x43HARGE_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HARGE_TYPE_ABSOLUTE\x10\x01\x12\"\n\x1e\x43HARGE_TYPE_DIFFERENTIAL_QUOTA\x10\x02*\xb0\x01\n\x0bProductType\x12\x1c\n\x18PRODUCT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14PRODUCT_TYPE_COMPUTE\x10\x01\x12\x18\n\x14PRODUCT_TYPE_LICENSE\x10\x02\x12\x18\n\x14PRODUCT_TYPE_STORAGE\x10\x03\x12\x18\n\x14PRODUCT_TYPE_INGRESS\x10\x04\x12\x1b\n\x17PRODUCT_TYPE_NETWORK_IP\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dserai/core/v1/resources.proto\x12\rserai.core.v1\x1a\x1bserai/wire/v1/options.proto\"?\n\x0eNameAndVersion\x12\x14\n\x04name\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\x92\xc9\x18\x02 \x01\"A\n\x0eSimpleDuration\x12\r\n\x05hours\x18\x01 \x01(\x05\x12\x0f\n\x07minutes\x18\x02 \x01(\x05\x12\x0f\n\x07seconds\x18\x03 \x01(\x05\"M\n\rResourceOwner\x12\x1a\n\ncreated_by\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12\x14\n\x07project\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_project\"\x88\x01\n\tAclEntity\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x19.serai.core.v1.UserEntityH\x00\x12:\n\rproject_group\x18\x02 \x01(\x0b\x32!.serai.core.v1.ProjectGroupEntityH\x00:\n\x8a\xc9\x18\x06\n\x04typeB\x08\n\x06\x65ntity\"\x1e\n\nUserEntity\x12\x10\n\x08username\x18\x01 \x01(\t\"7\n\x12ProjectGroupEntity\x12\x12\n\nproject_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\"l\n\x10ResourceAclEntry\x12(\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x18.serai.core.v1.AclEntity\x12.\n\x0bpermissions\x18\x02 \x03(\x0e\x32\x19.serai.core.v1.Permission\"y\n\x13ResourcePermissions\x12)\n\x06myself\x18\x01 \x03(\x0e\x32\x19.serai.core.v1.Permission\x12\x37\n\x06others\x18\x02 \x03(\x0b\x32\x1f.serai.core.v1.ResourceAclEntryB\x06\x92\xc9\x18\x02\x08\x03\"Z\n\x10ProductReference\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12\x18\n\x08\x63\x61tegory\x18\x02 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12\x18\n\x08provider\x18\x03 \x01(\tB\x06\x92\xc9\x18\x02 \x01\"3\n\x11ProductCategoryId\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\"\xa3\x04\n\x0e\x43omputeProduct\x12\x14\n\x07\x62\x61lance\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0eprice_per_unit\x18\x03 \x01(\x03\x12\x32\n\x08\x63\x61tegory\x18\x04 \x01(\x0b\x32 .serai.core.v1.ProductCategoryId\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x10\n\x03\x63pu\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0ememory_in_gigs\x18\x08 \x01(\x05H\x02\x88\x01\x01\x12\x10\n\x03gpu\x18\t \x01(\x05H\x03\x88\x01\x01\x12\x0f\n\x07version\x18\n \x01(\x05\x12\x13\n\x0b\x66ree_to_use\x18\x0b \x01(\x08\x12\x36\n\runit_of_price\x18\x0c \x01(\x0e\x32\x1f.serai.core.v1.ProductPriceUnit\x12.\n\x0b\x63harge_type\x18\r \x01(\x0e\x32\x19.serai.core.v1.ChargeType\x12$\n\x1chidden_in_grant_applications\x18\x0e \x01(\x08\x12\x30\n\x0cproduct_type\x18\x0f \x01(\x0e\x32\x1a.serai.core.v1.ProductType\x12\x1a\n\x05price\x18\x10 \x01(\x03\x42\x06\x92\xc9\x18\x02\x08\x01H\x04\x88\x01\x01\x42\n\n\x08_balanceB\x06\n\x04_cpuB\x11\n\x0f_memory_in_gigsB\x06\n\x04_gpuB\x08\n\x06_price\"$\n\x0e\x46indByStringId\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\"u\n\x12\x43ommonErrorMessage\x12\x13\n\x0bstatus_code\x18\x01 \x01(\x05\x12\x0b\n\x03why\x18\x02 \x01(\t\x12\x17\n\nerror_code\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\rdetailed_code\x18\x04 \x01(\x05\x42\r\n\x0b_error_code\"4\n\x0bPageRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"#\n\x08PageInfo\x12\x17\n\x0fnext_page_token\x18\x01 \x01(\t*\x81\x01\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPERMISSION_READ\x10\x01\x12\x13\n\x0fPERMISSION_EDIT\x10\x02\x12\x14\n\x10PERMISSION_ADMIN\x10\x03\x12\x17\n\x13PERMISSION_PROVIDER\x10\x04*\xc9\x02\n\x10ProductPriceUnit\x12\"\n\x1ePRODUCT_PRICE_UNIT_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPRODUCT_PRICE_UNIT_PER_UNIT\x10\x01\x12)\n%PRODUCT_PRICE_UNIT_CREDITS_PER_MINUTE\x10\x02\x12\'\n#PRODUCT_PRICE_UNIT_CREDITS_PER_HOUR\x10\x03\x12&\n\"PRODUCT_PRICE_UNIT_CREDITS_PER_DAY\x10\x04\x12\'\n#PRODUCT_PRICE_UNIT_UNITS_PER_MINUTE\x10\x05\x12%\n!PRODUCT_PRICE_UNIT_UNITS_PER_HOUR\x10\x06\x12$\n PRODUCT_PRICE_UNIT_UNITS_PER_DAY\x10\x07*g\n\nChargeType\x12\x1b\n\x17\x43HARGE_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HARGE_TYPE_ABSOLUTE\x10\x01\x12\"\n\x1e\x43HARGE_TYPE_DIFFERENTIAL_QUOTA\x10\x02*\xb0\x01\n\x0bProductType\x12\x1c\n\x18PRODUCT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14PRODUCT_TYPE_COMPUTE\x10\x01\x12\x18\n\x14PRODUCT_TYPE_LICENSE\x10\x02\x12\x18\n\x14PRODUCT_TYPE_STORAGE\x10\x03\x12\x18\n\x14PRODUCT_TYPE_INGRESS\x10\x04\x12\x1b\n\x17PRODUCT_TYPE_NETWORK_IP\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,16 +48,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCTREFERENCE'].fields_by_name['category']._serialized_options = b'\222\311\030\002 \001'
   _globals['_PRODUCTREFERENCE'].fields_by_name['provider']._loaded_options = None
   _globals['_PRODUCTREFERENCE'].fields_by_name['provider']._serialized_options = b'\222\311\030\002 \001'
+  _globals['_COMPUTEPRODUCT'].fields_by_name['price']._loaded_options = None
+  _globals['_COMPUTEPRODUCT'].fields_by_name['price']._serialized_options = b'\222\311\030\002\010\001'
   _globals['_FINDBYSTRINGID'].fields_by_name['id']._loaded_options = None
   _globals['_FINDBYSTRINGID'].fields_by_name['id']._serialized_options = b'\222\311\030\002 \001'
-  _globals['_PERMISSION']._serialized_start=1655
-  _globals['_PERMISSION']._serialized_end=1784
-  _globals['_PRODUCTPRICEUNIT']._serialized_start=1787
-  _globals['_PRODUCTPRICEUNIT']._serialized_end=2116
-  _globals['_CHARGETYPE']._serialized_start=2118
-  _globals['_CHARGETYPE']._serialized_end=2221
-  _globals['_PRODUCTTYPE']._serialized_start=2224
-  _globals['_PRODUCTTYPE']._serialized_end=2400
+  _globals['_PERMISSION']._serialized_start=1693
+  _globals['_PERMISSION']._serialized_end=1822
+  _globals['_PRODUCTPRICEUNIT']._serialized_start=1825
+  _globals['_PRODUCTPRICEUNIT']._serialized_end=2154
+  _globals['_CHARGETYPE']._serialized_start=2156
+  _globals['_CHARGETYPE']._serialized_end=2259
+  _globals['_PRODUCTTYPE']._serialized_start=2262
+  _globals['_PRODUCTTYPE']._serialized_end=2438
   _globals['_NAMEANDVERSION']._serialized_start=77
   _globals['_NAMEANDVERSION']._serialized_end=140
   _globals['_SIMPLEDURATION']._serialized_start=142
@@ -79,13 +81,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCTCATEGORYID']._serialized_start=841
   _globals['_PRODUCTCATEGORYID']._serialized_end=892
   _globals['_COMPUTEPRODUCT']._serialized_start=895
-  _globals['_COMPUTEPRODUCT']._serialized_end=1404
-  _globals['_FINDBYSTRINGID']._serialized_start=1406
-  _globals['_FINDBYSTRINGID']._serialized_end=1442
-  _globals['_COMMONERRORMESSAGE']._serialized_start=1444
-  _globals['_COMMONERRORMESSAGE']._serialized_end=1561
-  _globals['_PAGEREQUEST']._serialized_start=1563
-  _globals['_PAGEREQUEST']._serialized_end=1615
-  _globals['_PAGEINFO']._serialized_start=1617
-  _globals['_PAGEINFO']._serialized_end=1652
+  _globals['_COMPUTEPRODUCT']._serialized_end=1442
+  _globals['_FINDBYSTRINGID']._serialized_start=1444
+  _globals['_FINDBYSTRINGID']._serialized_end=1480
+  _globals['_COMMONERRORMESSAGE']._serialized_start=1482
+  _globals['_COMMONERRORMESSAGE']._serialized_end=1599
+  _globals['_PAGEREQUEST']._serialized_start=1601
+  _globals['_PAGEREQUEST']._serialized_end=1653
+  _globals['_PAGEINFO']._serialized_start=1655
+  _globals['_PAGEINFO']._serialized_end=1690
 # @@protoc_insertion_point(module_scope)

@@ -380,6 +380,7 @@ class ComputeProduct(_message.Message):
     CHARGE_TYPE_FIELD_NUMBER: _builtins.int
     HIDDEN_IN_GRANT_APPLICATIONS_FIELD_NUMBER: _builtins.int
     PRODUCT_TYPE_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
     balance: _builtins.int
     """Credits left to the caller; null = not asked for."""
     name: _builtins.str
@@ -399,6 +400,8 @@ class ComputeProduct(_message.Message):
     charge_type: Global___ChargeType.ValueType
     hidden_in_grant_applications: _builtins.bool
     product_type: Global___ProductType.ValueType
+    price: _builtins.int
+    """Generation 2026, in place of price_per_unit: units of accounting for each period of one replica (facts today §7)."""
     @_builtins.property
     def category(self) -> Global___ProductCategoryId: ...
     def __init__(
@@ -419,10 +422,11 @@ class ComputeProduct(_message.Message):
         charge_type: Global___ChargeType.ValueType = ...,
         hidden_in_grant_applications: _builtins.bool = ...,
         product_type: Global___ProductType.ValueType = ...,
+        price: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_balance", b"_balance", "_cpu", b"_cpu", "_gpu", b"_gpu", "_memory_in_gigs", b"_memory_in_gigs", "balance", b"balance", "category", b"category", "cpu", b"cpu", "gpu", b"gpu", "memory_in_gigs", b"memory_in_gigs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_balance", b"_balance", "_cpu", b"_cpu", "_gpu", b"_gpu", "_memory_in_gigs", b"_memory_in_gigs", "_price", b"_price", "balance", b"balance", "category", b"category", "cpu", b"cpu", "gpu", b"gpu", "memory_in_gigs", b"memory_in_gigs", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_balance", b"_balance", "_cpu", b"_cpu", "_gpu", b"_gpu", "_memory_in_gigs", b"_memory_in_gigs", "balance", b"balance", "category", b"category", "charge_type", b"charge_type", "cpu", b"cpu", "description", b"description", "free_to_use", b"free_to_use", "gpu", b"gpu", "hidden_in_grant_applications", b"hidden_in_grant_applications", "memory_in_gigs", b"memory_in_gigs", "name", b"name", "price_per_unit", b"price_per_unit", "priority", b"priority", "product_type", b"product_type", "unit_of_price", b"unit_of_price", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_balance", b"_balance", "_cpu", b"_cpu", "_gpu", b"_gpu", "_memory_in_gigs", b"_memory_in_gigs", "_price", b"_price", "balance", b"balance", "category", b"category", "charge_type", b"charge_type", "cpu", b"cpu", "description", b"description", "free_to_use", b"free_to_use", "gpu", b"gpu", "hidden_in_grant_applications", b"hidden_in_grant_applications", "memory_in_gigs", b"memory_in_gigs", "name", b"name", "price", b"price", "price_per_unit", b"price_per_unit", "priority", b"priority", "product_type", b"product_type", "unit_of_price", b"unit_of_price", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__balance: _TypeAlias = _typing.Literal["balance"]  # noqa: Y015
     _WhichOneofArgType__balance: _TypeAlias = _typing.Literal["_balance", b"_balance"]  # noqa: Y015
@@ -432,6 +436,8 @@ class ComputeProduct(_message.Message):
     _WhichOneofArgType__gpu: _TypeAlias = _typing.Literal["_gpu", b"_gpu"]  # noqa: Y015
     _WhichOneofReturnType__memory_in_gigs: _TypeAlias = _typing.Literal["memory_in_gigs"]  # noqa: Y015
     _WhichOneofArgType__memory_in_gigs: _TypeAlias = _typing.Literal["_memory_in_gigs", b"_memory_in_gigs"]  # noqa: Y015
+    _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
+    _WhichOneofArgType__price: _TypeAlias = _typing.Literal["_price", b"_price"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__balance) -> _WhichOneofReturnType__balance | None: ...
     @_typing.overload
@@ -440,6 +446,8 @@ class ComputeProduct(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu) -> _WhichOneofReturnType__gpu | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_in_gigs) -> _WhichOneofReturnType__memory_in_gigs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
 
 Global___ComputeProduct: _TypeAlias = ComputeProduct  # noqa: Y015
 

@@ -22,32 +22,33 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from serai.core.v1 import resources_pb2 as serai_dot_core_dot_v1_dot_resources__pb2
 from serai.jobs.v1 import job_pb2 as serai_dot_jobs_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$serai/events/v1/events_service.proto\x12\x0fserai.events.v1\x1a\x17serai/jobs/v1/job.proto\"J\n\x10SubscribeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_now\x18\x02 \x01(\x08\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\";\n\x11SubscribeResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.serai.events.v1.Event\"\xbf\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x16\n\x0eoccurred_at_ms\x18\x03 \x01(\x03\x12\x17\n\x0fmaybe_delivered\x18\x06 \x01(\x08\x12.\n\njob_update\x18\x04 \x01(\x0b\x32\x18.serai.jobs.v1.JobUpdateH\x00\x12)\n\x06\x63harge\x18\x05 \x01(\x0b\x32\x17.serai.events.v1.ChargeH\x00\x42\x08\n\x06\x63hange\"[\n\x06\x43harge\x12\x11\n\tcharge_id\x18\x01 \x01(\t\x12\r\n\x05units\x18\x02 \x01(\x03\x12\x1a\n\x12number_of_products\x18\x03 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\"c\n\nSettlement\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x33\n\x07outcome\x18\x02 \x01(\x0e\x32\".serai.events.v1.SettlementOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"X\n\x12\x41\x63knowledgeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x30\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x1b.serai.events.v1.Settlement\"\x15\n\x13\x41\x63knowledgeResponse*\xc8\x01\n\x11SettlementOutcome\x12\"\n\x1eSETTLEMENT_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1cSETTLEMENT_OUTCOME_DELIVERED\x10\x01\x12\"\n\x1eSETTLEMENT_OUTCOME_JOB_UNKNOWN\x10\x02\x12)\n%SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS\x10\x03\x12\x1e\n\x1aSETTLEMENT_OUTCOME_REFUSED\x10\x04\x32\xc3\x01\n\rEventsService\x12V\n\tSubscribe\x12!.serai.events.v1.SubscribeRequest\x1a\".serai.events.v1.SubscribeResponse\"\x00\x30\x01\x12Z\n\x0b\x41\x63knowledge\x12#.serai.events.v1.AcknowledgeRequest\x1a$.serai.events.v1.AcknowledgeResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$serai/events/v1/events_service.proto\x12\x0fserai.events.v1\x1a\x1dserai/core/v1/resources.proto\x1a\x17serai/jobs/v1/job.proto\"J\n\x10SubscribeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_now\x18\x02 \x01(\x08\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\";\n\x11SubscribeResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.serai.events.v1.Event\"\xbf\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x16\n\x0eoccurred_at_ms\x18\x03 \x01(\x03\x12\x17\n\x0fmaybe_delivered\x18\x06 \x01(\x08\x12.\n\njob_update\x18\x04 \x01(\x0b\x32\x18.serai.jobs.v1.JobUpdateH\x00\x12)\n\x06\x63harge\x18\x05 \x01(\x0b\x32\x17.serai.events.v1.ChargeH\x00\x42\x08\n\x06\x63hange\"\xe4\x01\n\x06\x43harge\x12\x11\n\tcharge_id\x18\x01 \x01(\t\x12\r\n\x05units\x18\x02 \x01(\x03\x12\x1a\n\x12number_of_products\x18\x03 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x13\n\x0btotal_units\x18\x05 \x01(\x03\x12\x13\n\x0btotal_usage\x18\x06 \x01(\x03\x12+\n\x05owner\x18\x07 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\x12\x30\n\x07product\x18\x08 \x01(\x0b\x32\x1f.serai.core.v1.ProductReference\"c\n\nSettlement\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x33\n\x07outcome\x18\x02 \x01(\x0e\x32\".serai.events.v1.SettlementOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"X\n\x12\x41\x63knowledgeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x30\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x1b.serai.events.v1.Settlement\"\x15\n\x13\x41\x63knowledgeResponse*\xc8\x01\n\x11SettlementOutcome\x12\"\n\x1eSETTLEMENT_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1cSETTLEMENT_OUTCOME_DELIVERED\x10\x01\x12\"\n\x1eSETTLEMENT_OUTCOME_JOB_UNKNOWN\x10\x02\x12)\n%SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS\x10\x03\x12\x1e\n\x1aSETTLEMENT_OUTCOME_REFUSED\x10\x04\x32\xc3\x01\n\rEventsService\x12V\n\tSubscribe\x12!.serai.events.v1.SubscribeRequest\x1a\".serai.events.v1.SubscribeResponse\"\x00\x30\x01\x12Z\n\x0b\x41\x63knowledge\x12#.serai.events.v1.AcknowledgeRequest\x1a$.serai.events.v1.AcknowledgeResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serai.events.v1.events_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SETTLEMENTOUTCOME']._serialized_start=721
-  _globals['_SETTLEMENTOUTCOME']._serialized_end=921
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=82
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=156
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=158
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=217
-  _globals['_EVENT']._serialized_start=220
-  _globals['_EVENT']._serialized_end=411
-  _globals['_CHARGE']._serialized_start=413
-  _globals['_CHARGE']._serialized_end=504
-  _globals['_SETTLEMENT']._serialized_start=506
-  _globals['_SETTLEMENT']._serialized_end=605
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=607
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=695
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=697
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=718
-  _globals['_EVENTSSERVICE']._serialized_start=924
-  _globals['_EVENTSSERVICE']._serialized_end=1119
+  _globals['_SETTLEMENTOUTCOME']._serialized_start=890
+  _globals['_SETTLEMENTOUTCOME']._serialized_end=1090
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=113
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=187
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=189
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=248
+  _globals['_EVENT']._serialized_start=251
+  _globals['_EVENT']._serialized_end=442
+  _globals['_CHARGE']._serialized_start=445
+  _globals['_CHARGE']._serialized_end=673
+  _globals['_SETTLEMENT']._serialized_start=675
+  _globals['_SETTLEMENT']._serialized_end=774
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=776
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=864
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=866
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=887
+  _globals['_EVENTSSERVICE']._serialized_start=1093
+  _globals['_EVENTSSERVICE']._serialized_end=1288
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from serai.core.v1 import resources_pb2 as _resources_pb2
 from serai.jobs.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
 import sys
@@ -145,7 +146,7 @@ Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
 class Charge(_message.Message):
-    """One period of a job's life, billed under an id that can only ever mean that period."""
+    """Periods of a job's life, billed under an id that can only ever mean these periods."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -153,6 +154,10 @@ class Charge(_message.Message):
     UNITS_FIELD_NUMBER: _builtins.int
     NUMBER_OF_PRODUCTS_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    TOTAL_UNITS_FIELD_NUMBER: _builtins.int
+    TOTAL_USAGE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
     charge_id: _builtins.str
     """"{job id}-{first period}"; unique for the provider (facts 2021 §0.2 #8)."""
     units: _builtins.int
@@ -160,6 +165,16 @@ class Charge(_message.Message):
     number_of_products: _builtins.int
     """Replicas."""
     description: _builtins.str
+    total_units: _builtins.int
+    """Periods of the job's life so far, these included: what Core of 2026 is told, because its amounts are absolute."""
+    total_usage: _builtins.int
+    """total_units times replicas times the product's price, in the units of accounting of its category."""
+    @_builtins.property
+    def owner(self) -> _resources_pb2.ResourceOwner:
+        """Who pays."""
+
+    @_builtins.property
+    def product(self) -> _resources_pb2.ProductReference: ...
     def __init__(
         self,
         *,
@@ -167,10 +182,14 @@ class Charge(_message.Message):
         units: _builtins.int = ...,
         number_of_products: _builtins.int = ...,
         description: _builtins.str = ...,
+        total_units: _builtins.int = ...,
+        total_usage: _builtins.int = ...,
+        owner: _resources_pb2.ResourceOwner | None = ...,
+        product: _resources_pb2.ProductReference | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "product", b"product"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge_id", b"charge_id", "description", b"description", "number_of_products", b"number_of_products", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge_id", b"charge_id", "description", b"description", "number_of_products", b"number_of_products", "owner", b"owner", "product", b"product", "total_units", b"total_units", "total_usage", b"total_usage", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

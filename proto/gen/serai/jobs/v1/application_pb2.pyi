@@ -1367,18 +1367,22 @@ class FileValue(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     READ_ONLY_FIELD_NUMBER: _builtins.int
+    MOUNT_PATH_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """"/{drive}/rest"."""
     read_only: _builtins.bool
+    mount_path: _builtins.str
+    """Generation 2026: where the user wants it; empty = `/work/{last component of path}`."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         read_only: _builtins.bool = ...,
+        mount_path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "read_only", b"read_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount_path", b"mount_path", "path", b"path", "read_only", b"read_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

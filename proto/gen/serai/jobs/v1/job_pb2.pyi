@@ -191,6 +191,26 @@ class JobSpecification(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     APPLICATION_FIELD_NUMBER: _builtins.int
     PRODUCT_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -199,6 +219,7 @@ class JobSpecification(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     TIME_ALLOCATION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """A name that the user gave; null = none."""
     replicas: _builtins.int
@@ -221,6 +242,10 @@ class JobSpecification(_message.Message):
     def time_allocation(self) -> _resources_pb2.SimpleDuration:
         """Longest time in RUNNING; null = no limit."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Generation 2026: the user's own labels."""
+
     def __init__(
         self,
         *,
@@ -232,10 +257,11 @@ class JobSpecification(_message.Message):
         parameters: _abc.Mapping[_builtins.str, _application_pb2.AppParameterValue] | None = ...,
         resources: _abc.Iterable[_application_pb2.AppParameterValue] | None = ...,
         time_allocation: _resources_pb2.SimpleDuration | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_replicas", b"_replicas", "application", b"application", "name", b"name", "product", b"product", "replicas", b"replicas", "time_allocation", b"time_allocation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_replicas", b"_replicas", "allow_duplicate_job", b"allow_duplicate_job", "application", b"application", "name", b"name", "parameters", b"parameters", "product", b"product", "replicas", b"replicas", "resources", b"resources", "time_allocation", b"time_allocation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_replicas", b"_replicas", "allow_duplicate_job", b"allow_duplicate_job", "application", b"application", "labels", b"labels", "name", b"name", "parameters", b"parameters", "product", b"product", "replicas", b"replicas", "resources", b"resources", "time_allocation", b"time_allocation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
@@ -342,6 +368,7 @@ class JobUpdate(_message.Message):
     EXPECTED_STATE_FIELD_NUMBER: _builtins.int
     EXPECTED_DIFFERENT_STATE_FIELD_NUMBER: _builtins.int
     TIMESTAMP_FIELD_NUMBER: _builtins.int
+    NEW_TIME_ALLOCATION_FIELD_NUMBER: _builtins.int
     state: Global___JobState.ValueType
     """null = unchanged."""
     output_folder: _builtins.str
@@ -354,6 +381,8 @@ class JobUpdate(_message.Message):
     """true: Core drops state and output folder when its state is the same already."""
     timestamp: _builtins.int
     """ms since epoch; 0 = Core's clock. Never null: today's Core refuses that."""
+    new_time_allocation: _builtins.int
+    """Generation 2026: ms of RUNNING that the job has from its last change to RUNNING on, a total and no addition (facts today §9)."""
     def __init__(
         self,
         *,
@@ -363,15 +392,18 @@ class JobUpdate(_message.Message):
         expected_state: Global___JobState.ValueType | None = ...,
         expected_different_state: _builtins.bool | None = ...,
         timestamp: _builtins.int = ...,
+        new_time_allocation: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_different_state", b"_expected_different_state", "_expected_state", b"_expected_state", "_output_folder", b"_output_folder", "_state", b"_state", "_status", b"_status", "expected_different_state", b"expected_different_state", "expected_state", b"expected_state", "output_folder", b"output_folder", "state", b"state", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_different_state", b"_expected_different_state", "_expected_state", b"_expected_state", "_new_time_allocation", b"_new_time_allocation", "_output_folder", b"_output_folder", "_state", b"_state", "_status", b"_status", "expected_different_state", b"expected_different_state", "expected_state", b"expected_state", "new_time_allocation", b"new_time_allocation", "output_folder", b"output_folder", "state", b"state", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_different_state", b"_expected_different_state", "_expected_state", b"_expected_state", "_output_folder", b"_output_folder", "_state", b"_state", "_status", b"_status", "expected_different_state", b"expected_different_state", "expected_state", b"expected_state", "output_folder", b"output_folder", "state", b"state", "status", b"status", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_different_state", b"_expected_different_state", "_expected_state", b"_expected_state", "_new_time_allocation", b"_new_time_allocation", "_output_folder", b"_output_folder", "_state", b"_state", "_status", b"_status", "expected_different_state", b"expected_different_state", "expected_state", b"expected_state", "new_time_allocation", b"new_time_allocation", "output_folder", b"output_folder", "state", b"state", "status", b"status", "timestamp", b"timestamp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_different_state: _TypeAlias = _typing.Literal["expected_different_state"]  # noqa: Y015
     _WhichOneofArgType__expected_different_state: _TypeAlias = _typing.Literal["_expected_different_state", b"_expected_different_state"]  # noqa: Y015
     _WhichOneofReturnType__expected_state: _TypeAlias = _typing.Literal["expected_state"]  # noqa: Y015
     _WhichOneofArgType__expected_state: _TypeAlias = _typing.Literal["_expected_state", b"_expected_state"]  # noqa: Y015
+    _WhichOneofReturnType__new_time_allocation: _TypeAlias = _typing.Literal["new_time_allocation"]  # noqa: Y015
+    _WhichOneofArgType__new_time_allocation: _TypeAlias = _typing.Literal["_new_time_allocation", b"_new_time_allocation"]  # noqa: Y015
     _WhichOneofReturnType__output_folder: _TypeAlias = _typing.Literal["output_folder"]  # noqa: Y015
     _WhichOneofArgType__output_folder: _TypeAlias = _typing.Literal["_output_folder", b"_output_folder"]  # noqa: Y015
     _WhichOneofReturnType__state: _TypeAlias = _typing.Literal["state"]  # noqa: Y015
@@ -382,6 +414,8 @@ class JobUpdate(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_different_state) -> _WhichOneofReturnType__expected_different_state | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_state) -> _WhichOneofReturnType__expected_state | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__new_time_allocation) -> _WhichOneofReturnType__new_time_allocation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output_folder) -> _WhichOneofReturnType__output_folder | None: ...
     @_typing.overload
@@ -400,22 +434,28 @@ class ComputeSupport(_message.Message):
     PRODUCT_FIELD_NUMBER: _builtins.int
     DOCKER_FIELD_NUMBER: _builtins.int
     VIRTUAL_MACHINE_FIELD_NUMBER: _builtins.int
+    NATIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def product(self) -> _resources_pb2.ProductReference: ...
     @_builtins.property
     def docker(self) -> Global___DockerSupport: ...
     @_builtins.property
     def virtual_machine(self) -> Global___VirtualMachineSupport: ...
+    @_builtins.property
+    def native(self) -> Global___NativeSupport:
+        """Since 2022 (facts 2021 §8.2); left out where nothing is supported."""
+
     def __init__(
         self,
         *,
         product: _resources_pb2.ProductReference | None = ...,
         docker: Global___DockerSupport | None = ...,
         virtual_machine: Global___VirtualMachineSupport | None = ...,
+        native: Global___NativeSupport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["docker", b"docker", "product", b"product", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["docker", b"docker", "native", b"native", "product", b"product", "virtual_machine", b"virtual_machine"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["docker", b"docker", "product", b"product", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["docker", b"docker", "native", b"native", "product", b"product", "virtual_machine", b"virtual_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -503,6 +543,8 @@ class VirtualMachineSupport(_message.Message):
     TIME_EXTENSION_FIELD_NUMBER: _builtins.int
     SUSPENSION_FIELD_NUMBER: _builtins.int
     UTILIZATION_FIELD_NUMBER: _builtins.int
+    WEB_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     logs: _builtins.bool
     vnc: _builtins.bool
@@ -510,6 +552,10 @@ class VirtualMachineSupport(_message.Message):
     time_extension: _builtins.bool
     suspension: _builtins.bool
     utilization: _builtins.bool
+    web: _builtins.bool
+    """Generation 2026 (facts today §4)."""
+    peers: _builtins.bool
+    """Generation 2026 (facts today §4)."""
     def __init__(
         self,
         *,
@@ -520,15 +566,19 @@ class VirtualMachineSupport(_message.Message):
         time_extension: _builtins.bool | None = ...,
         suspension: _builtins.bool | None = ...,
         utilization: _builtins.bool | None = ...,
+        web: _builtins.bool | None = ...,
+        peers: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_logs", b"_logs", "_suspension", b"_suspension", "_terminal", b"_terminal", "_time_extension", b"_time_extension", "_utilization", b"_utilization", "_vnc", b"_vnc", "enabled", b"enabled", "logs", b"logs", "suspension", b"suspension", "terminal", b"terminal", "time_extension", b"time_extension", "utilization", b"utilization", "vnc", b"vnc"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_logs", b"_logs", "_peers", b"_peers", "_suspension", b"_suspension", "_terminal", b"_terminal", "_time_extension", b"_time_extension", "_utilization", b"_utilization", "_vnc", b"_vnc", "_web", b"_web", "enabled", b"enabled", "logs", b"logs", "peers", b"peers", "suspension", b"suspension", "terminal", b"terminal", "time_extension", b"time_extension", "utilization", b"utilization", "vnc", b"vnc", "web", b"web"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_logs", b"_logs", "_suspension", b"_suspension", "_terminal", b"_terminal", "_time_extension", b"_time_extension", "_utilization", b"_utilization", "_vnc", b"_vnc", "enabled", b"enabled", "logs", b"logs", "suspension", b"suspension", "terminal", b"terminal", "time_extension", b"time_extension", "utilization", b"utilization", "vnc", b"vnc"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_logs", b"_logs", "_peers", b"_peers", "_suspension", b"_suspension", "_terminal", b"_terminal", "_time_extension", b"_time_extension", "_utilization", b"_utilization", "_vnc", b"_vnc", "_web", b"_web", "enabled", b"enabled", "logs", b"logs", "peers", b"peers", "suspension", b"suspension", "terminal", b"terminal", "time_extension", b"time_extension", "utilization", b"utilization", "vnc", b"vnc", "web", b"web"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
     _WhichOneofReturnType__logs: _TypeAlias = _typing.Literal["logs"]  # noqa: Y015
     _WhichOneofArgType__logs: _TypeAlias = _typing.Literal["_logs", b"_logs"]  # noqa: Y015
+    _WhichOneofReturnType__peers: _TypeAlias = _typing.Literal["peers"]  # noqa: Y015
+    _WhichOneofArgType__peers: _TypeAlias = _typing.Literal["_peers", b"_peers"]  # noqa: Y015
     _WhichOneofReturnType__suspension: _TypeAlias = _typing.Literal["suspension"]  # noqa: Y015
     _WhichOneofArgType__suspension: _TypeAlias = _typing.Literal["_suspension", b"_suspension"]  # noqa: Y015
     _WhichOneofReturnType__terminal: _TypeAlias = _typing.Literal["terminal"]  # noqa: Y015
@@ -539,10 +589,14 @@ class VirtualMachineSupport(_message.Message):
     _WhichOneofArgType__utilization: _TypeAlias = _typing.Literal["_utilization", b"_utilization"]  # noqa: Y015
     _WhichOneofReturnType__vnc: _TypeAlias = _typing.Literal["vnc"]  # noqa: Y015
     _WhichOneofArgType__vnc: _TypeAlias = _typing.Literal["_vnc", b"_vnc"]  # noqa: Y015
+    _WhichOneofReturnType__web: _TypeAlias = _typing.Literal["web"]  # noqa: Y015
+    _WhichOneofArgType__web: _TypeAlias = _typing.Literal["_web", b"_web"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__logs) -> _WhichOneofReturnType__logs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__peers) -> _WhichOneofReturnType__peers | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__suspension) -> _WhichOneofReturnType__suspension | None: ...
     @_typing.overload
@@ -553,5 +607,71 @@ class VirtualMachineSupport(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__utilization) -> _WhichOneofReturnType__utilization | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__vnc) -> _WhichOneofReturnType__vnc | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__web) -> _WhichOneofReturnType__web | None: ...
 
 Global___VirtualMachineSupport: _TypeAlias = VirtualMachineSupport  # noqa: Y015
+
+@_typing.final
+class NativeSupport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    WEB_FIELD_NUMBER: _builtins.int
+    VNC_FIELD_NUMBER: _builtins.int
+    LOGS_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    TIME_EXTENSION_FIELD_NUMBER: _builtins.int
+    UTILIZATION_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    web: _builtins.bool
+    vnc: _builtins.bool
+    logs: _builtins.bool
+    terminal: _builtins.bool
+    time_extension: _builtins.bool
+    utilization: _builtins.bool
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool | None = ...,
+        web: _builtins.bool | None = ...,
+        vnc: _builtins.bool | None = ...,
+        logs: _builtins.bool | None = ...,
+        terminal: _builtins.bool | None = ...,
+        time_extension: _builtins.bool | None = ...,
+        utilization: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_logs", b"_logs", "_terminal", b"_terminal", "_time_extension", b"_time_extension", "_utilization", b"_utilization", "_vnc", b"_vnc", "_web", b"_web", "enabled", b"enabled", "logs", b"logs", "terminal", b"terminal", "time_extension", b"time_extension", "utilization", b"utilization", "vnc", b"vnc", "web", b"web"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_logs", b"_logs", "_terminal", b"_terminal", "_time_extension", b"_time_extension", "_utilization", b"_utilization", "_vnc", b"_vnc", "_web", b"_web", "enabled", b"enabled", "logs", b"logs", "terminal", b"terminal", "time_extension", b"time_extension", "utilization", b"utilization", "vnc", b"vnc", "web", b"web"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
+    _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__logs: _TypeAlias = _typing.Literal["logs"]  # noqa: Y015
+    _WhichOneofArgType__logs: _TypeAlias = _typing.Literal["_logs", b"_logs"]  # noqa: Y015
+    _WhichOneofReturnType__terminal: _TypeAlias = _typing.Literal["terminal"]  # noqa: Y015
+    _WhichOneofArgType__terminal: _TypeAlias = _typing.Literal["_terminal", b"_terminal"]  # noqa: Y015
+    _WhichOneofReturnType__time_extension: _TypeAlias = _typing.Literal["time_extension"]  # noqa: Y015
+    _WhichOneofArgType__time_extension: _TypeAlias = _typing.Literal["_time_extension", b"_time_extension"]  # noqa: Y015
+    _WhichOneofReturnType__utilization: _TypeAlias = _typing.Literal["utilization"]  # noqa: Y015
+    _WhichOneofArgType__utilization: _TypeAlias = _typing.Literal["_utilization", b"_utilization"]  # noqa: Y015
+    _WhichOneofReturnType__vnc: _TypeAlias = _typing.Literal["vnc"]  # noqa: Y015
+    _WhichOneofArgType__vnc: _TypeAlias = _typing.Literal["_vnc", b"_vnc"]  # noqa: Y015
+    _WhichOneofReturnType__web: _TypeAlias = _typing.Literal["web"]  # noqa: Y015
+    _WhichOneofArgType__web: _TypeAlias = _typing.Literal["_web", b"_web"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logs) -> _WhichOneofReturnType__logs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__terminal) -> _WhichOneofReturnType__terminal | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_extension) -> _WhichOneofReturnType__time_extension | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__utilization) -> _WhichOneofReturnType__utilization | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vnc) -> _WhichOneofReturnType__vnc | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__web) -> _WhichOneofReturnType__web | None: ...
+
+Global___NativeSupport: _TypeAlias = NativeSupport  # noqa: Y015

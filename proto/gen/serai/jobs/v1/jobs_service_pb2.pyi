@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from serai.core.v1 import resources_pb2 as _resources_pb2
+from serai.jobs.v1 import application_pb2 as _application_pb2
 from serai.jobs.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
 import sys
@@ -733,6 +734,267 @@ class VerifyResponse(_message.Message):
 Global___VerifyResponse: _TypeAlias = VerifyResponse  # noqa: Y015
 
 @_typing.final
+class OnUpdatedLabelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
+        """With their new labels."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_job_pb2.Job] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OnUpdatedLabelsRequest: _TypeAlias = OnUpdatedLabelsRequest  # noqa: Y015
+
+@_typing.final
+class OnUpdatedLabelsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def responses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Acknowledged]: ...
+    def __init__(
+        self,
+        *,
+        responses: _abc.Iterable[Global___Acknowledged] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["responses", b"responses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OnUpdatedLabelsResponse: _TypeAlias = OnUpdatedLabelsResponse  # noqa: Y015
+
+@_typing.final
+class RequestDynamicParametersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    APPLICATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def owner(self) -> _resources_pb2.ResourceOwner: ...
+    @_builtins.property
+    def application(self) -> _application_pb2.Application: ...
+    def __init__(
+        self,
+        *,
+        owner: _resources_pb2.ResourceOwner | None = ...,
+        application: _application_pb2.Application | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "owner", b"owner"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "owner", b"owner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestDynamicParametersRequest: _TypeAlias = RequestDynamicParametersRequest  # noqa: Y015
+
+@_typing.final
+class RequestDynamicParametersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[_application_pb2.ApplicationParameter]: ...
+    def __init__(
+        self,
+        *,
+        parameters: _abc.Iterable[_application_pb2.ApplicationParameter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestDynamicParametersResponse: _TypeAlias = RequestDynamicParametersResponse  # noqa: Y015
+
+@_typing.final
+class AttachResourceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _job_pb2.Job: ...
+    @_builtins.property
+    def resource(self) -> _application_pb2.AppParameterValue: ...
+    def __init__(
+        self,
+        *,
+        job: _job_pb2.Job | None = ...,
+        resource: _application_pb2.AppParameterValue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "resource", b"resource"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "resource", b"resource"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachResourceRequest: _TypeAlias = AttachResourceRequest  # noqa: Y015
+
+@_typing.final
+class AttachResourceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachResourceResponse: _TypeAlias = AttachResourceResponse  # noqa: Y015
+
+@_typing.final
+class DetachResourceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _job_pb2.Job: ...
+    @_builtins.property
+    def resource(self) -> _application_pb2.AppParameterValue: ...
+    def __init__(
+        self,
+        *,
+        job: _job_pb2.Job | None = ...,
+        resource: _application_pb2.AppParameterValue | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "resource", b"resource"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "resource", b"resource"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetachResourceRequest: _TypeAlias = DetachResourceRequest  # noqa: Y015
+
+@_typing.final
+class DetachResourceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetachResourceResponse: _TypeAlias = DetachResourceResponse  # noqa: Y015
+
+@_typing.final
+class OpenTerminalInFolderRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenTerminalInFolderItem]: ...
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___OpenTerminalInFolderItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenTerminalInFolderRequest: _TypeAlias = OpenTerminalInFolderRequest  # noqa: Y015
+
+@_typing.final
+class OpenTerminalInFolderItem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLDER_FIELD_NUMBER: _builtins.int
+    folder: _builtins.str
+    """"/{drive}/rest"."""
+    def __init__(
+        self,
+        *,
+        folder: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenTerminalInFolderItem: _TypeAlias = OpenTerminalInFolderItem  # noqa: Y015
+
+@_typing.final
+class OpenTerminalInFolderResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def responses(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenSession]: ...
+    def __init__(
+        self,
+        *,
+        responses: _abc.Iterable[Global___OpenSession] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["responses", b"responses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenTerminalInFolderResponse: _TypeAlias = OpenTerminalInFolderResponse  # noqa: Y015
+
+@_typing.final
+class DisownRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 1,000. Jobs that are unknown or final here count as done."""
+
+    def __init__(
+        self,
+        *,
+        job_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisownRequest: _TypeAlias = DisownRequest  # noqa: Y015
+
+@_typing.final
+class DisownResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisownResponse: _TypeAlias = DisownResponse  # noqa: Y015
+
+@_typing.final
 class FollowRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1095,6 +1357,26 @@ class JobReport(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
@@ -1110,6 +1392,12 @@ class JobReport(_message.Message):
     REPLICA_REPORTS_FIELD_NUMBER: _builtins.int
     UNDELIVERED_EVENTS_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
+    RAN_MS_FIELD_NUMBER: _builtins.int
+    RUNNING_SINCE_MS_FIELD_NUMBER: _builtins.int
+    CHARGED_PERIODS_FIELD_NUMBER: _builtins.int
+    ACL_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     state: _job_pb2.JobState.ValueType
     status: _builtins.str
@@ -1127,6 +1415,14 @@ class JobReport(_message.Message):
     """Events of this job that Core has not settled yet."""
     stopping: _builtins.bool
     """true: a stop was asked for."""
+    time_limit_ms: _builtins.int
+    """ms of RUNNING that the job has in all; unset = no limit."""
+    ran_ms: _builtins.int
+    """ms of RUNNING up to the last change of state; from then on it grows while the job is RUNNING."""
+    running_since_ms: _builtins.int
+    """ms since epoch since when it has been RUNNING without a break; unset = it is not."""
+    charged_periods: _builtins.int
+    """Periods of the product's unit that were billed for each replica."""
     @_builtins.property
     def owner(self) -> _resources_pb2.ResourceOwner: ...
     @_builtins.property
@@ -1135,6 +1431,12 @@ class JobReport(_message.Message):
     def product(self) -> _resources_pb2.ProductReference: ...
     @_builtins.property
     def replica_reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaReport]: ...
+    @_builtins.property
+    def acl(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.ResourceAclEntry]:
+        """Whom else Core lets see it."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
@@ -1153,21 +1455,81 @@ class JobReport(_message.Message):
         replica_reports: _abc.Iterable[Global___ReplicaReport] | None = ...,
         undelivered_events: _builtins.int = ...,
         stopping: _builtins.bool = ...,
+        time_limit_ms: _builtins.int | None = ...,
+        ran_ms: _builtins.int = ...,
+        running_since_ms: _builtins.int | None = ...,
+        charged_periods: _builtins.int = ...,
+        acl: _abc.Iterable[_resources_pb2.ResourceAclEntry] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_started_at_ms", b"_started_at_ms", "application", b"application", "ended_at_ms", b"ended_at_ms", "owner", b"owner", "product", b"product", "started_at_ms", b"started_at_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "application", b"application", "ended_at_ms", b"ended_at_ms", "owner", b"owner", "product", b"product", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_started_at_ms", b"_started_at_ms", "application", b"application", "created_at_ms", b"created_at_ms", "ended_at_ms", b"ended_at_ms", "id", b"id", "name", b"name", "output_folder", b"output_folder", "owner", b"owner", "product", b"product", "replica_reports", b"replica_reports", "replicas", b"replicas", "started_at_ms", b"started_at_ms", "state", b"state", "status", b"status", "stopping", b"stopping", "undelivered_events", b"undelivered_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "acl", b"acl", "application", b"application", "charged_periods", b"charged_periods", "created_at_ms", b"created_at_ms", "ended_at_ms", b"ended_at_ms", "id", b"id", "labels", b"labels", "name", b"name", "output_folder", b"output_folder", "owner", b"owner", "product", b"product", "ran_ms", b"ran_ms", "replica_reports", b"replica_reports", "replicas", b"replicas", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "state", b"state", "status", b"status", "stopping", b"stopping", "time_limit_ms", b"time_limit_ms", "undelivered_events", b"undelivered_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ended_at_ms: _TypeAlias = _typing.Literal["ended_at_ms"]  # noqa: Y015
     _WhichOneofArgType__ended_at_ms: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms"]  # noqa: Y015
+    _WhichOneofReturnType__running_since_ms: _TypeAlias = _typing.Literal["running_since_ms"]  # noqa: Y015
+    _WhichOneofArgType__running_since_ms: _TypeAlias = _typing.Literal["_running_since_ms", b"_running_since_ms"]  # noqa: Y015
     _WhichOneofReturnType__started_at_ms: _TypeAlias = _typing.Literal["started_at_ms"]  # noqa: Y015
     _WhichOneofArgType__started_at_ms: _TypeAlias = _typing.Literal["_started_at_ms", b"_started_at_ms"]  # noqa: Y015
+    _WhichOneofReturnType__time_limit_ms: _TypeAlias = _typing.Literal["time_limit_ms"]  # noqa: Y015
+    _WhichOneofArgType__time_limit_ms: _TypeAlias = _typing.Literal["_time_limit_ms", b"_time_limit_ms"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ended_at_ms) -> _WhichOneofReturnType__ended_at_ms | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__running_since_ms) -> _WhichOneofReturnType__running_since_ms | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__started_at_ms) -> _WhichOneofReturnType__started_at_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_limit_ms) -> _WhichOneofReturnType__time_limit_ms | None: ...
 
 Global___JobReport: _TypeAlias = JobReport  # noqa: Y015
+
+@_typing.final
+class JobNotes(_message.Message):
+    """What Core told of a job after its creation, as the store keeps it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ACL_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def acl(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.ResourceAclEntry]: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        acl: _abc.Iterable[_resources_pb2.ResourceAclEntry] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acl", b"acl", "labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobNotes: _TypeAlias = JobNotes  # noqa: Y015
 
 @_typing.final
 class ReplicaReport(_message.Message):

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JobsServiceStub:
-    """Calls of the seed document, and Get, List, Watch, CreateBulk for tools and the gateway.
+    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -98,6 +98,36 @@ class JobsServiceStub:
                 request_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RetrieveUtilizationRequest.SerializeToString,
                 response_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RetrieveUtilizationResponse.FromString,
                 _registered_method=True)
+        self.OnUpdatedLabels = channel.unary_unary(
+                '/serai.jobs.v1.JobsService/OnUpdatedLabels',
+                request_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OnUpdatedLabelsRequest.SerializeToString,
+                response_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OnUpdatedLabelsResponse.FromString,
+                _registered_method=True)
+        self.RequestDynamicParameters = channel.unary_unary(
+                '/serai.jobs.v1.JobsService/RequestDynamicParameters',
+                request_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RequestDynamicParametersRequest.SerializeToString,
+                response_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RequestDynamicParametersResponse.FromString,
+                _registered_method=True)
+        self.AttachResource = channel.unary_unary(
+                '/serai.jobs.v1.JobsService/AttachResource',
+                request_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.AttachResourceRequest.SerializeToString,
+                response_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.AttachResourceResponse.FromString,
+                _registered_method=True)
+        self.DetachResource = channel.unary_unary(
+                '/serai.jobs.v1.JobsService/DetachResource',
+                request_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DetachResourceRequest.SerializeToString,
+                response_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DetachResourceResponse.FromString,
+                _registered_method=True)
+        self.OpenTerminalInFolder = channel.unary_unary(
+                '/serai.jobs.v1.JobsService/OpenTerminalInFolder',
+                request_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OpenTerminalInFolderRequest.SerializeToString,
+                response_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OpenTerminalInFolderResponse.FromString,
+                _registered_method=True)
+        self.Disown = channel.unary_unary(
+                '/serai.jobs.v1.JobsService/Disown',
+                request_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DisownRequest.SerializeToString,
+                response_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DisownResponse.FromString,
+                _registered_method=True)
         self.Get = channel.unary_unary(
                 '/serai.jobs.v1.JobsService/Get',
                 request_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.GetRequest.SerializeToString,
@@ -116,7 +146,7 @@ class JobsServiceStub:
 
 
 class JobsServiceServicer:
-    """Calls of the seed document, and Get, List, Watch, CreateBulk for tools and the gateway.
+    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -138,7 +168,7 @@ class JobsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Extend(self, request, context):
-        """Adds time to jobs.
+        """Adds time to jobs that are not over. All items or none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +182,8 @@ class JobsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Suspend(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Stops every process of running jobs until Unsuspend; that time is neither billed nor counted. All items or none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -171,13 +202,16 @@ class JobsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAcl(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Notes who may see a job, for the tools' view. Never fails for what Core says: it has changed the permissions already.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Verify(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Brings Core's view and ours together: jobs that are not known here are told to be lost, others are looked at again, and where
+        Core's state of one (in its status) is not ours although all was delivered, ours is told once more.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -199,6 +233,45 @@ class JobsServiceServicer:
 
     def RetrieveUtilization(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OnUpdatedLabels(self, request, context):
+        """Notes the labels of jobs, for the tools' view.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequestDynamicParameters(self, request, context):
+        """Parameters that the provider adds to an application: none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttachResource(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DetachResource(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenTerminalInFolder(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Disown(self, request, context):
+        """Stops jobs that Core does not know and records them as disowned. For the gateway, after it asked Core which exist.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -287,6 +360,36 @@ def add_JobsServiceServicer_to_server(servicer, server):
                     request_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RetrieveUtilizationRequest.FromString,
                     response_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RetrieveUtilizationResponse.SerializeToString,
             ),
+            'OnUpdatedLabels': grpc.unary_unary_rpc_method_handler(
+                    servicer.OnUpdatedLabels,
+                    request_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OnUpdatedLabelsRequest.FromString,
+                    response_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OnUpdatedLabelsResponse.SerializeToString,
+            ),
+            'RequestDynamicParameters': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestDynamicParameters,
+                    request_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RequestDynamicParametersRequest.FromString,
+                    response_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RequestDynamicParametersResponse.SerializeToString,
+            ),
+            'AttachResource': grpc.unary_unary_rpc_method_handler(
+                    servicer.AttachResource,
+                    request_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.AttachResourceRequest.FromString,
+                    response_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.AttachResourceResponse.SerializeToString,
+            ),
+            'DetachResource': grpc.unary_unary_rpc_method_handler(
+                    servicer.DetachResource,
+                    request_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DetachResourceRequest.FromString,
+                    response_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DetachResourceResponse.SerializeToString,
+            ),
+            'OpenTerminalInFolder': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenTerminalInFolder,
+                    request_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OpenTerminalInFolderRequest.FromString,
+                    response_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OpenTerminalInFolderResponse.SerializeToString,
+            ),
+            'Disown': grpc.unary_unary_rpc_method_handler(
+                    servicer.Disown,
+                    request_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DisownRequest.FromString,
+                    response_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DisownResponse.SerializeToString,
+            ),
             'Get': grpc.unary_unary_rpc_method_handler(
                     servicer.Get,
                     request_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.GetRequest.FromString,
@@ -311,7 +414,7 @@ def add_JobsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobsService:
-    """Calls of the seed document, and Get, List, Watch, CreateBulk for tools and the gateway.
+    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -631,6 +734,168 @@ class JobsService:
             '/serai.jobs.v1.JobsService/RetrieveUtilization',
             serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RetrieveUtilizationRequest.SerializeToString,
             serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RetrieveUtilizationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OnUpdatedLabels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.jobs.v1.JobsService/OnUpdatedLabels',
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OnUpdatedLabelsRequest.SerializeToString,
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OnUpdatedLabelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestDynamicParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.jobs.v1.JobsService/RequestDynamicParameters',
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RequestDynamicParametersRequest.SerializeToString,
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.RequestDynamicParametersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttachResource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.jobs.v1.JobsService/AttachResource',
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.AttachResourceRequest.SerializeToString,
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.AttachResourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DetachResource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.jobs.v1.JobsService/DetachResource',
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DetachResourceRequest.SerializeToString,
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DetachResourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenTerminalInFolder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.jobs.v1.JobsService/OpenTerminalInFolder',
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OpenTerminalInFolderRequest.SerializeToString,
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.OpenTerminalInFolderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Disown(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.jobs.v1.JobsService/Disown',
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DisownRequest.SerializeToString,
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.DisownResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobsServiceStub:
-    """Calls of the seed document, and Get, List, Watch, CreateBulk for tools and the gateway.
+    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -44,15 +44,20 @@ class JobsServiceStub:
     CreateBulk: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateBulkRequest, _jobs_service_pb2.CreateBulkResponse]
     """Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait."""
     Extend: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.ExtendRequest, _jobs_service_pb2.ExtendResponse]
-    """Adds time to jobs."""
+    """Adds time to jobs that are not over. All items or none."""
     OpenInteractiveSession: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.OpenInteractiveSessionRequest, _jobs_service_pb2.OpenInteractiveSessionResponse]
     """Opens shells, web pages or desktops of running jobs; one answer for each item."""
     Suspend: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.SuspendRequest, _jobs_service_pb2.SuspendResponse]
+    """Stops every process of running jobs until Unsuspend; that time is neither billed nor counted. All items or none."""
     Unsuspend: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.UnsuspendRequest, _jobs_service_pb2.UnsuspendResponse]
     Terminate: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.TerminateRequest, _jobs_service_pb2.TerminateResponse]
     """Asks for jobs to be stopped and answers when that is stored. A job that is unknown or final already counts as done."""
     UpdateAcl: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.UpdateAclRequest, _jobs_service_pb2.UpdateAclResponse]
+    """Notes who may see a job, for the tools' view. Never fails for what Core says: it has changed the permissions already."""
     Verify: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.VerifyRequest, _jobs_service_pb2.VerifyResponse]
+    """Brings Core's view and ours together: jobs that are not known here are told to be lost, others are looked at again, and where
+    Core's state of one (in its status) is not ours although all was delivered, ours is told once more.
+    """
     Follow: _grpc.UnaryStreamMultiCallable[_jobs_service_pb2.FollowRequest, _jobs_service_pb2.FollowResponse]
     """The output of a job's replicas, byte for byte. Ends when the job's output has ended, or at once at its present end when
     `follow` is false. NOT_FOUND for an unknown job.
@@ -60,6 +65,15 @@ class JobsServiceStub:
     RetrieveProducts: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.RetrieveProductsRequest, _jobs_service_pb2.RetrieveProductsResponse]
     """What each product of the settings can do."""
     RetrieveUtilization: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.RetrieveUtilizationRequest, _jobs_service_pb2.RetrieveUtilizationResponse]
+    OnUpdatedLabels: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.OnUpdatedLabelsRequest, _jobs_service_pb2.OnUpdatedLabelsResponse]
+    """Notes the labels of jobs, for the tools' view."""
+    RequestDynamicParameters: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.RequestDynamicParametersRequest, _jobs_service_pb2.RequestDynamicParametersResponse]
+    """Parameters that the provider adds to an application: none."""
+    AttachResource: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.AttachResourceRequest, _jobs_service_pb2.AttachResourceResponse]
+    DetachResource: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.DetachResourceRequest, _jobs_service_pb2.DetachResourceResponse]
+    OpenTerminalInFolder: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.OpenTerminalInFolderRequest, _jobs_service_pb2.OpenTerminalInFolderResponse]
+    Disown: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.DisownRequest, _jobs_service_pb2.DisownResponse]
+    """Stops jobs that Core does not know and records them as disowned. For the gateway, after it asked Core which exist."""
     Get: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.GetRequest, _jobs_service_pb2.GetResponse]
     """One job as Serai knows it. NOT_FOUND for an unknown id."""
     List: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.ListRequest, _jobs_service_pb2.ListResponse]
@@ -69,7 +83,7 @@ class JobsServiceStub:
 
 @_typing.type_check_only
 class JobsServiceAsyncStub(JobsServiceStub):
-    """Calls of the seed document, and Get, List, Watch, CreateBulk for tools and the gateway.
+    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -83,15 +97,20 @@ class JobsServiceAsyncStub(JobsServiceStub):
     CreateBulk: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateBulkRequest, _jobs_service_pb2.CreateBulkResponse]  # type: ignore[assignment]
     """Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait."""
     Extend: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.ExtendRequest, _jobs_service_pb2.ExtendResponse]  # type: ignore[assignment]
-    """Adds time to jobs."""
+    """Adds time to jobs that are not over. All items or none."""
     OpenInteractiveSession: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.OpenInteractiveSessionRequest, _jobs_service_pb2.OpenInteractiveSessionResponse]  # type: ignore[assignment]
     """Opens shells, web pages or desktops of running jobs; one answer for each item."""
     Suspend: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.SuspendRequest, _jobs_service_pb2.SuspendResponse]  # type: ignore[assignment]
+    """Stops every process of running jobs until Unsuspend; that time is neither billed nor counted. All items or none."""
     Unsuspend: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.UnsuspendRequest, _jobs_service_pb2.UnsuspendResponse]  # type: ignore[assignment]
     Terminate: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.TerminateRequest, _jobs_service_pb2.TerminateResponse]  # type: ignore[assignment]
     """Asks for jobs to be stopped and answers when that is stored. A job that is unknown or final already counts as done."""
     UpdateAcl: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.UpdateAclRequest, _jobs_service_pb2.UpdateAclResponse]  # type: ignore[assignment]
+    """Notes who may see a job, for the tools' view. Never fails for what Core says: it has changed the permissions already."""
     Verify: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.VerifyRequest, _jobs_service_pb2.VerifyResponse]  # type: ignore[assignment]
+    """Brings Core's view and ours together: jobs that are not known here are told to be lost, others are looked at again, and where
+    Core's state of one (in its status) is not ours although all was delivered, ours is told once more.
+    """
     Follow: _aio.UnaryStreamMultiCallable[_jobs_service_pb2.FollowRequest, _jobs_service_pb2.FollowResponse]  # type: ignore[assignment]
     """The output of a job's replicas, byte for byte. Ends when the job's output has ended, or at once at its present end when
     `follow` is false. NOT_FOUND for an unknown job.
@@ -99,6 +118,15 @@ class JobsServiceAsyncStub(JobsServiceStub):
     RetrieveProducts: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.RetrieveProductsRequest, _jobs_service_pb2.RetrieveProductsResponse]  # type: ignore[assignment]
     """What each product of the settings can do."""
     RetrieveUtilization: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.RetrieveUtilizationRequest, _jobs_service_pb2.RetrieveUtilizationResponse]  # type: ignore[assignment]
+    OnUpdatedLabels: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.OnUpdatedLabelsRequest, _jobs_service_pb2.OnUpdatedLabelsResponse]  # type: ignore[assignment]
+    """Notes the labels of jobs, for the tools' view."""
+    RequestDynamicParameters: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.RequestDynamicParametersRequest, _jobs_service_pb2.RequestDynamicParametersResponse]  # type: ignore[assignment]
+    """Parameters that the provider adds to an application: none."""
+    AttachResource: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.AttachResourceRequest, _jobs_service_pb2.AttachResourceResponse]  # type: ignore[assignment]
+    DetachResource: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.DetachResourceRequest, _jobs_service_pb2.DetachResourceResponse]  # type: ignore[assignment]
+    OpenTerminalInFolder: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.OpenTerminalInFolderRequest, _jobs_service_pb2.OpenTerminalInFolderResponse]  # type: ignore[assignment]
+    Disown: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.DisownRequest, _jobs_service_pb2.DisownResponse]  # type: ignore[assignment]
+    """Stops jobs that Core does not know and records them as disowned. For the gateway, after it asked Core which exist."""
     Get: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.GetRequest, _jobs_service_pb2.GetResponse]  # type: ignore[assignment]
     """One job as Serai knows it. NOT_FOUND for an unknown id."""
     List: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.ListRequest, _jobs_service_pb2.ListResponse]  # type: ignore[assignment]
@@ -107,7 +135,7 @@ class JobsServiceAsyncStub(JobsServiceStub):
     """A job's report now and after each change, until it is final. NOT_FOUND for an unknown id."""
 
 class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Calls of the seed document, and Get, List, Watch, CreateBulk for tools and the gateway.
+    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -137,7 +165,7 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_service_pb2.ExtendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_service_pb2.ExtendResponse, _abc.Awaitable[_jobs_service_pb2.ExtendResponse]]:
-        """Adds time to jobs."""
+        """Adds time to jobs that are not over. All items or none."""
 
     @_abc_1.abstractmethod
     def OpenInteractiveSession(
@@ -152,7 +180,8 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _jobs_service_pb2.SuspendRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_jobs_service_pb2.SuspendResponse, _abc.Awaitable[_jobs_service_pb2.SuspendResponse]]: ...
+    ) -> _typing.Union[_jobs_service_pb2.SuspendResponse, _abc.Awaitable[_jobs_service_pb2.SuspendResponse]]:
+        """Stops every process of running jobs until Unsuspend; that time is neither billed nor counted. All items or none."""
 
     @_abc_1.abstractmethod
     def Unsuspend(
@@ -174,14 +203,18 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _jobs_service_pb2.UpdateAclRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_jobs_service_pb2.UpdateAclResponse, _abc.Awaitable[_jobs_service_pb2.UpdateAclResponse]]: ...
+    ) -> _typing.Union[_jobs_service_pb2.UpdateAclResponse, _abc.Awaitable[_jobs_service_pb2.UpdateAclResponse]]:
+        """Notes who may see a job, for the tools' view. Never fails for what Core says: it has changed the permissions already."""
 
     @_abc_1.abstractmethod
     def Verify(
         self,
         request: _jobs_service_pb2.VerifyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_jobs_service_pb2.VerifyResponse, _abc.Awaitable[_jobs_service_pb2.VerifyResponse]]: ...
+    ) -> _typing.Union[_jobs_service_pb2.VerifyResponse, _abc.Awaitable[_jobs_service_pb2.VerifyResponse]]:
+        """Brings Core's view and ours together: jobs that are not known here are told to be lost, others are looked at again, and where
+        Core's state of one (in its status) is not ours although all was delivered, ours is told once more.
+        """
 
     @_abc_1.abstractmethod
     def Follow(
@@ -207,6 +240,51 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_service_pb2.RetrieveUtilizationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_service_pb2.RetrieveUtilizationResponse, _abc.Awaitable[_jobs_service_pb2.RetrieveUtilizationResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def OnUpdatedLabels(
+        self,
+        request: _jobs_service_pb2.OnUpdatedLabelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_service_pb2.OnUpdatedLabelsResponse, _abc.Awaitable[_jobs_service_pb2.OnUpdatedLabelsResponse]]:
+        """Notes the labels of jobs, for the tools' view."""
+
+    @_abc_1.abstractmethod
+    def RequestDynamicParameters(
+        self,
+        request: _jobs_service_pb2.RequestDynamicParametersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_service_pb2.RequestDynamicParametersResponse, _abc.Awaitable[_jobs_service_pb2.RequestDynamicParametersResponse]]:
+        """Parameters that the provider adds to an application: none."""
+
+    @_abc_1.abstractmethod
+    def AttachResource(
+        self,
+        request: _jobs_service_pb2.AttachResourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_service_pb2.AttachResourceResponse, _abc.Awaitable[_jobs_service_pb2.AttachResourceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DetachResource(
+        self,
+        request: _jobs_service_pb2.DetachResourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_service_pb2.DetachResourceResponse, _abc.Awaitable[_jobs_service_pb2.DetachResourceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def OpenTerminalInFolder(
+        self,
+        request: _jobs_service_pb2.OpenTerminalInFolderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_service_pb2.OpenTerminalInFolderResponse, _abc.Awaitable[_jobs_service_pb2.OpenTerminalInFolderResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Disown(
+        self,
+        request: _jobs_service_pb2.DisownRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_service_pb2.DisownResponse, _abc.Awaitable[_jobs_service_pb2.DisownResponse]]:
+        """Stops jobs that Core does not know and records them as disowned. For the gateway, after it asked Core which exist."""
 
     @_abc_1.abstractmethod
     def Get(
