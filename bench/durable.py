@@ -42,6 +42,7 @@ from serai_server.jobs.products import MINUTE_MS, Catalog, Product
 from serai_server.jobs.registry import Registry
 from serai_server.jobs.requests import Policy
 from serai_server.jobs.service import JobsService
+from serai_server.ledger.funds import Funds
 from serai_server.main import Plan, running_core
 from serai_server.rpc.health import Health
 from serai_server.rpc.services import dispatcher
@@ -246,7 +247,7 @@ async def _serve(folder: Path, log: BinaryIO) -> None:
         store_url=f"sqlite:///{folder / 'serai.db'}",
         products=(product,),
         policy=Policy(most_replicas=64, undeclared_parameters=False, drive=lambda user, _: user),
-        exit_code_is_failure=False,
+        today=False,
         charge_every_ms=60_000,
     )
 
@@ -260,14 +261,16 @@ async def _serve(folder: Path, log: BinaryIO) -> None:
         without = JobsService(
             store=nowhere,
             registry=Registry(),
+            backend=backend,
             catalog=Catalog(plan.products, backend.features),
             policy=plan.policy,
             output=Output(backend, Registry()),
+            funds=Funds(clock, 0),
             clock=clock,
         )
 
         def in_process(jobs: JobsService, events: EventLog) -> Upstream:
-            return InProcessUpstream(dispatcher(jobs=jobs, events=events, health=Health(), clock=clock))
+            return InProcessUpstream(dispatcher(jobs=jobs, changes=core.changes, events=events, health=Health(), clock=clock))
 
         upstreams: dict[str, Upstream] = {
             "durable": in_process(core.jobs, core.events),

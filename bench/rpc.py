@@ -21,6 +21,7 @@ import grpc
 import grpc.aio
 import structlog
 import uvloop
+from fakes.usecases import MemoryJobs
 from serai.core.v1.resources_pb2 import ResourceOwner
 from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
@@ -104,8 +105,8 @@ class _Nothing:
         for item in items:
             _owner: ResourceOwner = item.owner
 
-    async def terminate(self, job_ids: Sequence[str]) -> None:
-        pass
+    async def utilization(self) -> Never:
+        raise NotImplementedError
 
     def products(self) -> list[ComputeSupport]:
         return []
@@ -133,7 +134,7 @@ async def _serve(folder: Path) -> None:
     # As a server in production logs: nothing for a call that went well.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO), cache_logger_on_first_use=True)
     nothing = _Nothing()
-    front = dispatcher(jobs=nothing, events=nothing, health=Health(), clock=SystemClock())
+    front = dispatcher(jobs=nothing, changes=MemoryJobs(), events=nothing, health=Health(), clock=SystemClock())
     echo = grpc.aio.server()
     handler = grpc.unary_unary_rpc_method_handler(
         _echo,  # pyright: ignore[reportArgumentType] - grpc's types know the synchronous handlers only

@@ -9,6 +9,8 @@ BackendError
 
 from __future__ import annotations
 
+from serai_backends.model import Why
+
 
 class BackendError(Exception):
     """Base of all; the text is for a person and holds no secret."""
@@ -25,7 +27,10 @@ class JobNotThere(BackendError):
 
 
 class SubmissionRefused(BackendError):
-    pass
+    def __init__(self, text: str, why: Why = Why.NONE) -> None:
+        super().__init__(text)
+        self.why = why
+        """Its kind, where it has one; then the text is the detail that the kind asks for."""
 
 
 class CursorExpired(BackendError):

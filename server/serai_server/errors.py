@@ -8,6 +8,7 @@ SeraiError
 ├── JobUnknown
 ├── JobConflictError    a job of this id with other content exists
 ├── WrongState
+├── NotEnoughCredits    the owner's wallet is known to be empty
 ├── StoreDown           nothing was stored, try again
 └── BackendDown         logs and sessions cannot be reached now
 """
@@ -58,6 +59,10 @@ class JobConflictError(SeraiError):
 
 class WrongState(SeraiError):
     reason = errors_pb2.ERROR_REASON_WRONG_STATE
+
+
+class NotEnoughCredits(SeraiError):
+    reason = errors_pb2.ERROR_REASON_NOT_ENOUGH_CREDITS
 
 
 class StoreDown(SeraiError):

@@ -17,7 +17,8 @@ from serai_backends.api import Backend
 
 from serai_server.clock import Clock
 from serai_server.events.log import EventLog
-from serai_server.jobs.machine import Rules
+from serai_server.jobs.changes import JobChanges
+from serai_server.jobs.decision import Rules
 from serai_server.jobs.output import Output
 from serai_server.jobs.products import DAY_MS, Catalog, Product
 from serai_server.jobs.queue import WorkQueue
@@ -25,6 +26,7 @@ from serai_server.jobs.reconciler import Reconciler
 from serai_server.jobs.registry import Registry
 from serai_server.jobs.requests import Policy
 from serai_server.jobs.service import JobsService
+from serai_server.ledger.funds import Funds
 from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
@@ -47,14 +49,20 @@ class Plan:
     store_url: str
     products: tuple[Product, ...]
     policy: Policy
-    exit_code_is_failure: bool
-    """Generation 2026."""
+    today: bool
+    """Core is that of 2026, not of 2021."""
     charge_every_ms: int
     stop_grace_ms: int = 0
     """ms between SIGTERM and SIGKILL when a job is stopped."""
     workers: int = 16
+    out_of_funds_ms: int = 300_000
+    """For how long an owner whose charge could not be paid is refused new jobs; 0 = not at all."""
     keep_events_ms: int = 30 * DAY_MS
     """How long an event is kept after every consumer has settled it."""
+
+
+class PlanError(Exception):
+    """The plan and the backend do not go together; the text says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,7 @@ class Core:
     """The running server, without its gRPC front."""
 
     jobs: JobsService
+    changes: JobChanges
     events: EventLog
     store: Store
     backend: Backend
@@ -83,7 +92,7 @@ async def running_server(plan: Plan, backend: Backend, clock: Clock, socket: Pat
     health = Health()
     async with running_core(plan, backend, clock) as core:
         health.tell("reconciler", up=True)
-        front = dispatcher(jobs=core.jobs, events=core.events, health=health, clock=clock)
+        front = dispatcher(jobs=core.jobs, changes=core.changes, events=core.events, health=health, clock=clock)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch_store(core.store, health, clock))
             pruning = group.create_task(_prune(core.store, plan.keep_events_ms, clock))
@@ -124,6 +133,8 @@ async def running_core(plan: Plan, backend: Backend, clock: Clock, jitter: Calla
     """The server's inside, from an open store to a reconciler at work. Leaving stops it; running jobs go on."""
     registry = Registry()
     catalog = Catalog(plan.products, backend.features)
+    if problems := catalog.unsellable():
+        raise PlanError("; ".join(problems))
     queue = WorkQueue(clock, jitter)
     told: list[Callable[[int], None]] = []
 
@@ -135,7 +146,9 @@ async def running_core(plan: Plan, backend: Backend, clock: Clock, jitter: Calla
 
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(plan.store_url, listener))
-        events = EventLog(store, clock)
+        funds = Funds(clock, plan.out_of_funds_ms)
+        funds.load(await store.unpaid(clock.now_ms() - plan.out_of_funds_ms))
+        events = EventLog(store, clock, funds)
         told.append(events.notify)
         reconciler = Reconciler(
             store=store,
@@ -144,18 +157,28 @@ async def running_core(plan: Plan, backend: Backend, clock: Clock, jitter: Calla
             registry=registry,
             queue=queue,
             clock=clock,
-            rules=Rules(exit_code_is_failure=plan.exit_code_is_failure, charge_every_ms=plan.charge_every_ms),
+            rules=Rules(exit_code_is_failure=plan.today, charge_every_ms=plan.charge_every_ms),
             stop_grace_ms=plan.stop_grace_ms,
             workers=plan.workers,
         )
         output = Output(backend, registry)
-        jobs = JobsService(store=store, registry=registry, catalog=catalog, policy=plan.policy, output=output, clock=clock)
+        jobs = JobsService(
+            store=store,
+            registry=registry,
+            backend=backend,
+            catalog=catalog,
+            policy=plan.policy,
+            output=output,
+            funds=funds,
+            clock=clock,
+        )
+        changes = JobChanges(store=store, backend=backend, catalog=catalog, clock=clock, look=queue.add, knows_suspended=plan.today)
         ready = asyncio.Event()
         group = await stack.enter_async_context(asyncio.TaskGroup())
         work = group.create_task(reconciler.run(ready))
         stack.callback(work.cancel)
         await _ready_or_failed(ready, work)
-        yield Core(jobs, events, store, backend, registry)
+        yield Core(jobs, changes, events, store, backend, registry)
 
 
 async def _ready_or_failed(ready: asyncio.Event, work: asyncio.Task[None]) -> None:

@@ -15,6 +15,8 @@ from msgspec import Meta
 LogLevel = Literal["debug", "info", "warning", "error"]
 PriceUnit = Literal["minute", "hour", "day", "unit"]
 BackendKind = Literal["local"]
+Tool = Literal["docker", "native", "virtual_machine"]
+Feature = Literal["logs", "terminal", "web", "vnc", "peers", "time_extension", "utilization", "suspension"]
 
 _NAME = "a text of 1 to 250 characters without slash, comma and blank"
 Name = Annotated[str, Meta(min_length=1, max_length=250, pattern="^[^/,\\s]+$", description=_NAME)]
@@ -60,6 +62,8 @@ class JobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """ms between two looks at whether a running job owes another whole period."""
     stop_grace_ms: Annotated[int, Meta(ge=0, le=600_000)] = 3_000
     """ms that a stopped job's programs have between SIGTERM and SIGKILL."""
+    out_of_funds_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 300_000
+    """ms for which an owner whose charge could not be paid gets no new job; 0 = they are let in to find out."""
     workers: Annotated[int, Meta(ge=1, le=256)] = 16
     """Jobs that the reconciler steps at the same time."""
 
@@ -135,7 +139,11 @@ class ProductSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     price_unit: PriceUnit = "minute"
     """What is counted: each begun minute, hour or day of each replica, or one unit for the whole job."""
     price_per_unit: Annotated[int, Meta(ge=0)] = 0
-    """Price of one such unit in millionths of a krone. Core has the price; here it is for people only."""
+    """Price of one such unit, in millionths of a krone or the category's own unit of accounting; used where Core does not tell it."""
+    tools: Annotated[tuple[Tool, ...], Meta(min_length=1)] = ("docker",)
+    """Kinds of tools whose applications it runs; the backend must be able to."""
+    without: tuple[Feature, ...] = ()
+    """What it does not offer although the backend could."""
 
 
 def _quoted(value: str) -> str:

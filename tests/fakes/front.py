@@ -49,7 +49,15 @@ class Front:
     limit_s: float = 30.0
 
     def dispatcher(self) -> Dispatcher:
-        return dispatcher(jobs=self.jobs, events=self.events, health=self.health, clock=FixedClock(), log=silent(), limit_s=self.limit_s)
+        return dispatcher(
+            jobs=self.jobs,
+            changes=self.jobs,
+            events=self.events,
+            health=self.health,
+            clock=FixedClock(),
+            log=silent(),
+            limit_s=self.limit_s,
+        )
 
 
 @dataclass

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
+from serai_server.store.link import Link
 from serai_server.store.model import EventKind, NewEvent, NewJob
+from serai_server.store.postgresql import PostgresLink
+from serai_server.store.sqlite import SqliteLink
 
 
 def new_job(job_id: str, *, text: str = "", owner: str = "alice", project: str = "", created_at_ms: int = 1_000, events: int = 1) -> NewJob:
@@ -30,3 +34,10 @@ def new_job(job_id: str, *, text: str = "", owner: str = "alice", project: str =
 
 def update(job_id: str, text: str = "news", at_ms: int = 2_000) -> NewEvent:
     return NewEvent(job_id, EventKind.JOB_UPDATE, text.encode(), at_ms)
+
+
+def link_to(url: str) -> Link:
+    """An open connection to the database, as the owner thread has one."""
+    link = SqliteLink(Path(url.removeprefix("sqlite:///"))) if url.startswith("sqlite") else PostgresLink(url)
+    link.connect()
+    return link

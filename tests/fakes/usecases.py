@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from serai.core.v1.resources_pb2 import NameAndVersion, PageInfo, ProductReference, ResourceOwner
 from serai.jobs.v1 import job_pb2, jobs_service_pb2
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
-from serai.jobs.v1.jobs_service_pb2 import FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse
+from serai.jobs.v1.jobs_service_pb2 import ExtendItem, FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse, UpdateAclItem
+from serai_backends.model import Capacity
 from serai_server.errors import InvalidRequest, JobConflictError, JobUnknown
 from serai_server.store.model import EventSettlement, StoredEvent
 
@@ -38,6 +39,8 @@ class MemoryJobs:
         self.output: dict[str, list[FollowResponse]] = {}
         self.wrong: BaseException | None = None
         """Raised by every call while it is set."""
+        self.asked: list[tuple[str, list[str]]] = []
+        """What was asked of jobs that exist, with their ids, in order."""
         self.open_iterators = 0
         self._changed = asyncio.Condition()
 
@@ -54,11 +57,43 @@ class MemoryJobs:
             self.jobs[item.id] = copy
             self.reports.setdefault(item.id, self._report(item))
 
-    async def terminate(self, job_ids: Sequence[str]) -> None:
+    async def terminate(self, items: Sequence[Job], *, for_core: bool) -> None:
         self._raise()
-        for job_id in job_ids:
-            if job_id in self.reports and self.reports[job_id].state not in FINAL:
-                await self.change(job_id, job_pb2.JOB_STATE_SUCCESS, "stopped")
+        self.asked.append(("terminate for core" if for_core else "terminate", [item.id for item in items]))
+        for item in items:
+            if item.id in self.reports and self.reports[item.id].state not in FINAL:
+                await self.change(item.id, job_pb2.JOB_STATE_SUCCESS, "stopped")
+
+    async def extend(self, items: Sequence[ExtendItem]) -> None:
+        self._ask("extend", [item.job.id for item in items])
+
+    async def suspend(self, job_ids: Sequence[str]) -> None:
+        self._ask("suspend", job_ids)
+
+    async def unsuspend(self, job_ids: Sequence[str]) -> None:
+        self._ask("unsuspend", job_ids)
+
+    async def verify(self, items: Sequence[Job]) -> None:
+        self._ask("verify", [item.id for item in items], unknown_too=True)
+
+    async def update_acl(self, items: Sequence[UpdateAclItem]) -> None:
+        self._ask("update acl", [item.resource.id for item in items], unknown_too=True)
+
+    async def update_labels(self, items: Sequence[Job]) -> None:
+        self._ask("update labels", [item.id for item in items], unknown_too=True)
+
+    async def disown(self, job_ids: Sequence[str]) -> None:
+        self._ask("disown", job_ids, unknown_too=True)
+
+    def _ask(self, what: str, job_ids: Sequence[str], *, unknown_too: bool = False) -> None:
+        self._raise()
+        for job_id in job_ids if not unknown_too else ():
+            self._known(job_id)
+        self.asked.append((what, list(job_ids)))
+
+    async def utilization(self) -> Capacity:
+        self._raise()
+        return Capacity(cpu=8, memory_bytes=1 << 34, used_cpu=3, used_memory_bytes=1 << 30, running_jobs=2, waiting_jobs=1)
 
     def products(self) -> list[ComputeSupport]:
         self._raise()

@@ -64,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 provider=p.provider,
                 resources=Resources(cpu=p.cpu, memory_bytes=int(p.memory_gib * 2**30), gpu=p.gpu),
                 period_ms=_PERIOD_MS[p.price_unit],
+                price=p.price_per_unit,
+                tools=frozenset(p.tools),
+                without=frozenset(p.without),
             )
             for p in self.products
         )

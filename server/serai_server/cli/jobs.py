@@ -14,6 +14,7 @@ from serai.jobs.v1.job_pb2 import Job
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 
 from serai_server.cli import output
+from serai_server.cli.changes import extend, resume, suspend
 from serai_server.cli.client import CALL_S, jobs_service
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.logs import logs
@@ -25,10 +26,11 @@ _MOST_STOPS = 1_000
 
 @click.group()
 def command() -> None:
-    """Look at jobs and stop them."""
+    """Look at jobs, stop them, give them more time, suspend them."""
 
 
-command.add_command(logs)
+for _more in (logs, extend, suspend, resume):
+    command.add_command(_more)
 
 
 @command.command("list")

@@ -14,6 +14,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from serai.core.v1.resources_pb2 import Permission, ResourceAclEntry
 from serai.jobs.v1.job_pb2 import JobState
 from serai.jobs.v1.jobs_service_pb2 import JobReport, ReplicaReport
 
@@ -87,10 +88,26 @@ def job_json(report: JobReport) -> Json:
         "created_at_ms": report.created_at_ms,
         "started_at_ms": report.started_at_ms if report.HasField("started_at_ms") else None,
         "ended_at_ms": report.ended_at_ms if report.HasField("ended_at_ms") else None,
+        "ran_ms": report.ran_ms,
+        "running_since_ms": report.running_since_ms if report.HasField("running_since_ms") else None,
+        "time_limit_ms": report.time_limit_ms if report.HasField("time_limit_ms") else None,
+        "charged_periods": report.charged_periods,
         "output_folder": report.output_folder or None,
         "undelivered_events": report.undelivered_events,
+        "labels": dict(report.labels),
+        "acl": [_acl_json(entry) for entry in report.acl],
         "ranks": [_replica_json(r) for r in report.replica_reports],
     }
+
+
+def _acl_json(entry: ResourceAclEntry) -> Json:
+    group = entry.entity.project_group
+    who = {"user": entry.entity.user.username} if entry.entity.HasField("user") else {"project": group.project_id, "group": group.group}
+    return {**who, "permissions": _permissions(entry)}
+
+
+def _permissions(entry: ResourceAclEntry) -> list[str]:
+    return [Permission.Name(p).removeprefix("PERMISSION_") for p in entry.permissions]
 
 
 def _replica_json(replica: ReplicaReport) -> Json:
@@ -149,6 +166,10 @@ def job_card(report: JobReport) -> Table:
         ("started", when(report.started_at_ms)),
         ("ended", when(report.ended_at_ms)),
         ("ran", ran(report)),
+        ("time limit", span(report.time_limit_ms) if report.time_limit_ms else ""),
+        ("billed", f"{report.charged_periods} period{'' if report.charged_periods == 1 else 's'} each" if report.charged_periods else ""),
+        ("shared with", clean(", ".join(_with_whom(entry) for entry in report.acl))),
+        ("labels", clean(", ".join(f"{key}={value}" for key, value in report.labels.items()))),
         ("output", clean(report.output_folder)),
         ("not yet told to Core", _events(report.undelivered_events)),
     ]
@@ -230,6 +251,12 @@ def _end(replica: ReplicaReport) -> Text:
     return Text()
 
 
+def _with_whom(entry: ResourceAclEntry) -> str:
+    group = entry.entity.project_group
+    who = entry.entity.user.username if entry.entity.HasField("user") else f"{group.group} of {group.project_id}"
+    return f"{who} ({', '.join(_permissions(entry)).lower()})"
+
+
 def _events(count: int) -> str:
     return "" if not count else "1 event" if count == 1 else f"{count} events"
 
@@ -245,10 +272,13 @@ def when(at_ms: int) -> str:
 
 
 def ran(report: JobReport) -> str:
-    """How long it ran, when both ends are known."""
-    if not report.started_at_ms or not report.ended_at_ms:
-        return ""
-    seconds, ms = divmod(max(report.ended_at_ms - report.started_at_ms, 0), 1_000)
+    """How long it has been RUNNING in all, while it is not."""
+    return "" if not report.started_at_ms or report.running_since_ms else span(report.ran_ms)
+
+
+def span(length_ms: int) -> str:
+    """ "4.2 s", "3 min 05 s", "2 h 10 min"."""
+    seconds, ms = divmod(max(length_ms, 0), 1_000)
     if seconds < 60:
         return f"{seconds}.{ms // 100} s"
     minutes, seconds = divmod(seconds, 60)

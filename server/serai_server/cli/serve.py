@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import uvloop
+from serai_backends.clock import open_clock
 from serai_backends.errors import BackendError
 from serai_gateway.auth import KeyFileError
 from serai_gateway.channel import ChannelUpstream
@@ -24,8 +25,7 @@ from serai_server.cli.exits import CliError, leaves
 from serai_server.cli.log_setup import set_up_logging
 from serai_server.cli.options import config_option, settings_or_exit
 from serai_server.cli.plan import open_backend, plan_of
-from serai_server.clock import SystemClock
-from serai_server.main import Server, running_server
+from serai_server.main import PlanError, Server, running_server
 from serai_server.rpc.server import SocketInUse
 from serai_server.store.api import StoreError
 
@@ -64,12 +64,18 @@ async def running_gateway_alone(settings: Settings) -> AsyncGenerator[Serai]:
 async def _server(settings: Settings) -> AsyncGenerator[Server]:
     async with (
         open_backend(settings) as backend,
-        running_server(plan_of(settings), backend, SystemClock(), settings.socket, settings.server.stop_grace_ms) as server,
+        running_server(
+            plan_of(settings),
+            backend,
+            await asyncio.to_thread(open_clock, settings.state_dir),
+            settings.socket,
+            settings.server.stop_grace_ms,
+        ) as server,
     ):
         yield server
 
 
-_EXPECTED = (StoreError, BackendError, SocketInUse, KeyFileError, OSError)
+_EXPECTED = (StoreError, BackendError, PlanError, SocketInUse, KeyFileError, OSError)
 """What can be wrong at start through no fault of the program: told in one sentence."""
 
 _PARTS = {"all": running, "server": running_server_alone, "gateway": running_gateway_alone}

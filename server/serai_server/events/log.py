@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from serai_server.clock import Clock
 from serai_server.errors import InvalidRequest
+from serai_server.ledger.funds import Funds, wallet_of
 from serai_server.store.api import Store
-from serai_server.store.model import EventSettlement, Outcome, StopRequest, StoredEvent, Target
+from serai_server.store.model import EventKind, EventSettlement, Outcome, StopRequest, StoredEvent, Target
 
 MOST_AT_ONCE = 1_000
 """Events in one message at most, and when the consumer does not say."""
@@ -26,8 +27,10 @@ _STOPS = {Outcome.JOB_UNKNOWN: Target.STOP_DISOWNED, Outcome.INSUFFICIENT_FUNDS:
 
 
 class EventLog:
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, funds: Funds | None = None) -> None:
+        """`funds` is told what Core says of wallets; None = nobody wants to know."""
         self._store = store
+        self._funds = funds
         self._clock = clock
         self._news = asyncio.Event()
         """Set at the next commit with events, then replaced: whoever took it before reading misses nothing."""
@@ -74,6 +77,25 @@ class EventLog:
         events = await self._store.events_at(list(stopping)) if stopping else []
         now_ms = self._clock.now_ms()
         await self._store.settle(consumer, settlements, [StopRequest(e.job_id, stopping[e.sequence], now_ms) for e in events])
+        if self._funds is not None:
+            await self._tell_funds(self._funds, settlements, now_ms)
+
+    async def _tell_funds(self, funds: Funds, settlements: Sequence[EventSettlement], now_ms: int) -> None:
+        """After it is stored: what gets lost here is read from the store at the next start."""
+        wanted = {
+            s.sequence: s.outcome is Outcome.DELIVERED
+            for s in settlements
+            if s.outcome is Outcome.INSUFFICIENT_FUNDS or (s.outcome is Outcome.DELIVERED and len(funds))
+        }
+        for event in await self._store.events_at(list(wanted)) if wanted else []:
+            job = await self._store.job(event.job_id) if event.kind is EventKind.CHARGE else None
+            if job is None:
+                continue
+            wallet = wallet_of(job.owner, job.project, job.product)
+            if wanted[event.sequence]:
+                funds.paid(wallet)
+            else:
+                funds.short(wallet, now_ms)
 
     async def undelivered_count(self, job_id: str, consumer: str) -> int:
         """Events of the job that the consumer has not settled."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from serai.core.v1.resources_pb2 import ProductReference, ResourceOwner
 from serai.events.v1.events_service_pb2 import Charge
-from serai.jobs.v1.job_pb2 import JobState, JobUpdate
+from serai.jobs.v1.job_pb2 import Job, JobState, JobUpdate
 
 from serai_server.jobs import causes
-from serai_server.jobs.machine import Update
-from serai_server.store.model import LedgerRow
+from serai_server.jobs.decision import Update
+from serai_server.store.model import LedgerRow, StoredJob
 
 
 def update_body(update: Update) -> bytes:
@@ -16,13 +17,31 @@ def update_body(update: Update) -> bytes:
         message.state = JobState.ValueType(int(update.state))
     if update.status is not None:
         message.status = update.status
+    if update.new_time_allocation_ms is not None:
+        message.new_time_allocation = update.new_time_allocation_ms
     return message.SerializeToString()
 
 
-def charge_body(row: LedgerRow) -> bytes:
+def charge_body(row: LedgerRow, job: StoredJob, fallback_price: int) -> bytes:
+    """What Core of either generation needs to bill: new periods under their own id, and the total of the job's life (facts today §9)."""
+    total = row.first_period + row.units
+    provider, category, product = [*job.product.split("/", 2), "", ""][:3]
     return Charge(
-        charge_id=row.charge_id, units=row.units, number_of_products=row.number_of_products, description=_describe(row)
+        charge_id=row.charge_id,
+        units=row.units,
+        number_of_products=row.number_of_products,
+        description=_describe(row),
+        total_units=total,
+        total_usage=total * row.number_of_products * _price(job, fallback_price),
+        owner=ResourceOwner(created_by=job.owner, project=job.project or None),
+        product=ProductReference(id=product, category=category, provider=provider),
     ).SerializeToString()
+
+
+def _price(job: StoredJob, fallback: int) -> int:
+    """Of one period of one replica: what Core said when the job was made (facts today §7), or else the settings."""
+    product = Job.FromString(job.body).status.resolved_product
+    return product.price if product.HasField("price") else product.price_per_unit or fallback
 
 
 def _describe(row: LedgerRow) -> str:

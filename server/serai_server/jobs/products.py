@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from serai.core.v1.resources_pb2 import ProductReference
-from serai.jobs.v1.job_pb2 import ComputeSupport
+from serai.jobs.v1.job_pb2 import ComputeSupport, DockerSupport, NativeSupport, VirtualMachineSupport
 from serai_backends.model import Features, Resources
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
+
+Feature = Literal["logs", "terminal", "web", "vnc", "peers", "time_extension", "utilization", "suspension"]
+"""What a product may be able to do, as UCloud's support blocks name it."""
+
+Tool = Literal["docker", "native", "virtual_machine"]
+"""The kinds of tools whose applications a product runs; each has a support block of its own."""
+
+_FLAGS: Mapping[Tool, tuple[Feature, ...]] = {
+    "docker": ("web", "vnc", "logs", "terminal", "peers", "time_extension", "utilization"),
+    "virtual_machine": ("logs", "vnc", "terminal", "time_extension", "suspension", "utilization"),
+    "native": ("web", "vnc", "logs", "terminal", "time_extension", "utilization"),
+}
+"""Flags of each support block (seed, first two examples; facts 2021 §8.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +38,11 @@ class Product:
     resources: Resources
     period_ms: int
     """Length of the price unit; 0 = billed once for each job (PER_UNIT)."""
+    price: int = 0
+    """For one period of one replica, in the category's unit of accounting; used where Core does not tell the price with the job."""
+    tools: frozenset[Tool] = frozenset({"docker"})
+    without: frozenset[Feature] = frozenset()
+    """What this product does not offer although the backend could."""
 
     @property
     def key(self) -> str:
@@ -45,26 +64,44 @@ class Catalog:
         """`key` is Product.key as the store keeps it; None = the settings do not sell it any more."""
         return self._by_key.get(key)
 
+    def able(self, key: str, feature: Feature) -> bool:
+        """Whether jobs of the product can do this: the backend can, and the settings let them."""
+        product = self._by_key.get(key)
+        return self._backend_can(feature) and (product is None or feature not in product.without)
+
+    def unsellable(self) -> list[str]:
+        """What the settings sell and the backend cannot run, in words; empty = all is well."""
+        return [
+            f"product {p.category}/{p.id}: this backend does not run tools of kind {tool}"
+            for p in self._products.values()
+            for tool in sorted(p.tools)
+            if not self._backend_runs(tool)
+        ]
+
     def support(self) -> list[ComputeSupport]:
-        """What each product can do. A feature that the backend lacks is left unset, which is null and means no (seed, second example)."""
+        """What each product can do. A feature that is lacking is left unset, which is null and means no (seed, second example)."""
         return [self._support_of(p) for p in self._products.values()]
 
     def _support_of(self, product: Product) -> ComputeSupport:
-        has = self.features
         support = ComputeSupport(product=ProductReference(id=product.id, category=product.category, provider=product.provider))
-        docker = support.docker
-        docker.enabled = True
-        declared = {
-            "web": has.web,
-            "vnc": has.vnc,
-            "logs": has.logs,
-            "terminal": has.terminal,
-            "peers": has.peers,
-            "time_extension": has.time_extension,
-            "utilization": has.utilization,
+        blocks: dict[Tool, DockerSupport | NativeSupport | VirtualMachineSupport] = {
+            "docker": support.docker,
+            "virtual_machine": support.virtual_machine,
+            "native": support.native,
         }
-        for name, able in declared.items():
-            if able:
-                setattr(docker, name, True)
+        for tool, block in blocks.items():
+            if tool in product.tools:
+                block.enabled = True
+                for feature in _FLAGS[tool]:
+                    if self.able(product.key, feature):
+                        setattr(block, feature, True)
+        # The wire always has these two; `native` is there for those who run it.
+        support.docker.SetInParent()
         support.virtual_machine.SetInParent()
         return support
+
+    def _backend_can(self, feature: Feature) -> bool:
+        return bool(getattr(self.features, feature))
+
+    def _backend_runs(self, tool: Tool) -> bool:
+        return bool(getattr(self.features, tool))

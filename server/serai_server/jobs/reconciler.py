@@ -10,16 +10,17 @@ import asyncio
 
 import structlog
 from serai.jobs.v1.job_pb2 import Job
-from serai_backends.api import Backend
+from serai_backends.api import Backend, Suspends
 from serai_backends.errors import BackendUnavailable, CursorExpired, SubmissionRefused
-from serai_backends.model import JobObservation, Phase, ReplicaSpec
+from serai_backends.model import JobObservation, Phase, ReplicaSpec, Why
 
 from serai_server.clock import Clock
 from serai_server.errors import SeraiError
 from serai_server.jobs import facts
 from serai_server.jobs.bodies import charge_body, update_body
+from serai_server.jobs.decision import NOTHING, Action, Decision, Rules, Seen, Unasked
 from serai_server.jobs.invocation import build_command
-from serai_server.jobs.machine import NOTHING, Action, Decision, Rules, Seen, Unasked, step
+from serai_server.jobs.machine import step
 from serai_server.jobs.products import Catalog
 from serai_server.jobs.queue import WorkQueue
 from serai_server.jobs.registry import Registry
@@ -151,7 +152,7 @@ class Reconciler:
 
     async def _carry_out(self, job: StoredJob, seen: Seen, decision: Decision) -> StoredJob | None:
         """Store, then act; returns the row for the next step, None when this job needs none now. What only takes away (cancel, forget)
-        comes before its change is stored: it is idempotent, and once stored nobody would do it."""
+        comes before its change is stored: it is idempotent, and once stored nobody would do it. A pause changes nothing by itself."""
         if decision.stop is not None:
             await self._store.request_stops([StopRequest(job.id, decision.stop, self._clock.now_ms())])
             return await self._store.job(job.id)
@@ -159,25 +160,34 @@ class Reconciler:
             await self._backend.forget(job.id)
         if Action.CANCEL in decision.actions:
             await self._backend.cancel(job.id, self._stop_grace_ms)
+        await self._pause(job, decision)
         if decision.changes:
             job = await self._store.change_job(self._change(job, seen, decision))
-        elif Action.CANCEL in decision.actions:
+        elif Action.SUBMIT not in decision.actions:
             return None  # the watch tells when it has happened
-        if Action.SUBMIT in decision.actions:
-            return await self._submit(job)
-        return job if decision.changes else None
+        return await self._submit(job) if Action.SUBMIT in decision.actions else job
+
+    async def _pause(self, job: StoredJob, decision: Decision) -> None:
+        if not isinstance(self._backend, Suspends):
+            return
+        if Action.SUSPEND in decision.actions:
+            await self._backend.suspend(job.id)
+        elif Action.RESUME in decision.actions:
+            await self._backend.resume(job.id)
 
     async def _submit(self, job: StoredJob) -> StoredJob | None:
         try:
             await self._backend.submit(self._spec(job))
-        except (SubmissionRefused, SeraiError) as error:
-            return await self._refused(job, str(error))
+        except SubmissionRefused as error:
+            return await self._refused(job, str(error), error.why)
+        except SeraiError as error:
+            return await self._refused(job, str(error), Why.NONE)
         return job
 
-    async def _refused(self, job: StoredJob, why: str) -> StoredJob:
+    async def _refused(self, job: StoredJob, reason: str, why: Why) -> StoredJob:
         """The backend can never run it: as if it had taken the job on and ended it at once."""
         now = self._clock.now_ms()
-        seen = JobObservation(job_id=job.id, phase=Phase.ENDED, reason=why, ended_at_ms=now)
+        seen = JobObservation(job_id=job.id, phase=Phase.ENDED, reason=reason, why=why, ended_at_ms=now)
         return await self._store.change_job(self._change(job, seen, step(job, seen, now, self._rules)))
 
     def _spec(self, job: StoredJob) -> ReplicaSpec:
@@ -200,6 +210,10 @@ class Reconciler:
             change_working_directory=container.change_working_directory if container.HasField("change_working_directory") else True,
         )
 
+    def _price(self, job: StoredJob) -> int:
+        product = self._catalog.by_key(job.product)
+        return product.price if product is not None else 0
+
     def _change(self, job: StoredJob, seen: Seen, decision: Decision) -> JobChange:
         now = self._clock.now_ms()
         charges = ()
@@ -207,23 +221,24 @@ class Reconciler:
             due = decision.due
             charges = (LedgerRow(job.id, due.first_period, due.units, job.replicas, charge_id(job.id, due.first_period), now),)
         events = [NewEvent(job.id, EventKind.JOB_UPDATE, update_body(u), now) for u in decision.updates]
-        events += [NewEvent(job.id, EventKind.CHARGE, charge_body(row), now) for row in charges]
+        events += [NewEvent(job.id, EventKind.CHARGE, charge_body(row, job, self._price(job)), now) for row in charges]
         status = next((u.status for u in reversed(decision.updates) if u.status is not None), decision.note)
-        started = decision.started_at_ms
         return JobChange(
             job_id=job.id,
             expected_version=job.version,
             state=decision.state,
             submitted_at_ms=now if decision.submitted else None,
-            started_at_ms=started,
+            started_at_ms=decision.started_at_ms,
             ended_at_ms=decision.ended_at_ms,
             forgotten_at_ms=now if decision.forgotten else None,
             status=status,
             replica_facts=facts.encode(seen) if decision.seen and isinstance(seen, JobObservation) else None,
             charged_periods=charges[-1].first_period + charges[-1].units if charges else None,
             wake_at_ms=decision.wake_at_ms,
-            interval_started_at_ms=started,
-            interval_ended_at_ms=decision.ended_at_ms if started or job.started_at_ms else None,
+            interval_started_at_ms=decision.resumed_at_ms,
+            interval_ended_at_ms=decision.paused_at_ms if decision.paused_at_ms is not None else decision.ended_at_ms,
+            ran_ms=decision.ran_ms,
+            warned_ms=decision.warned_ms,
             charges=charges,
             events=tuple(events),
         )

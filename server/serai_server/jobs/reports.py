@@ -7,11 +7,12 @@ from serai.jobs.v1.job_pb2 import JobState
 from serai.jobs.v1.jobs_service_pb2 import JobReport, ReplicaReport
 from serai_backends.model import ReplicaObservation
 
-from serai_server.jobs import facts
-from serai_server.store.model import StoredJob, Target
+from serai_server.jobs import facts, notes
+from serai_server.store.model import StoredJob
 
 
 def report(job: StoredJob, undelivered: int) -> JobReport:
+    noted = notes.read(job.notes)
     name, _, version = job.application.rpartition(" ")
     provider, category, product = [*job.product.split("/", 2), "", ""][:3]
     message = JobReport(
@@ -27,8 +28,16 @@ def report(job: StoredJob, undelivered: int) -> JobReport:
         output_folder=job.output_folder,
         replica_reports=[_replica(r) for r in facts.decode(job.replica_facts)],
         undelivered_events=undelivered,
-        stopping=job.target is not Target.RUN and not job.state.final,
+        stopping=job.target.stop and not job.state.final,
+        ran_ms=job.ran_ms,
+        charged_periods=job.charged_periods,
+        acl=noted.acl,
+        labels=dict(noted.labels),
     )
+    if job.time_limit_ms:
+        message.time_limit_ms = job.time_limit_ms
+    if job.running_since_ms:
+        message.running_since_ms = job.running_since_ms
     if job.started_at_ms:
         message.started_at_ms = job.started_at_ms
     if job.ended_at_ms:

@@ -8,27 +8,42 @@ from collections.abc import AsyncIterator, Sequence
 from serai.core.v1.resources_pb2 import PageInfo
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
 from serai.jobs.v1.jobs_service_pb2 import FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse
+from serai_backends.api import Backend
+from serai_backends.errors import BackendUnavailable
+from serai_backends.model import Capacity
 
 from serai_server.clock import Clock
-from serai_server.errors import InvalidRequest, JobConflictError, JobUnknown
+from serai_server.errors import BackendDown, InvalidRequest, JobConflictError, JobUnknown, NotEnoughCredits, Unsupported
+from serai_server.jobs.changes import CORE, check_count
 from serai_server.jobs.output import Output
 from serai_server.jobs.products import Catalog
 from serai_server.jobs.registry import Registry
 from serai_server.jobs.reports import report
-from serai_server.jobs.requests import MOST_ITEMS, Policy, is_job_id, new_job
+from serai_server.jobs.requests import Policy, is_job_id, new_job
+from serai_server.ledger.funds import Funds, wallet_of
 from serai_server.store.api import JobConflict, Store
-from serai_server.store.model import JobFilter, NewJob, State, StopRequest, StoredJob, Target
-
-CORE = "core"
-"""The consumer of events that delivers to UCloud/Core."""
+from serai_server.store.model import JobFilter, NewJob, State, StoredJob
 
 _SLICE = 8
 """Items of a bulk that are checked before other calls get their turn (about a millisecond)."""
 
 
 class JobsService:
-    def __init__(self, *, store: Store, registry: Registry, catalog: Catalog, policy: Policy, output: Output, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        backend: Backend,
+        catalog: Catalog,
+        policy: Policy,
+        output: Output,
+        funds: Funds,
+        clock: Clock,
+    ) -> None:
         self._store = store
+        self._backend = backend
+        self._funds = funds
         self._registry = registry
         self._catalog = catalog
         self._policy = policy
@@ -38,9 +53,9 @@ class JobsService:
     async def create(self, items: Sequence[Job]) -> None:
         """Store the jobs, all or none; they run later. A job that exists with the same content is left as it is.
 
-        Raises InvalidRequest, Unsupported, JobConflictError, and the store's StoreUnavailable.
+        Raises InvalidRequest, Unsupported, NotEnoughCredits, JobConflictError, and the store's StoreUnavailable.
         """
-        self._check_count(items)
+        check_count(items)
         jobs: list[NewJob] = []
         ids: set[str] = set()
         for index, item in enumerate(items):
@@ -50,6 +65,7 @@ class JobsService:
             if job.id in ids:
                 raise InvalidRequest(f"job {job.id} is in the request twice", field=f"items[{index}].id")
             ids.add(job.id)
+            self._check_funds(job, index)
             jobs.append(job)
         try:
             await self._store.create_jobs(jobs)
@@ -58,14 +74,25 @@ class JobsService:
                 f"a job {error.job_id} with other content exists already; a job's id cannot be used again", field=f"items[{error.index}].id"
             ) from error
 
-    async def terminate(self, job_ids: Sequence[str]) -> None:
-        """Ask for the jobs to be stopped. Unknown and final ones count as done."""
-        self._check_count(job_ids)
-        now = self._clock.now_ms()
-        await self._store.request_stops([StopRequest(job_id, Target.STOP, now) for job_id in job_ids if is_job_id(job_id)])
+    def _check_funds(self, job: NewJob, index: int) -> None:
+        """Core does not check what a wallet holds before it sends a job (facts today §6.1)."""
+        if len(self._funds) and self._funds.is_short(wallet_of(job.owner, job.project, job.product)):
+            whose = "the project" if job.project else f"user {job.owner}"
+            raise NotEnoughCredits(
+                f"items[{index}]: {whose} has no credits left for this kind of machine; add some, then try again in a few minutes"
+            )
 
     def products(self) -> list[ComputeSupport]:
         return self._catalog.support()
+
+    async def utilization(self) -> Capacity:
+        """Raises Unsupported, BackendDown."""
+        if not self._catalog.features.utilization:
+            raise Unsupported("this provider does not tell how busy it is")
+        try:
+            return await self._backend.capacity()
+        except BackendUnavailable as error:
+            raise BackendDown("how busy the machines are cannot be told right now; try again later") from error
 
     async def get(self, job_id: str) -> JobReport:
         """Raises JobUnknown."""
@@ -117,11 +144,6 @@ class JobsService:
         if job is None:
             raise JobUnknown(f"no job {job_id!r} is known here", field="job_id")
         return job
-
-    @staticmethod
-    def _check_count(items: Sequence[object]) -> None:
-        if not 1 <= len(items) <= MOST_ITEMS:
-            raise InvalidRequest(f"expected 1 to {MOST_ITEMS} items, found {len(items)}", field="items")
 
 
 def _states(request: ListRequest) -> tuple[State, ...]:

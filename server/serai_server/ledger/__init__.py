@@ -1,1 +1,1 @@
-"""What a job owes: pure arithmetic over the stretches of time in which it ran. No timers, no state, no store."""
+"""What a job owes: pure arithmetic over the time that it ran, and whose wallet is known to be empty. No timers, no store."""

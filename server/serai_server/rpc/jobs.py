@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Never
+from collections.abc import AsyncIterator, Sequence
 
 from serai.jobs.v1 import jobs_service_pb2 as pb
 
 from serai_server.errors import InvalidRequest, Unsupported
 from serai_server.rpc.iterate import converted
-from serai_server.rpc.methods import Call
-from serai_server.rpc.ports import Jobs
+from serai_server.rpc.methods import Call, Caller
+from serai_server.rpc.ports import Changes, Jobs
 from serai_server.rpc.status import Failures
 
 MOST_REQUESTS = 1_000
@@ -19,8 +18,9 @@ MOST_REQUESTS = 1_000
 
 
 class JobsServicer:
-    def __init__(self, jobs: Jobs, failures: Failures) -> None:
+    def __init__(self, jobs: Jobs, changes: Changes, failures: Failures) -> None:
         self._jobs = jobs
+        self._changes = changes
         self._failures = failures
 
     async def Create(self, request: pb.CreateRequest, _call: Call) -> pb.CreateResponse:
@@ -42,10 +42,6 @@ class JobsServicer:
             failure = self._failures.of(error, call.method, call.request_id)
             return pb.CreateOutcome(error_status=failure.status.SerializeToString())
 
-    async def Terminate(self, request: pb.TerminateRequest, _call: Call) -> pb.TerminateResponse:
-        await self._jobs.terminate([job.id for job in request.items])
-        return pb.TerminateResponse(responses=[pb.Acknowledged()] * len(request.items))
-
     async def RetrieveProducts(self, _request: pb.RetrieveProductsRequest, _call: Call) -> pb.RetrieveProductsResponse:
         return pb.RetrieveProductsResponse(responses=self._jobs.products())
 
@@ -61,49 +57,68 @@ class JobsServicer:
     def Follow(self, request: pb.FollowRequest, _call: Call) -> AsyncIterator[pb.FollowResponse]:
         return self._jobs.follow(request)
 
-    # Calls of the seed whose part is not built yet. Unsupported is what Core understands as "this provider does not do that".
+    async def RetrieveUtilization(self, _request: pb.RetrieveUtilizationRequest, _call: Call) -> pb.RetrieveUtilizationResponse:
+        found = await self._jobs.utilization()
+        return pb.RetrieveUtilizationResponse(
+            capacity=pb.CpuAndMemory(cpu=found.cpu, memory=found.memory_bytes),
+            used_capacity=pb.CpuAndMemory(cpu=found.used_cpu, memory=found.used_memory_bytes),
+            queue_status=pb.QueueStatus(running=found.running_jobs, pending=found.waiting_jobs),
+        )
 
-    async def Extend(self, _request: pb.ExtendRequest, _call: Call) -> pb.ExtendResponse:
-        _not_done("add time to jobs")
+    # What is asked of jobs that exist.
 
-    async def OpenInteractiveSession(self, _request: pb.OpenInteractiveSessionRequest, _call: Call) -> pb.OpenInteractiveSessionResponse:
-        _not_done("open shells, web pages or desktops of jobs")
+    async def Terminate(self, request: pb.TerminateRequest, call: Call) -> pb.TerminateResponse:
+        await self._changes.terminate(request.items, for_core=call.caller is Caller.CORE)
+        return pb.TerminateResponse(responses=_done(request.items))
 
-    async def Suspend(self, _request: pb.SuspendRequest, _call: Call) -> pb.SuspendResponse:
-        _not_done("suspend jobs")
+    async def Extend(self, request: pb.ExtendRequest, _call: Call) -> pb.ExtendResponse:
+        await self._changes.extend(request.items)
+        return pb.ExtendResponse(responses=_done(request.items))
 
-    async def Unsuspend(self, _request: pb.UnsuspendRequest, _call: Call) -> pb.UnsuspendResponse:
-        _not_done("resume suspended jobs")
+    async def Suspend(self, request: pb.SuspendRequest, _call: Call) -> pb.SuspendResponse:
+        await self._changes.suspend([item.job.id for item in request.items])
+        return pb.SuspendResponse(responses=_done(request.items))
 
-    async def UpdateAcl(self, _request: pb.UpdateAclRequest, _call: Call) -> pb.UpdateAclResponse:
-        _not_done("take changes of a job's permissions")
+    async def Unsuspend(self, request: pb.UnsuspendRequest, _call: Call) -> pb.UnsuspendResponse:
+        await self._changes.unsuspend([item.job.id for item in request.items])
+        return pb.UnsuspendResponse(responses=_done(request.items))
 
-    async def Verify(self, _request: pb.VerifyRequest, _call: Call) -> pb.VerifyResponse:
-        _not_done("verify jobs on demand")
+    async def UpdateAcl(self, request: pb.UpdateAclRequest, _call: Call) -> pb.UpdateAclResponse:
+        await self._changes.update_acl(request.items)
+        return pb.UpdateAclResponse(responses=_done(request.items))
 
-    async def OnUpdatedLabels(self, _request: pb.OnUpdatedLabelsRequest, _call: Call) -> pb.OnUpdatedLabelsResponse:
-        _not_done("take labels of jobs")
+    async def Verify(self, request: pb.VerifyRequest, _call: Call) -> pb.VerifyResponse:
+        await self._changes.verify(request.items)
+        return pb.VerifyResponse(responses=_done(request.items))
+
+    async def OnUpdatedLabels(self, request: pb.OnUpdatedLabelsRequest, _call: Call) -> pb.OnUpdatedLabelsResponse:
+        await self._changes.update_labels(request.items)
+        return pb.OnUpdatedLabelsResponse(responses=_done(request.items))
+
+    async def Disown(self, request: pb.DisownRequest, _call: Call) -> pb.DisownResponse:
+        await self._changes.disown(request.job_ids)
+        return pb.DisownResponse()
 
     async def RequestDynamicParameters(
         self, _request: pb.RequestDynamicParametersRequest, _call: Call
     ) -> pb.RequestDynamicParametersResponse:
+        # We add none; an error here would keep users of today's Core from submitting (facts today §5).
         return pb.RequestDynamicParametersResponse()
 
+    # What this provider does not do, in words that Core shows to its user.
+
+    async def OpenInteractiveSession(self, _request: pb.OpenInteractiveSessionRequest, _call: Call) -> pb.OpenInteractiveSessionResponse:
+        raise Unsupported("this provider does not open shells, web pages or desktops of jobs")
+
     async def AttachResource(self, _request: pb.AttachResourceRequest, _call: Call) -> pb.AttachResourceResponse:
-        _not_done("attach resources to jobs that were started")
+        raise Unsupported("this provider does not attach anything to a job that was started; start a new job with it")
 
     async def DetachResource(self, _request: pb.DetachResourceRequest, _call: Call) -> pb.DetachResourceResponse:
-        _not_done("detach resources from jobs")
+        raise Unsupported("this provider does not detach anything from a job that was started")
 
     async def OpenTerminalInFolder(self, _request: pb.OpenTerminalInFolderRequest, _call: Call) -> pb.OpenTerminalInFolderResponse:
-        _not_done("open terminals in folders")
-
-    async def Disown(self, _request: pb.DisownRequest, _call: Call) -> pb.DisownResponse:
-        _not_done("disown jobs")
-
-    async def RetrieveUtilization(self, _request: pb.RetrieveUtilizationRequest, _call: Call) -> pb.RetrieveUtilizationResponse:
-        _not_done("tell how busy it is")
+        raise Unsupported("this provider does not open terminals in folders; start a job with the folder as its input")
 
 
-def _not_done(what: str) -> Never:
-    raise Unsupported(f"this provider does not {what}")
+def _done(items: Sequence[object]) -> list[pb.Acknowledged]:
+    return [pb.Acknowledged()] * len(items)

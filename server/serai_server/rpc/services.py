@@ -21,7 +21,7 @@ from serai_server.rpc.events import EventsServicer
 from serai_server.rpc.health import Health, HealthServicer
 from serai_server.rpc.jobs import JobsServicer
 from serai_server.rpc.methods import Call, Many, methods_of
-from serai_server.rpc.ports import Events, Jobs
+from serai_server.rpc.ports import Changes, Events, Jobs
 from serai_server.rpc.status import Failures
 
 
@@ -39,7 +39,14 @@ _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
 def dispatcher(
-    *, jobs: Jobs, events: Events, health: Health, clock: Clock, log: FilteringBoundLogger | None = None, limit_s: float = LIMIT_S
+    *,
+    jobs: Jobs,
+    changes: Changes,
+    events: Events,
+    health: Health,
+    clock: Clock,
+    log: FilteringBoundLogger | None = None,
+    limit_s: float = LIMIT_S,
 ) -> Dispatcher:
     """All services behind one chain. `log` None = structlog's."""
     logger: FilteringBoundLogger = log or structlog.get_logger("serai.rpc").bind()
@@ -47,7 +54,7 @@ def dispatcher(
     ours = [_JOBS.full_name, _EVENTS.full_name]
     mirror = _Reflection([*ours, _HEALTH.full_name, _REFLECTION.full_name])
     methods = [
-        *methods_of(_JOBS, JobsServicer(jobs, failures)),
+        *methods_of(_JOBS, JobsServicer(jobs, changes, failures)),
         *methods_of(_EVENTS, EventsServicer(events, clock)),
         *methods_of(_HEALTH, HealthServicer(health, ours)),
         *methods_of(_REFLECTION, mirror),

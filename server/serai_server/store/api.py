@@ -32,9 +32,14 @@ from serai_server.store.model import (
     StopRequest,
     StoredEvent,
     StoredJob,
+    Unpaid,
 )
 
 Listener = Callable[[list[Committed]], None]
+
+Decide = Callable[[int, StoredJob | None], JobChange | NewJob | None]
+"""(place in the list of ids, row or None) → what becomes of it; None = nothing. Pure and quick: it runs on the thread that owns all writes,
+and again when the transaction has to be done anew."""
 
 
 class StoreError(Exception):
@@ -81,6 +86,13 @@ class Store(Protocol):
         """
         ...
 
+    async def decide(self, job_ids: Sequence[str], decide: Decide) -> list[StoredJob | None]:
+        """One step for each id in its turn, each seeing what the ones before it did; all in one transaction, all or none. The rows after.
+
+        What `decide` raises is raised here, and then nothing was stored.
+        """
+        ...
+
     async def request_stops(self, stops: Sequence[StopRequest]) -> frozenset[str]:
         """Raise targets, all in one transaction; returns the ids that are known here (final ones included)."""
         ...
@@ -96,6 +108,10 @@ class Store(Protocol):
         ...
 
     async def undelivered_count(self, job_id: str, consumer: str) -> int: ...
+
+    async def undelivered_among(self, job_ids: Sequence[str], consumer: str) -> frozenset[str]:
+        """Those of the jobs that have events which the consumer has not settled."""
+        ...
 
     async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
         """Events above `after` that the consumer has not settled, in order of sequence. To a consumer that is not known, all are new."""
@@ -122,6 +138,10 @@ class Store(Protocol):
 
     async def ledger(self, job_id: str) -> list[LedgerRow]:
         """In order of period."""
+        ...
+
+    async def unpaid(self, after_ms: int) -> list[Unpaid]:
+        """Charges that a wallet could not pay and that were settled after that time."""
         ...
 
     async def prune(self, settled_before_ms: int) -> int:

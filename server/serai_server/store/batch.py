@@ -6,11 +6,11 @@ earlier ones, and a hundred waiting creates become a handful of statements. Noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from serai_server.store.api import JobConflict, VersionConflict
-from serai_server.store.model import Committed, JobChange, JobRecord, NewEvent, NewJob, State, StopRequest, StoredJob, Target
+from serai_server.store.api import Decide, JobConflict, VersionConflict
+from serai_server.store.model import Committed, JobChange, JobRecord, NewEvent, NewJob, StopRequest, StoredJob, Target
 from serai_server.store.rows import Value, as_job, changed_row, charge_row, first_row, is_active, job_row
 
 
@@ -32,8 +32,6 @@ class Batch:
     """Every stored job that a write of the group names, as stored; then as it becomes."""
     last_event: int
     """Highest sequence given out."""
-    is_running: Callable[[str], bool]
-    """Whether an interval of the job is stored open. Asked at most once for each job, when a step begins or ends one."""
     created: dict[str, tuple[Value, ...]] = field(default_factory=dict[str, "tuple[Value, ...]"])
     """Rows of new jobs, in order. Rows because most are never looked at again in their batch."""
     changed: dict[str, None] = field(default_factory=dict[str, None])
@@ -63,7 +61,8 @@ class Batch:
         written = 0
         for job in new.values():
             self.created[job.id] = first_row(job)
-            told.append(JobRecord(job.id, State.IN_QUEUE.value, Target.RUN.value, 1, job.replicas, job.created_at_ms, 0, 0))
+            if not job.state.final:
+                told.append(JobRecord(job.id, job.state.value, Target.RUN.value, 1, job.replicas, job.created_at_ms, 0, 0))
             written = self._log(job.events) or written
         return Committed(tuple(told), (), written)
 
@@ -74,12 +73,36 @@ class Batch:
             raise VersionConflict(f"job {change.job_id} is not at version {change.expected_version}")
         after = changed_row(before, change)
         self._put(after)
-        self._interval(change, after.version)
+        self._interval(before, change)
         self.ledger.extend(map(charge_row, change.charges))
         written = self._log(change.events)
         if is_active(after):
             return after, Committed((after.record,), (), written)
         return after, Committed((), (after.id,), written)
+
+    def decide(self, job_ids: Sequence[str], decide: Decide) -> tuple[list[StoredJob | None], Committed]:
+        """Raises what `decide` raises, and ValueError for a step that does not fit its row, before anything is applied."""
+        rows: dict[str, StoredJob | None] = {}
+        steps: list[JobChange | NewJob] = []
+        for place, job_id in enumerate(job_ids):
+            row = rows[job_id] if job_id in rows else self._job(job_id)
+            step = decide(place, row)
+            if isinstance(step, NewJob):
+                if row is not None or step.id != job_id:
+                    raise ValueError(f"job {job_id} is there already")
+                row = as_job(first_row(step))
+            elif step is not None:
+                if row is None or (step.job_id, step.expected_version) != (job_id, row.version):
+                    raise ValueError(f"the step is not one of job {job_id} as it is")
+                row = changed_row(row, step)
+            rows[job_id] = row
+            if step is not None:
+                steps.append(step)
+        told = [self.create((s,)) if isinstance(s, NewJob) else self.change(s)[1] for s in steps]
+        records = {r.id: r for t in told for r in t.records}
+        gone = tuple(i for t in told for i in t.gone)
+        last_event = max((t.last_event for t in told), default=0)
+        return [rows[i] for i in job_ids], Committed(tuple(r for i, r in records.items() if i not in gone), gone, last_event)
 
     def stop(self, stops: Iterable[StopRequest]) -> tuple[frozenset[str], Committed]:
         """Ids that are known, and what to tell of those that changed."""
@@ -90,7 +113,7 @@ class Batch:
             if job is None:
                 continue
             known.add(job.id)
-            if job.state.final or job.target is not Target.RUN or stop.target is Target.RUN:
+            if job.state.final or job.target.stop or not stop.target.stop:
                 continue
             after = replace(job, target=stop.target, stop_requested_at_ms=stop.at_ms, version=job.version + 1)
             self._put(after)
@@ -117,15 +140,14 @@ class Batch:
             self.events.append((written, event.job_id, event.kind.value, event.body, event.at_ms))
         return written
 
-    def _interval(self, change: JobChange, version: int) -> None:
+    def _interval(self, before: StoredJob, change: JobChange) -> None:
+        """The row says whether a stretch goes on; here it is only whether that one is stored already or begins in this batch."""
         started, ended = change.interval_started_at_ms, change.interval_ended_at_ms
         if started is None and ended is None:
             return
-        now = self.running.get(change.job_id)
-        if now is None:
-            now = change.job_id not in self.created and self.is_running(change.job_id)
+        now = self.running.get(change.job_id, bool(before.running_since_ms))
         if started is not None and now is False:
-            now = NewInterval(change.job_id, version, started, 0)
+            now = NewInterval(change.job_id, before.version + 1, started, 0)
             self.intervals.append(now)
         if ended is not None:
             if isinstance(now, NewInterval):

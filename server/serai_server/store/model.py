@@ -28,7 +28,7 @@ class State(IntEnum):
 
 
 class Target(IntEnum):
-    """What the job was asked to do. Only ever grows: a stop is not taken back, and the first reason to stop stays."""
+    """What the job was asked to do. RUN and SUSPEND may follow each other; a stop is not taken back, and the first reason to stop stays."""
 
     RUN = 1
     STOP = 2
@@ -37,6 +37,11 @@ class Target(IntEnum):
     STOP_EXPIRED = 4
     STOP_DISOWNED = 5
     """Core does not know the job."""
+    SUSPEND = 6
+
+    @property
+    def stop(self) -> bool:
+        return Target.STOP <= self <= Target.STOP_DISOWNED
 
 
 class EventKind(IntEnum):
@@ -107,6 +112,10 @@ class NewJob(msgspec.Struct, frozen=True):
     status: str = ""
     """Words that Core is told with the first event."""
     events: tuple[NewEvent, ...] = ()
+    state: State = State.IN_QUEUE
+    """A final state makes a tombstone: a job of which nothing was known when Core asked, over and forgotten from the start."""
+    notes: bytes = b""
+    """serai.jobs.v1.JobNotes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +155,18 @@ class StoredJob:
     """Whole periods of the product's unit billed so far."""
     wake_at_ms: int
     body: bytes
+    ran_ms: int = 0
+    """ms of RUNNING in all but for the stretch that goes on; what bills and limits are made of."""
+    running_since_ms: int = 0
+    """Since when it has been RUNNING without a break; 0 = it is not."""
+    warned_ms: int = 0
+    """How much of its time limit was left, in round numbers, when its user was warned last; 0 = not warned yet."""
+    notes: bytes = b""
+    """serai.jobs.v1.JobNotes: what Core told of it after its creation."""
+
+    def ran_until_ms(self, now_ms: int) -> int:
+        """ms of RUNNING in all; never less than what it was, also when the clock was set back."""
+        return self.ran_ms + (max(now_ms - self.running_since_ms, 0) if self.running_since_ms else 0)
 
     @property
     def record(self) -> JobRecord:
@@ -193,14 +214,22 @@ class JobChange:
     charged_periods: int | None = None
     wake_at_ms: int | None = None
     interval_started_at_ms: int | None = None
+    """A stretch of RUNNING begins, unless one goes on."""
     interval_ended_at_ms: int | None = None
+    """The stretch that goes on ends; no effect when there is none."""
+    ran_ms: int | None = None
+    """What is known better than by the stretch that ends."""
+    target: Target | None = None
+    time_limit_ms: int | None = None
+    warned_ms: int | None = None
+    notes: bytes | None = None
     charges: tuple[LedgerRow, ...] = ()
     events: tuple[NewEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """Raise a job's target. No effect on a final job or one that has a stop target already."""
+    """Raise a job's target to a stop. No effect on a final job or one that has a stop target already."""
 
     job_id: str
     target: Target
@@ -223,6 +252,16 @@ class EventSettlement:
     sequence: int
     outcome: Outcome
     detail: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaid:
+    """A charge that a wallet could not pay."""
+
+    owner: str
+    project: str
+    product: str
     at_ms: int
 
 

@@ -163,7 +163,7 @@ class Owner:
 
     def _transaction(self, group: Sequence[Waiting]) -> list[Committed]:
         link = self._link
-        batch = Batch({}, 0, self._is_running)
+        batch = Batch({}, 0)
         try:
             batch.last_event = self._begin()
             batch.jobs = self._load(dict.fromkeys(i for write in group for i in write.ids))
@@ -198,9 +198,6 @@ class Owner:
             return {}
         rows = self._link.query(_SELECT_JOBS + self._link.among("id"), self._link.listed(ids))
         return {job.id: job for job in map(as_job, rows)}
-
-    def _is_running(self, job_id: str) -> bool:
-        return bool(self._link.query("SELECT 1 FROM intervals WHERE job_id = ? AND ended_at_ms = 0", job_id))
 
     def _write(self, batch: Batch) -> None:
         """Parents before children: events, intervals and charges refer to their job."""

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Executable, and_, exists, func, literal, or_, select, union_all
+from sqlalchemy import ColumnElement, Engine, Executable, and_, exists, func, literal, literal_column, or_, select, union_all
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serai_server.store.api import StoreUnavailable, WriteRefused
-from serai_server.store.model import Interval, JobFilter, JobPage, JobRecord, LedgerRow, StoredEvent, StoredJob
-from serai_server.store.rows import Row, as_charge, as_event, as_int, as_interval, as_job, as_record
-from serai_server.store.tables import consumers, events, intervals, jobs, ledger, unsettled
+from serai_server.store.model import Interval, JobFilter, JobPage, JobRecord, LedgerRow, Outcome, StoredEvent, StoredJob, Unpaid
+from serai_server.store.rows import Row, as_charge, as_event, as_int, as_interval, as_job, as_record, as_text, as_unpaid
+from serai_server.store.tables import consumers, events, intervals, jobs, ledger, settlements, unsettled
 
 T = TypeVar("T")
 
@@ -83,9 +83,12 @@ class Reader:
         return await self._run(select(*columns).where(c.forgotten_at_ms == 0), as_record)
 
     async def undelivered_count(self, job_id: str, consumer: str) -> int:
-        left = exists().where(unsettled.c.consumer == consumer, unsettled.c.sequence == events.c.sequence)
-        query = select(func.count()).select_from(events).where(events.c.job_id == job_id, or_(events.c.sequence > _mark(consumer), left))
+        query = select(func.count()).select_from(events).where(events.c.job_id == job_id, _undelivered(consumer))
         return (await self._run(query, as_int))[0]
+
+    async def undelivered_among(self, job_ids: Sequence[str], consumer: str) -> frozenset[str]:
+        query = select(events.c.job_id).distinct().where(events.c.job_id.in_(job_ids), _undelivered(consumer))
+        return frozenset(await self._run(query, as_text))
 
     async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
         """What was jumped over, then what is above the mark: two index scans in one statement, hence one snapshot."""
@@ -123,6 +126,16 @@ class Reader:
     async def ledger(self, job_id: str) -> list[LedgerRow]:
         return await self._run(select(ledger).where(ledger.c.job_id == job_id).order_by(ledger.c.first_period), as_charge)
 
+    async def unpaid(self, after_ms: int) -> list[Unpaid]:
+        query = (
+            select(jobs.c.owner, jobs.c.project, jobs.c.product, settlements.c.at_ms)
+            .select_from(settlements)
+            .join(events, events.c.sequence == settlements.c.sequence)
+            .join(jobs, jobs.c.id == events.c.job_id)
+            .where(settlements.c.outcome == literal_column(str(int(Outcome.INSUFFICIENT_FUNDS))), settlements.c.at_ms > after_ms)
+        )
+        return await self._run(query, as_unpaid)
+
     async def ping(self) -> None:
         await self._run(select(literal(1)), as_int)
 
@@ -130,6 +143,11 @@ class Reader:
         """Blocks until the reads under way have ended."""
         self._pool.shutdown()
         self._engine.dispose()
+
+
+def _undelivered(consumer: str) -> ColumnElement[bool]:
+    left = exists().where(unsettled.c.consumer == consumer, unsettled.c.sequence == events.c.sequence)
+    return or_(events.c.sequence > _mark(consumer), left)
 
 
 def _mark(consumer: str) -> ColumnElement[int]:

@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from serai_server.store.model import EventKind, Interval, JobChange, JobRecord, LedgerRow, NewJob, State, StoredEvent, StoredJob, Target
+from serai_server.store.model import (
+    EventKind,
+    Interval,
+    JobChange,
+    JobRecord,
+    LedgerRow,
+    NewJob,
+    State,
+    StoredEvent,
+    StoredJob,
+    Target,
+    Unpaid,
+)
 
 Value = int | str | bytes
 """What a column can hold; no column is nullable."""
@@ -33,6 +45,10 @@ def as_interval(row: Row) -> Interval:
 
 def as_charge(row: Row) -> LedgerRow:
     return LedgerRow(*row)
+
+
+def as_unpaid(row: Row) -> Unpaid:
+    return Unpaid(*row)
 
 
 def as_int(row: Row) -> int:
@@ -70,6 +86,10 @@ def job_row(job: StoredJob) -> tuple[Value, ...]:
         job.charged_periods,
         job.wake_at_ms,
         job.body,
+        job.ran_ms,
+        job.running_since_ms,
+        job.warned_ms,
+        job.notes,
     )
 
 
@@ -86,6 +106,11 @@ CHANGING = (
     "replica_facts",
     "charged_periods",
     "wake_at_ms",
+    "time_limit_ms",
+    "ran_ms",
+    "running_since_ms",
+    "warned_ms",
+    "notes",
 )
 """Columns of a job that change after its creation."""
 
@@ -105,6 +130,11 @@ def changing_row(job: StoredJob) -> tuple[Value, ...]:
         job.replica_facts,
         job.charged_periods,
         job.wake_at_ms,
+        job.time_limit_ms,
+        job.ran_ms,
+        job.running_since_ms,
+        job.warned_ms,
+        job.notes,
         job.id,
     )
 
@@ -119,10 +149,11 @@ def is_active(job: StoredJob) -> bool:
 
 
 def first_row(job: NewJob) -> tuple[Value, ...]:
-    """A new job's row, at version 1: waiting, to be run, nothing known of it yet."""
+    """A new job's row, at version 1: waiting, to be run, nothing known of it yet; or a tombstone, over and forgotten."""
+    over_at_ms = job.created_at_ms if job.state.final else 0
     return (
         job.id,
-        State.IN_QUEUE.value,
+        job.state.value,
         Target.RUN.value,
         1,
         job.digest,
@@ -138,14 +169,18 @@ def first_row(job: NewJob) -> tuple[Value, ...]:
         job.created_at_ms,
         0,
         0,
-        0,
-        0,
+        over_at_ms,
+        over_at_ms,
         0,
         job.status,
         b"",
         0,
         0,
         job.body,
+        0,
+        0,
+        0,
+        job.notes,
     )
 
 
@@ -155,10 +190,17 @@ def changed_row(job: StoredJob, change: JobChange) -> StoredJob:
     def new(value: int | None, old: int) -> int:
         return old if value is None else value
 
+    since, ran = _stretch(job, change)
     after = replace(
         job,
         version=job.version + 1,
         state=job.state if change.state is None else change.state,
+        target=job.target if change.target is None else change.target,
+        time_limit_ms=new(change.time_limit_ms, job.time_limit_ms),
+        ran_ms=new(change.ran_ms, ran),
+        running_since_ms=since,
+        warned_ms=new(change.warned_ms, job.warned_ms),
+        notes=job.notes if change.notes is None else change.notes,
         submitted_at_ms=new(change.submitted_at_ms, job.submitted_at_ms),
         started_at_ms=new(change.started_at_ms, job.started_at_ms),
         ended_at_ms=new(change.ended_at_ms, job.ended_at_ms),
@@ -176,3 +218,14 @@ def changed_row(job: StoredJob, change: JobChange) -> StoredJob:
             raise ValueError(f"period {charge.first_period} of job {job.id} is billed already")
         billed = charge.first_period + charge.units
     return after
+
+
+def _stretch(job: StoredJob, change: JobChange) -> tuple[int, int]:
+    """Since when the job has been RUNNING after the change, and for how long before that."""
+    since, ran = job.running_since_ms, job.ran_ms
+    if change.interval_started_at_ms is not None and not since:
+        since = change.interval_started_at_ms
+    if change.interval_ended_at_ms is not None and since:
+        ran += max(change.interval_ended_at_ms - since, 0)
+        since = 0
+    return since, ran

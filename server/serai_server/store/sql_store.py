@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from serai_server.store import consumers
+from serai_server.store.api import Decide
 from serai_server.store.batch import Batch
 from serai_server.store.link import Link
 from serai_server.store.model import (
@@ -22,6 +23,7 @@ from serai_server.store.model import (
     StopRequest,
     StoredEvent,
     StoredJob,
+    Unpaid,
 )
 from serai_server.store.owner import Owner
 from serai_server.store.reads import Reader
@@ -39,6 +41,12 @@ class SqlStore:
 
     async def change_job(self, change: JobChange) -> StoredJob:
         return await self._owner.submit((change.job_id,), partial(_change, change))
+
+    async def decide(self, job_ids: Sequence[str], decide: Decide) -> list[StoredJob | None]:
+        outcome = await self._owner.submit(job_ids, partial(_decide, job_ids, decide))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def request_stops(self, stops: Sequence[StopRequest]) -> frozenset[str]:
         return await self._owner.submit([s.job_id for s in stops], partial(_stop, stops))
@@ -69,6 +77,9 @@ class SqlStore:
     async def undelivered_count(self, job_id: str, consumer: str) -> int:
         return await self._reader.undelivered_count(job_id, consumer)
 
+    async def undelivered_among(self, job_ids: Sequence[str], consumer: str) -> frozenset[str]:
+        return await self._reader.undelivered_among(job_ids, consumer)
+
     async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
         return await self._reader.events(consumer, after, limit)
 
@@ -80,6 +91,9 @@ class SqlStore:
 
     async def ledger(self, job_id: str) -> list[LedgerRow]:
         return await self._reader.ledger(job_id)
+
+    async def unpaid(self, after_ms: int) -> list[Unpaid]:
+        return await self._reader.unpaid(after_ms)
 
     async def ping(self) -> None:
         """Both ways into the database: the writing connection and the readers."""
@@ -101,6 +115,14 @@ def _create(jobs: Sequence[NewJob], batch: Batch, _: Link) -> tuple[None, Commit
 
 def _change(change: JobChange, batch: Batch, _: Link) -> tuple[StoredJob, Committed]:
     return batch.change(change)
+
+
+def _decide(job_ids: Sequence[str], decide: Decide, batch: Batch, _: Link) -> tuple[list[StoredJob | None] | Exception, Committed]:
+    try:
+        return batch.decide(job_ids, decide)
+    except Exception as error:
+        # Raised before anything was applied; it belongs to the caller alone.
+        return error, Committed()
 
 
 def _stop(stops: Sequence[StopRequest], batch: Batch, _: Link) -> tuple[frozenset[str], Committed]:

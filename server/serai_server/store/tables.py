@@ -54,6 +54,10 @@ jobs = Table(
     _int("charged_periods"),
     _int("wake_at_ms"),
     _bytes("body"),
+    _int("ran_ms"),
+    _int("running_since_ms"),
+    _int("warned_ms"),
+    _bytes("notes"),
     sqlite_strict=True,
 )
 """Columns in the order of StoredJob's fields: rows are read and written by position."""
@@ -109,6 +113,13 @@ settlements = Table(
     _int("at_ms"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+)
+
+Index(
+    "settlements_unpaid",
+    settlements.c.at_ms,
+    sqlite_where=settlements.c.outcome == 3,
+    postgresql_where=settlements.c.outcome == 3,
 )
 
 intervals = Table(

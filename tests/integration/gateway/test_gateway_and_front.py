@@ -108,9 +108,11 @@ async def test_the_servers_errors_reach_core(client: Client, front: Front, wrong
     assert "hunter2" not in answer["why"]
 
 
-async def test_calls_that_a_later_issue_fills(client: Client) -> None:
+async def test_what_this_provider_does_not_do(client: Client) -> None:
     """Refused with UCloud's code for features that a provider does not have."""
-    status, answer = await client.call("POST", "/ucloud/example/jobs/suspend", json.dumps({"items": [{"job": JOB}]}).encode())
+    status, answer = await client.call(
+        "POST", "/ucloud/example/jobs/attachResource", json.dumps({"job": JOB, "resource": {"type": "network", "id": "1"}}).encode()
+    )
     assert (status, answer["errorCode"]) == (400, "FEATURE_NOT_SUPPORTED_BY_PROVIDER")
 
 

@@ -242,7 +242,7 @@ class TestStop:
     def test_waiting_in_vain(self, server: Server, serai: Callable[..., Ran]) -> None:
         """The stop is stored all the same, and the code says that it has not happened."""
 
-        async def stubborn(job_ids: object) -> None:
+        async def stubborn(items: object, *, for_core: bool) -> None:
             """A job whose program does not end."""
 
         server.front.jobs.terminate = stubborn
@@ -378,3 +378,28 @@ async def test_a_reader_that_goes_away(server: Server) -> None:
     os.close(writer)
     _, err = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, err) == (Exit.READER_GONE, b"")
+
+
+@pytest.mark.usefixtures("three")
+class TestChanges:
+    def test_time_is_added(self, server: Server, serai: Callable[..., Ran]) -> None:
+        """To each job once, however often it is named."""
+        ran = serai("jobs", "extend", "1", "2", "1", "--by", "1h30m", "--json")
+        assert (ran.code, [j["id"] for j in ran.json["jobs"]]) == (Exit.OK, ["1", "2"])
+        assert server.front.jobs.asked == [("extend", ["1", "2"])]
+
+    @pytest.mark.parametrize("span", ["", "0s", "-5m", "1d", "90"])
+    def test_a_span_that_is_none(self, server: Server, serai: Callable[..., Ran], span: str) -> None:
+        """Words that show what one looks like, and nothing is asked."""
+        ran = serai("jobs", "extend", "1", "--by", span)
+        assert (ran.code, server.front.jobs.asked) == (Exit.USAGE, [])
+        assert "1h30m" in ran.err
+
+    def test_suspend_and_resume(self, server: Server, serai: Callable[..., Ran]) -> None:
+        """Both show the jobs as they are."""
+        assert serai("jobs", "suspend", "1").code == serai("jobs", "resume", "1").code == Exit.OK
+        assert server.front.jobs.asked == [("suspend", ["1"]), ("unsuspend", ["1"])]
+
+    def test_an_unknown_job(self, serai: Callable[..., Ran]) -> None:
+        """A code of its own."""
+        assert serai("jobs", "suspend", "1", "9").code == Exit.NOT_FOUND

@@ -149,6 +149,7 @@ async def test_a_change_moves_what_it_names_and_nothing_else(store: SqlStore, to
         replica_facts=b"\x00\xff",
         charged_periods=3,
         wake_at_ms=99,
+        running_since_ms=6,
     )
     assert await store.job("1") == after
     assert await store.ledger("1") == [charge]

@@ -9,24 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.store_rows import new_job
+from fakes.store_rows import link_to, new_job
 from serai_server.store import postgresql, tables
 from serai_server.store.api import StoreError, StoreUnavailable, StoreUnusable
-from serai_server.store.link import Link
 from serai_server.store.migrate import Migration, migrate, migrations
 from serai_server.store.model import Committed
 from serai_server.store.open import open_store
-from serai_server.store.postgresql import PostgresLink
-from serai_server.store.sqlite import SqliteLink
 from sqlalchemy import create_engine, inspect
 
 Schema = dict[str, Any]
-
-
-def link_to(url: str) -> Link:
-    link = SqliteLink(Path(url.removeprefix("sqlite:///"))) if url.startswith("sqlite") else PostgresLink(url)
-    link.connect()
-    return link
 
 
 def schema(url: str) -> Schema:

@@ -134,13 +134,14 @@ def test_one_event_is_one(count: int, expected: str) -> None:
 )
 def test_how_long_it_ran(ms: int, expected: str) -> None:
     """In the unit in which a person would say it."""
-    assert output.ran(JobReport(started_at_ms=1_000, ended_at_ms=1_000 + ms)) == expected
+    assert output.ran(JobReport(started_at_ms=1_000, ended_at_ms=9_000_000_000, ran_ms=ms)) == expected
 
 
 def test_a_job_that_runs_has_no_length_yet() -> None:
-    """Nothing is shown for what is not known, and a clock that stepped back gives no negative time."""
-    assert output.ran(JobReport(started_at_ms=1_000)) == ""
-    assert output.ran(JobReport(started_at_ms=2_000, ended_at_ms=1_000)) == "0.0 s"
+    """Nothing is shown while it grows; one that is suspended or over has a length, and it is what it ran and not what passed."""
+    assert output.ran(JobReport()) == ""
+    assert output.ran(JobReport(started_at_ms=1_000, running_since_ms=1_000)) == ""
+    assert output.ran(JobReport(started_at_ms=1_000, ran_ms=61_000)) == "1 min 01 s"
     assert output.when(0) == ""
 
 

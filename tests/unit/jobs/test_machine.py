@@ -9,15 +9,25 @@ import pytest
 from fakes.jobs import stored_job
 from hypothesis import given
 from hypothesis import strategies as st
-from serai_backends.model import End, JobObservation, Phase, ReplicaObservation
+from serai_backends.model import End, JobObservation, Pause, Phase, ReplicaObservation, Waiting
 from serai_server.jobs import causes, facts
-from serai_server.jobs.machine import NOTHING, WAITING_TOLD_MS, Action, Decision, Due, Rules, Seen, Unasked, Update, step
+from serai_server.jobs.decision import NOTHING, Action, Decision, Due, Rules, Seen, Unasked, Update
+from serai_server.jobs.machine import WAITING_TOLD_MS, step
 from serai_server.store.model import State, StoredJob, Target
 
 RULES = Rules(exit_code_is_failure=False, charge_every_ms=900_000)
 NOW = 2_000_000
 SUBMITTED = {"submitted_at_ms": 1_500_000}
-RUNS: dict[str, Any] = {**SUBMITTED, "state": State.RUNNING, "started_at_ms": 1_600_000, "wake_at_ms": NOW + 5, "replica_facts": b"[]"}
+RUNS: dict[str, Any] = {
+    **SUBMITTED,
+    "state": State.RUNNING,
+    "started_at_ms": 1_600_000,
+    "running_since_ms": 1_600_000,
+    "wake_at_ms": NOW + 5,
+    "replica_facts": b"[]",
+}
+PAUSED: dict[str, Any] = {**RUNS, "state": State.SUSPENDED, "running_since_ms": 0, "ran_ms": 100_000, "wake_at_ms": 0}
+"""Ran from 1,600,000 to 1,700,000."""
 STOP: dict[str, Any] = {"target": Target.STOP, "stop_requested_at_ms": 1_900_000}
 
 
@@ -30,12 +40,19 @@ def waiting(reason: str = "waiting for 2 cores") -> JobObservation:
     return JobObservation("54112", Phase.WAITING, reason=reason)
 
 
-def running() -> JobObservation:
-    return JobObservation("54112", Phase.RUNNING, (replica(end=None),), running_since_ms=1_600_000)
+def running(*pauses: Pause) -> JobObservation:
+    return JobObservation("54112", Phase.RUNNING, (replica(end=None),), running_since_ms=1_600_000, pauses=pauses)
 
 
-def ended(*replicas: ReplicaObservation, since: int | None = 1_600_000, at: int = 1_700_000, reason: str = "") -> JobObservation:
-    return JobObservation("54112", Phase.ENDED, replicas, reason=reason, running_since_ms=since, ended_at_ms=at)
+def suspended(*pauses: Pause) -> JobObservation:
+    found = pauses or (Pause(1_700_000, None),)
+    return JobObservation("54112", Phase.SUSPENDED, (replica(end=None),), running_since_ms=1_600_000, pauses=found)
+
+
+def ended(
+    *replicas: ReplicaObservation, since: int | None = 1_600_000, at: int = 1_700_000, reason: str = "", pauses: tuple[Pause, ...] = ()
+) -> JobObservation:
+    return JobObservation("54112", Phase.ENDED, replicas, reason=reason, running_since_ms=since, ended_at_ms=at, pauses=pauses)
 
 
 def seen_before(observation: JobObservation) -> bytes:
@@ -89,6 +106,7 @@ TABLE: list[tuple[str, dict[str, Any], Seen, Decision]] = [
         Decision(
             state=State.RUNNING,
             started_at_ms=1_600_000,
+            resumed_at_ms=1_600_000,
             seen=True,
             updates=(Update(State.RUNNING, "The job is now running!"),),
             due=Due(0, 6),
@@ -102,7 +120,9 @@ TABLE: list[tuple[str, dict[str, Any], Seen, Decision]] = [
         Decision(
             state=State.SUCCESS,
             started_at_ms=1_600_000,
+            resumed_at_ms=1_600_000,
             ended_at_ms=1_700_000,
+            ran_ms=100_000,
             seen=True,
             updates=(Update(State.RUNNING, "The job is now running!"), Update(State.SUCCESS, causes.FINISHED)),
             due=Due(0, 2),
@@ -130,12 +150,123 @@ TABLE: list[tuple[str, dict[str, Any], Seen, Decision]] = [
     ),
     ("reaches its limit", {**RUNS, "time_limit_ms": 400_000}, running(), Decision(stop=Target.STOP_EXPIRED)),
     (
+        "ten minutes are left: the user is warned, and woken for the last minute",
+        {**RUNS, "wake_at_ms": NOW, "charged_periods": 6, "time_limit_ms": 1_000_000},
+        running(),
+        Decision(updates=(Update(status=causes.nearly_over(600_000)),), warned_ms=600_000, wake_at_ms=NOW + 540_000),
+    ),
+    (
+        "one minute is left",
+        {**RUNS, "wake_at_ms": NOW, "charged_periods": 6, "time_limit_ms": 450_000 + 10_000, "warned_ms": 600_000},
+        running(),
+        Decision(updates=(Update(status=causes.nearly_over(60_000)),), warned_ms=60_000, wake_at_ms=NOW + 60_000),
+    ),
+    ("suspend is asked", {**RUNS, "target": Target.SUSPEND}, running(), Decision(actions=(Action.SUSPEND,))),
+    (
+        "suspended: billed up to then, in whole periods",
+        {**RUNS, "target": Target.SUSPEND},
+        suspended(),
+        Decision(
+            state=State.SUSPENDED,
+            paused_at_ms=1_700_000,
+            ran_ms=100_000,
+            seen=True,
+            updates=(Update(State.SUSPENDED, causes.SUSPENDED),),
+            due=Due(0, 1),
+            wake_at_ms=0,
+        ),
+    ),
+    (
+        "suspended, and the user has changed his mind: stored first",
+        RUNS,
+        suspended(),
+        Decision(
+            state=State.SUSPENDED,
+            paused_at_ms=1_700_000,
+            ran_ms=100_000,
+            seen=True,
+            updates=(Update(State.SUSPENDED, causes.SUSPENDED),),
+            due=Due(0, 1),
+            wake_at_ms=0,
+        ),
+    ),
+    ("suspended on", {**PAUSED, "target": Target.SUSPEND}, suspended(), NOTHING),
+    ("resume is asked", PAUSED, suspended(), Decision(actions=(Action.RESUME,))),
+    (
+        "goes on: the pause is neither billed nor counted, and Core is told what is left",
+        {**PAUSED, "charged_periods": 1},
+        running(Pause(1_700_000, 1_990_000)),
+        Decision(
+            state=State.RUNNING,
+            resumed_at_ms=1_990_000,
+            seen=True,
+            updates=(Update(State.RUNNING, causes.RESUMED, 3_500_000),),
+            wake_at_ms=NOW + 900_000,
+        ),
+    ),
+    (
+        "suspended before it was ever seen to run: RUNNING first",
+        {**SUBMITTED, "replica_facts": b"[]"},
+        suspended(Pause(1_650_000, None)),
+        Decision(
+            state=State.RUNNING,
+            started_at_ms=1_600_000,
+            resumed_at_ms=1_600_000,
+            seen=True,
+            updates=(Update(State.RUNNING, "The job is now running!"),),
+            due=Due(0, 6),
+            wake_at_ms=NOW + 900_000,
+        ),
+    ),
+    (
+        "ends while it is suspended: billed to the pause",
+        {**PAUSED, "charged_periods": 1, "target": Target.SUSPEND},
+        ended(replica(end=End.CANCELED), at=1_900_000, pauses=(Pause(1_700_000, None),)),
+        Decision(
+            state=State.FAILURE,
+            ended_at_ms=1_900_000,
+            ran_ms=100_000,
+            seen=True,
+            updates=(Update(State.FAILURE, "The program was ended from outside."),),
+            due=Due(1, 1),
+            wake_at_ms=0,
+        ),
+    ),
+    (
+        "was suspended, resumed and ended between two looks: the pause is left out all the same",
+        {**RUNS, "charged_periods": 1},
+        ended(replica(), at=1_900_000, pauses=(Pause(1_700_000, 1_890_000),)),
+        Decision(
+            state=State.SUCCESS,
+            ended_at_ms=1_900_000,
+            ran_ms=110_000,
+            seen=True,
+            updates=(Update(State.SUCCESS, causes.FINISHED),),
+            due=Due(1, 1),
+            wake_at_ms=0,
+        ),
+    ),
+    ("stop while suspended", {**PAUSED, **STOP}, suspended(), Decision(actions=(Action.CANCEL,))),
+    (
+        "waits in a queue with places",
+        SUBMITTED,
+        JobObservation("54112", Phase.WAITING, waiting=Waiting(ahead=3, cpu=2, free_cpu=1, all_cpu=4, latest_start_ms=NOW + 1_441_000)),
+        Decision(
+            seen=True,
+            updates=(
+                Update(status="The job is waiting for 2 cores (1 of 4 are free); 3 jobs are before it; it starts within 25 minutes."),
+            ),
+            wake_at_ms=NOW + WAITING_TOLD_MS,
+        ),
+    ),
+    (
         "ends",
         {**RUNS, "charged_periods": 1},
         ended(replica()),
         Decision(
             state=State.SUCCESS,
             ended_at_ms=1_700_000,
+            ran_ms=100_000,
             seen=True,
             updates=(Update(State.SUCCESS, causes.FINISHED),),
             due=Due(1, 1),
@@ -156,7 +287,7 @@ TABLE: list[tuple[str, dict[str, Any], Seen, Decision]] = [
         "disowned: stopped and Core is not told",
         {**RUNS, "target": Target.STOP_DISOWNED},
         ended(replica(end=End.CANCELED)),
-        Decision(state=State.FAILURE, ended_at_ms=1_700_000, seen=True, note=causes.DISOWNED, wake_at_ms=0),
+        Decision(state=State.FAILURE, ended_at_ms=1_700_000, ran_ms=100_000, seen=True, note=causes.DISOWNED, wake_at_ms=0),
     ),
     ("final: forgotten", {**RUNS, "state": State.SUCCESS}, Unasked.UNASKED, Decision(forgotten=True, actions=(Action.FORGET,))),
     ("forgotten: nothing", {**RUNS, "state": State.SUCCESS, "forgotten_at_ms": 5}, Unasked.UNASKED, NOTHING),
@@ -241,6 +372,8 @@ observations: st.SearchStrategy[Seen] = st.one_of(
     st.none(),
     st.builds(waiting, st.sampled_from(["", "waiting for 2 cores"])),
     st.builds(running),
+    st.builds(suspended),
+    st.just(running(Pause(1_700_000, 1_800_000))),
     st.builds(ended_so, st.sampled_from(End), st.integers(0, 255)),
 )
 
@@ -258,7 +391,12 @@ def apply(job: StoredJob, decision: Decision, seen: Seen, now: int) -> StoredJob
         changes["replica_facts"] = facts.encode(seen)
     if decision.due:
         changes["charged_periods"] = decision.due.first_period + decision.due.units
-    for name in ("state", "started_at_ms", "ended_at_ms", "wake_at_ms"):
+    if decision.resumed_at_ms is not None and not job.running_since_ms:
+        changes["running_since_ms"] = decision.resumed_at_ms
+    over = decision.paused_at_ms if decision.paused_at_ms is not None else decision.ended_at_ms
+    if over is not None and (since := changes.get("running_since_ms", job.running_since_ms)):
+        changes |= {"running_since_ms": 0, "ran_ms": job.ran_ms + max(over - since, 0)}
+    for name in ("state", "started_at_ms", "ended_at_ms", "wake_at_ms", "ran_ms", "warned_ms"):
         if getattr(decision, name) is not None:
             changes[name] = getattr(decision, name)
     return dataclasses.replace(job, **changes)
@@ -271,7 +409,7 @@ def test_any_life_is_sound(life: list[tuple[Seen, int, Target]]) -> None:
     job, now, billed, finals = stored_job(), NOW, 0, 0
     for seen, passed, target in life:
         now += passed
-        if job.target is Target.RUN:
+        if not job.target.stop:
             job = dataclasses.replace(job, target=target)
         asked: Seen = seen if job.submitted_at_ms and not job.state.final else Unasked.UNASKED
         decision = step(job, asked, now, RULES)

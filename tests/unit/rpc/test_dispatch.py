@@ -119,11 +119,44 @@ async def test_get_list_and_products(server: Dispatcher, front: Front) -> None:
     assert [p.product.id for p in products.responses] == ["c1"]
 
 
-LATER = ["Extend", "OpenInteractiveSession", "Suspend", "Unsuspend", "UpdateAcl", "Verify", "RetrieveUtilization"]
+@pytest.mark.parametrize(
+    ("name", "request_", "asked"),
+    [
+        ("Extend", pb.ExtendRequest(items=[pb.ExtendItem(job=job("1"))]), ("extend", ["1"])),
+        ("Suspend", pb.SuspendRequest(items=[pb.SuspendItem(job=job("1"))]), ("suspend", ["1"])),
+        ("Unsuspend", pb.UnsuspendRequest(items=[pb.UnsuspendItem(job=job("1"))]), ("unsuspend", ["1"])),
+        ("Verify", pb.VerifyRequest(items=[job("1"), job("x")]), ("verify", ["1", "x"])),
+        ("UpdateAcl", pb.UpdateAclRequest(items=[pb.UpdateAclItem(resource=job("x"))]), ("update acl", ["x"])),
+        ("OnUpdatedLabels", pb.OnUpdatedLabelsRequest(items=[job("1")]), ("update labels", ["1"])),
+        ("Disown", pb.DisownRequest(job_ids=["1", "x"]), ("disown", ["1", "x"])),
+        ("Terminate", pb.TerminateRequest(items=[job("1")]), ("terminate for core", ["1"])),
+    ],
+)
+async def test_what_is_asked_of_jobs_reaches_them(
+    server: Dispatcher, front: Front, name: str, request_: Message, asked: tuple[str, list[str]]
+) -> None:
+    """Each call gives its jobs' ids to its use case, and answers once for each item."""
+    await front.jobs.create([job("1")])
+    await ask(server, JOBS + name, request_)
+    assert front.jobs.asked == [asked]
 
 
-@pytest.mark.parametrize("name", LATER)
-async def test_calls_of_later_issues_are_unsupported_in_words(server: Dispatcher, name: str) -> None:
+async def test_utilization_is_told_in_cores_bytes_and_jobs(server: Dispatcher) -> None:
+    """Sizes in bytes, as the seed's data model has them."""
+    told = pb.RetrieveUtilizationResponse.FromString(await ask(server, JOBS + "RetrieveUtilization", pb.RetrieveUtilizationRequest()))
+    assert (told.capacity.cpu, told.used_capacity.memory, told.queue_status.running, told.queue_status.pending) == (8, 1 << 30, 2, 1)
+
+
+async def test_no_dynamic_parameters(server: Dispatcher) -> None:
+    """An error here would keep users of today's Core from submitting (facts today §5)."""
+    assert await ask(server, JOBS + "RequestDynamicParameters", pb.RequestDynamicParametersRequest()) == b""
+
+
+UNSUPPORTED = ["OpenInteractiveSession", "AttachResource", "DetachResource", "OpenTerminalInFolder"]
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+async def test_what_this_provider_does_not_do_is_said_in_words(server: Dispatcher, name: str) -> None:
     """Core learns that this provider does not do that, and a person reads what it is."""
     with pytest.raises(RpcFailure) as caught:
         await server.unary(JOBS + name, b"", CORE)

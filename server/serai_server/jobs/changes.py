@@ -1,0 +1,201 @@
+"""What may be asked of jobs that exist: more time, a pause, an end, a second look, another list of people. Use cases without gRPC.
+
+Each stores what is asked, for all items or none, and answers; the reconciler does the rest. Nothing here waits for a backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from serai.jobs.v1.job_pb2 import Job, JobState
+from serai.jobs.v1.jobs_service_pb2 import ExtendItem, UpdateAclItem
+from serai_backends.api import Backend, TellsLimits
+
+from serai_server.clock import Clock
+from serai_server.errors import InvalidRequest, JobUnknown, Unsupported, WrongState
+from serai_server.jobs import causes, notes
+from serai_server.jobs.bodies import update_body
+from serai_server.jobs.decision import Update
+from serai_server.jobs.durations import LONGEST_MS, duration_ms
+from serai_server.jobs.products import Catalog, Feature
+from serai_server.jobs.requests import MOST_ITEMS, is_job_id
+from serai_server.jobs.tombstones import is_young, tombstone
+from serai_server.store.api import Store
+from serai_server.store.model import EventKind, JobChange, NewEvent, NewJob, State, StopRequest, StoredJob, Target
+
+CORE = "core"
+"""The consumer of events that delivers to UCloud/Core."""
+
+
+class JobChanges:
+    def __init__(
+        self, *, store: Store, backend: Backend, catalog: Catalog, clock: Clock, look: Callable[[str], None], knows_suspended: bool
+    ) -> None:
+        """`look` has the reconciler look at a job. `knows_suspended`: Core has a state SUSPENDED (generation 2026)."""
+        self._store = store
+        self._backend = backend
+        self._catalog = catalog
+        self._clock = clock
+        self._look = look
+        self._knows_suspended = knows_suspended
+
+    async def extend(self, items: Sequence[ExtendItem]) -> None:
+        """Add time to the limits of jobs; Core is told the new total (facts 2021 §1.7, today §9). Asked twice, it is added twice.
+
+        Raises InvalidRequest, JobUnknown, WrongState, Unsupported.
+        """
+        check_count(items)
+        added = [duration_ms(item.requested_time, f"items[{i}].requestedTime") for i, item in enumerate(items)]
+        now_ms = self._clock.now_ms()
+
+        def longer(place: int, job: StoredJob | None) -> JobChange:
+            job_id = items[place].job.id
+            known = self._open(job_id, job, place, "time_extension")
+            if not known.time_limit_ms:
+                raise WrongState(f"items[{place}]: job {job_id} has no time limit that could be extended")
+            if known.target.stop:
+                raise WrongState(f"items[{place}]: job {job_id} is being ended already")
+            limit_ms = known.time_limit_ms + added[place]
+            if limit_ms > LONGEST_MS:
+                raise InvalidRequest(
+                    f"job {job_id} would have more than {causes.duration(LONGEST_MS)} in all", field=f"items[{place}].requestedTime"
+                )
+            told = Update(None, causes.extended(limit_ms), limit_ms - known.ran_ms)
+            left_ms = limit_ms - known.ran_until_ms(now_ms)
+            return JobChange(
+                job_id=job_id,
+                expected_version=known.version,
+                time_limit_ms=limit_ms,
+                status=told.status,
+                # Marks that are ahead again are told again.
+                warned_ms=0 if left_ms > known.warned_ms else None,
+                # A running job's times are counted anew; a waiting one's time to wake is for other things.
+                wake_at_ms=now_ms if known.state is State.RUNNING else None,
+                events=(_event(job_id, told, now_ms),),
+            )
+
+        for job in await self._store.decide([item.job.id for item in items], longer):
+            if job is not None and isinstance(self._backend, TellsLimits):
+                self._backend.tell_limit(job.id, job.time_limit_ms)
+
+    async def suspend(self, job_ids: Sequence[str]) -> None:
+        """Stop every process of running jobs. Suspended ones are left as they are. Raises JobUnknown, WrongState, Unsupported."""
+        await self._aim(job_ids, Target.SUSPEND)
+
+    async def unsuspend(self, job_ids: Sequence[str]) -> None:
+        """Have suspended jobs go on. One that runs is left as it is. Raises as `suspend`."""
+        await self._aim(job_ids, Target.RUN)
+
+    async def _aim(self, job_ids: Sequence[str], target: Target) -> None:
+        check_count(job_ids)
+
+        def aimed(place: int, job: StoredJob | None) -> JobChange | None:
+            job_id = job_ids[place]
+            known = self._open(job_id, job, place, "suspension")
+            if known.target is target:
+                return None
+            if known.target.stop:
+                raise WrongState(f"items[{place}]: job {job_id} is being ended already")
+            if known.state not in (State.RUNNING, State.SUSPENDED):
+                raise WrongState(f"items[{place}]: job {job_id} does not run yet; only a running job can be suspended")
+            return JobChange(job_id=job_id, expected_version=known.version, target=target)
+
+        await self._store.decide(job_ids, aimed)
+
+    def _open(self, job_id: str, job: StoredJob | None, place: int, feature: Feature) -> StoredJob:
+        """The job, known and not over, of a product that can do this."""
+        if job is None:
+            raise JobUnknown(f"no job {job_id!r} is known here", field=f"items[{place}]")
+        if not self._catalog.able(job.product, feature):
+            raise Unsupported(f"this provider does not {_DOES[feature]}", field=f"items[{place}]")
+        if job.state.final:
+            raise WrongState(f"items[{place}]: job {job_id} is over")
+        return job
+
+    async def terminate(self, items: Sequence[Job], *, for_core: bool) -> None:
+        """Ask for the jobs to be stopped; unknown and final ones count as done. Core, which asks about jobs that it thinks to be alive, is
+        told the end of such a one (once more)."""
+        check_count(items)
+        now_ms = self._clock.now_ms()
+        mine = [item for item in items if is_job_id(item.id)]
+        known = await self._store.request_stops([StopRequest(item.id, Target.STOP, now_ms) for item in mine])
+        if for_core:
+            await self._tell_again([i for i in mine if i.id not in known or not _final(i.status.state)], now_ms, young_too=True)
+
+    async def verify(self, items: Sequence[Job]) -> None:
+        """Bring Core's view and ours together; see the seed's verify example for jobs that are unknown here."""
+        check_count(items)
+        mine = [item for item in items if is_job_id(item.id)]
+        await self._tell_again(mine, self._clock.now_ms(), young_too=False)
+        for item in mine:
+            self._look(item.id)
+
+    async def _tell_again(self, items: Sequence[Job], now_ms: int, *, young_too: bool) -> None:
+        """Unknown jobs become tombstones (`young_too`: also those that may be on their way to us); where Core's state is not ours although
+        Core has settled everything, ours is told once more."""
+        asked = [*{item.id: item for item in items}.values()]
+        undelivered = await self._store.undelivered_among([item.id for item in asked], CORE)
+
+        def told(place: int, job: StoredJob | None) -> JobChange | NewJob | None:
+            item = asked[place]
+            if job is None:
+                return None if is_young(item, now_ms) and not young_too else tombstone(item, now_ms)
+            if job.id in undelivered or job.target is Target.STOP_DISOWNED or self._agrees(job, item.status.state):
+                return None
+            event = _event(job.id, Update(job.state, job.status or None), now_ms)
+            return JobChange(job_id=job.id, expected_version=job.version, events=(event,))
+
+        await self._store.decide([item.id for item in asked], told)
+
+    def _agrees(self, job: StoredJob, core: JobState.ValueType) -> bool:
+        """Whether Core's word on the job is ours. None given agrees with a job that is not over."""
+        if not core:
+            return not job.state.final
+        if job.state is State.SUSPENDED and not self._knows_suspended:
+            return core == State.RUNNING
+        return core == job.state or (core == State.CANCELING and not job.state.final)
+
+    async def update_acl(self, items: Sequence[UpdateAclItem]) -> None:
+        """Note who else may see jobs. Jobs that are not known here are passed over."""
+        check_count(items)
+
+        def noted(place: int, job: StoredJob | None) -> JobChange | None:
+            if job is None:
+                return None
+            return JobChange(job_id=job.id, expected_version=job.version, notes=notes.with_acl(job.notes, items[place]))
+
+        await self._store.decide([item.resource.id for item in items], noted)
+
+    async def update_labels(self, items: Sequence[Job]) -> None:
+        """Note the labels of jobs. Jobs that are not known here are passed over."""
+        check_count(items)
+
+        def noted(place: int, job: StoredJob | None) -> JobChange | None:
+            if job is None:
+                return None
+            return JobChange(job_id=job.id, expected_version=job.version, notes=notes.with_labels(job.notes, items[place]))
+
+        await self._store.decide([item.id for item in items], noted)
+
+    async def disown(self, job_ids: Sequence[str]) -> None:
+        """Stop jobs that Core does not know."""
+        check_count(job_ids, field="job_ids")
+        now_ms = self._clock.now_ms()
+        await self._store.request_stops([StopRequest(i, Target.STOP_DISOWNED, now_ms) for i in job_ids if is_job_id(i)])
+
+
+_DOES: dict[Feature, str] = {"time_extension": "extend the time of these jobs", "suspension": "suspend these jobs"}
+
+
+def check_count(items: Sequence[object], field: str = "items") -> None:
+    """Raises InvalidRequest."""
+    if not 1 <= len(items) <= MOST_ITEMS:
+        raise InvalidRequest(f"expected 1 to {MOST_ITEMS} items, found {len(items)}", field=field)
+
+
+def _final(state: JobState.ValueType) -> bool:
+    return State.SUCCESS <= state <= State.EXPIRED
+
+
+def _event(job_id: str, update: Update, now_ms: int) -> NewEvent:
+    return NewEvent(job_id, EventKind.JOB_UPDATE, update_body(update), now_ms)

@@ -1,0 +1,44 @@
+"""What Core tells of a job after its creation and what changes nothing of its life: permissions and labels, for the tools' view."""
+
+from __future__ import annotations
+
+from serai.core.v1.resources_pb2 import ResourceAclEntry
+from serai.jobs.v1.job_pb2 import Job
+from serai.jobs.v1.jobs_service_pb2 import JobNotes, UpdateAclItem
+
+
+def of_new(job: Job) -> bytes:
+    """A new job's: nobody else, and the labels that it came with."""
+    return JobNotes(labels=dict(job.specification.labels)).SerializeToString() if job.specification.labels else b""
+
+
+def read(stored: bytes) -> JobNotes:
+    return JobNotes.FromString(stored)
+
+
+def with_acl(stored: bytes, change: UpdateAclItem) -> bytes:
+    """After a change of permissions. The item has the list before it (facts 2021 §1.6), so an earlier change that got lost does not matter.
+
+    An entity that is added again has the permissions of the last entry alone.
+    """
+    notes = read(stored)
+    entries = {_key(e): e for e in change.resource.permissions.others or notes.acl}
+    for entity in change.deleted:
+        entries.pop(entity.SerializeToString(deterministic=True), None)
+    for entry in change.added:
+        entries[_key(entry)] = entry
+    kept = [*entries.values()]
+    notes.ClearField("acl")
+    notes.acl.extend(kept)
+    return notes.SerializeToString()
+
+
+def with_labels(stored: bytes, job: Job) -> bytes:
+    notes = read(stored)
+    notes.ClearField("labels")
+    notes.labels.update(job.specification.labels)
+    return notes.SerializeToString()
+
+
+def _key(entry: ResourceAclEntry) -> bytes:
+    return entry.entity.SerializeToString(deterministic=True)
