@@ -17,6 +17,7 @@ from serai_server.cli.config import SHAPE
 from serai_server.cli.config_command import example_text
 from serai_server.cli.exits import MEANINGS, Exit
 from serai_server.cli.main import cli
+from serai_server.jobs import causes
 
 DOCS = Path(__file__).parents[2] / "docs"
 _OF_EVERY_COMMAND = {"config", "socket", "as_json", "help"}
@@ -131,3 +132,16 @@ def test_each_option_of_jobs_is_named(path: str, command: click.Command) -> None
 def test_each_exit_code_has_a_row(code: Exit) -> None:
     """With the same words as `serai --help`."""
     assert rows("cli.md")[str(int(code))][1] == MEANINGS[code]
+
+
+@pytest.mark.parametrize("cause", causes.TABLE, ids=lambda c: c.key)
+def test_each_cause_has_a_row(cause: causes.Cause) -> None:
+    """With whose doing it is."""
+    row = rows("causes.md").get(cause.key)
+    assert row is not None, f"docs/causes.md has no row for {cause.key}"
+    assert row[2].strip(" |") == cause.blame.value
+
+
+def test_there_are_twenty_causes_and_more() -> None:
+    """Each with a key and words of its own."""
+    assert len({c.key for c in causes.TABLE}) == len({c.words for c in causes.TABLE}) == len(causes.TABLE) > 20
