@@ -2,7 +2,8 @@
 
 "ms since epoch" as the wall clock said when this boot's first server started, going on by the kernel's CLOCK_BOOTTIME, which nobody can
 set. The difference of the two is kept in a file with the boot's id, so every process and every later server of the same boot has the same
-time, also when the wall clock was set in between. After a reboot it is taken anew, and never earlier than the file's last word.
+time, also when the wall clock was set in between. After a reboot it is taken anew, and never earlier than the file's last word: the time
+when a server of an earlier boot opened it last.
 """
 
 from __future__ import annotations
@@ -49,12 +50,13 @@ def open_clock(
     here = os.open(state_dir, files.DIRECTORY)
     try:
         kept = _read(here)
-        this_boot = boot_id()
+        this_boot, at_boot_ms = boot_id(), boot()
         if kept is not None and kept["boot_id"] == this_boot:
-            return SteadyClock(int(kept["offset_ms"]), boot)
-        now_ms = max(wall(), int(kept["at_ms"]) if kept is not None else 0)
-        offset_ms = now_ms - boot()
-        files.write_atomic(here, NAME, json.dumps({"boot_id": this_boot, "offset_ms": offset_ms, "at_ms": now_ms}).encode())
+            offset_ms = int(kept["offset_ms"])
+        else:
+            offset_ms = max(wall(), int(kept["at_ms"]) if kept is not None else 0) - at_boot_ms
+        kept = {"boot_id": this_boot, "offset_ms": offset_ms, "at_ms": at_boot_ms + offset_ms}
+        files.write_atomic(here, NAME, json.dumps(kept).encode())
         return SteadyClock(offset_ms, boot)
     finally:
         os.close(here)
@@ -65,7 +67,7 @@ def _read(folder_fd: int) -> dict[str, str | int] | None:
     if data is None:
         return None
     try:
-        kept: dict[str, str | int] = json.loads(data)
+        kept: dict[str, str | int] | list[object] = json.loads(data)
     except ValueError:
         return None
-    return kept if {"boot_id", "offset_ms", "at_ms"} <= kept.keys() else None
+    return kept if isinstance(kept, dict) and {"boot_id", "offset_ms", "at_ms"} <= kept.keys() else None

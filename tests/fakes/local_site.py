@@ -15,6 +15,8 @@ from serai_backends.model import JobObservation, Phase, ReplicaSpec, Resources, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from serai_backends.clock import SteadyClock
+
 DEADLINE_S = 60
 
 
@@ -44,8 +46,8 @@ class LocalSite:
         assert self._backend is not None
         return self._backend
 
-    async def open(self) -> LocalBackend:
-        self._backend = await open_local(self.settings)
+    async def open(self, clock: SteadyClock | None = None) -> LocalBackend:
+        self._backend = await open_local(self.settings, clock)
         report = await self._backend.check()
         if not report.usable:
             await self.close()

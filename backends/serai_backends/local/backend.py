@@ -19,10 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serai_backends.clock import open_clock
 from serai_backends.errors import BackendUnavailable, JobNotThere, SubmissionRefused
 from serai_backends.local import limits, logs
 from serai_backends.local.board import Board
 from serai_backends.local.folder import Cancel, JobFolder, is_job_id, open_state, spec_of
+from serai_backends.local.ground import Ground
 from serai_backends.local.probe import Machine
 from serai_backends.local.queue import CapacityQueue
 from serai_backends.local.runner import Job, Runner, need_of
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from typing import Self
 
+    from serai_backends.clock import SteadyClock
     from serai_backends.local.settings import LocalSettings
     from serai_backends.local.supervisor.plan import Spec
     from serai_backends.model import JobObservation, LogChunk, ReplicaSpec, Stream, WatchEvent
@@ -41,13 +44,14 @@ if TYPE_CHECKING:
 class LocalBackend:
     """Made by `open_local`. Also an asynchronous context manager that closes itself."""
 
-    def __init__(self, settings: LocalSettings, jobs: Path, state_lock: int, machine: Machine, threads: Threads) -> None:
-        self._settings, self._jobs_dir, self._state_lock, self._machine, self._threads = settings, jobs, state_lock, machine, threads
-        self._board = Board()
+    def __init__(self, ground: Ground, jobs: Path, state_lock: int) -> None:
+        self._jobs_dir, self._state_lock = jobs, state_lock
+        self._settings, self._machine, self._threads, self._clock = ground.settings, ground.machine, ground.threads, ground.clock
+        self._board = Board(self._clock.now_ms())
         self._files = logs.FileWatch()
-        cpu = settings.cpu or len(os.sched_getaffinity(0))
-        memory = settings.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        self._runner = Runner(settings, machine, CapacityQueue(cpu, memory), self._board, threads)
+        cpu = self._settings.cpu or len(os.sched_getaffinity(0))
+        memory = self._settings.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self._runner = Runner(ground, CapacityQueue(cpu, memory), self._board)
         self._saving: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -88,7 +92,7 @@ class LocalBackend:
     def _accept(self, spec: ReplicaSpec) -> Spec:
         if self._machine.trouble is not None:
             raise BackendUnavailable(f"this machine cannot isolate jobs: {self._machine.trouble}")
-        record = spec_of(spec, self._runner.next_sequence())
+        record = spec_of(spec, self._runner.next_sequence(), self._clock.now_ms())
         if spec.resources.gpu:
             raise SubmissionRefused("the job needs a GPU, this machine offers none")
         if (why := self._runner.queue.refusal(need_of(record))) is not None:
@@ -107,7 +111,7 @@ class LocalBackend:
             folder.save_spec(spec)
             cancel = folder.cancel()
             if cancel is not None:
-                folder.close_if_over("canceled", "")
+                folder.close_if_over(self._clock.now_ms(), "canceled", "")
             return cancel
 
         cancel = await self._threads.run(save)
@@ -216,9 +220,10 @@ class LocalBackend:
             raise BackendUnavailable("the backend is closed")
 
 
-async def open_local(settings: LocalSettings) -> LocalBackend:
+async def open_local(settings: LocalSettings, clock: SteadyClock | None = None) -> LocalBackend:
     """Open the backend on its state folder: what earlier instances started is adopted, what waited is in the queue again.
 
+    `clock`: the server's, because it bills by the times that jobs have here; None = the one of the state folder.
     Raises BackendUnavailable when another server uses the folder or it cannot be made.
     """
     threads = Threads(8)
@@ -227,7 +232,8 @@ async def open_local(settings: LocalSettings) -> LocalBackend:
         jobs, lock = await threads.run(lambda: open_state(Path(settings.state_dir)))
         machine = await threads.run(lambda: Machine(settings))
         await threads.run(lambda: limits.remove_all(machine.cgroups, limits.prefix(settings.state_dir)))
-        backend = LocalBackend(settings, jobs, lock, machine, threads)
+        steady = clock or await threads.run(lambda: open_clock(Path(settings.state_dir)))
+        backend = LocalBackend(Ground(settings, machine, threads, steady), jobs, lock)
     except BaseException:
         threads.close()
         if lock is not None:

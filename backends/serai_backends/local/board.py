@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 class Board:
-    def __init__(self) -> None:
-        self._first = self._cursor = time.time_ns() // 1000
+    def __init__(self, now_ms: int | None = None) -> None:
+        """`now_ms`: a time that no later instance sees again; None = the wall clock's."""
+        self._first = self._cursor = time.time_ns() // 1000 if now_ms is None else now_ms * 1000
         self._events: dict[str, WatchEvent] = {}
         """By job, the last changed one last."""
         self._waiting: dict[str | None, set[asyncio.Event]] = {}

@@ -130,7 +130,7 @@ class JobFolder:
             return [], offset
         return journal.parse(data), offset + data.rfind(b"\n") + 1
 
-    def close_if_over(self, how: str, cause: str) -> bool:
+    def close_if_over(self, at_ms: int, how: str, cause: str) -> bool:
         """Write the job off, durably, unless a supervisor is alive: every rank without an end gets `how`. Already ended: done.
 
         False = the lock is held, so somebody else writes.
@@ -146,8 +146,8 @@ class JobFolder:
                     return True
                 spec: Spec = json.loads(files.read_file(fd, SPEC) or b"{}")
                 ended = {line.get("rank") for line in lines if line.get("k") == "end"}
-                more = [journal.end(rank, how, cause=cause) for rank in range(spec["replicas"]) if rank not in ended]
-                more.append(journal.done(cause))
+                more = [journal.end(at_ms, rank, how, cause=cause) for rank in range(spec["replicas"]) if rank not in ended]
+                more.append(journal.done(at_ms, cause))
                 journal_fd = journal.open_journal(fd)
                 try:
                     journal.append(journal_fd, more)
@@ -234,7 +234,7 @@ def all_folders(jobs: Path) -> Iterator[JobFolder]:
             yield JobFolder(jobs, entry.name)
 
 
-def spec_of(spec: ReplicaSpec, sequence: int) -> Spec:
+def spec_of(spec: ReplicaSpec, sequence: int, now_ms: int) -> Spec:
     """The record of a submission. Raises SubmissionRefused for what no machine could run."""
     if not is_job_id(spec.job_id):
         raise SubmissionRefused("the job id cannot be the name of a folder")
@@ -250,7 +250,7 @@ def spec_of(spec: ReplicaSpec, sequence: int) -> Spec:
     return {
         "job_id": spec.job_id,
         "sequence": sequence,
-        "submitted_at_ms": journal.now_ms(),
+        "submitted_at_ms": now_ms,
         "replicas": spec.replicas,
         "argv": list(spec.argv),
         "environment": list(spec.environment),

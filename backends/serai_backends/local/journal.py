@@ -1,7 +1,8 @@
 """The journal of one job: what happened, one JSON object a line, appended and synced before anybody is told.
 
 Written by the supervisor, or by the server while it holds the job's lock (then no supervisor can be alive). A torn last line (power cut) is
-not a line; who appends next cuts it off first.
+not a line; who appends next cuts it off first. Times are of the
+server's steady clock (`serai_backends.clock`), because the server bills by them.
 
     {"k":"start","rank":0,"at":1700000000000}
     {"k":"end","rank":0,"at":…,"end":"exited","code":3,"signal":null,"cause":""}      end: a value of model.End
@@ -34,20 +35,21 @@ if TYPE_CHECKING:
 NAME = "journal"
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
+def now_ms(offset_ms: int) -> int:
+    """The time of `serai_backends.clock`, whose offset the plan carries: that module would cost each supervisor asyncio."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000 + offset_ms
 
 
-def start(rank: int) -> Line:
-    return {"k": "start", "rank": rank, "at": now_ms()}
+def start(at_ms: int, rank: int) -> Line:
+    return {"k": "start", "rank": rank, "at": at_ms}
 
 
-def end(rank: int, how: str, *, code: int | None = None, signal: int | None = None, cause: str = "") -> Line:
-    return {"k": "end", "rank": rank, "at": now_ms(), "end": how, "code": code, "signal": signal, "cause": cause}
+def end(at_ms: int, rank: int, how: str, *, code: int | None = None, signal: int | None = None, cause: str = "") -> Line:
+    return {"k": "end", "rank": rank, "at": at_ms, "end": how, "code": code, "signal": signal, "cause": cause}
 
 
-def done(cause: str = "") -> Line:
-    return {"k": "done", "at": now_ms(), "cause": cause}
+def done(at_ms: int, cause: str = "") -> Line:
+    return {"k": "done", "at": at_ms, "cause": cause}
 
 
 def parse(data: bytes) -> list[Line]:

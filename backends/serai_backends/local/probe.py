@@ -39,7 +39,7 @@ class Machine:
         """Why no job can be run isolated here; None = it works."""
         self.trouble = self._trial(settings)
 
-    def plan(self, settings: LocalSettings, uid: int | None, group_prefix: str) -> Plan:
+    def plan(self, settings: LocalSettings, uid: int | None, group_prefix: str, clock_offset_ms: int) -> Plan:
         return {
             "bwrap": settings.bwrap,
             "disable_userns": self.disable_userns,
@@ -51,6 +51,7 @@ class Machine:
             "cgroups": self.cgroups,
             "group_prefix": group_prefix,
             "soft_memory": "memory" not in self.cgroups and limits.UNIFIED not in self.cgroups,
+            "clock_offset_ms": clock_offset_ms,
         }
 
     def _trial(self, settings: LocalSettings) -> str | None:
@@ -68,7 +69,7 @@ class Machine:
         # groups are named after the state folder: what a killed trial left is removed when the backend is opened
         name, prefix = f"trial-{secrets.token_hex(4)}", limits.prefix(settings.state_dir)
         folder = JobFolder(scratch / "jobs", name)
-        plan = self.plan(settings, settings.uid_first + settings.uid_count - 1 if self.is_root else None, prefix)
+        plan = self.plan(settings, settings.uid_first + settings.uid_count - 1 if self.is_root else None, prefix, 0)
         plan["drives_dir"] = str(scratch / "drives")
         missing = [path for path in settings.program_dirs if not Path(path).is_dir()]
         if missing:

@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serai_backends.local.board import Board
-    from serai_backends.local.probe import Machine
+    from serai_backends.local.ground import Ground
     from serai_backends.local.queue import CapacityQueue
-    from serai_backends.local.settings import LocalSettings
     from serai_backends.local.supervisor.plan import Spec
-    from serai_backends.local.threads import Threads
     from serai_backends.model import JobObservation
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -86,14 +84,15 @@ class _Found:
 
 
 class Runner:
-    def __init__(self, settings: LocalSettings, machine: Machine, queue: CapacityQueue, board: Board, threads: Threads) -> None:
+    def __init__(self, ground: Ground, queue: CapacityQueue, board: Board) -> None:
         self.jobs: dict[str, Job] = {}
         self.queue = queue
-        self._settings, self._machine, self._board, self._threads = settings, machine, board, threads
-        self._group_prefix = limits.prefix(settings.state_dir)
+        self._board = board
+        self._settings, self._machine, self._threads, self._clock = ground.settings, ground.machine, ground.threads, ground.clock
+        self._group_prefix = limits.prefix(ground.settings.state_dir)
         self._node = socket.gethostname()
         # Anywhere in the range: after a restart the first job must not get the user id of the last one before it.
-        self._next_uid = secrets.randbelow(settings.uid_count)
+        self._next_uid = secrets.randbelow(ground.settings.uid_count)
         self._sequence = 0
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -207,7 +206,7 @@ class Runner:
             try:
                 if self._machine.is_root and job.uid is None:
                     job.uid = self._free_uid()
-                plan = self._machine.plan(self._settings, job.uid, self._group_prefix)
+                plan = self._machine.plan(self._settings, job.uid, self._group_prefix, self._clock.offset_ms)
                 await self._threads.run(lambda: job.folder.save_plan(plan))
                 code = await self._threads.run(lambda: launch(job.folder))
             except BackendUnavailable as error:
@@ -301,7 +300,7 @@ class Runner:
             await self._write_off(job, "canceled" if job.cancel else "lost", "" if job.cancel else _lost_words(begun["boot_id"]))
 
     async def _write_off(self, job: Job, how: str, cause: str) -> None:
-        while not await self._threads.run(lambda: job.folder.close_if_over(how, cause)):
+        while not await self._threads.run(lambda: job.folder.close_if_over(self._clock.now_ms(), how, cause)):
             # somebody holds the lock: a launcher that is ending, or a supervisor after all
             if dial_once := dial(job.folder):
                 dial_once.close()

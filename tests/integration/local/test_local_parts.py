@@ -47,7 +47,7 @@ def test_the_queue_keeps_order_and_never_overbooks(needs: list[tuple[int, int]],
 @given(st.integers(0, 400))
 def test_a_torn_journal_keeps_its_whole_lines(cut: int) -> None:
     """Cut anywhere: every whole line is read, the rest is not."""
-    lines = [journal.start(0), journal.end(0, "exited", code=3), journal.done()]
+    lines = [journal.start(1, 0), journal.end(2, 0, "exited", code=3), journal.done(3)]
     data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)[:cut]
     assert journal.parse(data) == lines[: data.count(b"\n")]
 
@@ -57,7 +57,7 @@ def test_a_torn_line_is_cut_off_before_more_is_written(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(b'{"k":"start","rank":0,"at":1}\n{"k":"en')
     folder = os.open(tmp_path, files.DIRECTORY)
     fd = journal.open_journal(folder)
-    journal.append(fd, [journal.done("over")])
+    journal.append(fd, [journal.done(2, "over")])
     history = History()
     history.add(JobFolder(tmp_path.parent, tmp_path.name).lines()[0])
     assert (history.starts, history.cause) == ({0: 1}, "over")
@@ -71,7 +71,7 @@ def test_paths_that_leave_their_root_are_refused(path: str) -> None:
     with pytest.raises(files.UnsafePath):
         files.components(path)
     with pytest.raises(SubmissionRefused):
-        spec_of(ReplicaSpec("job", 1, ("true",), (), Resources(1, 0), path), 1)
+        spec_of(ReplicaSpec("job", 1, ("true",), (), Resources(1, 0), path), 1, 0)
 
 
 @pytest.mark.parametrize("job_id", ["", ".", "..", ".x", "a/b", "a\0", "a b", "x" * 129, "ä", "a+b", "-a", "a\n"])
@@ -79,7 +79,7 @@ def test_ids_that_cannot_be_a_folder_are_refused(job_id: str) -> None:
     """A job id is a path component of harmless characters."""
     assert not is_job_id(job_id)
     with pytest.raises(SubmissionRefused):
-        spec_of(ReplicaSpec(job_id, 1, ("true",), (), Resources(1, 0), "d/j"), 1)
+        spec_of(ReplicaSpec(job_id, 1, ("true",), (), Resources(1, 0), "d/j"), 1, 0)
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:

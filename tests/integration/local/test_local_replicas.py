@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from fakes.local_site import LocalSite, processes_of
+from serai_backends.clock import SteadyClock
 from serai_backends.errors import BackendUnavailable
 from serai_backends.local.backend import open_local
 from serai_backends.local.limits import prefix
@@ -184,3 +185,16 @@ def test_unsafe_settings_are_refused() -> None:
         msgspec.convert({"state_dir": "s", "drives_dir": "d", "allow_unisolated": True}, LocalSettings)
     with pytest.raises(msgspec.ValidationError, match="surprise"):
         msgspec.convert({"state_dir": "s", "drives_dir": "d", "surprise": 1}, LocalSettings)
+
+
+async def test_times_are_of_the_clock_that_was_given(tmp_path: Path) -> None:
+    """Starts and ends lie between what the server's clock says before and after, though it is years away from the wall clock."""
+    clock = SteadyClock(offset_ms=5_000_000_000_000)
+    site = LocalSite(tmp_path)
+    await site.open(clock)
+    before = clock.now_ms()
+    found, _ = await site.run("job", "true")
+    replica = found.replicas[0]
+    assert found.running_since_ms is not None and found.ended_at_ms is not None and replica.ended_at_ms is not None
+    assert before <= found.running_since_ms <= replica.ended_at_ms <= found.ended_at_ms <= clock.now_ms()
+    await site.clear()

@@ -103,8 +103,11 @@ class Supervisor:
             self._spawn_next()
             self._commit()
         self._sweep()
-        self._lines.append(journal.done(self._cause))
+        self._lines.append(journal.done(self._now_ms(), self._cause))
         self._commit()
+
+    def _now_ms(self) -> int:
+        return journal.now_ms(self._plan["clock_offset_ms"])
 
     def _timeout_ms(self) -> int | None:
         if self._spawned < len(self._replicas) and not self._stopping:
@@ -191,7 +194,7 @@ class Supervisor:
             self._starting.remove(replica)
         if not replica.started:
             replica.started = True
-            self._lines.append(journal.start(replica.rank))
+            self._lines.append(journal.start(self._now_ms(), replica.rank))
 
     def _end(self, replica: Replica) -> None:
         if replica.exit_code is not None:
@@ -199,7 +202,7 @@ class Supervisor:
         if replica in self._starting:
             self._starting.remove(replica)
         replica.ended = True
-        line = replica.line()
+        line = replica.line(self._now_ms())
         replica.close()
         self._lines.append(line)
         if line.get("end") == "start_failed" and not self._stopping:

@@ -109,19 +109,20 @@ def launch(job_path: str) -> int:
     spec: Spec = json.loads(raw)
     plan: Plan = json.loads(files.read_file(job_fd, PLAN) or b"{}")
     if files.exists(job_fd, CANCEL):
-        close_journal(journal_fd, spec["replicas"], "canceled", "")
+        close_journal(journal_fd, spec, plan, "canceled", "")
         return EXIT_BEGUN
     try:
         return _begin(job_fd, journal_fd, spec, plan)
     except OSError as error:
-        close_journal(journal_fd, spec["replicas"], "start_failed", f"the job could not be started: {error}")
+        close_journal(journal_fd, spec, plan, "start_failed", f"the job could not be started: {error}")
         return EXIT_FAILED
 
 
-def close_journal(journal_fd: int, replicas: int, how: str, cause: str) -> None:
+def close_journal(journal_fd: int, spec: Spec, plan: Plan, how: str, cause: str) -> None:
     """Write a job off that never started."""
-    ends = [journal.end(rank, how, cause=cause) for rank in range(replicas)]
-    journal.append(journal_fd, [*ends, journal.done(cause)])
+    at_ms = journal.now_ms(plan["clock_offset_ms"])
+    ends = [journal.end(at_ms, rank, how, cause=cause) for rank in range(spec["replicas"])]
+    journal.append(journal_fd, [*ends, journal.done(at_ms, cause)])
 
 
 def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
@@ -158,7 +159,7 @@ def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
     ticks = files.start_ticks(pid)
     if failures or not pid or ticks is None:
         raise OSError("; ".join(failures) or "the supervisor ended before it began")
-    begun: Begun = {"pid": pid, "start_ticks": ticks, "boot_id": files.boot_id(), "at": journal.now_ms()}
+    begun: Begun = {"pid": pid, "start_ticks": ticks, "boot_id": files.boot_id(), "at": journal.now_ms(plan["clock_offset_ms"])}
     files.write_atomic(job_fd, BEGUN, json.dumps(begun).encode())
     os.write(go_write, b"g")
     return 0

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         """Parent folder by controller; empty = no hard limits."""
         group_prefix: str
         soft_memory: bool
+        clock_offset_ms: int
+        """From the time since boot to the server's time. A plan is never older than this boot: it is written before each attempt."""
 
     class Begun(TypedDict):
         """begun: from here on the job may have run."""

@@ -208,23 +208,23 @@ class Replica:
                 except ProcessLookupError:
                     continue
 
-    def line(self) -> journal.Line:
+    def line(self, at_ms: int) -> journal.Line:
         """How it ended, for the journal; every process of it is gone."""
         code, kills = self.exit_code, self._group.out_of_memory_kills() if self._group else 0
         if self.ending is not None:
             how, cause = self.ending
-            return journal.end(self.rank, how, code=code if code is not None and code <= 128 else None, cause=cause)
+            return journal.end(at_ms, self.rank, how, code=code if code is not None and code <= 128 else None, cause=cause)
         killed_outside = self.outer_code is not None and self.outer_code < 0
         if kills and (code == 128 + 9 or killed_outside):
-            return journal.end(self.rank, "out_of_memory", signal=9, cause="the memory limit of the replica was reached")
+            return journal.end(at_ms, self.rank, "out_of_memory", signal=9, cause="the memory limit of the replica was reached")
         if code is None and killed_outside:
-            return journal.end(self.rank, "lost", cause="its sandbox was ended from outside; how the program ended was not seen")
+            return journal.end(at_ms, self.rank, "lost", cause="its sandbox was ended from outside; how the program ended was not seen")
         if code is None:
-            return journal.end(self.rank, "start_failed", cause=self._start_failure())
+            return journal.end(at_ms, self.rank, "start_failed", cause=self._start_failure())
         cause = "a process of the replica was ended by its memory limit" if kills else ""
         if 128 < code <= 128 + _LAST_SIGNAL:
-            return journal.end(self.rank, "signaled", signal=code - 128, cause=cause)
-        return journal.end(self.rank, "exited", code=code, cause=cause)
+            return journal.end(at_ms, self.rank, "signaled", signal=code - 128, cause=cause)
+        return journal.end(at_ms, self.rank, "exited", code=code, cause=cause)
 
     def _start_failure(self) -> str:
         """Words for a program that was never executed. All that is in its stderr is bubblewrap's; it is taken out again."""
