@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from fakes.backends import InstantBackend, InstantMachine, SlowBackend
+from serai_backends.api import Suspends
 from serai_backends.local.backend import open_local
 from serai_backends.local.settings import LocalSettings
 from serai_backends.model import JobObservation, Phase, ReplicaSpec, Resources
@@ -145,6 +146,19 @@ class Site:
 
     async def running(self, job_id: str) -> JobObservation:
         return await self.until(job_id, lambda found: found.phase is not Phase.WAITING)
+
+    @property
+    def suspends(self) -> Suspends:
+        """The backend, where it can suspend; elsewhere the test is skipped."""
+        if not self.backend.features.suspension:
+            pytest.skip("cannot suspend")
+        assert isinstance(self.backend, Suspends)
+        return self.backend
+
+    async def suspended(self, job_id: str) -> JobObservation:
+        """Ask until it is seen, as the server does."""
+        await self.suspends.suspend(job_id)
+        return await self.until(job_id, lambda found: found.phase is Phase.SUSPENDED)
 
     async def reopen(self) -> None:
         await self.backend.close()

@@ -11,6 +11,7 @@ import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from serai_backends.api import Suspends
 from serai_backends.errors import BackendUnavailable, JobNotThere, SubmissionRefused
 from serai_backends.local.board import Board
 from serai_backends.model import (
@@ -20,6 +21,7 @@ from serai_backends.model import (
     Features,
     JobObservation,
     LogChunk,
+    Pause,
     Phase,
     ReplicaObservation,
     ReplicaSpec,
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from serai_backends.api import Backend
 
 CHUNK_BYTES = 64 * 1024
+HOLDING = {Phase.RUNNING, Phase.SUSPENDED}
+"""Phases of jobs that have their cores and memory."""
 
 
 @dataclass(slots=True)
@@ -69,7 +73,7 @@ class InstantBackend:
 
     @property
     def features(self) -> Features:
-        return Features(logs=True)
+        return Features(logs=True, suspension=True)
 
     async def submit(self, spec: ReplicaSpec) -> None:
         self._check_open()
@@ -91,6 +95,23 @@ class InstantBackend:
         self.machine.canceled.add(job_id)
         self._end_all(job_id, End.CANCELED)
         self._schedule()
+
+    async def suspend(self, job_id: str) -> None:
+        self._check_open()
+        job = self.machine.jobs.get(job_id)
+        if job is not None and job.observation.phase is Phase.RUNNING:
+            pauses = (*job.observation.pauses, Pause(started_at_ms=next(self.machine.ticks), ended_at_ms=None))
+            job.observation = replace(job.observation, phase=Phase.SUSPENDED, pauses=pauses)
+            self._board.publish(job.observation)
+
+    async def resume(self, job_id: str) -> None:
+        self._check_open()
+        job = self.machine.jobs.get(job_id)
+        if job is not None and job.observation.phase is Phase.SUSPENDED:
+            *before, last = job.observation.pauses
+            pauses = (*before, replace(last, ended_at_ms=next(self.machine.ticks)))
+            job.observation = replace(job.observation, phase=Phase.RUNNING, pauses=pauses)
+            self._board.publish(job.observation)
 
     async def inspect(self, job_id: str) -> JobObservation | None:
         job = self.machine.jobs.get(job_id)
@@ -134,7 +155,7 @@ class InstantBackend:
             self._board.unsubscribe(changed, job_id)
 
     async def capacity(self) -> Capacity:
-        running = [job.spec for job in self.machine.jobs.values() if job.observation.phase is Phase.RUNNING]
+        running = [job.spec for job in self.machine.jobs.values() if job.observation.phase in HOLDING]
         waiting = [job for job in self.machine.jobs.values() if job.observation.phase is Phase.WAITING]
         return Capacity(
             cpu=self.machine.cpu,
@@ -197,7 +218,7 @@ class InstantBackend:
                 self.end(job_id, replica.rank, end)
 
     def _schedule(self) -> None:
-        used = [job.spec for job in self.machine.jobs.values() if job.observation.phase is Phase.RUNNING]
+        used = [job.spec for job in self.machine.jobs.values() if job.observation.phase in HOLDING]
         cpu = self.machine.cpu - sum(spec.resources.cpu * spec.replicas for spec in used)
         memory = self.machine.memory_bytes - sum(spec.resources.memory_bytes * spec.replicas for spec in used)
         for job in list(self.machine.jobs.values()):
@@ -270,6 +291,18 @@ class Wrapped:
         await self.before("cancel")
         await self.inner.cancel(job_id, grace_ms)
         await self.after("cancel")
+
+    async def suspend(self, job_id: str) -> None:
+        await self.before("suspend")
+        assert isinstance(self.inner, Suspends)
+        await self.inner.suspend(job_id)
+        await self.after("suspend")
+
+    async def resume(self, job_id: str) -> None:
+        await self.before("resume")
+        assert isinstance(self.inner, Suspends)
+        await self.inner.resume(job_id)
+        await self.after("resume")
 
     async def inspect(self, job_id: str) -> JobObservation | None:
         await self.before("inspect")

@@ -59,6 +59,10 @@ class Link:
         """Best effort: the marker in the job's folder is the truth, and is told again by the next server."""
         self._send({"op": "cancel", "grace_ms": grace_ms})
 
+    def ask(self, operation: str) -> None:
+        """`suspend` or `resume`, as the supervisor knows them. Best effort: who wants it looks, and asks again."""
+        self._send({"op": operation})
+
     def close(self) -> None:
         if self._connection.fileno() >= 0:
             self._loop.remove_reader(self._connection.fileno())

@@ -66,7 +66,7 @@ class LocalBackend:
 
     @property
     def features(self) -> Features:
-        return Features(logs=True)
+        return Features(logs=True, suspension=True, time_extension=True, utilization=True)
 
     @property
     def machine(self) -> Machine:
@@ -126,6 +126,14 @@ class LocalBackend:
             with suppress(BackendUnavailable):
                 await asyncio.shield(saving)
         self._runner.cancel(job_id, Cancel(grace_ms=grace_ms))
+
+    async def suspend(self, job_id: str) -> None:
+        self._check_open()
+        self._runner.ask(job_id, "suspend")
+
+    async def resume(self, job_id: str) -> None:
+        self._check_open()
+        self._runner.ask(job_id, "resume")
 
     async def inspect(self, job_id: str) -> JobObservation | None:
         job = self._runner.jobs.get(job_id)

@@ -6,6 +6,8 @@ server's steady clock (`serai_backends.clock`), because the server bills by them
 
     {"k":"start","rank":0,"at":1700000000000}
     {"k":"end","rank":0,"at":…,"end":"exited","code":3,"signal":null,"cause":""}      end: a value of model.End
+    {"k":"suspend","at":…}                                                           every process stands still
+    {"k":"resume","at":…}                                                            written before they go on
     {"k":"done","at":…,"cause":""}                                                   every process of the job is gone
 """
 
@@ -50,6 +52,14 @@ def end(at_ms: int, rank: int, how: str, *, code: int | None = None, signal: int
 
 def done(at_ms: int, cause: str = "") -> Line:
     return {"k": "done", "at": at_ms, "cause": cause}
+
+
+def suspend(at_ms: int) -> Line:
+    return {"k": "suspend", "at": at_ms}
+
+
+def resume(at_ms: int) -> Line:
+    return {"k": "resume", "at": at_ms}
 
 
 def parse(data: bytes) -> list[Line]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from serai_backends.local.supervisor.namespaces import address
-from serai_backends.model import End, JobObservation, Phase, ReplicaObservation
+from serai_backends.model import End, JobObservation, Pause, Phase, ReplicaObservation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,8 +21,13 @@ class History:
     starts: dict[int, int] = field(default_factory=dict[int, int])
     """ms by rank."""
     ends: dict[int, Line] = field(default_factory=dict[int, "Line"])
+    pauses: list[Pause] = field(default_factory=list[Pause])
     done_at_ms: int | None = None
     cause: str = ""
+
+    @property
+    def suspended(self) -> bool:
+        return bool(self.pauses) and self.pauses[-1].ended_at_ms is None
 
     def add(self, lines: Iterable[Line]) -> None:
         for line in lines:
@@ -31,6 +36,10 @@ class History:
                 self.starts.setdefault(rank, at)
             elif kind == "end":
                 self.ends.setdefault(rank, line)
+            elif kind == "suspend":
+                self.pauses.append(Pause(started_at_ms=at, ended_at_ms=None))
+            elif kind == "resume" and self.suspended:
+                self.pauses[-1] = replace(self.pauses[-1], ended_at_ms=at)
             elif kind == "done" and self.done_at_ms is None:
                 self.done_at_ms, self.cause = at, line.get("cause", "")
 
@@ -39,12 +48,14 @@ def observe(job_id: str, replicas: int, node: str, history: History, *, begun: b
     """`reason`: for what the job waits, used while it waits. `node`: this machine's name."""
     ended = history.done_at_ms is not None
     started = len(history.starts) == replicas
-    phase = Phase.ENDED if ended else Phase.RUNNING if begun and started else Phase.WAITING
+    runs = Phase.SUSPENDED if history.suspended else Phase.RUNNING
+    phase = Phase.ENDED if ended else runs if begun and started else Phase.WAITING
     return JobObservation(
         job_id=job_id,
         phase=phase,
         replicas=tuple(_replica(rank, node, history, begun=begun) for rank in range(replicas)),
         reason=reason if phase is Phase.WAITING else history.cause if ended else "",
+        pauses=tuple(history.pauses),
         running_since_ms=max(history.starts.values()) if started else None,
         ended_at_ms=history.done_at_ms,
     )

@@ -149,6 +149,12 @@ class Runner:
             # it is being started; where nobody listens yet, the supervisor will find the marker before it starts a replica
             tell_cancel(connection, cancel.grace_ms)
 
+    def ask(self, job_id: str, operation: str) -> None:
+        """`suspend` or `resume`, for a job that runs."""
+        job = self.jobs.get(job_id)
+        if job is not None and job.link is not None:
+            job.link.ask(operation)
+
     def observe(self, job: Job) -> JobObservation:
         reason = "" if job.ended or job.begun else self.queue.reason(job.id)
         return observe(job.id, job.spec["replicas"], self._node, job.history, begun=job.begun, reason=reason)

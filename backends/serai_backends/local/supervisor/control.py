@@ -8,6 +8,7 @@ them go, and when this process dies the kernel ends them all. Order of every cha
 Messages on the control socket (SEQPACKET, one JSON object each):
     {"op":"watch"}                     from now on one byte after each change of the journal; end of file when the supervisor has gone
     {"op":"cancel","grace_ms":5000}    idempotent; the nearest deadline counts
+    {"op":"suspend"}, {"op":"resume"}  idempotent; nothing happens unless every replica has started
     {"op":"ping"}                      answers {"ok":true,"pid":…}
     {"op":"connect","rank":0,"port":80} answers {"ok":true} with a connected socket, or {"error":…}
 """
@@ -25,6 +26,7 @@ from contextlib import suppress
 
 from serai_backends.local import files, journal
 from serai_backends.local.supervisor import namespaces
+from serai_backends.local.supervisor.pause import Pause
 from serai_backends.local.supervisor.plan import CANCEL
 from serai_backends.local.supervisor.replica import Replica, write_shared
 
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 _STARTING_POLL_MS = 1
 """While programs are being executed there is no event to wait for (see Replica.is_executed); it takes some milliseconds."""
+_SUSPENDING_POLL_MS = 5
+_SUSPENDED_CHECK_S = 0.5
 _STARTED_AT_LATEST_S = 2.0
 _MEMORY_CHECK_S = 1.0
 _CONNECT_TIMEOUT_S = 2.0
@@ -65,6 +69,8 @@ class Supervisor:
         self._cause = ""
         self._kill_at_s: float | None = None
         self._memory_check_at_s = time.monotonic() + _MEMORY_CHECK_S
+        self._pause = Pause()
+        self._pause_check_at_s = 0.0
         self._by_pid: dict[int, Replica] = {}
         self._by_status: dict[int, Replica] = {}
         self._connections: dict[int, socket.socket] = {}
@@ -99,6 +105,7 @@ class Supervisor:
             self._reap()
             self._check_executed(bwrap)
             self._check_deadline()
+            self._check_pause()
             self._check_memory()
             self._spawn_next()
             self._commit()
@@ -114,7 +121,11 @@ class Supervisor:
             return 0
         if self._starting:
             return _STARTING_POLL_MS
-        due = [at for at in (self._kill_at_s, self._memory_check_at_s if self._plan["soft_memory"] else None) if at is not None]
+        if self._pause.pending:
+            return _SUSPENDING_POLL_MS
+        memory_at_s = self._memory_check_at_s if self._plan["soft_memory"] else None
+        pause_at_s = self._pause_check_at_s if self._pause.wanted else None
+        due = [at for at in (self._kill_at_s, memory_at_s, pause_at_s) if at is not None]
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
 
     def _spawn_next(self) -> None:
@@ -232,6 +243,29 @@ class Supervisor:
                 replica.ending = ("canceled", "")
                 replica.kill(signal.SIGTERM)
         self._stopping = True
+        self._resume()
+
+    def _suspend(self) -> None:
+        if not self._stopping and not self._pause.wanted and all(replica.started for replica in self._replicas):
+            self._pause.start()
+
+    def _check_pause(self) -> None:
+        """Go on stopping; later see to it that it stays so, and that ends are seen."""
+        if not self._pause.wanted or (self._pause.reached and time.monotonic() < self._pause_check_at_s):
+            return
+        self._pause_check_at_s = time.monotonic() + _SUSPENDED_CHECK_S
+        if self._pause.step(self._replicas) and not self._pause.reached:
+            self._pause.reached = True
+            self._lines.append(journal.suspend(self._now_ms()))
+        self._pause.release(self._replicas)
+
+    def _resume(self) -> None:
+        """Written down first: nothing runs that is not counted."""
+        if self._pause.reached:
+            self._lines.append(journal.resume(self._now_ms()))
+            self._commit()
+        if self._pause.wanted:
+            self._pause.end()
 
     def _check_deadline(self) -> None:
         if self._kill_at_s is not None and time.monotonic() >= self._kill_at_s:
@@ -323,6 +357,10 @@ class Supervisor:
                 raise TypeError
             self._cancel(grace)
             self._send(fd, b'{"ok":true}')
+        elif operation == "suspend":
+            self._suspend()
+        elif operation == "resume":
+            self._resume()
         elif operation == "ping":
             self._send(fd, json.dumps({"ok": True, "replicas": len(self._replicas)}).encode())
         elif operation == "connect":
