@@ -68,19 +68,21 @@ class LocalSite:
             await self.ended(found.job_id)
         await self.close()
 
-    def spec(self, job_id: str, *argv: str, replicas: int = 1, cpu: int = 1, memory_bytes: int = 256 << 20) -> ReplicaSpec:
+    def spec(
+        self, job_id: str, *argv: str, replicas: int = 1, cpu: int = 1, memory_bytes: int = 256 << 20, drive: str = "drive"
+    ) -> ReplicaSpec:
         return ReplicaSpec(
             job_id=job_id,
             replicas=replicas,
             argv=argv,
             environment=(),
             resources=Resources(cpu=cpu, memory_bytes=memory_bytes),
-            output_folder=f"drive/Jobs/test/{job_id}",
+            output_folder=f"{drive}/Jobs/test/{job_id}",
         )
 
-    def work(self, job_id: str) -> Path:
+    def work(self, job_id: str, drive: str = "drive") -> Path:
         """The job's folder as the host sees it."""
-        return self.drives / "drive" / "Jobs" / "test" / job_id
+        return self.drives / drive / "Jobs" / "test" / job_id
 
     def state(self, job_id: str) -> Path:
         return Path(self.settings.state_dir) / "jobs" / job_id

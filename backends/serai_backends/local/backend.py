@@ -192,7 +192,7 @@ class LocalBackend:
 
     def _open_log(self, folder: str, rank: int, stream: Stream, opened: list[int]) -> None:
         """Into `opened`, because a caller that is cancelled meanwhile has to close it."""
-        fd = logs.open_log(Path(self._settings.drives_dir), folder, rank, stream)
+        fd = logs.open_log(self._settings, folder, rank, stream)
         if fd is not None:
             opened.append(fd)
 

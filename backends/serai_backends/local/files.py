@@ -27,20 +27,55 @@ def components(path: str) -> list[str]:
     return parts
 
 
-def open_folder(root_fd: int, path: str, *, create: bool = False, mode: int = 0o755) -> int:
-    """A descriptor of the folder `path` below `root_fd`; with `create` missing folders are made, durably. Raises OSError, UnsafePath."""
+def open_drive(drives_dir: str, drives: dict[str, str], drive: str, *, create: bool = False, owner: int | None = None) -> int:
+    """A descriptor of a drive's root: where `drives` maps it to, else below `drives_dir`. Raises OSError, UnsafePath."""
+    elsewhere = drives.get(drive)
+    if len(components(drive)) != 1:
+        raise UnsafePath(f"not the name of a drive: {drive!r}")
+    root = os.open(elsewhere or drives_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if elsewhere is not None:
+        return root
+    try:
+        return open_folder(root, drive, create=create, owner=owner)
+    finally:
+        os.close(root)
+
+
+def open_output(drives_dir: str, drives: dict[str, str], path: str, *, create: bool = False, owner: int | None = None) -> int:
+    """A descriptor of a job's folder, `{drive}/{rest}`. Raises OSError, UnsafePath."""
+    drive, _, rest = path.partition("/")
+    components(path)
+    root = open_drive(drives_dir, drives, drive, create=create, owner=owner)
+    if not rest:
+        return root
+    try:
+        return open_folder(root, rest, create=create, owner=owner)
+    finally:
+        os.close(root)
+
+
+def open_folder(root_fd: int, path: str, *, create: bool = False, mode: int = 0o755, owner: int | None = None) -> int:
+    """A descriptor of the folder `path` below `root_fd`; with `create` missing folders are made, durably, and given to `owner`.
+
+    Raises OSError, UnsafePath.
+    """
     here = os.dup(root_fd)
     try:
         for part in components(path):
+            made = False
             if create:
                 try:
                     os.mkdir(part, mode, dir_fd=here)
+                    made = True
                     os.fsync(here)
                 except FileExistsError:
                     pass
             below = os.open(part, DIRECTORY, dir_fd=here)
             os.close(here)
             here = below
+            # what somebody put in its place meanwhile stays as it is
+            if made and owner is not None and os.fstat(here).st_uid == os.geteuid():
+                os.fchown(here, owner, owner)
     except BaseException:
         os.close(here)
         raise

@@ -20,7 +20,7 @@ from serai_backends.local.supervisor.main import log_name
 from serai_backends.model import LogChunk, Stream
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from serai_backends.local.settings import LocalSettings
 
 CHUNK_BYTES = 64 * 1024
 BATCH_BYTES = 1024 * 1024
@@ -77,18 +77,12 @@ class FileWatch:
                     event.set()
 
 
-def open_log(drives_dir: Path, output_folder: str, rank: int, stream: Stream) -> int | None:
+def open_log(settings: LocalSettings, output_folder: str, rank: int, stream: Stream) -> int | None:
     """A descriptor of the log, or None when there is no such regular file (now)."""
     try:
-        root = os.open(drives_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = files.open_output(settings.drives_dir, settings.drives, output_folder)
     except OSError:
         return None
-    try:
-        folder = files.open_folder(root, output_folder)
-    except OSError:
-        return None
-    finally:
-        os.close(root)
     try:
         return files.open_regular(folder, log_name(rank, stream.value), os.O_RDONLY)
     except OSError:

@@ -45,6 +45,7 @@ class Machine:
             "disable_userns": self.disable_userns,
             "uid": uid,
             "drives_dir": settings.drives_dir,
+            "drives": settings.drives,
             "program_dirs": list(settings.program_dirs),
             "tmpfs_bytes": settings.tmpfs_bytes,
             "pids": settings.pids,
@@ -70,7 +71,7 @@ class Machine:
         name, prefix = f"trial-{secrets.token_hex(4)}", limits.prefix(settings.state_dir)
         folder = JobFolder(scratch / "jobs", name)
         plan = self.plan(settings, settings.uid_first + settings.uid_count - 1 if self.is_root else None, prefix, 0)
-        plan["drives_dir"] = str(scratch / "drives")
+        plan["drives_dir"], plan["drives"] = str(scratch / "drives"), {}
         missing = [path for path in settings.program_dirs if not Path(path).is_dir()]
         if missing:
             return f"the folder of programs {missing[0]} does not exist"

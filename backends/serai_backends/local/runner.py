@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from serai_backends.local.launcher import launch
 from serai_backends.local.queue import Need
 from serai_backends.local.record import History, observe
 from serai_backends.local.supervisor.plan import BEGUN
+from serai_backends.local.users import Users
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -54,7 +54,7 @@ class Job:
     """Bytes of the journal that `history` knows."""
     begun: bool = False
     uid: int | None = None
-    """Host uid while it may have processes."""
+    """Host user from its first attempt to start until it has ended: what an attempt left in its folder belongs to it."""
     link: Link | None = None
     attempts: int = 0
 
@@ -91,8 +91,8 @@ class Runner:
         self._settings, self._machine, self._threads, self._clock = ground.settings, ground.machine, ground.threads, ground.clock
         self._group_prefix = limits.prefix(ground.settings.state_dir)
         self._node = socket.gethostname()
-        # Anywhere in the range: after a restart the first job must not get the user id of the last one before it.
-        self._next_uid = secrets.randbelow(ground.settings.uid_count)
+        self._users = Users(ground.settings)
+        self._users_lock = asyncio.Lock()
         self._sequence = 0
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,7 +117,6 @@ class Runner:
                 # The settings shrank: at the head of the queue it would hold up all others for ever.
                 self._spawn(partial(self._write_off, job, "start_failed", why))
             elif not job.ended:
-                job.uid = None
                 self.queue.add(job.id, job.need)
                 if job.cancel is not None:
                     self.cancel(job.id, job.cancel)
@@ -211,7 +210,7 @@ class Runner:
             code, pause_s = -1, 0.0
             try:
                 if self._machine.is_root and job.uid is None:
-                    job.uid = self._free_uid()
+                    await self._give_user(job)
                 plan = self._machine.plan(self._settings, job.uid, self._group_prefix, self._clock.offset_ms)
                 await self._threads.run(lambda: job.folder.save_plan(plan))
                 code = await self._threads.run(lambda: launch(job.folder))
@@ -237,16 +236,11 @@ class Runner:
         self.queue.put_back(job.id)
         self._schedule()
 
-    def _free_uid(self) -> int:
-        """In turn, so that a user id that just ended does not go to the next job at once."""
-        used = {job.uid for job in self.jobs.values() if not job.ended}
-        count = self._settings.uid_count
-        for _ in range(count):
-            uid = self._settings.uid_first + self._next_uid % count
-            self._next_uid += 1
-            if uid not in used:
-                return uid
-        raise BackendUnavailable("every uid of the range is in use")
+    async def _give_user(self, job: Job) -> None:
+        async with self._users_lock:
+            used = {other.uid for other in self.jobs.values() if other.uid is not None and not other.ended}
+            drive = job.spec["output_folder"].partition("/")[0]
+            job.uid = await self._threads.run(lambda: self._users.choose(drive, used))
 
     async def _attach(self, job: Job) -> None:
         """Follow the supervisor. It may still be on its way to listening, or have ended already."""

@@ -22,7 +22,7 @@ class LocalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Folders with programs that stand in for container images: read-only in every replica, first on its PATH."""
     uid_first: int = 2_000_000_000
     uid_count: int = 65_536
-    """When run as root: each job that has not ended has a host uid of its own, out of this range."""
+    """When run as root: each drive belongs to a host user of its own, out of this range, and its jobs run as that user."""
     tmpfs_bytes: int = 256 * 1024 * 1024
     """Size of each of /tmp, /run and /dev/shm of a replica; counts as its memory where limits are hard."""
     pids: int = 4096
@@ -37,5 +37,10 @@ class LocalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
                 raise ValueError(f"{name} must be 0 or more")
         if min(self.tmpfs_bytes, self.pids, self.uid_count, self.uid_first) < 1:
             raise ValueError("tmpfs_bytes, pids, uid_first and uid_count must be 1 or more")
+        for drive, folder in self.drives.items():
+            if drive in {"", ".", ".."} or "/" in drive or "\0" in drive:
+                raise ValueError(f"drives: {drive!r} cannot be the id of a drive")
+            if not folder.startswith("/"):
+                raise ValueError(f"drives: the folder of {drive} must be absolute")
         if self.allow_unisolated:
             raise ValueError("allow_unisolated: running jobs without a sandbox is not supported")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import textwrap
 from pathlib import Path
@@ -136,18 +135,6 @@ async def test_two_servers_cannot_use_one_state_folder(site: LocalSite) -> None:
         await open_local(site.settings)
     await site.close()
     await site.open()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give each job a user of its own")
-async def test_each_job_has_a_user_of_its_own(site: LocalSite) -> None:
-    """Two jobs at a time: two host uids, none of them root's, and neither can read the state of the other."""
-    await site.backend.submit(site.spec("a", "sleep", "600"))
-    await site.backend.submit(site.spec("b", "sleep", "600"))
-    await asyncio.gather(site.running("a"), site.running("b"))
-    owners = {site.work(job_id).stat().st_uid for job_id in ("a", "b")}
-    assert len(owners) == 2
-    assert owners <= set(range(site.settings.uid_first, site.settings.uid_first + site.settings.uid_count))
-    assert (site.folder / "state").stat().st_mode & 0o777 == 0o700
 
 
 async def test_limits_are_taken_away_with_the_job(site: LocalSite) -> None:

@@ -1,5 +1,5 @@
 # pathlib would cost each supervisor 5 ms and its memory
-# ruff: noqa: PTH101, PTH108, PTH123
+# ruff: noqa: PTH101, PTH108, PTH123, PTH208
 """The way from the server to a running supervisor: `python -I -S -c … JOB-FOLDER`.
 
 Three processes, each for a reason:
@@ -53,22 +53,29 @@ def open_logs(work_fd: int, replicas: int, uid: int | None) -> list[tuple[int, i
                 raise files.UnsafePath(f"{log_name(rank, stream)} has another name somewhere else")
             os.set_blocking(fd, True)
             if uid is not None:
-                os.fchown(fd, uid, uid)
+                _give(fd, uid, log_name(rank, stream), fresh=os.fstat(fd).st_size == 0)
             pair.append(fd)
         logs.append((pair[0], pair[1]))
     return logs
 
 
 def open_work(spec: Spec, plan: Plan) -> int:
-    """The output folder, made below the root of the drives without following a link, owned by the job's user."""
-    root = os.open(plan["drives_dir"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fd = files.open_folder(root, spec["output_folder"], create=True)
-    finally:
-        os.close(root)
-    if plan["uid"] is not None:
-        os.fchown(fd, plan["uid"], plan["uid"])
+    """The output folder, made below its drive without following a link, owned by the job's user."""
+    uid = plan["uid"]
+    fd = files.open_output(plan["drives_dir"], plan["drives"], spec["output_folder"], create=True, owner=uid)
+    if uid is not None:
+        _give(fd, uid, "the job's folder", fresh=not os.listdir(fd))
     return fd
+
+
+def _give(fd: int, uid: int, name: str, *, fresh: bool) -> None:
+    """To the job's user, unless it is somebody else's: jobs of the same drive may have put another thing of the drive in its place."""
+    owner = os.fstat(fd).st_uid
+    if owner == uid:
+        return
+    if owner != os.geteuid() or not fresh:
+        raise files.UnsafePath(f"{name} belongs to another user")
+    os.fchown(fd, uid, uid)
 
 
 def listen(job_fd: int) -> socket.socket:

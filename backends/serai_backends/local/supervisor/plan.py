@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         disable_userns: bool
         uid: int | None
         drives_dir: str
+        drives: dict[str, str]
+        """Drives that lie elsewhere: id → folder."""
         program_dirs: list[str]
         tmpfs_bytes: int
         pids: int
