@@ -27,10 +27,11 @@ class JobNotThere(BackendError):
 
 
 class SubmissionRefused(BackendError):
+    """`why` is its kind, the text then the detail that it asks for."""
+
     def __init__(self, text: str, why: Why = Why.NONE) -> None:
         super().__init__(text)
         self.why = why
-        """Its kind, where it has one; then the text is the detail that the kind asks for."""
 
 
 class CursorExpired(BackendError):

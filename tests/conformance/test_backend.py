@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from serai_backends.errors import BackendUnavailable, CursorExpired, JobNotThere, SubmissionRefused
-from serai_backends.model import End, JobObservation, Phase, Stream
+from serai_backends.model import End, JobObservation, Phase, Stream, Why
 
 if TYPE_CHECKING:
     from conftest import Site  # pyright: ignore[reportMissingImports]  # pytest's own import of the conftest beside this file
@@ -76,12 +76,12 @@ async def test_the_job_runs_only_while_replicas_run(site: Site) -> None:
 
 
 async def test_a_program_that_is_not_there_fails_the_start_in_words(site: Site) -> None:
-    """START_FAILED for every rank, never RUNNING, and the program's name in the words."""
+    """START_FAILED for every rank, never RUNNING, and the program's name as the detail, of each rank and of the job."""
     await site.backend.submit(site.spec("job", "no-such-program", replicas=2))
     found = await site.ended("job")
     assert ends(found) == [End.START_FAILED] * 2
-    assert "program no-such-program was not found" in found.replicas[0].cause + found.replicas[1].cause
-    assert "no-such-program" in found.reason
+    assert {(replica.why, replica.cause) for replica in found.replicas} == {(Why.COMMAND_NOT_FOUND, "no-such-program")}
+    assert (found.why, found.reason) == (Why.COMMAND_NOT_FOUND, "no-such-program")
 
 
 async def test_a_repeated_submit_runs_nothing_twice(site: Site) -> None:
@@ -178,10 +178,11 @@ async def test_jobs_wait_in_order_of_arrival(site: Site) -> None:
 
 async def test_a_job_larger_than_the_machine_is_refused(site: Site) -> None:
     """SubmissionRefused, in words; and it is not known afterwards."""
-    with pytest.raises(SubmissionRefused):
+    with pytest.raises(SubmissionRefused) as refused:
         await site.backend.submit(site.spec("cores", "exit", "0", replicas=5))
     with pytest.raises(SubmissionRefused):
         await site.backend.submit(site.spec("memory", "exit", "0", memory_bytes=1 << 40))
+    assert refused.value.why is Why.TOO_LARGE
     assert await site.backend.list() == []
 
 

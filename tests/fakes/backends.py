@@ -27,6 +27,7 @@ from serai_backends.model import (
     ReplicaSpec,
     Stream,
     WatchEvent,
+    Why,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class InstantBackend:
         if spec.job_id in self.machine.jobs:
             return
         if spec.resources.cpu * spec.replicas > self.machine.cpu or spec.resources.memory_bytes * spec.replicas > self.machine.memory_bytes:
-            raise SubmissionRefused("the job is larger than the machine")
+            raise SubmissionRefused("the job is larger than the machine", Why.TOO_LARGE)
         waiting = tuple(ReplicaObservation(rank=rank, phase=Phase.WAITING) for rank in range(spec.replicas))
         observation = JobObservation(job_id=spec.job_id, phase=Phase.WAITING, replicas=waiting, reason="in the queue")
         self.machine.jobs[spec.job_id] = InstantJob(spec, observation)
@@ -187,12 +188,22 @@ class InstantBackend:
         job.observation = replace(job.observation, reason=reason)
         self._board.publish(job.observation)
 
-    def end(self, job_id: str, rank: int, end: End, *, exit_code: int | None = None, signal: int | None = None, cause: str = "") -> None:
+    def end(
+        self,
+        job_id: str,
+        rank: int,
+        end: End,
+        *,
+        exit_code: int | None = None,
+        signal: int | None = None,
+        cause: str = "",
+        why: Why = Why.NONE,
+    ) -> None:
         """End one replica; the job ends with its last one."""
         job = self.machine.jobs[job_id]
         now_ms = next(self.machine.ticks)
         replicas = tuple(
-            replace(r, phase=Phase.ENDED, end=end, exit_code=exit_code, signal=signal, cause=cause, ended_at_ms=now_ms)
+            replace(r, phase=Phase.ENDED, end=end, exit_code=exit_code, signal=signal, cause=cause, why=why, ended_at_ms=now_ms)
             if r.rank == rank and r.phase is not Phase.ENDED
             else r
             for r in job.observation.replicas
@@ -203,6 +214,7 @@ class InstantBackend:
             phase=Phase.ENDED if over else job.observation.phase,
             replicas=replicas,
             reason=cause if over else job.observation.reason,
+            why=why if over else Why.NONE,
             ended_at_ms=now_ms if over else None,
         )
         self._board.publish(job.observation)
@@ -257,7 +269,7 @@ class InstantBackend:
                     return
                 case program:
                     for other in range(spec.replicas):
-                        self.end(spec.job_id, other, End.START_FAILED, cause=f"program {program} was not found")
+                        self.end(spec.job_id, other, End.START_FAILED, cause=program, why=Why.COMMAND_NOT_FOUND)
                     return
         self.end(spec.job_id, rank, End.EXITED, exit_code=0)
 

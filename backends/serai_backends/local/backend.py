@@ -29,7 +29,7 @@ from serai_backends.local.probe import Machine
 from serai_backends.local.queue import CapacityQueue
 from serai_backends.local.runner import Job, Runner, need_of
 from serai_backends.local.threads import Threads
-from serai_backends.model import Capacity, CheckReport, Features
+from serai_backends.model import Capacity, CheckReport, Features, Why
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -94,9 +94,9 @@ class LocalBackend:
             raise BackendUnavailable(f"this machine cannot isolate jobs: {self._machine.trouble}")
         record = spec_of(spec, self._runner.next_sequence(), self._clock.now_ms())
         if spec.resources.gpu:
-            raise SubmissionRefused("the job needs a GPU, this machine offers none")
+            raise SubmissionRefused("the job needs a GPU, this machine offers none", Why.TOO_LARGE)
         if (why := self._runner.queue.refusal(need_of(record))) is not None:
-            raise SubmissionRefused(why)
+            raise SubmissionRefused(why, Why.TOO_LARGE)
         return record
 
     def _saved(self, job_id: str, task: asyncio.Task[None]) -> None:

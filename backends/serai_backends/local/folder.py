@@ -130,7 +130,7 @@ class JobFolder:
             return [], offset
         return journal.parse(data), offset + data.rfind(b"\n") + 1
 
-    def close_if_over(self, at_ms: int, how: str, cause: str) -> bool:
+    def close_if_over(self, at_ms: int, how: str, cause: str, why: str = "") -> bool:
         """Write the job off, durably, unless a supervisor is alive: every rank without an end gets `how`. Already ended: done.
 
         False = the lock is held, so somebody else writes.
@@ -146,8 +146,8 @@ class JobFolder:
                     return True
                 spec: Spec = json.loads(files.read_file(fd, SPEC) or b"{}")
                 ended = {line.get("rank") for line in lines if line.get("k") == "end"}
-                more = [journal.end(at_ms, rank, how, cause=cause) for rank in range(spec["replicas"]) if rank not in ended]
-                more.append(journal.done(at_ms, cause))
+                more = [journal.end(at_ms, rank, how, cause=cause, why=why) for rank in range(spec["replicas"]) if rank not in ended]
+                more.append(journal.done(at_ms, cause, why))
                 journal_fd = journal.open_journal(fd)
                 try:
                     journal.append(journal_fd, more)

@@ -5,10 +5,12 @@ not a line; who appends next cuts it off first. Times are of the
 server's steady clock (`serai_backends.clock`), because the server bills by them.
 
     {"k":"start","rank":0,"at":1700000000000}
-    {"k":"end","rank":0,"at":…,"end":"exited","code":3,"signal":null,"cause":""}      end: a value of model.End
+    {"k":"end","rank":0,"at":…,"end":"exited","code":3,"signal":null,"cause":"","why":""}
     {"k":"suspend","at":…}                                                           every process stands still
     {"k":"resume","at":…}                                                            written before they go on
-    {"k":"done","at":…,"cause":""}                                                   every process of the job is gone
+    {"k":"done","at":…,"cause":"","why":""}                                          every process of the job is gone
+
+`end` is a value of model.End, `why` one of model.Why.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         code: int | None
         signal: int | None
         cause: str
+        why: str
 
 
 NAME = "journal"
@@ -46,12 +49,12 @@ def start(at_ms: int, rank: int) -> Line:
     return {"k": "start", "rank": rank, "at": at_ms}
 
 
-def end(at_ms: int, rank: int, how: str, *, code: int | None = None, signal: int | None = None, cause: str = "") -> Line:
-    return {"k": "end", "rank": rank, "at": at_ms, "end": how, "code": code, "signal": signal, "cause": cause}
+def end(at_ms: int, rank: int, how: str, *, code: int | None = None, signal: int | None = None, cause: str = "", why: str = "") -> Line:
+    return {"k": "end", "rank": rank, "at": at_ms, "end": how, "code": code, "signal": signal, "cause": cause, "why": why}
 
 
-def done(at_ms: int, cause: str = "") -> Line:
-    return {"k": "done", "at": at_ms, "cause": cause}
+def done(at_ms: int, cause: str = "", why: str = "") -> Line:
+    return {"k": "done", "at": at_ms, "cause": cause, "why": why}
 
 
 def suspend(at_ms: int) -> Line:

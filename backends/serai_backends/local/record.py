@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from serai_backends.local.supervisor.namespaces import address
-from serai_backends.model import End, JobObservation, Pause, Phase, ReplicaObservation
+from serai_backends.model import End, JobObservation, Pause, Phase, ReplicaObservation, Why
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +24,7 @@ class History:
     pauses: list[Pause] = field(default_factory=list[Pause])
     done_at_ms: int | None = None
     cause: str = ""
+    why: str = ""
 
     @property
     def suspended(self) -> bool:
@@ -41,7 +42,7 @@ class History:
             elif kind == "resume" and self.suspended:
                 self.pauses[-1] = replace(self.pauses[-1], ended_at_ms=at)
             elif kind == "done" and self.done_at_ms is None:
-                self.done_at_ms, self.cause = at, line.get("cause", "")
+                self.done_at_ms, self.cause, self.why = at, line.get("cause", ""), line.get("why", "")
 
 
 def observe(job_id: str, replicas: int, node: str, history: History, *, begun: bool, reason: str) -> JobObservation:
@@ -55,6 +56,7 @@ def observe(job_id: str, replicas: int, node: str, history: History, *, begun: b
         phase=phase,
         replicas=tuple(_replica(rank, node, history, begun=begun) for rank in range(replicas)),
         reason=reason if phase is Phase.WAITING else history.cause if ended else "",
+        why=Why(history.why) if ended else Why.NONE,
         pauses=tuple(history.pauses),
         running_since_ms=max(history.starts.values()) if started else None,
         ended_at_ms=history.done_at_ms,
@@ -80,6 +82,7 @@ def _replica(rank: int, node: str, history: History, *, begun: bool) -> ReplicaO
         node=node if begun else "",
         address=address(rank) if begun else "",
         cause=line.get("cause", ""),
+        why=Why(line.get("why", "")),
         started_at_ms=started_at_ms,
         ended_at_ms=line.get("at"),
     )

@@ -20,6 +20,7 @@ from serai_backends.local.queue import Need
 from serai_backends.local.record import History, observe
 from serai_backends.local.supervisor.plan import BEGUN
 from serai_backends.local.users import Users
+from serai_backends.model import Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -115,7 +116,7 @@ class Runner:
                 self._spawn(partial(self._attach, job))
             elif not job.ended and (why := self.queue.refusal(job.need)) is not None:
                 # The settings shrank: at the head of the queue it would hold up all others for ever.
-                self._spawn(partial(self._write_off, job, "start_failed", why))
+                self._spawn(partial(self._write_off, job, "start_failed", why, Why.TOO_LARGE))
             elif not job.ended:
                 self.queue.add(job.id, job.need)
                 if job.cancel is not None:
@@ -228,7 +229,7 @@ class Runner:
             await self._again(job, pause_s)
         else:
             cause = f"it ended with {code}: {await self._threads.run(job.folder.log_tail)}"
-            await self._write_off(job, "start_failed", f"the supervisor could not be started: {cause}")
+            await self._write_off(job, "start_failed", f"the supervisor could not be started: {cause}", Why.SANDBOX_FAILED)
 
     async def _again(self, job: Job, least_s: float = 0.0) -> None:
         """Nothing of it ran: the queue keeps its place meanwhile."""
@@ -294,13 +295,15 @@ class Runner:
             self._finish(job)
         elif begun is None and job.cancel is None:
             await self._again(job)
-        elif begun is None:
+        elif begun is None or job.cancel is not None:
             await self._write_off(job, "canceled", "")
+        elif begun["boot_id"] != files.boot_id():
+            await self._write_off(job, "lost", self._node, Why.NODE_RESTARTED)
         else:
-            await self._write_off(job, "canceled" if job.cancel else "lost", "" if job.cancel else _lost_words(begun["boot_id"]))
+            await self._write_off(job, "lost", "the supervisor of the job", Why.KILLED_FROM_OUTSIDE)
 
-    async def _write_off(self, job: Job, how: str, cause: str) -> None:
-        while not await self._threads.run(lambda: job.folder.close_if_over(self._clock.now_ms(), how, cause)):
+    async def _write_off(self, job: Job, how: str, cause: str, why: Why = Why.NONE) -> None:
+        while not await self._threads.run(lambda: job.folder.close_if_over(self._clock.now_ms(), how, cause, why.value)):
             # somebody holds the lock: a launcher that is ending, or a supervisor after all
             if dial_once := dial(job.folder):
                 dial_once.close()
@@ -329,12 +332,6 @@ class Runner:
             with suppress(OSError):
                 limits.remove_all(self._machine.cgroups, f"{self._group_prefix}{job.id}+")
         self._schedule()
-
-
-def _lost_words(boot_id: str) -> str:
-    if boot_id != files.boot_id():
-        return "the machine was restarted while the job ran"
-    return "the supervisor of the job was ended from outside; how the replica ended was not seen"
 
 
 def _scan(jobs: Path) -> list[_Found]:

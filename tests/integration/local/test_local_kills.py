@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from fakes.local_site import LocalSite, processes_of, until
-from serai_backends.model import End, Phase
+from serai_backends.model import End, Phase, Why
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +129,8 @@ async def test_the_death_of_a_supervisor_is_told_and_leaves_nothing(site: LocalS
     found = await site.ended("job")
     assert processes_of(mark) == []
     assert [replica.end for replica in found.replicas] == [End.LOST] * 3
-    assert "supervisor" in found.reason
+    assert {replica.why for replica in found.replicas} == {Why.KILLED_FROM_OUTSIDE} == {found.why}
+    assert found.reason == "the supervisor of the job"
     await site.close()
     await site.open()
     assert await site.backend.inspect("job") == found
@@ -285,7 +286,7 @@ async def test_a_job_that_no_longer_fits_the_settings_ends_and_holds_nobody_up(t
     await site.open()
     large = await site.ended("large")
     assert large.replicas[0].end is End.START_FAILED
-    assert "the job needs 4 cores, the machine has 2" in large.replicas[0].cause
+    assert (large.why, large.reason) == (Why.TOO_LARGE, "the job needs 4 cores, the machine has 2")
     assert (await site.ended("small")).replicas[0].exit_code == 0
     (site.work("running") / "go").touch()
     await site.clear()

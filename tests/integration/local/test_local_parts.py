@@ -121,15 +121,16 @@ def test_no_filter_for_unknown_processors() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("bwrap: execvp acme: No such file or directory", "program acme was not found"),
-        ("bwrap: execvp ./a: b: Permission denied", "program ./a: b may not be executed"),
-        ("bwrap: execvp a: Exec format error", "program a could not be started: Exec format error"),
-        ("bwrap: Can't chdir to /work: x", "the sandbox could not be made: Can't chdir to /work: x"),
-        ("", "the sandbox could not be made: no word from bubblewrap"),
+        ("bwrap: execvp acme: No such file or directory", ("command_not_found", "acme")),
+        ("bwrap: execvp ./a: b: Permission denied", ("command_not_executable", "./a: b")),
+        ("bwrap: execvp a: Exec format error", ("command_not_executable", "a")),
+        ("bwrap: execvp a: Argument list too long", ("", "program a could not be started: Argument list too long")),
+        ("bwrap: Can't chdir to /work: x", ("sandbox_failed", "Can't chdir to /work: x")),
+        ("", ("sandbox_failed", "no word from bubblewrap")),
     ],
 )
-def test_bubblewraps_words_become_sentences(text: str, words: str) -> None:
-    """A person reads why the program did not start."""
+def test_bubblewraps_words_become_causes(text: str, words: tuple[str, str]) -> None:
+    """Why the program did not start, and its detail."""
     assert words_for(text) == words
 
 
@@ -138,7 +139,7 @@ def test_bubblewraps_words_become_sentences(text: str, words: str) -> None:
     [
         ("unshare: Operation not permitted", "user namespaces are blocked"),
         ("unshare: No space left on device", "user namespaces are switched off"),
-        ("the sandbox could not be made: Can't mount proc on /newroot/proc: Operation not permitted", "masked /proc"),
+        ("Can't mount proc on /newroot/proc: Operation not permitted", "masked /proc"),
     ],
 )
 def test_the_checks_words_name_the_cause(cause: str, words: str) -> None:

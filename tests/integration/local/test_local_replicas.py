@@ -14,7 +14,7 @@ from serai_backends.errors import BackendUnavailable
 from serai_backends.local.backend import open_local
 from serai_backends.local.limits import prefix
 from serai_backends.local.settings import LocalSettings
-from serai_backends.model import End, ReplicaSpec, Resources, Stream
+from serai_backends.model import End, ReplicaSpec, Resources, Stream, Why
 
 
 async def test_the_facts_of_each_rank(site: LocalSite) -> None:
@@ -101,10 +101,10 @@ async def test_programs_of_the_machine_stand_in_for_images(tmp_path: Path) -> No
 
 
 async def test_a_file_that_may_not_be_executed(site: LocalSite) -> None:
-    """START_FAILED in words, stderr is left empty."""
+    """START_FAILED with the program as the detail, stderr is left empty."""
     found, _ = await site.run("job", "/etc/passwd")
     assert found.replicas[0].end is End.START_FAILED
-    assert found.replicas[0].cause == "program /etc/passwd may not be executed"
+    assert (found.replicas[0].why, found.replicas[0].cause) == (Why.COMMAND_NOT_EXECUTABLE, "/etc/passwd")
     assert await site.output("job", stream=Stream.STDERR) == ""
 
 

@@ -66,7 +66,7 @@ class Supervisor:
         self._starting: list[Replica] = []
         self._spawned_at_s = 0.0
         self._stopping = False
-        self._cause = ""
+        self._cause = self._why = ""
         self._kill_at_s: float | None = None
         self._memory_check_at_s = time.monotonic() + _MEMORY_CHECK_S
         self._pause = Pause()
@@ -110,7 +110,7 @@ class Supervisor:
             self._spawn_next()
             self._commit()
         self._sweep()
-        self._lines.append(journal.done(self._now_ms(), self._cause))
+        self._lines.append(journal.done(self._now_ms(), self._cause, self._why))
         self._commit()
 
     def _now_ms(self) -> int:
@@ -133,14 +133,14 @@ class Supervisor:
         if self._stopping or self._spawned == len(self._replicas):
             return
         if files.exists(self._job_fd, CANCEL):
-            self._stop("canceled", "")
+            self._stop("canceled")
             return
         replica = self._replicas[self._spawned]
         self._spawned += 1
         try:
             replica.spawn(self._spec, self._plan, self._seccomp, self._no_files)
         except OSError as error:
-            replica.ending = ("start_failed", f"the replica could not be started: {error.strerror}")
+            replica.ending = ("start_failed", f"the replica could not be started: {error.strerror}", "sandbox_failed")
             self._end(replica)
             return
         assert replica.outer is not None and replica.status_fd is not None  # noqa: S101 - for the type checker
@@ -217,30 +217,31 @@ class Supervisor:
         replica.close()
         self._lines.append(line)
         if line.get("end") == "start_failed" and not self._stopping:
-            self._stop("start_failed", f"rank {replica.rank}: {line.get('cause', '')}")
+            cause, why = line.get("cause", ""), line.get("why", "")
+            self._stop("start_failed", cause if why else f"rank {replica.rank}: {cause}", why)
 
-    def _stop(self, how: str, cause: str) -> None:
+    def _stop(self, how: str, cause: str = "", why: str = "") -> None:
         """End everything that has not ended, and start nothing more."""
-        self._stopping, self._cause = True, cause
+        self._stopping, self._cause, self._why = True, cause, why
         for replica in self._replicas[self._spawned :]:
             if not replica.ended:
-                replica.ending = (how, cause)
+                replica.ending = (how, cause, why)
                 self._end(replica)
         for replica in self._replicas[: self._spawned]:
             if not replica.ended and replica.ending is None:
-                replica.ending = (how, cause)
+                replica.ending = (how, cause, why)
         self._kill_all()
 
     def _cancel(self, grace_ms: int) -> None:
         kill_at_s = time.monotonic() + grace_ms / 1000
         if grace_ms <= 0 or self._spawned < len(self._replicas):
-            self._stop("canceled", "")
+            self._stop("canceled")
             return
         if self._kill_at_s is None or kill_at_s < self._kill_at_s:
             self._kill_at_s = kill_at_s
         for replica in self._replicas:
             if not replica.ended and replica.ending is None:
-                replica.ending = ("canceled", "")
+                replica.ending = ("canceled", "", "")
                 replica.kill(signal.SIGTERM)
         self._stopping = True
         self._resume()
@@ -293,7 +294,7 @@ class Supervisor:
         self._memory_check_at_s = time.monotonic() + _MEMORY_CHECK_S
         for replica in self._replicas:
             if replica.inner is not None and not replica.ended and replica.ending is None and tree_bytes(replica.inner) > limit:
-                replica.ending = ("out_of_memory", "the replica held more memory than it asked for")
+                replica.ending = ("out_of_memory", "the replica held more memory than it asked for", "")
                 replica.kill(signal.SIGKILL)
 
     def _commit(self) -> None:

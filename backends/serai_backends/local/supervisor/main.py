@@ -25,6 +25,7 @@ from serai_backends.local import files, journal
 from serai_backends.local.limits import Group
 from serai_backends.local.supervisor import namespaces, seccomp
 from serai_backends.local.supervisor.control import Supervisor
+from serai_backends.local.supervisor.failure import StartFailure, failure_of, on_the_drive
 from serai_backends.local.supervisor.plan import BEGUN, CANCEL, CONTROL, PLAN, SPEC
 
 TYPE_CHECKING = False
@@ -116,20 +117,21 @@ def launch(job_path: str) -> int:
     spec: Spec = json.loads(raw)
     plan: Plan = json.loads(files.read_file(job_fd, PLAN) or b"{}")
     if files.exists(job_fd, CANCEL):
-        close_journal(journal_fd, spec, plan, "canceled", "")
+        close_journal(journal_fd, spec, plan, "canceled")
         return EXIT_BEGUN
     try:
         return _begin(job_fd, journal_fd, spec, plan)
     except OSError as error:
-        close_journal(journal_fd, spec, plan, "start_failed", f"the job could not be started: {error}")
+        close_journal(journal_fd, spec, plan, "start_failed", failure_of(error))
         return EXIT_FAILED
 
 
-def close_journal(journal_fd: int, spec: Spec, plan: Plan, how: str, cause: str) -> None:
+def close_journal(journal_fd: int, spec: Spec, plan: Plan, how: str, failure: StartFailure | None = None) -> None:
     """Write a job off that never started."""
+    cause, why = (failure.detail, failure.why) if failure else ("", "")
     at_ms = journal.now_ms(plan["clock_offset_ms"])
-    ends = [journal.end(at_ms, rank, how, cause=cause) for rank in range(spec["replicas"])]
-    journal.append(journal_fd, [*ends, journal.done(at_ms, cause)])
+    ends = [journal.end(at_ms, rank, how, cause=cause, why=why) for rank in range(spec["replicas"])]
+    journal.append(journal_fd, [*ends, journal.done(at_ms, cause, why)])
 
 
 def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
@@ -139,8 +141,9 @@ def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
     if program is None:
         raise OSError(f"no system-call filter is known for {os.uname().machine}")
     listener = listen(job_fd)
-    work_fd = open_work(spec, plan)
-    logs = open_logs(work_fd, spec["replicas"], plan["uid"])
+    with on_the_drive():
+        work_fd = open_work(spec, plan)
+        logs = open_logs(work_fd, spec["replicas"], plan["uid"])
     groups: list[Group] = []
     if plan["cgroups"]:
         names = [f"{plan['group_prefix']}{spec['job_id']}+{rank}" for rank in range(spec["replicas"])]
@@ -160,12 +163,14 @@ def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
     with open(told_read, "rb") as told:
         words = told.read()
     os.waitpid(middle, 0)
-    lines = words.decode(errors="replace").splitlines()
-    failures = [line.removeprefix("failed ") for line in lines if line.startswith("failed ")]
-    pid = next((int(line.removeprefix("pid ")) for line in lines if line.startswith("pid ")), 0)
+    told_facts: list[dict[str, str | int]] = [json.loads(line) for line in words.splitlines()]
+    for fact in told_facts:
+        if "why" in fact:
+            raise StartFailure(str(fact["why"]), str(fact["detail"]))
+    pid = next((int(fact["pid"]) for fact in told_facts if "pid" in fact), 0)
     ticks = files.start_ticks(pid)
-    if failures or not pid or ticks is None:
-        raise OSError("; ".join(failures) or "the supervisor ended before it began")
+    if not pid or ticks is None:
+        raise StartFailure("sandbox_failed", "the supervisor ended before it began")
     begun: Begun = {"pid": pid, "start_ticks": ticks, "boot_id": files.boot_id(), "at": journal.now_ms(plan["clock_offset_ms"])}
     files.write_atomic(job_fd, BEGUN, json.dumps(begun).encode())
     os.write(go_write, b"g")
@@ -173,17 +178,26 @@ def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
 
 
 def _middle(plan: Plan, work_fd: int, supervisor: Supervisor, no_files: tuple[int, int], *, go_read: int, told_write: int) -> None:
-    """Never returns. Tells the launcher `pid N` or `failed WORDS`, a line each."""
+    """Never returns. Tells the launcher {"pid":N}, or {"why":…,"detail":…}, a line each."""
     try:
         namespaces.enter(plan["uid"], work_fd, plan["program_dirs"])
         pid = os.fork()
         if pid == 0:
             _pid_one(supervisor, no_files, go_read, told_write)
-        os.write(told_write, f"pid {pid}\n".encode())
+        _tell(told_write, {"pid": pid})
     except BaseException as error:
-        os.write(told_write, f"failed {error}\n".encode())
+        _tell_failure(told_write, error)
     finally:
         os._exit(0)
+
+
+def _tell(told_write: int, fact: dict[str, str | int]) -> None:
+    os.write(told_write, json.dumps(fact).encode() + b"\n")
+
+
+def _tell_failure(told_write: int, error: BaseException) -> None:
+    failure = error if isinstance(error, StartFailure) else StartFailure("sandbox_failed", str(error))
+    _tell(told_write, {"why": failure.why, "detail": failure.detail})
 
 
 def _pid_one(supervisor: Supervisor, no_files: tuple[int, int], go_read: int, told_write: int) -> None:
@@ -193,7 +207,7 @@ def _pid_one(supervisor: Supervisor, no_files: tuple[int, int], go_read: int, to
         try:
             namespaces.own_proc()
         except OSError as error:
-            os.write(told_write, f"failed no private /proc here: {error}\n".encode())
+            _tell_failure(told_write, OSError(f"no private /proc here: {error}"))
             raise
         os.close(told_write)
         if os.read(go_read, 1) == b"g":

@@ -112,8 +112,8 @@ class Replica:
         self.inner_gone = False
         self.started = False
         self.ended = False
-        self.ending: tuple[str, str] | None = None
-        """Why we ended it: (model.End value, cause)."""
+        self.ending: tuple[str, str, str] | None = None
+        """Why we ended it: (value of model.End, cause, value of model.Why)."""
         self._log_fds = log_fds
         self._group = group
         self._buffer = b""
@@ -212,22 +212,23 @@ class Replica:
         """How it ended, for the journal; every process of it is gone."""
         code, kills = self.exit_code, self._group.out_of_memory_kills() if self._group else 0
         if self.ending is not None:
-            how, cause = self.ending
-            return journal.end(at_ms, self.rank, how, code=code if code is not None and code <= 128 else None, cause=cause)
+            how, cause, why = self.ending
+            return journal.end(at_ms, self.rank, how, code=code if code is not None and code <= 128 else None, cause=cause, why=why)
         killed_outside = self.outer_code is not None and self.outer_code < 0
         if kills and (code == 128 + 9 or killed_outside):
             return journal.end(at_ms, self.rank, "out_of_memory", signal=9, cause="the memory limit of the replica was reached")
         if code is None and killed_outside:
-            return journal.end(at_ms, self.rank, "lost", cause="its sandbox was ended from outside; how the program ended was not seen")
+            return journal.end(at_ms, self.rank, "lost", cause=f"the sandbox of rank {self.rank}", why="killed_from_outside")
         if code is None:
-            return journal.end(at_ms, self.rank, "start_failed", cause=self._start_failure())
-        cause = "a process of the replica was ended by its memory limit" if kills else ""
+            why, detail = self._start_failure()
+            return journal.end(at_ms, self.rank, "start_failed", cause=detail, why=why)
+        why = "child_out_of_memory" if kills else ""
         if 128 < code <= 128 + _LAST_SIGNAL:
-            return journal.end(at_ms, self.rank, "signaled", signal=code - 128, cause=cause)
-        return journal.end(at_ms, self.rank, "exited", code=code, cause=cause)
+            return journal.end(at_ms, self.rank, "signaled", signal=code - 128, why=why)
+        return journal.end(at_ms, self.rank, "exited", code=code, why=why)
 
-    def _start_failure(self) -> str:
-        """Words for a program that was never executed. All that is in its stderr is bubblewrap's; it is taken out again."""
+    def _start_failure(self) -> tuple[str, str]:
+        """Why and detail of a program that was never executed. All that is in its stderr is bubblewrap's; it is taken out again."""
         fd = self._log_fds[1]
         size = os.fstat(fd).st_size
         text = os.pread(fd, _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace").strip().rpartition("\n")[2]
@@ -241,14 +242,18 @@ class Replica:
             self._group.close()
 
 
-def words_for(text: str) -> str:
-    """bubblewrap's last line as a sentence for a person."""
+def words_for(text: str) -> tuple[str, str]:
+    """bubblewrap's last line as (value of model.Why, detail).
+
+    A tool's image that has no program here is COMMAND_NOT_FOUND too: there are no images on this machine that could be looked up, and the
+    program is what a person can do something about.
+    """
     text = text.removeprefix("bwrap: ")
     if text.startswith("execvp "):
-        program, _, why = text.removeprefix("execvp ").rpartition(": ")
-        if why == os.strerror(errno.ENOENT):
-            return f"program {program} was not found"
-        if why == os.strerror(errno.EACCES):
-            return f"program {program} may not be executed"
-        return f"program {program} could not be started: {why}"
-    return f"the sandbox could not be made: {text or 'no word from bubblewrap'}"
+        program, _, said = text.removeprefix("execvp ").rpartition(": ")
+        if said == os.strerror(errno.ENOENT):
+            return "command_not_found", program
+        if said in {os.strerror(errno.EACCES), os.strerror(errno.ENOEXEC)}:
+            return "command_not_executable", program
+        return "", f"program {program} could not be started: {said}"
+    return "sandbox_failed", text or "no word from bubblewrap"
