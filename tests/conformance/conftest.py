@@ -6,6 +6,7 @@ To add a backend: write a harness, put it into HARNESSES.
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import shutil
 import sys
@@ -39,6 +40,14 @@ class Harness(Protocol):
         """A program in the words of fakes.backends."""
         ...
 
+    def put(self, path: str, text: str) -> None:
+        """A file of a drive, `{drive}/{rest}`, that jobs of the drive can read and write, with its folders."""
+        ...
+
+    def get(self, path: str) -> str | None:
+        """The text of a file of a drive; None = it is not there."""
+        ...
+
 
 class InstantHarness:
     real = False
@@ -51,6 +60,12 @@ class InstantHarness:
 
     def argv(self, *words: str) -> tuple[str, ...]:
         return words
+
+    def put(self, path: str, text: str) -> None:
+        pytest.skip("has no drives")
+
+    def get(self, path: str) -> str | None:
+        pytest.skip("has no drives")
 
 
 class SlowHarness(InstantHarness):
@@ -96,6 +111,23 @@ class LocalHarness:
                 case program:
                     return (program,)
         return ("sh", "-c", "\n".join(lines))
+
+    def put(self, path: str, text: str) -> None:
+        here = Path(self.settings.drives_dir)
+        for part in path.split("/")[:-1]:
+            here /= part
+            here.mkdir(exist_ok=True)
+            if os.geteuid() == 0:
+                # the drive's user; a drive that no job had yet gets one here, as an operator may do it
+                os.chown(here, self.settings.uid_first, self.settings.uid_first)
+        file = Path(self.settings.drives_dir, path)
+        file.write_text(text)
+        if os.geteuid() == 0:
+            os.chown(file, self.settings.uid_first, self.settings.uid_first)
+
+    def get(self, path: str) -> str | None:
+        file = Path(self.settings.drives_dir, path)
+        return file.read_text() if file.exists() else None
 
 
 HARNESSES: dict[str, Callable[[Path], Harness]] = {"instant": InstantHarness, "slow": SlowHarness, "local": LocalHarness}

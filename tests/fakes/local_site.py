@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,6 +84,19 @@ class LocalSite:
     def work(self, job_id: str, drive: str = "drive") -> Path:
         """The job's folder as the host sees it."""
         return self.drives / drive / "Jobs" / "test" / job_id
+
+    def put(self, path: str, text: str = "x", mode: int = 0o644) -> Path:
+        """A file of a drive, with its folders; as root they belong to the drive's user."""
+        file = self.drives / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(mode)
+        if os.geteuid() == 0:
+            here = self.drives
+            for part in path.split("/"):
+                here /= part
+                os.chown(here, self.settings.uid_first, self.settings.uid_first)
+        return file
 
     def state(self, job_id: str) -> Path:
         return Path(self.settings.state_dir) / "jobs" / job_id

@@ -23,11 +23,12 @@ from serai_backends.clock import open_clock
 from serai_backends.errors import BackendUnavailable, JobNotThere, SubmissionRefused
 from serai_backends.local import limits, logs
 from serai_backends.local.board import Board
-from serai_backends.local.folder import Cancel, JobFolder, is_job_id, open_state, spec_of
+from serai_backends.local.folder import Cancel, JobFolder, is_job_id, open_state
 from serai_backends.local.ground import Ground
 from serai_backends.local.probe import Machine
 from serai_backends.local.queue import CapacityQueue
 from serai_backends.local.runner import Job, Runner, need_of
+from serai_backends.local.submission import spec_of
 from serai_backends.local.threads import Threads
 from serai_backends.model import Capacity, CheckReport, Features, Why
 
@@ -66,7 +67,7 @@ class LocalBackend:
 
     @property
     def features(self) -> Features:
-        return Features(logs=True, suspension=True, time_extension=True, utilization=True)
+        return Features(logs=True, suspension=True, inputs=True, time_extension=True, utilization=True)
 
     @property
     def machine(self) -> Machine:

@@ -7,6 +7,7 @@ state_dir/jobs/{job id}/spec.json  what was submitted: the job is taken on
                        lock        held by the supervisor as long as it lives; by the server while it writes a job off
                        begun       the job may have run: it is never started again
                        journal     what happened (see journal.py); with a `done` line the job has ended
+                       points      mount points of inputs in the job's own folder, noted before they are made
                        ctl         the supervisor's control socket
                        supervisor.log
 """
@@ -23,16 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serai_backends.errors import BackendUnavailable, SubmissionRefused
+from serai_backends.errors import BackendUnavailable
 from serai_backends.local import files, journal
-from serai_backends.local.supervisor.plan import BEGUN, CANCEL, PLAN, SPEC
+from serai_backends.local.supervisor.inputs import clear_points
+from serai_backends.local.supervisor.plan import BEGUN, CANCEL, PLAN, SPEC, read_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from serai_backends.local.journal import Line
     from serai_backends.local.supervisor.plan import Begun, Plan, Spec
-    from serai_backends.model import ReplicaSpec
 
 TRIAL_PREFIX = "trial-"
 """Folders beside `jobs` in which `check` runs its trial job."""
@@ -98,7 +99,7 @@ class JobFolder:
 
     def spec(self) -> Spec | None:
         data = self._read(SPEC)
-        return json.loads(data) if data is not None else None
+        return read_spec(data) if data is not None else None
 
     def save_plan(self, plan: Plan) -> None:
         self._write(PLAN, json.dumps(plan).encode())
@@ -159,6 +160,16 @@ class JobFolder:
         finally:
             os.close(fd)
 
+    def clear_points(self) -> None:
+        """Mount points that a killed supervisor left in the job's folder. After its last process only. Raises nothing."""
+        spec, plan = self.spec(), self.plan()
+        if spec is not None and plan is not None and spec["mounts"]:
+            fd = self.open()
+            try:
+                clear_points(fd, spec, plan)
+            finally:
+                os.close(fd)
+
     def is_locked(self) -> bool:
         """Whether a launcher or supervisor is alive."""
         fd = self.open()
@@ -189,6 +200,7 @@ class JobFolder:
         try:
             lock = self._lock_soon(fd)
             try:
+                self.clear_points()
                 with suppress(FileNotFoundError):
                     os.unlink(SPEC, dir_fd=fd)
                 shutil.rmtree(self.path, ignore_errors=True)
@@ -232,30 +244,3 @@ def all_folders(jobs: Path) -> Iterator[JobFolder]:
     for entry in os.scandir(jobs):
         if is_job_id(entry.name) and entry.is_dir(follow_symlinks=False):
             yield JobFolder(jobs, entry.name)
-
-
-def spec_of(spec: ReplicaSpec, sequence: int, now_ms: int) -> Spec:
-    """The record of a submission. Raises SubmissionRefused for what no machine could run."""
-    if not is_job_id(spec.job_id):
-        raise SubmissionRefused("the job id cannot be the name of a folder")
-    if spec.replicas < 1 or not spec.argv or spec.resources.cpu < 1 or spec.resources.memory_bytes < 0:
-        raise SubmissionRefused("a job needs a program, one replica or more and one core or more")
-    words = [*spec.argv, *(word for pair in spec.environment for word in pair)]
-    if any("\0" in word for word in words) or any("=" in name or not name for name, _ in spec.environment):
-        raise SubmissionRefused("arguments and environment must not contain NUL, and names of variables no '='")
-    try:
-        files.components(spec.output_folder)
-    except files.UnsafePath:
-        raise SubmissionRefused("the output folder is not a path below the drives") from None
-    return {
-        "job_id": spec.job_id,
-        "sequence": sequence,
-        "submitted_at_ms": now_ms,
-        "replicas": spec.replicas,
-        "argv": list(spec.argv),
-        "environment": list(spec.environment),
-        "cpu": spec.resources.cpu,
-        "memory_bytes": spec.resources.memory_bytes,
-        "output_folder": spec.output_folder,
-        "change_working_directory": spec.change_working_directory,
-    }

@@ -87,6 +87,12 @@ class Machine:
                 "memory_bytes": 0,
                 "output_folder": "trial",
                 "change_working_directory": True,
+                "mounts": [],
+                "peers": [],
+                "files": [],
+                "scripts": [],
+                "run_as_root": False,
+                "time_limit_ms": 0,
             }
         )
         folder.save_plan(plan)

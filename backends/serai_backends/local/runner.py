@@ -310,6 +310,7 @@ class Runner:
                 await self._attach(job)
                 return
             await asyncio.sleep(_DIAL_AGAIN_S)
+        await self._threads.run(job.folder.clear_points)
         self._refresh(job)
         self._finish(job)
 

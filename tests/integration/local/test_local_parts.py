@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serai_backends.errors import SubmissionRefused
 from serai_backends.local import files, journal
-from serai_backends.local.folder import JobFolder, is_job_id, spec_of
+from serai_backends.local.folder import JobFolder, is_job_id
 from serai_backends.local.probe import words_for as words_for_check
 from serai_backends.local.queue import CapacityQueue, Need
 from serai_backends.local.record import History
+from serai_backends.local.submission import spec_of
 from serai_backends.local.supervisor import seccomp
 from serai_backends.local.supervisor.replica import words_for
 from serai_backends.model import ReplicaSpec, Resources

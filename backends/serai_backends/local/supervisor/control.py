@@ -26,6 +26,7 @@ from contextlib import suppress
 
 from serai_backends.local import files, journal
 from serai_backends.local.supervisor import namespaces
+from serai_backends.local.supervisor.inputs import remove_points
 from serai_backends.local.supervisor.pause import Pause
 from serai_backends.local.supervisor.plan import CANCEL
 from serai_backends.local.supervisor.replica import Replica, write_shared
@@ -57,11 +58,13 @@ class Supervisor:
         listener: socket.socket,
         logs: list[tuple[int, int]],
         groups: list[Group],
+        points: list[str],
         seccomp: bytes,
     ) -> None:
         self._spec, self._plan, self._seccomp = spec, plan, seccomp
         self._job_fd, self._journal_fd, self._listener = job_fd, journal_fd, listener
         self._replicas = [Replica(rank, log_fds, groups[rank] if groups else None) for rank, log_fds in enumerate(logs)]
+        self._points = points
         self._spawned = 0
         self._starting: list[Replica] = []
         self._spawned_at_s = 0.0
@@ -110,6 +113,7 @@ class Supervisor:
             self._spawn_next()
             self._commit()
         self._sweep()
+        self._clear_points()
         self._lines.append(journal.done(self._now_ms(), self._cause, self._why))
         self._commit()
 
@@ -285,6 +289,13 @@ class Supervisor:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 return
+
+    def _clear_points(self) -> None:
+        """Before the end is told: who reads the job's folder then finds no empty mount points in it."""
+        if self._points:
+            work_fd = os.open(f"{namespaces.VIEW}/work", files.DIRECTORY)
+            remove_points(work_fd, self._points)
+            os.close(work_fd)
 
     def _check_memory(self) -> None:
         """Where there are no cgroups: end a replica that holds more than it asked for. Soft: it may hold more for a second."""

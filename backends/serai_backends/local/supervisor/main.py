@@ -26,7 +26,8 @@ from serai_backends.local.limits import Group
 from serai_backends.local.supervisor import namespaces, seccomp
 from serai_backends.local.supervisor.control import Supervisor
 from serai_backends.local.supervisor.failure import StartFailure, failure_of, on_the_drive
-from serai_backends.local.supervisor.plan import BEGUN, CANCEL, CONTROL, PLAN, SPEC
+from serai_backends.local.supervisor.inputs import clear_points, make_points, open_inputs, write_files
+from serai_backends.local.supervisor.plan import BEGUN, CANCEL, CONTROL, PLAN, SPEC, read_spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def launch(job_path: str) -> int:
     raw = files.read_file(job_fd, SPEC)
     if raw is None:  # forgotten meanwhile: it has begun and ended before
         return EXIT_BEGUN
-    spec: Spec = json.loads(raw)
+    spec = read_spec(raw)
     plan: Plan = json.loads(files.read_file(job_fd, PLAN) or b"{}")
     if files.exists(job_fd, CANCEL):
         close_journal(journal_fd, spec, plan, "canceled")
@@ -122,6 +123,7 @@ def launch(job_path: str) -> int:
     try:
         return _begin(job_fd, journal_fd, spec, plan)
     except OSError as error:
+        clear_points(job_fd, spec, plan)
         close_journal(journal_fd, spec, plan, "start_failed", failure_of(error))
         return EXIT_FAILED
 
@@ -141,9 +143,12 @@ def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
     if program is None:
         raise OSError(f"no system-call filter is known for {os.uname().machine}")
     listener = listen(job_fd)
+    mounts = open_inputs(spec, plan)
     with on_the_drive():
         work_fd = open_work(spec, plan)
         logs = open_logs(work_fd, spec["replicas"], plan["uid"])
+        write_files(work_fd, spec["files"], plan["uid"])
+        points = make_points(job_fd, work_fd, spec, plan, mounts)
     groups: list[Group] = []
     if plan["cgroups"]:
         names = [f"{plan['group_prefix']}{spec['job_id']}+{rank}" for rank in range(spec["replicas"])]
@@ -155,9 +160,12 @@ def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
         os.close(go_write)
         os.close(told_read)
         supervisor = Supervisor(
-            spec, plan, job_fd=job_fd, journal_fd=journal_fd, listener=listener, logs=logs, groups=groups, seccomp=program
+            spec, plan, job_fd=job_fd, journal_fd=journal_fd, listener=listener, logs=logs, groups=groups, points=points, seccomp=program
         )
-        _middle(plan, work_fd, supervisor, no_files, go_read=go_read, told_write=told_write)
+        view = namespaces.View(
+            work_fd, plan["program_dirs"], [(f"/{m['source']}", fd) for m, fd in zip(spec["mounts"], mounts, strict=True)]
+        )
+        _middle(plan, view, supervisor, no_files, go_read=go_read, told_write=told_write)
     os.close(go_read)
     os.close(told_write)
     with open(told_read, "rb") as told:
@@ -177,10 +185,10 @@ def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
     return 0
 
 
-def _middle(plan: Plan, work_fd: int, supervisor: Supervisor, no_files: tuple[int, int], *, go_read: int, told_write: int) -> None:
+def _middle(plan: Plan, view: namespaces.View, supervisor: Supervisor, no_files: tuple[int, int], *, go_read: int, told_write: int) -> None:
     """Never returns. Tells the launcher {"pid":N}, or {"why":…,"detail":…}, a line each."""
     try:
-        namespaces.enter(plan["uid"], work_fd, plan["program_dirs"])
+        namespaces.enter(plan["uid"], view)
         pid = os.fork()
         if pid == 0:
             _pid_one(supervisor, no_files, go_read, told_write)

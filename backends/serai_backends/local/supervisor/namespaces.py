@@ -1,5 +1,5 @@
 # pathlib would cost each supervisor 5 ms and its memory
-# ruff: noqa: PTH103, PTH115, PTH123
+# ruff: noqa: PTH103, PTH115, PTH120, PTH123
 """The job's namespaces, by plain system calls: user, mount, network and pid; no ip(8), no unshare(1).
 
 Two orders, one set of steps. A plain user may mount only after it has a user namespace. Root mounts first, because the job's own uid
@@ -12,7 +12,10 @@ import ctypes
 import fcntl
 import os
 import socket
+import stat
 import struct
+
+from serai_backends.local.supervisor.failure import StartFailure
 
 _NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x40000
@@ -45,36 +48,53 @@ def leave_keyring() -> None:
         _libc.syscall(ctypes.c_long(number), ctypes.c_long(1), None)
 
 
-def build_view(work_fd: int, program_dirs: list[str], owner: int) -> None:
-    """A private tmpfs with the job's folder and the programs bound into it; `owner` = uid that may write there."""
+class View:
+    """What is bound into the supervisor's private file system."""
+
+    def __init__(self, work_fd: int, program_dirs: list[str], inputs: list[tuple[str, int]]) -> None:
+        """`inputs`: the path as the user wrote it, and a path descriptor."""
+        self.work_fd, self.program_dirs, self.inputs = work_fd, program_dirs, inputs
+
+
+def build_view(view: View, owner: int) -> None:
+    """A private tmpfs with the job's folder, the programs and the inputs bound into it; `owner` = uid that may write there."""
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     # descriptors must belong to this mount namespace, else the kernel refuses to bind them
-    folders = [("work", _reopen(work_fd))]
-    folders += [(f"programs/{i}", os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for i, path in enumerate(program_dirs)]
+    bound = [("work", _reopen(view.work_fd))]
+    bound += [(f"programs/{i}", os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for i, path in enumerate(view.program_dirs)]
+    for i, (shown, fd) in enumerate(view.inputs):
+        try:
+            bound.append((f"inputs/{i}", _reopen(fd)))
+        except OSError as error:
+            raise StartFailure("mount_failed", f"{shown}: {error.strerror or error}") from error
     _mount("tmpfs", VIEW, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=0755,size=64m,uid={owner},gid={owner}")
-    for name, fd in folders:
-        os.makedirs(f"{VIEW}/{name}")
+    for name, fd in bound:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            os.makedirs(f"{VIEW}/{name}")
+        else:
+            os.makedirs(os.path.dirname(f"{VIEW}/{name}"), exist_ok=True)
+            os.close(os.open(f"{VIEW}/{name}", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         _mount(f"/proc/self/fd/{fd}", f"{VIEW}/{name}", None, _MS_BIND | _MS_REC)
         os.close(fd)
 
 
 def _reopen(fd: int) -> int:
-    """The same folder by its path in this mount namespace; refuses when the path means another folder by now."""
+    """The same folder or file by its path in this mount namespace; refuses when the path means another one by now."""
     path = os.readlink(f"/proc/self/fd/{fd}")
-    again = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    again = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     if not os.path.samestat(os.fstat(fd), os.fstat(again)):
         raise OSError(f"{path} was replaced while the job was started")
     return again
 
 
-def enter(uid: int | None, work_fd: int, program_dirs: list[str]) -> None:
+def enter(uid: int | None, view: View) -> None:
     """This process afterwards owns a user, mount and network namespace, and its next child is pid 1 of a pid namespace.
 
     `uid`: what root becomes; None = stay the user one is. Single-threaded callers only. Raises OSError.
     """
     if uid is not None:
         _check(_libc.unshare(_NEWNS), "unshare")
-        build_view(work_fd, program_dirs, uid)
+        build_view(view, uid)
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
@@ -86,7 +106,7 @@ def enter(uid: int | None, work_fd: int, program_dirs: list[str]) -> None:
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
     if uid is None:
-        build_view(work_fd, program_dirs, 0)
+        build_view(view, 0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP_RUNNING))
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
+
+    class MountFacts(TypedDict):
+        source: str
+        target: str
+        read_only: bool
+
+    class PeerFacts(TypedDict):
+        hostname: str
+        job_id: str
 
     class Spec(TypedDict):
         """spec.json: what was submitted. Never changes."""
@@ -20,6 +31,12 @@ if TYPE_CHECKING:
         memory_bytes: int
         output_folder: str
         change_working_directory: bool
+        mounts: list[MountFacts]
+        peers: list[PeerFacts]
+        files: list[tuple[str, str]]
+        scripts: list[str]
+        run_as_root: bool
+        time_limit_ms: int
 
     class Plan(TypedDict):
         """plan.json: how this machine runs it. Written before each attempt to start."""
@@ -47,6 +64,18 @@ if TYPE_CHECKING:
         start_ticks: int
         boot_id: str
         at: int
+
+
+def read_spec(data: bytes) -> Spec:
+    """With what releases before did not write."""
+    spec: Spec = json.loads(data)
+    spec.setdefault("mounts", [])
+    spec.setdefault("peers", [])
+    spec.setdefault("files", [])
+    spec.setdefault("scripts", [])
+    spec.setdefault("run_as_root", False)
+    spec.setdefault("time_limit_ms", 0)
+    return spec
 
 
 SPEC, PLAN, BEGUN, CANCEL, CONTROL = "spec.json", "plan.json", "begun", "cancel", "ctl"

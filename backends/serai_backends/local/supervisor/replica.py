@@ -1,5 +1,5 @@
 # pathlib would cost each supervisor 5 ms and its memory
-# ruff: noqa: PTH102, PTH112, PTH114, PTH115, PTH116, PTH123
+# ruff: noqa: PTH101, PTH102, PTH112, PTH114, PTH115, PTH116, PTH123
 """One replica: the bubblewrap command line, the start of the process, and what its end means.
 
 bubblewrap forks twice: the outer process (our child), and pid 1 of the sandbox, whose child is the program. `--json-status-fd` tells the
@@ -53,18 +53,28 @@ def write_shared(spec: Spec) -> None:
     etc["rank.txt"] = "0"
     plain = {f"etc/{name}": text for name, text in etc.items()} | {f"rank/{rank}": str(rank) for rank in range(count)}
     plain["hosts"] = "\n".join(["127.0.0.1 localhost", *(f"{a} node-{r}" for r, a in enumerate(addresses))])
-    plain["passwd"] = "root:x:0:0::/:/bin/sh\nucloud:x:1000:1000::/work:/bin/sh"  # noqa: S105 - the file of that name, without passwords
+    scripts = spec["scripts"]
+    if scripts:
+        plain["etc/script.sh"] = scripts[0]
+    if len(scripts) > 1:
+        os.mkdir(f"{view}/script")
+        plain |= {f"script/{rank}": text for rank, text in enumerate(scripts)}
+    plain["passwd"] = "root:x:0:0::/work:/bin/sh\nucloud:x:1000:1000::/work:/bin/sh"  # noqa: S105 - the file of that name, without passwords
     plain["group"] = "root:x:0:\nucloud:x:1000:"
     for name, text in plain.items():
         with open(f"{view}/{name}", "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+            file.write(text if text.endswith("\n") else text + "\n")
+    for name in plain:
+        if "script" in name:
+            os.chmod(f"{view}/{name}", 0o755)  # noqa: S103 - read and executed by the sandbox
 
 
 def sandbox(spec: Spec, plan: Plan, rank: int, seccomp_fd: int, status_fd: int) -> list[str]:
     """bubblewrap's arguments (to be passed by `--args FD`: /proc/1/cmdline is readable inside)."""
     view, tmpfs = namespaces.VIEW, ["--size", str(plan["tmpfs_bytes"]), "--tmpfs"]
     programs = [f"{PROGRAMS}{i or ''}" for i in range(len(plan["program_dirs"]))]
-    words = ["--unshare-user", "--uid", "1000", "--gid", "1000", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    user = "0" if spec["run_as_root"] else "1000"
+    words = ["--unshare-user", "--uid", user, "--gid", user, "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     words += ["--hostname", f"node-{rank}", "--cap-drop", "ALL", "--new-session", "--die-with-parent", "--json-status-fd", str(status_fd)]
     if plan["disable_userns"]:
         words += ["--disable-userns"]
@@ -78,14 +88,21 @@ def sandbox(spec: Spec, plan: Plan, rank: int, seccomp_fd: int, status_fd: int) 
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     words += ["--proc", "/proc", "--dev", "/dev", *tmpfs, "/tmp", *tmpfs, "/run", *tmpfs, "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108 - inside the sandbox
     words += ["--ro-bind", f"{view}/etc", "/etc/ucloud", "--ro-bind", f"{view}/rank/{rank}", "/etc/ucloud/rank.txt"]
+    if len(spec["scripts"]) > 1:
+        words += ["--ro-bind", f"{view}/script/{rank}", "/etc/ucloud/script.sh"]
     for name in ("hosts", "passwd", "group"):
         words += ["--ro-bind", f"{view}/{name}", f"/etc/{name}"]
     for i, target in enumerate(programs):
         words += ["--ro-bind", f"{view}/programs/{i}", target]
-    words += ["--bind", f"{view}/work", "/work", "--chdir", "/work" if spec["change_working_directory"] else "/"]
+    words += ["--bind", f"{view}/work", "/work"]
+    for i, mount in enumerate(spec["mounts"]):
+        words += ["--ro-bind" if mount["read_only"] else "--bind", f"{view}/inputs/{i}", mount["target"]]
+    words += ["--chdir", "/work" if spec["change_working_directory"] else "/"]
     words += ["--seccomp", str(seccomp_fd), "--remount-ro", "/", "--clearenv"]
     path = ":".join([*programs, "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
-    environment = {"PATH": path, "HOME": "/work", "USER": "ucloud", "LANG": "C.UTF-8"} | dict(spec["environment"])
+    environment = {"PATH": path, "HOME": "/work", "USER": "root" if spec["run_as_root"] else "ucloud", "LANG": "C.UTF-8"} | dict(
+        spec["environment"]
+    )
     for name, value in environment.items():
         words += ["--setenv", name, value]
     return words
