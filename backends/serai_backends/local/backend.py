@@ -67,7 +67,8 @@ class LocalBackend:
 
     @property
     def features(self) -> Features:
-        return Features(logs=True, suspension=True, inputs=True, time_extension=True, utilization=True)
+        peers = self._machine.peers_trouble is None
+        return Features(logs=True, suspension=True, inputs=True, peers=peers, time_extension=True, utilization=True)
 
     @property
     def machine(self) -> Machine:
@@ -96,6 +97,8 @@ class LocalBackend:
         record = spec_of(spec, self._runner.next_sequence(), self._clock.now_ms())
         if spec.resources.gpu:
             raise SubmissionRefused("the job needs a GPU, this machine offers none", Why.TOO_LARGE)
+        if spec.peers and self._machine.peers_trouble is not None:
+            raise SubmissionRefused(f"jobs cannot reach other jobs on this machine: {self._machine.peers_trouble}")
         if (why := self._runner.queue.refusal(need_of(record))) is not None:
             raise SubmissionRefused(why, Why.TOO_LARGE)
         return record

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 _PACKAGES = Path(__file__).resolve().parents[2]
 # -I -S: no site packages, nothing of the environment; only the standard library and this package
-_CODE = f"import sys; sys.path.insert(0, {str(_PACKAGES)!r}); from serai_backends.local.supervisor.main import main; main()"
+_PYTHON = [sys.executable, "-I", "-S", "-c"]
+_FIRST = f"import sys; sys.path.insert(0, {str(_PACKAGES)!r}); "
+_CODE = f"{_FIRST}from serai_backends.local.supervisor.main import main; main()"
 
 
 def launch(folder: JobFolder) -> int:
@@ -21,7 +23,7 @@ def launch(folder: JobFolder) -> int:
     log = os.open(folder.path / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-            [sys.executable, "-I", "-S", "-c", _CODE, str(folder.path)],
+            [*_PYTHON, _CODE, str(folder.path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -32,3 +34,9 @@ def launch(folder: JobFolder) -> int:
     finally:
         os.close(log)
     return process.wait()
+
+
+def run_code(code: str, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+    """Run code of this package in an interpreter like a supervisor's. Raises OSError, subprocess.TimeoutExpired."""
+    words = [*_PYTHON, _FIRST + code]
+    return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout_s, cwd="/", env={})  # noqa: S603 - as above

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from serai_backends.local import limits
 from serai_backends.local.adopt import open_process
 from serai_backends.local.folder import TRIAL_PREFIX, JobFolder
-from serai_backends.local.launcher import launch
+from serai_backends.local.launcher import launch, run_code
 from serai_backends.local.record import History
 from serai_backends.local.supervisor import seccomp
 from serai_backends.model import Finding, Severity
@@ -38,8 +38,10 @@ class Machine:
         self.trouble: str | None = None
         """Why no job can be run isolated here; None = it works."""
         self.trouble = self._trial(settings)
+        self.peers_trouble = self._peers_trial()
+        """Why jobs cannot be connected here; None = it works."""
 
-    def plan(self, settings: LocalSettings, uid: int | None, group_prefix: str, clock_offset_ms: int) -> Plan:
+    def plan(self, settings: LocalSettings, uid: int | None, block: str, group_prefix: str, clock_offset_ms: int) -> Plan:
         return {
             "bwrap": settings.bwrap,
             "disable_userns": self.disable_userns,
@@ -52,8 +54,19 @@ class Machine:
             "cgroups": self.cgroups,
             "group_prefix": group_prefix,
             "soft_memory": "memory" not in self.cgroups and limits.UNIFIED not in self.cgroups,
+            "block": block,
             "clock_offset_ms": clock_offset_ms,
         }
+
+    def _peers_trial(self) -> str | None:
+        if not self.is_root:
+            return "only root can connect the networks of two jobs"
+        try:
+            run = run_code("from serai_backends.local.supervisor.peers import trial; trial()", _TRIAL_TIMEOUT_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"a trial to connect two networks failed: {error}"
+        said = (run.stdout + run.stderr).decode(errors="replace").strip().rpartition("\n")[2]
+        return None if run.returncode == 0 else f"a trial to connect two networks failed: {said}"
 
     def _trial(self, settings: LocalSettings) -> str | None:
         if not os.access(settings.bwrap, os.X_OK):
@@ -70,7 +83,7 @@ class Machine:
         # groups are named after the state folder: what a killed trial left is removed when the backend is opened
         name, prefix = f"trial-{secrets.token_hex(4)}", limits.prefix(settings.state_dir)
         folder = JobFolder(scratch / "jobs", name)
-        plan = self.plan(settings, settings.uid_first + settings.uid_count - 1 if self.is_root else None, prefix, 0)
+        plan = self.plan(settings, settings.uid_first + settings.uid_count - 1 if self.is_root else None, "10.128.0.0/24", prefix, 0)
         plan["drives_dir"], plan["drives"] = str(scratch / "drives"), {}
         missing = [path for path in settings.program_dirs if not Path(path).is_dir()]
         if missing:
@@ -135,6 +148,8 @@ class Machine:
             say(Severity.WARNING, "limits", f"no hard limits for {', '.join(missing)}: the cgroup controller is missing")
         if not self.is_root:
             say(Severity.NOTE, "users", "all jobs run as the server's own user; only root can give each job a user of its own")
+        if self.peers_trouble is not None:
+            say(Severity.NOTE, "peers", f"jobs that want to reach other jobs are refused: {self.peers_trouble}")
         if not self.disable_userns and self.trouble is None:
             say(Severity.NOTE, "sandbox", "this bubblewrap lacks --disable-userns; the system-call filter stands in for it")
         say(Severity.NOTE, "disk", "disk space of a job is not limited: put the drives on a file system with quotas if that matters")

@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from serai_backends.local.journal import Line
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job is, or will be."""
+
+    node: str
+    """This machine's name."""
+    block: str
+    begun: bool
+    """Its replicas have a place; before, they are nowhere."""
+
+
 @dataclass(slots=True)
 class History:
     """The journal's lines, sorted by what they are about; grows with the journal."""
@@ -45,16 +56,16 @@ class History:
                 self.done_at_ms, self.cause, self.why = at, line.get("cause", ""), line.get("why", "")
 
 
-def observe(job_id: str, replicas: int, node: str, history: History, *, begun: bool, reason: str) -> JobObservation:
-    """`reason`: for what the job waits, used while it waits. `node`: this machine's name."""
+def observe(job_id: str, replicas: int, place: Place, history: History, *, reason: str) -> JobObservation:
+    """`reason`: for what the job waits, used while it waits."""
     ended = history.done_at_ms is not None
     started = len(history.starts) == replicas
     runs = Phase.SUSPENDED if history.suspended else Phase.RUNNING
-    phase = Phase.ENDED if ended else runs if begun and started else Phase.WAITING
+    phase = Phase.ENDED if ended else runs if place.begun and started else Phase.WAITING
     return JobObservation(
         job_id=job_id,
         phase=phase,
-        replicas=tuple(_replica(rank, node, history, begun=begun) for rank in range(replicas)),
+        replicas=tuple(_replica(rank, place, history) for rank in range(replicas)),
         reason=reason if phase is Phase.WAITING else history.cause if ended else "",
         why=Why(history.why) if ended else Why.NONE,
         pauses=tuple(history.pauses),
@@ -63,14 +74,16 @@ def observe(job_id: str, replicas: int, node: str, history: History, *, begun: b
     )
 
 
-def _replica(rank: int, node: str, history: History, *, begun: bool) -> ReplicaObservation:
+def _replica(rank: int, place: Place, history: History) -> ReplicaObservation:
+    node = place.node if place.begun else ""
+    own_address = address(place.block, rank) if place.begun else ""
     started_at_ms, line = history.starts.get(rank), history.ends.get(rank)
     if line is None:
         return ReplicaObservation(
             rank=rank,
             phase=Phase.WAITING if started_at_ms is None else Phase.RUNNING,
-            node=node if begun else "",
-            address=address(rank) if begun else "",
+            node=node,
+            address=own_address,
             started_at_ms=started_at_ms,
         )
     return ReplicaObservation(
@@ -79,8 +92,8 @@ def _replica(rank: int, node: str, history: History, *, begun: bool) -> ReplicaO
         end=End(line.get("end", "lost")),
         exit_code=line.get("code"),
         signal=line.get("signal"),
-        node=node if begun else "",
-        address=address(rank) if begun else "",
+        node=node,
+        address=own_address,
         cause=line.get("cause", ""),
         why=Why(line.get("why", "")),
         started_at_ms=started_at_ms,

@@ -14,11 +14,12 @@ import structlog
 from serai_backends.errors import BackendUnavailable
 from serai_backends.local import files, limits
 from serai_backends.local.adopt import Link, dial, tell_cancel, until_gone
+from serai_backends.local.blocks import Blocks
 from serai_backends.local.folder import Cancel, JobFolder, all_folders
 from serai_backends.local.launcher import launch
 from serai_backends.local.queue import Need
-from serai_backends.local.record import History, observe
-from serai_backends.local.supervisor.plan import BEGUN
+from serai_backends.local.record import History, Place, observe
+from serai_backends.local.supervisor.plan import BEGUN, OLD_BLOCK
 from serai_backends.local.users import Users
 from serai_backends.model import Why
 
@@ -56,6 +57,8 @@ class Job:
     begun: bool = False
     uid: int | None = None
     """Host user from its first attempt to start until it has ended: what an attempt left in its folder belongs to it."""
+    block: str = ""
+    """Its addresses, from its first attempt to start on."""
     link: Link | None = None
     attempts: int = 0
 
@@ -93,6 +96,7 @@ class Runner:
         self._group_prefix = limits.prefix(ground.settings.state_dir)
         self._node = socket.gethostname()
         self._users = Users(ground.settings)
+        self._blocks = Blocks()
         self._users_lock = asyncio.Lock()
         self._sequence = 0
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -157,7 +161,7 @@ class Runner:
 
     def observe(self, job: Job) -> JobObservation:
         reason = "" if job.ended or job.begun else self.queue.reason(job.id)
-        return observe(job.id, job.spec["replicas"], self._node, job.history, begun=job.begun, reason=reason)
+        return observe(job.id, job.spec["replicas"], Place(self._node, job.block or OLD_BLOCK, job.begun), job.history, reason=reason)
 
     def has_ended(self, job_id: str, rank: int) -> bool:
         job = self.jobs.get(job_id)
@@ -212,7 +216,8 @@ class Runner:
             try:
                 if self._machine.is_root and job.uid is None:
                     await self._give_user(job)
-                plan = self._machine.plan(self._settings, job.uid, self._group_prefix, self._clock.offset_ms)
+                job.block = job.block or self._blocks.choose(job.spec["replicas"], self._used_blocks())
+                plan = self._machine.plan(self._settings, job.uid, job.block, self._group_prefix, self._clock.offset_ms)
                 await self._threads.run(lambda: job.folder.save_plan(plan))
                 code = await self._threads.run(lambda: launch(job.folder))
             except BackendUnavailable as error:
@@ -236,6 +241,9 @@ class Runner:
         await asyncio.sleep(max(least_s, _RETRY_S * (job.attempts - 1)))
         self.queue.put_back(job.id)
         self._schedule()
+
+    def _used_blocks(self) -> list[str]:
+        return [job.block for job in self.jobs.values() if job.block and not job.ended]
 
     async def _give_user(self, job: Job) -> None:
         async with self._users_lock:
@@ -347,8 +355,9 @@ def _scan(jobs: Path) -> list[_Found]:
         job.history.add(lines)
         locked = not job.ended and folder.is_locked()
         job.begun = folder.begun() is not None
-        if not job.ended:
-            plan = folder.plan()
-            job.uid = plan["uid"] if plan is not None else None
+        plan = folder.plan()
+        if plan is not None:
+            job.uid = plan["uid"]
+            job.block = plan.get("block", OLD_BLOCK)
         found.append(_Found(job, locked))
     return found

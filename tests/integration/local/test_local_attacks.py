@@ -157,7 +157,7 @@ async def test_no_way_to_the_host_or_to_other_jobs(site: LocalSite) -> None:
         while True: s.accept()[0].close()
     """
     await site.backend.submit(site.spec("other", "/usr/bin/python3", "-c", textwrap.dedent(listener)))
-    await site.running("other")
+    address = (await site.running("other")).replicas[0].address
     async for _ in site.backend.logs("other", 0, Stream.STDOUT, follow=True):
         break
     with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as abstract:
@@ -174,8 +174,8 @@ async def test_no_way_to_the_host_or_to_other_jobs(site: LocalSite) -> None:
             inet, unix = socket.AF_INET, socket.AF_UNIX
             print(tries(inet, ("127.0.0.1", {tcp.getsockname()[1]})))
             print(tries(unix, {abstract.getsockname()!r}))
-            print(tries(inet, ("127.1.0.1", 7000)))
-            mine = socket.socket(); mine.bind(("127.1.0.1", 7001)); mine.listen()
+            print(tries(inet, ({address!r}, 7000)))
+            mine = socket.socket(); mine.bind(("node-0", 7001)); mine.listen()
             print(tries(inet, ("node-0", 7001)))
         """
         found, text = await site.run("attack", "/usr/bin/python3", "-c", textwrap.dedent(attack))

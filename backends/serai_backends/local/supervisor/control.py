@@ -59,12 +59,13 @@ class Supervisor:
         logs: list[tuple[int, int]],
         groups: list[Group],
         points: list[str],
+        hosts: list[str],
         seccomp: bytes,
     ) -> None:
         self._spec, self._plan, self._seccomp = spec, plan, seccomp
         self._job_fd, self._journal_fd, self._listener = job_fd, journal_fd, listener
         self._replicas = [Replica(rank, log_fds, groups[rank] if groups else None) for rank, log_fds in enumerate(logs)]
-        self._points = points
+        self._points, self._hosts = points, hosts
         self._spawned = 0
         self._starting: list[Replica] = []
         self._spawned_at_s = 0.0
@@ -85,7 +86,7 @@ class Supervisor:
     def run(self, no_files: tuple[int, int]) -> None:
         """Until every process of the job is gone and that is written down. `no_files`: the limit that replicas get."""
         self._no_files = no_files
-        write_shared(self._spec)
+        write_shared(self._spec, self._plan, self._hosts)
         bwrap = os.stat(self._plan["bwrap"])
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
@@ -384,9 +385,13 @@ class Supervisor:
         """A socket keeps the network in which it was made, so the server can talk to a port inside without copying."""
         if not isinstance(rank, int) or not isinstance(port, int) or not 0 <= rank < len(self._replicas):
             raise ValueError
+        # not create_connection: it would import a codec, which a job's user may not be able to read from the server's Python
+        inside = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        inside.settimeout(_CONNECT_TIMEOUT_S)
         try:
-            inside = socket.create_connection((namespaces.address(rank), port), _CONNECT_TIMEOUT_S)
+            inside.connect((namespaces.address(self._plan["block"], rank), port))
         except (OSError, OverflowError) as error:
+            inside.close()
             self._send(fd, json.dumps({"error": f"rank {rank} does not answer on port {port}: {error}"}).encode())
             return
         inside.settimeout(None)

@@ -23,7 +23,7 @@ import sys
 
 from serai_backends.local import files, journal
 from serai_backends.local.limits import Group
-from serai_backends.local.supervisor import namespaces, seccomp
+from serai_backends.local.supervisor import namespaces, peers, seccomp
 from serai_backends.local.supervisor.control import Supervisor
 from serai_backends.local.supervisor.failure import StartFailure, failure_of, on_the_drive
 from serai_backends.local.supervisor.inputs import clear_points, make_points, open_inputs, write_files
@@ -121,7 +121,7 @@ def launch(job_path: str) -> int:
         close_journal(journal_fd, spec, plan, "canceled")
         return EXIT_BEGUN
     try:
-        return _begin(job_fd, journal_fd, spec, plan)
+        return _begin(job_path, job_fd, journal_fd, spec, plan)
     except OSError as error:
         clear_points(job_fd, spec, plan)
         close_journal(journal_fd, spec, plan, "start_failed", failure_of(error))
@@ -136,13 +136,14 @@ def close_journal(journal_fd: int, spec: Spec, plan: Plan, how: str, failure: St
     journal.append(journal_fd, [*ends, journal.done(at_ms, cause, why)])
 
 
-def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
+def _begin(job_path: str, job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
     namespaces.leave_keyring()
     no_files = raise_file_limit(spec["replicas"])
     program = seccomp.program()
     if program is None:
         raise OSError(f"no system-call filter is known for {os.uname().machine}")
     listener = listen(job_fd)
+    hosts = peers.hosts(job_path, spec)
     mounts = open_inputs(spec, plan)
     with on_the_drive():
         work_fd = open_work(spec, plan)
@@ -160,7 +161,16 @@ def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
         os.close(go_write)
         os.close(told_read)
         supervisor = Supervisor(
-            spec, plan, job_fd=job_fd, journal_fd=journal_fd, listener=listener, logs=logs, groups=groups, points=points, seccomp=program
+            spec,
+            plan,
+            job_fd=job_fd,
+            journal_fd=journal_fd,
+            listener=listener,
+            logs=logs,
+            groups=groups,
+            points=points,
+            hosts=hosts,
+            seccomp=program,
         )
         view = namespaces.View(
             work_fd, plan["program_dirs"], [(f"/{m['source']}", fd) for m, fd in zip(spec["mounts"], mounts, strict=True)]
@@ -179,6 +189,8 @@ def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
     ticks = files.start_ticks(pid)
     if not pid or ticks is None:
         raise StartFailure("sandbox_failed", "the supervisor ended before it began")
+    if spec["peers"]:
+        peers.connect(job_path, spec, plan, pid)
     begun: Begun = {"pid": pid, "start_ticks": ticks, "boot_id": files.boot_id(), "at": journal.now_ms(plan["clock_offset_ms"])}
     files.write_atomic(job_fd, BEGUN, json.dumps(begun).encode())
     os.write(go_write, b"g")
@@ -188,7 +200,7 @@ def _begin(job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
 def _middle(plan: Plan, view: namespaces.View, supervisor: Supervisor, no_files: tuple[int, int], *, go_read: int, told_write: int) -> None:
     """Never returns. Tells the launcher {"pid":N}, or {"why":…,"detail":…}, a line each."""
     try:
-        namespaces.enter(plan["uid"], view)
+        namespaces.enter(plan["uid"], view, plan["block"])
         pid = os.fork()
         if pid == 0:
             _pid_one(supervisor, no_files, go_read, told_write)
@@ -214,6 +226,7 @@ def _pid_one(supervisor: Supervisor, no_files: tuple[int, int], go_read: int, to
     try:
         try:
             namespaces.own_proc()
+            namespaces.quiet_network()
         except OSError as error:
             _tell_failure(told_write, OSError(f"no private /proc here: {error}"))
             raise

@@ -21,7 +21,16 @@ _NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x40000
 _PR_SET_DUMPABLE = 4
 _KEYCTL = {"x86_64": 250, "aarch64": 219}
-_SIOCSIFFLAGS, _IFF_UP_RUNNING = 0x8914, 0x41
+_SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK, _IFF_UP_RUNNING = 0x8914, 0x8916, 0x891C, 0x41
+_NETWORK_OFF = (
+    "ipv4/ip_forward",
+    "ipv6/conf/all/forwarding",
+    # with these inherited from the host, peers would not find each other's addresses, or would find 127/8
+    "ipv4/conf/all/arp_ignore",
+    "ipv4/conf/default/arp_ignore",
+    "ipv4/conf/all/route_localnet",
+    "ipv4/conf/default/route_localnet",
+)
 VIEW = "/tmp"  # noqa: S108 - in the job's own mount namespace, covered by a file system of its own
 """Where the supervisor's private file system lies: `work`, `programs/N`, `etc`, `rank`."""
 
@@ -87,7 +96,7 @@ def _reopen(fd: int) -> int:
     return again
 
 
-def enter(uid: int | None, view: View) -> None:
+def enter(uid: int | None, view: View, block: str) -> None:
     """This process afterwards owns a user, mount and network namespace, and its next child is pid 1 of a pid namespace.
 
     `uid`: what root becomes; None = stay the user one is. Single-threaded callers only. Raises OSError.
@@ -107,8 +116,29 @@ def enter(uid: int | None, view: View) -> None:
             file.write(text)
     if uid is None:
         build_view(view, 0)
+    raise_loopback(block)
+
+
+def raise_loopback(block: str) -> None:
+    """lo of this process' network namespace is up, and every address of the block is on it. Raises OSError."""
+    first, bits = parse_block(block)
+    mask = (0xFFFFFFFF << (32 - bits)) & 0xFFFFFFFF
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP_RUNNING))
+        # an address of lo makes its whole prefix local, as 127/8 is
+        for request, value in ((_SIOCSIFADDR, first + 1), (_SIOCSIFNETMASK, mask)):
+            fcntl.ioctl(any_socket, request, struct.pack("16sHH4s16x", b"lo:0", socket.AF_INET, 0, struct.pack(">I", value)))
+
+
+def quiet_network() -> None:
+    """Pid 1 only, with its own /proc: nothing is forwarded from one peer to another, whatever the host does and new namespaces inherit."""
+    for name in _NETWORK_OFF:
+        try:
+            with open(f"/proc/sys/net/{name}", "r+", encoding="ascii") as file:
+                if file.read().strip() != "0":
+                    file.write("0")
+        except FileNotFoundError:
+            continue
 
 
 def own_proc() -> None:
@@ -116,6 +146,16 @@ def own_proc() -> None:
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
 
 
-def address(rank: int) -> str:
-    """127.1.x.y: every address of 127/8 answers once lo is up, and each job has a lo of its own."""
-    return f"127.1.{(rank + 1) >> 8}.{(rank + 1) & 255}"
+def parse_block(text: str) -> tuple[int, int]:
+    """(first address, bits) of `10.128.4.0/24`."""
+    first, _, bits = text.partition("/")
+    return int.from_bytes(socket.inet_aton(first), "big"), int(bits)
+
+
+def show_block(first: int, bits: int) -> str:
+    return f"{socket.inet_ntoa(first.to_bytes(4, 'big'))}/{bits}"
+
+
+def address(block: str, rank: int) -> str:
+    """Of a rank: the block's first address is nobody's."""
+    return socket.inet_ntoa((parse_block(block)[0] + rank + 1).to_bytes(4, "big"))

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
         """Parent folder by controller; empty = no hard limits."""
         group_prefix: str
         soft_memory: bool
+        block: str
+        """Addresses of the job, `10.128.4.0/24`: rank N has the one N + 1 after the first."""
         clock_offset_ms: int
         """From the time since boot to the server's time. A plan is never older than this boot: it is written before each attempt."""
 
@@ -78,4 +80,6 @@ def read_spec(data: bytes) -> Spec:
     return spec
 
 
+OLD_BLOCK = "127.1.0.0/16"
+"""Of jobs that releases before started: their plans have none."""
 SPEC, PLAN, BEGUN, CANCEL, CONTROL = "spec.json", "plan.json", "begun", "cancel", "ctl"

@@ -41,18 +41,18 @@ _LAST_SIGNAL = 64
 PROGRAMS = "/opt/serai/bin"
 
 
-def write_shared(spec: Spec) -> None:
+def write_shared(spec: Spec, plan: Plan, hosts: list[str]) -> None:
     """The files that all replicas see, once for each job: the folder of /etc/ucloud, hosts, passwd; and one rank file for each replica."""
     view, count = namespaces.VIEW, spec["replicas"]
     os.mkdir(f"{view}/etc")
     os.mkdir(f"{view}/rank")
-    addresses = [namespaces.address(rank) for rank in range(count)]
+    addresses = [namespaces.address(plan["block"], rank) for rank in range(count)]
     etc = dict(zip(_SHARED, (str(spec["cpu"]), str(count), spec["job_id"], "\n".join(f"node-{r}" for r in range(count))), strict=True))
     etc |= {f"node-{rank}.txt": address for rank, address in enumerate(addresses)}
     # a mount point for each replica's own file
     etc["rank.txt"] = "0"
     plain = {f"etc/{name}": text for name, text in etc.items()} | {f"rank/{rank}": str(rank) for rank in range(count)}
-    plain["hosts"] = "\n".join(["127.0.0.1 localhost", *(f"{a} node-{r}" for r, a in enumerate(addresses))])
+    plain["hosts"] = "\n".join(["127.0.0.1 localhost", *(f"{a} node-{r}" for r, a in enumerate(addresses)), *hosts])
     scripts = spec["scripts"]
     if scripts:
         plain["etc/script.sh"] = scripts[0]
