@@ -139,6 +139,9 @@ class LocalBackend:
         self._check_open()
         self._runner.ask(job_id, "resume")
 
+    def tell_limit(self, job_id: str, time_limit_ms: int) -> None:
+        self._runner.queue.limit(job_id, time_limit_ms)
+
     async def inspect(self, job_id: str) -> JobObservation | None:
         job = self._runner.jobs.get(job_id)
         return self._runner.observe(job) if job is not None else None
@@ -209,7 +212,7 @@ class LocalBackend:
             used_cpu=used.cpu,
             used_memory_bytes=used.memory_bytes,
             running_jobs=queue.running_count,
-            waiting_jobs=len(queue.waiting),
+            waiting_jobs=queue.waiting_count,
         )
 
     async def check(self) -> CheckReport:

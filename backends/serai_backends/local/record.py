@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from serai_backends.local.supervisor.namespaces import address
-from serai_backends.model import End, JobObservation, Pause, Phase, ReplicaObservation, Why
+from serai_backends.model import End, JobObservation, Pause, Phase, ReplicaObservation, Waiting, Why
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,8 +56,8 @@ class History:
                 self.done_at_ms, self.cause, self.why = at, line.get("cause", ""), line.get("why", "")
 
 
-def observe(job_id: str, replicas: int, place: Place, history: History, *, reason: str) -> JobObservation:
-    """`reason`: for what the job waits, used while it waits."""
+def observe(job_id: str, replicas: int, place: Place, history: History, waiting: Waiting | None) -> JobObservation:
+    """`waiting`: for what the job waits, used while it waits; None = it is being started."""
     ended = history.done_at_ms is not None
     started = len(history.starts) == replicas
     runs = Phase.SUSPENDED if history.suspended else Phase.RUNNING
@@ -66,8 +66,9 @@ def observe(job_id: str, replicas: int, place: Place, history: History, *, reaso
         job_id=job_id,
         phase=phase,
         replicas=tuple(_replica(rank, place, history) for rank in range(replicas)),
-        reason=reason if phase is Phase.WAITING else history.cause if ended else "",
+        reason=history.cause if ended else "",
         why=Why(history.why) if ended else Why.NONE,
+        waiting=waiting if phase is Phase.WAITING else None,
         pauses=tuple(history.pauses),
         running_since_ms=max(history.starts.values()) if started else None,
         ended_at_ms=history.done_at_ms,

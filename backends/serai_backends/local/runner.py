@@ -39,7 +39,7 @@ STARTS_AT_ONCE = 2
 ATTEMPTS = 3
 """Starts of a job that left no word and no `begun` (the launcher was killed); then it is START_FAILED."""
 TOLD_WAITING = 16
-"""Watchers are told the reasons of the first jobs of the queue; `inspect` and `list` know those of all."""
+"""Watchers are told for what the first jobs of the queue wait; `inspect` and `list` know it of all."""
 _DIAL_AGAIN_S = 0.01
 _RETRY_S = 1.0
 
@@ -76,7 +76,7 @@ class Job:
 
 
 def need_of(spec: Spec) -> Need:
-    return Need(cpu=spec["cpu"] * spec["replicas"], memory_bytes=spec["memory_bytes"] * spec["replicas"])
+    return Need(spec["cpu"] * spec["replicas"], spec["memory_bytes"] * spec["replicas"], spec["time_limit_ms"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Runner:
         job.cancel = cancel
         if job.link is not None:
             job.link.cancel(cancel.grace_ms)
-        elif job_id in self.queue.waiting:
+        elif self.queue.is_waiting(job_id):
             self.queue.remove(job_id)
             self._spawn(partial(self._write_off, job, "canceled", ""))
             self._schedule()
@@ -160,8 +160,8 @@ class Runner:
             job.link.ask(operation)
 
     def observe(self, job: Job) -> JobObservation:
-        reason = "" if job.ended or job.begun else self.queue.reason(job.id)
-        return observe(job.id, job.spec["replicas"], Place(self._node, job.block or OLD_BLOCK, job.begun), job.history, reason=reason)
+        waiting = None if job.ended or job.begun else self.queue.explain(job.id, self._clock.now_ms())
+        return observe(job.id, job.spec["replicas"], Place(self._node, job.block or OLD_BLOCK, job.begun), job.history, waiting)
 
     def has_ended(self, job_id: str, rank: int) -> bool:
         job = self.jobs.get(job_id)
@@ -206,7 +206,7 @@ class Runner:
             job = self.jobs[job_id]
             self._spawn(partial(self._start, job))
             self._board.publish(self.observe(job))
-        for job_id in self.queue.waiting[:TOLD_WAITING]:
+        for job_id in self.queue.first(TOLD_WAITING):
             self._board.publish(self.observe(self.jobs[job_id]))
 
     async def _start(self, job: Job) -> None:
@@ -328,6 +328,8 @@ class Runner:
         job.history.add(lines)
         if not job.begun:
             job.begun = (job.folder.path / BEGUN).exists()
+        if len(job.history.starts) == job.spec["replicas"]:
+            self.queue.began(job.id, max(job.history.starts.values()))
 
     def _finish(self, job: Job) -> None:
         """It is ENDED in the journal: give everything back, tell, let the next one start."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from serai_backends.errors import SubmissionRefused
 from serai_backends.local import files, journal
 from serai_backends.local.folder import JobFolder, is_job_id
+from serai_backends.local.places import Places
 from serai_backends.local.probe import words_for as words_for_check
 from serai_backends.local.queue import CapacityQueue, Need
 from serai_backends.local.record import History
@@ -43,6 +44,59 @@ def test_the_queue_keeps_order_and_never_overbooks(needs: list[tuple[int, int]],
         ended = running.pop(chance.randrange(len(running)))  # type: ignore[attr-defined]  # pyright: ignore
         queue.remove(ended)
     assert started == [str(number) for number in range(len(needs))]
+
+
+@given(st.lists(st.tuples(st.sampled_from("+-"), st.integers(0, 10_000)), max_size=3000))
+def test_places_in_the_line(steps: list[tuple[str, int]]) -> None:
+    """Whoever leaves from anywhere: each knows how many are before it, as a plain list would count them."""
+    places, line = Places(), list[str]()
+    for number, (step, which) in enumerate(steps):
+        if step == "+" or not line:
+            places.append(str(number))
+            line.append(str(number))
+        else:
+            places.remove(line.pop(which % len(line)))
+    asked = line[:: max(1, len(line) // 50)]
+    assert [places.before(name) for name in asked] == [line.index(name) for name in asked]
+
+
+def test_a_long_line_grows_and_is_counted() -> None:
+    """Beyond its first room, with gaps."""
+    places = Places(str(number) for number in range(900))
+    for number in range(900, 5000):
+        places.append(str(number))
+    for number in range(0, 5000, 2):
+        places.remove(str(number))
+    assert [places.before(str(number)) for number in (1, 1001, 4999)] == [0, 500, 2499]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 50)), max_size=12),
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 50)), max_size=12),
+)
+def test_estimates_are_what_happens_when_all_use_their_limits_up(old: list[tuple[int, int, int]], new: list[tuple[int, int, int]]) -> None:
+    """Played by hand, ms for ms: the same starts; whoever would wait for a job without a limit has no estimate."""
+    queue = CapacityQueue(cpu=4, memory_bytes=4)
+    for number, need in enumerate([*old, *new]):
+        queue.add(str(number), Need(*need))
+    while (job_id := queue.take()) is not None:
+        queue.began(job_id, 0)
+    waiting = queue.first(100)
+    needs = dict(zip(map(str, range(100)), [Need(*need) for need in [*old, *new]], strict=False))
+    running = {job_id: (needs[job_id].limit_ms or 10**9) for job_id in needs if job_id not in waiting}
+    starts: dict[str, int] = {}
+    for at in range(26 * 50):
+        running = {job_id: end for job_id, end in running.items() if end > at}
+        for job_id in [name for name in waiting if name not in starts]:
+            held = [needs[name] for name in running]
+            if sum(n.cpu for n in held) + needs[job_id].cpu > 4 or sum(n.memory_bytes for n in held) + needs[job_id].memory_bytes > 4:
+                break
+            starts[job_id] = at
+            running[job_id] = at + (needs[job_id].limit_ms or 10**9)
+    for job_id in waiting:
+        told = queue.explain(job_id, 0)
+        assert told is not None
+        assert told.latest_start_ms == starts.get(job_id)
 
 
 @given(st.integers(0, 400))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from serai_backends.errors import BackendUnavailable
 from serai_backends.local.backend import open_local
 from serai_backends.local.limits import prefix
 from serai_backends.local.settings import LocalSettings
-from serai_backends.model import End, ReplicaSpec, Resources, Stream, Why
+from serai_backends.model import End, ReplicaSpec, Resources, Stream, Waiting, Why
 
 
 async def test_the_facts_of_each_rank(site: LocalSite) -> None:
@@ -123,12 +124,38 @@ async def test_many_replicas(site: LocalSite) -> None:
 
 
 async def test_waiting_is_explained(site: LocalSite) -> None:
-    """Cores, what is free of them, and the place in the queue."""
+    """Cores, what is free of them, and the place in the queue; no words, the server has them."""
     await site.backend.submit(site.spec("first", "sleep", "600", cpu=63))
     await site.backend.submit(site.spec("second", "true", cpu=2))
     await site.backend.submit(site.spec("third", "true"))
-    reasons = [found.reason for job_id in ("second", "third") if (found := await site.backend.inspect(job_id))]
-    assert reasons == ["waiting for 2 cores: 1 free of 64", "waiting for 1 core: 1 free of 64, 1 job is ahead"]
+    found = [await site.backend.inspect(job_id) for job_id in ("second", "third")]
+    assert [one.reason for one in found if one] == ["", ""]
+    free = 64 * 2**30 - (256 << 20)
+    assert [one.waiting for one in found if one] == [
+        Waiting(ahead=0, cpu=2, free_cpu=1, all_cpu=64, free_memory_bytes=free),
+        Waiting(ahead=1, cpu=0, free_cpu=1, all_cpu=64, free_memory_bytes=free),
+    ]
+
+
+async def test_the_latest_start_is_estimated_from_limits(site: LocalSite) -> None:
+    """The running job's limit, counted from when it began; another limit moves it; without one nobody knows."""
+    await site.backend.submit(replace(site.spec("first", "sleep", "600", cpu=64), time_limit_ms=60_000))
+    running = await site.running("first")
+    assert running.running_since_ms is not None
+    await site.backend.submit(replace(site.spec("second", "true", cpu=64), time_limit_ms=5_000))
+    await site.backend.submit(site.spec("third", "true", cpu=64))
+    await site.backend.submit(site.spec("fourth", "true"))
+
+    async def starts() -> list[int | None]:
+        found = [await site.backend.inspect(job_id) for job_id in ("second", "third", "fourth")]
+        return [one.waiting.latest_start_ms for one in found if one and one.waiting]
+
+    at_ms = running.running_since_ms + 60_000
+    assert await starts() == [at_ms, at_ms + 5_000, None]
+    site.backend.tell_limit("first", 90_000)
+    assert await starts() == [at_ms + 30_000, at_ms + 35_000, None]
+    site.backend.tell_limit("first", 0)
+    assert await starts() == [None, None, None]
 
 
 async def test_two_servers_cannot_use_one_state_folder(site: LocalSite) -> None:
