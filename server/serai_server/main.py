@@ -154,6 +154,7 @@ async def running_core(plan: Plan, backend: Backend, clock: Clock, jitter: Calla
             store=store,
             backend=backend,
             catalog=catalog,
+            policy=plan.policy,
             registry=registry,
             queue=queue,
             clock=clock,

@@ -23,6 +23,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=250, pattern="^[^/,\\s]+$", 
 """A part of a product's name: Core refuses slashes, commas and blanks in it."""
 
 _PROJECT_DRIVE = "a text with {project} in it, after that {user} if wanted, and without slash"
+_DRIVE = "a text of 1 to 100 characters without slash, that begins with no dot and has no blanks at its ends"
 _LONGEST_DRIVE = 100
 """Bytes; what the folder below adds must still fit into a path component."""
 
@@ -68,6 +69,21 @@ class JobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Jobs that the reconciler steps at the same time."""
 
 
+class MappedDriveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[[drives.mapped]]: a drive that lies in a folder of its own and that jobs may take input from."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=100, pattern="^[^/.\\s]([^/]*[^/\\s])?$", description=_DRIVE)]
+    """The drive's id: what stands first in a file's path at Core (`/{id}/folder/file`)."""
+    path: Annotated[str, Meta(min_length=1)]
+    """Its folder on this machine."""
+    read_only: bool = False
+    """true = jobs can read what is on it and change nothing."""
+    users: tuple[str, ...] = ()
+    """Usernames of those whose jobs may use it."""
+    projects: tuple[str, ...] = ()
+    """Ids of projects whose jobs may use it. Without users and projects every job may whose request Core lets through."""
+
+
 class DrivesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[drives]: on which drive a job's output folder is made.
 
@@ -83,6 +99,8 @@ class DrivesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         "{project}@{user}"
     )
     """Drive of a job in a project; {project} must be in it. Without {user} the project's members share one drive."""
+    mapped: tuple[MappedDriveSettings, ...] = ()
+    """Drives that lie elsewhere; a job may use its output's drive, its owner's personal one, and those."""
 
     def drive(self, user: str, project: str) -> str:
         """`project` empty = personal workspace."""

@@ -66,14 +66,14 @@ def test_each_setting_has_a_row(path: str, field: inspect.Field) -> None:
 
 def shown_in_the_example() -> dict[str, object]:
     """Values by path, of what stands there and of what is commented out."""
-    lines = [line.removeprefix("# ") if re.match(r"# \w+ = ", line) else line for line in example_text().splitlines()]
+    lines = [line.removeprefix("# ") if re.match(r"# (\w+ = |\[\[)", line) else line for line in example_text().splitlines()]
     found: dict[str, object] = {}
 
     def walk(value: object, path: str) -> None:
         if isinstance(value, dict):
             for key, inner in cast("dict[str, object]", value).items():
                 walk(inner, f"{path}.{key}".removeprefix("."))
-        elif path == "products":
+        elif path in ("products", "drives.mapped"):
             for product in cast("list[object]", value):
                 walk(product, path)
         else:

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serai_server.cli.config import SHAPE, ConfigError, Settings, load, parse
 from serai_server.cli.config_command import example_text
+from serai_server.cli.plan import local_settings, plan_of
 from serai_server.cli.toml_errors import unknown_keys, wrong_values
-from serai_server.settings import DrivesSettings, StoreSettings
+from serai_server.jobs.inputs import MappedDrive
+from serai_server.settings import DrivesSettings, MappedDriveSettings, StoreSettings
 
 FILE = Path("/etc/serai/serai.toml")
 KEYS = st.sampled_from(["server", "products", "provider", "id", "cpu", "aliases", "core", "url", "zebra"])
@@ -82,7 +84,7 @@ def test_the_seeds_two_providers() -> None:
     [
         ("[servr]", "servr: there is no such setting; did you mean server?"),
         ('[server]\nstate_dirr = ""', "server.state_dirr: there is no such setting; did you mean state_dir?"),
-        ("[drives]\nzzz = 1", "drives.zzz: there is no such setting; [drives] may have personal, project"),
+        ("[drives]\nzzz = 1", "drives.zzz: there is no such setting; [drives] may have personal, project, mapped"),
         ("[backend.local]\ncpus = 1", "backend.local.cpus: there is no such setting; did you mean cpu?"),
         ('[server]\nlog_level = "loud"', "server.log_level: expected one of debug, error, info, warning"),
         ("[server]\nstop_grace_ms = -1", "server.stop_grace_ms: expected a whole number, 0 to 600,000, not -1"),
@@ -187,10 +189,60 @@ def test_the_example_is_right_and_shows_the_defaults() -> None:
     """The example passes the check, also with every line that is commented out, and those lines are the defaults."""
     as_it_is = parse(example_text(), FILE)
     # A line that shows a default is "# name = value"; the head of the file is prose.
-    lines = [line[2:] if line.startswith("# ") and " = " in line else line for line in example_text().splitlines()]
+    shown = [line.startswith("# ") and (" = " in line or line.startswith("# [[")) for line in example_text().splitlines()]
+    lines = [line[2:] if is_shown else line for line, is_shown in zip(example_text().splitlines(), shown, strict=True)]
     assert lines != example_text().splitlines()
-    assert parse("\n".join(lines), FILE) == as_it_is
+    all_of_it = parse("\n".join(lines), FILE)
+    # A drive is no default: what is shown is one of a list that is empty.
+    assert all_of_it.drives.mapped == (MappedDriveSettings(id="shared", path="/srv/shared"),)
+    drives = msgspec.structs.replace(all_of_it.drives, mapped=())
+    assert msgspec.structs.replace(all_of_it, drives=drives) == as_it_is
     assert isinstance(as_it_is, Settings)
+
+
+MAPPED = """
+[[drives.mapped]]
+id = "1234"
+path = "data"
+read_only = true
+users = ["ann"]
+[[drives.mapped]]
+id = "My drive"
+path = "/srv/mine"
+projects = ["p"]
+"""
+
+
+def test_mapped_drives() -> None:
+    """The backend gets their folders, the server who may use them."""
+    settings = parse(MINIMAL + MAPPED, FILE)
+    assert local_settings(settings).drives == {"1234": "/etc/serai/data", "My drive": "/srv/mine"}
+    assert plan_of(settings).policy.mapped == {
+        "1234": MappedDrive(read_only=True, users=frozenset({"ann"})),
+        "My drive": MappedDrive(projects=frozenset({"p"})),
+    }
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "/", ".", "..", ".a", " a", "a ", "a" * 101])
+def test_a_drive_that_no_path_could_name(name: str) -> None:
+    """An id is one component of a path, and not a special one."""
+    text = MINIMAL + MAPPED.replace('"1234"', f'"{name}"')
+    assert problems(text)[0].startswith(
+        "drives.mapped[0].id: expected a text of 1 to 100 characters without slash, that begins with no dot"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("My drive", "drives.mapped[1].id: My drive is there twice"),
+        ("é" * 100, "drives.mapped[0].id: expected printable characters and at most 100 bytes"),
+        ("a\\tb", "drives.mapped[0].id: expected printable characters and at most 100 bytes"),
+    ],
+)
+def test_a_drive_that_cannot_be_mapped(name: str, expected: str) -> None:
+    """Twice the same, or more than a folder's name may be."""
+    assert problems(MINIMAL + MAPPED.replace('"1234"', f'"{name}"')) == [expected]
 
 
 NAMES = st.text(min_size=1, max_size=200) | st.text("ab@%.-/2E", min_size=1, max_size=4)

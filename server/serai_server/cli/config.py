@@ -15,6 +15,7 @@ from serai_backends.model import Resources
 from serai_gateway import settings as gateway
 
 from serai_server.cli.toml_errors import unknown_keys, wrong_values
+from serai_server.jobs.folders import component
 from serai_server.jobs.products import DAY_MS, HOUR_MS, MINUTE_MS, Product
 from serai_server.settings import BackendSettings, DrivesSettings, JobsSettings, ProductSettings, ServerSettings, StoreSettings
 
@@ -121,6 +122,7 @@ def _filled_in(read: Settings, folder: Path) -> Settings:
                 local, drives_dir=str(folder / local.drives_dir), program_dirs=tuple(str(folder / p) for p in local.program_dirs)
             ),
         ),
+        drives=replace(read.drives, mapped=tuple(replace(d, path=str(folder / d.path)) for d in read.drives.mapped)),
         products=tuple(replace(p, provider=p.provider or read.provider.id) for p in read.products),
         core=read.core.relative_to(folder),
     )
@@ -138,6 +140,13 @@ def _contradictions(settings: Settings) -> list[str]:
     problems: list[str] = []
     if len(settings.server.socket.encode()) > _LONGEST_SOCKET_PATH:
         problems.append(f"server.socket: its path is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket may have")
+    ids: set[str] = set()
+    for index, drive in enumerate(settings.drives.mapped):
+        if drive.id in ids:
+            problems.append(f"drives.mapped[{index}].id: {drive.id} is there twice")
+        elif component(drive.id) != drive.id:
+            problems.append(f"drives.mapped[{index}].id: expected printable characters and at most 100 bytes")
+        ids.add(drive.id)
     seen: set[tuple[str, str, str]] = set()
     for index, product in enumerate(settings.products):
         key = (product.provider, product.category, product.id)

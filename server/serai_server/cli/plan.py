@@ -14,6 +14,7 @@ from serai_backends.local.settings import LocalSettings
 from serai_backends.model import CheckReport
 
 from serai_server.cli.config import Settings
+from serai_server.jobs.inputs import MappedDrive
 from serai_server.jobs.products import DAY_MS
 from serai_server.jobs.requests import Policy
 from serai_server.main import Plan
@@ -25,7 +26,16 @@ def plan_of(settings: Settings) -> Plan:
     return Plan(
         store_url=settings.store.url,
         products=settings.sold(),
-        policy=Policy(most_replicas=settings.jobs.most_replicas, undeclared_parameters=today, drive=settings.drives.drive),
+        policy=Policy(
+            most_replicas=settings.jobs.most_replicas,
+            undeclared_parameters=today,
+            drive=settings.drives.drive,
+            mapped={
+                d.id: MappedDrive(read_only=d.read_only, users=frozenset(d.users), projects=frozenset(d.projects))
+                for d in settings.drives.mapped
+            },
+            todays_texts=today,
+        ),
         today=today,
         out_of_funds_ms=settings.jobs.out_of_funds_ms,
         charge_every_ms=settings.jobs.charge_every_ms,
@@ -63,6 +73,7 @@ def local_settings(settings: Settings) -> LocalSettings:
     return LocalSettings(
         state_dir=str(settings.state_dir / "local"),
         drives_dir=local.drives_dir,
+        drives={d.id: d.path for d in settings.drives.mapped},
         cpu=local.cpu,
         memory_bytes=int(local.memory_gib * 2**30),
         program_dirs=local.program_dirs,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 
 import structlog
-from serai.jobs.v1.job_pb2 import Job
 from serai_backends.api import Backend, Suspends
 from serai_backends.errors import BackendUnavailable, CursorExpired, SubmissionRefused
 from serai_backends.model import JobObservation, Phase, ReplicaSpec, Why
@@ -19,11 +18,12 @@ from serai_server.errors import SeraiError
 from serai_server.jobs import facts
 from serai_server.jobs.bodies import charge_body, update_body
 from serai_server.jobs.decision import NOTHING, Action, Decision, Rules, Seen, Unasked
-from serai_server.jobs.invocation import build_command
 from serai_server.jobs.machine import step
 from serai_server.jobs.products import Catalog
 from serai_server.jobs.queue import WorkQueue
 from serai_server.jobs.registry import Registry
+from serai_server.jobs.spec import Policy, replica_spec
+from serai_server.jobs.templates import Renderer
 from serai_server.ledger.periods import charge_id
 from serai_server.store.api import Store, StoreUnavailable, VersionConflict
 from serai_server.store.model import EventKind, JobChange, JobRecord, LedgerRow, NewEvent, StopRequest, StoredJob
@@ -41,6 +41,7 @@ class Reconciler:
         store: Store,
         backend: Backend,
         catalog: Catalog,
+        policy: Policy,
         registry: Registry,
         queue: WorkQueue,
         clock: Clock,
@@ -51,6 +52,8 @@ class Reconciler:
         self._store = store
         self._backend = backend
         self._catalog = catalog
+        self._policy = policy
+        self._renderer = Renderer()
         self._registry = registry
         self._queue = queue
         self._clock = clock
@@ -177,7 +180,7 @@ class Reconciler:
 
     async def _submit(self, job: StoredJob) -> StoredJob | None:
         try:
-            await self._backend.submit(self._spec(job))
+            await self._backend.submit(await self._spec(job))
         except SubmissionRefused as error:
             return await self._refused(job, str(error), error.why)
         except SeraiError as error:
@@ -190,25 +193,11 @@ class Reconciler:
         seen = JobObservation(job_id=job.id, phase=Phase.ENDED, reason=reason, why=why, ended_at_ms=now)
         return await self._store.change_job(self._change(job, seen, step(job, seen, now, self._rules)))
 
-    def _spec(self, job: StoredJob) -> ReplicaSpec:
-        message = Job.FromString(job.body)
-        application = message.status.resolved_application
-        command = build_command(application, message.specification.parameters, "specification.parameters")
+    async def _spec(self, job: StoredJob) -> ReplicaSpec:
         product = self._catalog.by_key(job.product)
         if product is None:
             raise SubmissionRefused(f"The machine type {job.product} is not sold here any more.")
-        tool = application.invocation.tool.tool.description
-        container = application.invocation.container
-        return ReplicaSpec(
-            job_id=job.id,
-            replicas=job.replicas,
-            argv=command.argv,
-            environment=command.environment,
-            resources=product.resources,
-            output_folder=job.output_folder.lstrip("/"),
-            image=tool.image or tool.container,
-            change_working_directory=container.change_working_directory if container.HasField("change_working_directory") else True,
-        )
+        return await replica_spec(job, product, self._catalog.features, self._policy, self._renderer)
 
     def _price(self, job: StoredJob) -> int:
         product = self._catalog.by_key(job.product)

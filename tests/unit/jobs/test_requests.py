@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fakes.jobs import seed_job
 from hypothesis import given
 from hypothesis import strategies as st
 from serai.core.v1.resources_pb2 import Permission
-from serai.jobs.v1.application_pb2 import ApplicationType, ToolBackend
+from serai.jobs.v1.application_pb2 import ApplicationType, ContainerDescription, ToolBackend
 from serai.jobs.v1.job_pb2 import Job, JobUpdate
 from serai_backends.model import Features, Resources
 from serai_server.errors import InvalidRequest, SeraiError, Unsupported
 from serai_server.jobs.folders import component, output_folder
+from serai_server.jobs.inputs import MappedDrive
 from serai_server.jobs.products import MINUTE_MS, Catalog, Product
 from serai_server.jobs.requests import Policy, new_job
 from serai_server.store.model import NewJob
@@ -72,6 +74,18 @@ WRONG: list[tuple[Change, str]] = [
     (lambda j: setattr(j.specification.parameters["none"].text, "value", "x"), 'items[0].specification.parameters["none"]'),
     (lambda j: setattr(j.specification.parameters["debug"].text, "value", "x"), 'items[0].specification.parameters["debug"]'),
     (lambda j: j.status.resolved_application.invocation.ClearField("invocation"), "items[0].specification.parameters"),
+    (lambda j: j.specification.parameters.pop("value"), 'items[0].specification.parameters["value"]'),
+    (lambda j: setattr(j.specification, "replicas", 2), "items[0].specification.replicas"),
+    (
+        lambda j: j.status.resolved_application.invocation.container.MergeFrom(
+            ContainerDescription(run_as_root=True, run_as_real_user=True)
+        ),
+        "items[0].status.resolvedApplication.invocation.container",
+    ),
+    (
+        lambda j: setattr(j.status.resolved_application.invocation.invocation[0].jinja, "template", "{% if"),
+        "items[0].status.resolvedApplication.invocation",
+    ),
 ]
 
 
@@ -90,6 +104,8 @@ IMPOSSIBLE: list[Change] = [
     lambda j: setattr(j.specification.resources.add().file, "path", "/1/a"),
     lambda j: setattr(j.specification.resources.add().peer, "job_id", "1"),
     lambda j: setattr(j.specification.resources.add().license_server, "id", "1"),
+    lambda j: setattr(j.status.resolved_application.invocation.tool.tool.description, "backend", ToolBackend.TOOL_BACKEND_SINGULARITY),
+    lambda j: j.status.resolved_application.invocation.invocation.add(),
 ]
 
 
@@ -107,12 +123,36 @@ def test_undeclared_parameters_are_tolerated_where_the_policy_says_so() -> None:
     assert make(job, Policy(100, undeclared_parameters=True, drive=POLICY.drive)).id == "54112"
 
 
+def test_an_application_for_many_nodes_has_many_replicas() -> None:
+    """Only one that says so: not said means no, as in UCloud's own form."""
+    job = seed_job()
+    job.specification.replicas = 3
+    job.status.resolved_application.invocation.allow_multi_node = True
+    assert make(job).replicas == 3
+
+
+def test_output_on_a_drive_that_the_settings_map() -> None:
+    """Its rules count for output too: whoever may not use it, or not write to it, cannot have a job there."""
+    for mapped, right in (
+        (MappedDrive(users=frozenset({"user"})), True),
+        (MappedDrive(users=frozenset({"other"})), False),
+        (MappedDrive(read_only=True), False),
+    ):
+        policy = replace(POLICY, mapped={"user": mapped})
+        if right:
+            assert make(seed_job(), policy).output_folder.startswith("/user/")
+        else:
+            with pytest.raises(InvalidRequest) as error:
+                make(seed_job(), policy)
+            assert error.value.field == "items[0].owner"
+
+
 def test_the_digest_tells_content_from_notes() -> None:
     """Core's notes on a job may change between two creates; what was asked may not."""
     job, noted, other = seed_job(), seed_job(), seed_job()
     noted.status.started_at = 7
     noted.permissions.myself.append(Permission.PERMISSION_READ)
-    other.specification.replicas = 2
+    other.specification.name = "x"
     assert make(job).digest == make(noted).digest != make(other).digest
 
 

@@ -627,6 +627,7 @@ class ApplicationParameter(_message.Message):
     MODULES_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
     README_FIELD_NUMBER: _builtins.int
+    PRIVATE_NETWORK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def input_file(self) -> Global___InputFileParameter: ...
     @_builtins.property
@@ -657,6 +658,8 @@ class ApplicationParameter(_message.Message):
     def workflow(self) -> Global___WorkflowParameter: ...
     @_builtins.property
     def readme(self) -> Global___ReadmeParameter: ...
+    @_builtins.property
+    def private_network(self) -> Global___PrivateNetworkParameter: ...
     def __init__(
         self,
         *,
@@ -675,12 +678,13 @@ class ApplicationParameter(_message.Message):
         modules: Global___ModuleListParameter | None = ...,
         workflow: Global___WorkflowParameter | None = ...,
         readme: Global___ReadmeParameter | None = ...,
+        private_network: Global___PrivateNetworkParameter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "enumeration", b"enumeration", "floating_point", b"floating_point", "ingress", b"ingress", "input_directory", b"input_directory", "input_file", b"input_file", "integer", b"integer", "license_server", b"license_server", "modules", b"modules", "network_ip", b"network_ip", "parameter", b"parameter", "peer", b"peer", "readme", b"readme", "text", b"text", "textarea", b"textarea", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "enumeration", b"enumeration", "floating_point", b"floating_point", "ingress", b"ingress", "input_directory", b"input_directory", "input_file", b"input_file", "integer", b"integer", "license_server", b"license_server", "modules", b"modules", "network_ip", b"network_ip", "parameter", b"parameter", "peer", b"peer", "private_network", b"private_network", "readme", b"readme", "text", b"text", "textarea", b"textarea", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "enumeration", b"enumeration", "floating_point", b"floating_point", "ingress", b"ingress", "input_directory", b"input_directory", "input_file", b"input_file", "integer", b"integer", "license_server", b"license_server", "modules", b"modules", "network_ip", b"network_ip", "parameter", b"parameter", "peer", b"peer", "readme", b"readme", "text", b"text", "textarea", b"textarea", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "enumeration", b"enumeration", "floating_point", b"floating_point", "ingress", b"ingress", "input_directory", b"input_directory", "input_file", b"input_file", "integer", b"integer", "license_server", b"license_server", "modules", b"modules", "network_ip", b"network_ip", "parameter", b"parameter", "peer", b"peer", "private_network", b"private_network", "readme", b"readme", "text", b"text", "textarea", b"textarea", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_parameter: _TypeAlias = _typing.Literal["input_file", "input_directory", "text", "integer", "floating_point", "boolean", "enumeration", "peer", "license_server", "ingress", "network_ip", "textarea", "modules", "workflow", "readme"]  # noqa: Y015
+    _WhichOneofReturnType_parameter: _TypeAlias = _typing.Literal["input_file", "input_directory", "text", "integer", "floating_point", "boolean", "enumeration", "peer", "license_server", "ingress", "network_ip", "textarea", "modules", "workflow", "readme", "private_network"]  # noqa: Y015
     _WhichOneofArgType_parameter: _TypeAlias = _typing.Literal["parameter", b"parameter"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_parameter) -> _WhichOneofReturnType_parameter | None: ...
 
@@ -1290,6 +1294,36 @@ class ReadmeParameter(_message.Message):
 Global___ReadmeParameter: _TypeAlias = ReadmeParameter  # noqa: Y015
 
 @_typing.final
+class PrivateNetworkParameter(_message.Message):
+    """Generation 2026 only; carried, not used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OPTIONAL_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    optional: _builtins.bool
+    title: _builtins.str
+    description: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        optional: _builtins.bool = ...,
+        title: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "optional", b"optional", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrivateNetworkParameter: _TypeAlias = PrivateNetworkParameter  # noqa: Y015
+
+@_typing.final
 class AppParameterValue(_message.Message):
     """A value that a user gave. Source: seed, AppParameterValue."""
 
@@ -1308,6 +1342,8 @@ class AppParameterValue(_message.Message):
     TEXTAREA_FIELD_NUMBER: _builtins.int
     MODULES_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
+    PRIVATE_NETWORK_FIELD_NUMBER: _builtins.int
+    API_SERVER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def file(self) -> Global___FileValue: ...
     @_builtins.property
@@ -1334,6 +1370,10 @@ class AppParameterValue(_message.Message):
     def modules(self) -> Global___ModuleListValue: ...
     @_builtins.property
     def workflow(self) -> Global___WorkflowValue: ...
+    @_builtins.property
+    def private_network(self) -> Global___PrivateNetworkValue: ...
+    @_builtins.property
+    def api_server(self) -> Global___ApiServerValue: ...
     def __init__(
         self,
         *,
@@ -1350,12 +1390,14 @@ class AppParameterValue(_message.Message):
         textarea: Global___TextAreaValue | None = ...,
         modules: Global___ModuleListValue | None = ...,
         workflow: Global___WorkflowValue | None = ...,
+        private_network: Global___PrivateNetworkValue | None = ...,
+        api_server: Global___ApiServerValue | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["block_storage", b"block_storage", "boolean", b"boolean", "file", b"file", "floating_point", b"floating_point", "ingress", b"ingress", "integer", b"integer", "license_server", b"license_server", "modules", b"modules", "network", b"network", "peer", b"peer", "text", b"text", "textarea", b"textarea", "value", b"value", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["api_server", b"api_server", "block_storage", b"block_storage", "boolean", b"boolean", "file", b"file", "floating_point", b"floating_point", "ingress", b"ingress", "integer", b"integer", "license_server", b"license_server", "modules", b"modules", "network", b"network", "peer", b"peer", "private_network", b"private_network", "text", b"text", "textarea", b"textarea", "value", b"value", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_storage", b"block_storage", "boolean", b"boolean", "file", b"file", "floating_point", b"floating_point", "ingress", b"ingress", "integer", b"integer", "license_server", b"license_server", "modules", b"modules", "network", b"network", "peer", b"peer", "text", b"text", "textarea", b"textarea", "value", b"value", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_server", b"api_server", "block_storage", b"block_storage", "boolean", b"boolean", "file", b"file", "floating_point", b"floating_point", "ingress", b"ingress", "integer", b"integer", "license_server", b"license_server", "modules", b"modules", "network", b"network", "peer", b"peer", "private_network", b"private_network", "text", b"text", "textarea", b"textarea", "value", b"value", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["file", "boolean", "text", "integer", "floating_point", "peer", "license_server", "block_storage", "network", "ingress", "textarea", "modules", "workflow"]  # noqa: Y015
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["file", "boolean", "text", "integer", "floating_point", "peer", "license_server", "block_storage", "network", "ingress", "textarea", "modules", "workflow", "private_network", "api_server"]  # noqa: Y015
     _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
 
@@ -1626,3 +1668,48 @@ class WorkflowValue(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__specification) -> _WhichOneofReturnType__specification | None: ...
 
 Global___WorkflowValue: _TypeAlias = WorkflowValue  # noqa: Y015
+
+@_typing.final
+class PrivateNetworkValue(_message.Message):
+    """Generation 2026 only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrivateNetworkValue: _TypeAlias = PrivateNetworkValue  # noqa: Y015
+
+@_typing.final
+class ApiServerValue(_message.Message):
+    """Generation 2026 only. Its `token` is a secret that Serai has no use for, so it is not read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_FIELD_NUMBER: _builtins.int
+    TOKEN_TYPE_FIELD_NUMBER: _builtins.int
+    server: _builtins.str
+    token_type: _builtins.str
+    def __init__(
+        self,
+        *,
+        server: _builtins.str = ...,
+        token_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["server", b"server", "token_type", b"token_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApiServerValue: _TypeAlias = ApiServerValue  # noqa: Y015

@@ -1,0 +1,183 @@
+"""A job as a backend must run it, made of what is stored: the one place where requests and submissions agree about it.
+
+`check` runs when a job comes and finds everything that can be known to be wrong; `replica_spec` does the same work once more when
+the job is submitted, and renders the application's templates on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+from serai.jobs.v1 import application_pb2
+from serai.jobs.v1.application_pb2 import ToolBackend
+from serai.jobs.v1.job_pb2 import Job
+from serai_backends.model import Features, Peer, ReplicaSpec
+
+from serai_server.errors import InvalidRequest, Unsupported
+from serai_server.jobs.applications import App, Template, app_of
+from serai_server.jobs.folders import component
+from serai_server.jobs.inputs import NO_INPUTS, PARAMETERS_FILE, Drives, Inputs, MappedDrive, inputs_of
+from serai_server.jobs.invocation import Command, Writing, build_command
+from serai_server.jobs.parameters import Values, values_of
+from serai_server.jobs.peers import peers_of
+from serai_server.jobs.products import Product
+from serai_server.jobs.templates import Context, Prepared, Renderer, Value, prepared
+from serai_server.jobs.texts import value_text
+from serai_server.store.model import StoredJob
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings allow, and which generation of Core asks."""
+
+    most_replicas: int
+    undeclared_parameters: bool
+    """Generation 2026 sends parameters that the application does not declare."""
+    drive: Callable[[str, str], str]
+    """(username, project or "") → the drive that output goes to."""
+    mapped: Mapping[str, MappedDrive] = field(default_factory=dict[str, MappedDrive])
+    """Drives that jobs may use beside their own, by id."""
+    todays_texts: bool = False
+    """Generation 2026: numbers as Go writes them, trueValue and falseValue, and the values of `env`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    values: Values
+    inputs: Inputs
+    peers: tuple[Peer, ...]
+
+
+def check(job: Job, app: App, features: Features, policy: Policy, at: str) -> None:
+    """Everything about a request that is of its application and its values. `at` is the job's path. Raises InvalidRequest, Unsupported."""
+    path = f"{at}.specification"
+    check_application(app, features, at)
+    parts = _parts(job, app, features, policy, path)
+    build_command(app, _writing(parts, path, policy, {}))
+    for template in app.templates():
+        prepared(template, f"{at}.status.resolvedApplication.invocation")
+
+
+def check_application(app: App, features: Features, at: str) -> None:
+    """Raises Unsupported for an application that this provider cannot run, whatever its values."""
+    check_tool(app)
+    if app.type == application_pb2.APPLICATION_TYPE_WEB and not features.web:
+        raise Unsupported("this provider does not run web applications")
+    if app.type == application_pb2.APPLICATION_TYPE_VNC and not features.vnc:
+        raise Unsupported("this provider does not run remote desktops")
+    if app.run_as_root and app.run_as_real_user:
+        where = f"{at}.status.resolvedApplication.invocation.container"
+        raise InvalidRequest("the application wants to run as root and as the real user, which cannot both be", field=where)
+
+
+def check_tool(app: App) -> None:
+    """Raises Unsupported for a kind of tool that the machine type does not run."""
+    if app.tool in (application_pb2.TOOL_BACKEND_VIRTUAL_MACHINE, application_pb2.TOOL_BACKEND_SINGULARITY):
+        name = ToolBackend.Name(app.tool).removeprefix("TOOL_BACKEND_").lower().replace("_", " ")
+        raise Unsupported(f"this provider does not run {name} tools")
+
+
+async def replica_spec(stored: StoredJob, product: Product, features: Features, policy: Policy, renderer: Renderer) -> ReplicaSpec:
+    """Raises InvalidRequest and Unsupported for a job that can never run, BackendUnavailable to try again later."""
+    job = Job.FromString(stored.body)
+    app = app_of(encoded_application(job))
+    parts = _parts(job, app, features, policy, "specification")
+    scripts, rendered = await _render(app, _context(stored, app, parts, product, policy), stored.replicas, renderer)
+    command: Command = build_command(app, _writing(parts, "specification", policy, rendered))
+    return ReplicaSpec(
+        job_id=stored.id,
+        replicas=stored.replicas,
+        argv=command.argv,
+        environment=command.environment,
+        resources=product.resources,
+        output_folder=stored.output_folder.lstrip("/"),
+        image=app.image,
+        change_working_directory=app.change_working_directory,
+        mounts=parts.inputs.mounts,
+        peers=parts.peers,
+        files=_files(job),
+        scripts=scripts,
+        run_as_root=app.run_as_root,
+        time_limit_ms=stored.time_limit_ms,
+    )
+
+
+def encoded_application(job: Job) -> bytes:
+    """The form in which an application is compared and kept."""
+    return job.status.resolved_application.SerializeToString(deterministic=True)
+
+
+def _parts(job: Job, app: App, features: Features, policy: Policy, path: str) -> _Parts:
+    spec = job.specification
+    values = values_of(app, spec, features, path, undeclared=policy.undeclared_parameters)
+    kinds = {given.kind for given in values.values()}
+    kinds.update(value.WhichOneof("value") or "" for value in spec.resources)
+    if policy.mapped or "file" in kinds:
+        owner, project = job.owner.created_by, job.owner.project
+        output = component(policy.drive(owner, project))
+        drives = Drives(frozenset({output, component(policy.drive(owner, ""))}), policy.mapped, owner, project)
+        drives.check_output(output, path.removesuffix("specification") + "owner")
+        inputs = inputs_of(spec, values, drives, path)
+    else:
+        inputs = NO_INPUTS
+    return _Parts(values, inputs, peers_of(spec, values, job.id, path) if "peer" in kinds else ())
+
+
+def _writing(parts: _Parts, path: str, policy: Policy, rendered: Mapping[Template, str]) -> Writing:
+    return Writing(parts.values, parts.inputs.seen_at, path, policy.todays_texts, rendered)
+
+
+async def _render(app: App, context: Context, replicas: int, renderer: Renderer) -> tuple[tuple[str, ...], dict[Template, str]]:
+    """The script's texts, () when the command is no script, and what each other template gives."""
+    where = "status.resolvedApplication.invocation"
+    script = prepared(app.script, where) if app.script is not None else None
+    pieces: list[tuple[Template, Prepared]] = [(t, prepared(t, where)) for t in app.templates() if t is not app.script]
+    if script is None and not pieces:
+        return (), {}
+    texts = await renderer.render(script, [p for _, p in pieces], context, replicas)
+    scripts = tuple(_with_interpreter(text) for text in texts.pop(0)) if script is not None else ()
+    if any("\0" in text for text in scripts):
+        raise InvalidRequest("The application's template cannot be rendered: it gives a NUL character, which no script can have")
+    return scripts, {template: text for (template, _), (text,) in zip(pieces, texts, strict=True)}
+
+
+def _context(stored: StoredJob, app: App, parts: _Parts, product: Product, policy: Policy) -> Context:
+    """What a template sees: each parameter with a value, and `ucloud`. Numbers and booleans are what they are, the rest is text."""
+    found: dict[str, Value] = {}
+    for name, given in parts.values.items():
+        match given.kind:
+            case "integer":
+                found[name] = given.value.integer.value
+            case "floating_point":
+                found[name] = given.value.floating_point.value
+            case "boolean":
+                found[name] = given.value.boolean.value
+            case _:
+                found[name] = value_text(given.declared, given.kind, given.value, parts.inputs.seen_at, todays=policy.todays_texts)
+    machine: dict[str, Value] = {
+        "name": product.id,
+        "category": product.category,
+        "cpu": product.resources.cpu,
+        "memoryInGigs": product.resources.memory_bytes >> 30,
+        "gpu": product.resources.gpu,
+    }
+    application: dict[str, Value] = {"name": app.name, "version": app.version}
+    return {**found, "ucloud": {"jobId": stored.id, "machine": machine, "nodes": stored.replicas, "application": application}}
+
+
+def _with_interpreter(script: str) -> str:
+    return script if script.startswith("#!") else f"#!/usr/bin/env bash\n{script}"
+
+
+def _files(job: Job) -> tuple[tuple[str, str], ...]:
+    """JobParameters.json, with which the same job can be asked for again (facts 2021 §10.2)."""
+    if not job.status.HasField("job_parameters_json"):
+        return ()
+    text = job.status.job_parameters_json
+    try:
+        pretty = msgspec.json.format(text.encode(), indent=2).decode()
+    except msgspec.DecodeError:
+        pretty = text
+    return ((PARAMETERS_FILE, pretty + "\n"),)

@@ -1,0 +1,183 @@
+"""Applications whose command is a jinja template, as all new ones of today's Core are: checked when a job comes, rendered when it starts.
+
+A create must be fast, so there a template is only parsed, once for each application. Rendering is somebody else's program at work: it
+happens in a short-lived process with bounds (`template_worker`), when the job is given to the backend, and what is wrong then is the job's
+FAILURE with the reason in words. `template_worker` says what the walls are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TypedDict, cast
+
+import jinja2
+import markupsafe
+from jinja2 import Environment, TemplateError, nodes
+from serai_backends.errors import BackendUnavailable
+
+from serai_server.errors import InvalidRequest
+from serai_server.jobs.applications import Template
+
+_LONGEST = 128 * 1024
+"""Characters of a template."""
+_MOST_ANSWER_BYTES = 128 << 20
+_WALL_S = 30.0
+"""Only a machine that is far too busy needs so long: the worker's own limit is on CPU time."""
+_MOST_AT_ONCE = 2
+_RANKS_PER_SECOND = 50
+"""Each so many replicas with a text of their own add a second of CPU time."""
+
+_WORKER = Path(__file__).with_name("template_worker.py")
+_PACKAGES = sorted({str(Path(module.__file__ or "").parents[1]) for module in (jinja2, markupsafe)})
+
+_CALL = re.compile(r"(?<!\{)\{- ([^-{}()]{0,200})(\([^)]{0,1000}\))? -\}(?!\})")
+"""`{- name("argument") -}`: a call of the provider's own functions. `{{- x -}}` is jinja's own."""
+_ELSEWHERE: tuple[tuple[type[nodes.Node], str], ...] = (
+    (nodes.Include, "include"),
+    (nodes.Import, "import"),
+    (nodes.FromImport, "import"),
+    (nodes.Extends, "extends"),
+)
+
+Value = str | int | float | bool | None
+Context = Mapping[str, Value | Mapping[str, Value | Mapping[str, Value]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    source: str
+    needs_rank: bool
+    """It may give another text for each replica."""
+
+
+class _Answer(TypedDict, total=False):
+    texts: list[list[str]]
+    error: str
+
+
+def prepared(template: Template, where: str) -> Prepared:
+    """A template after a look at it. `where` is its application's path. Raises InvalidRequest for what can never be rendered."""
+    try:
+        return _prepared(template.source)
+    except ValueError as error:
+        raise InvalidRequest(f"the application's template cannot be used: {error}", field=where) from error
+
+
+@lru_cache(maxsize=64)
+def _prepared(source: str) -> Prepared:
+    if len(source) > _LONGEST:
+        raise ValueError(f"it is longer than {_LONGEST} characters")
+    source = _CALL.sub(lambda call: f"\n# unknown function {' '.join(call[1].split())}\n", source)
+    try:
+        tree = Environment(autoescape=True).parse(source)
+    except TemplateError as error:
+        line = getattr(error, "lineno", 0)
+        raise ValueError(f"line {line}: {error.message}") from error
+    except (RecursionError, OverflowError) as error:
+        raise ValueError("it is nested too deeply") from error
+    for kind, name in _ELSEWHERE:
+        found = tree.find(kind)
+        if found is not None:
+            raise ValueError(f"line {found.lineno}: a template cannot {name} another one here")
+    return Prepared(source, _needs_rank(tree))
+
+
+def _needs_rank(tree: nodes.Template) -> bool:
+    """Whether `ucloud.rank` is read, or `ucloud` is used in a way that may read it."""
+    uses = sum(name.name == "ucloud" for name in tree.find_all(nodes.Name))
+    harmless = sum(_key(one) not in ("", "rank") for one in tree.find_all((nodes.Getattr, nodes.Getitem)))
+    return uses > harmless
+
+
+def _key(node: nodes.Getattr | nodes.Getitem) -> str:
+    """The name after `ucloud.`; "" for everything else."""
+    if not isinstance(node.node, nodes.Name) or node.node.name != "ucloud":
+        return ""
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    argument: object = node.arg.value if isinstance(node.arg, nodes.Const) else None
+    return argument if isinstance(argument, str) else ""
+
+
+class Renderer:
+    """Renders templates, a few at the same time."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(_MOST_AT_ONCE)
+
+    async def render(self, script: Prepared | None, pieces: Sequence[Prepared], context: Context, replicas: int) -> list[tuple[str, ...]]:
+        """The script's texts for bash, one or one for each rank, and then the one text of each piece, which no shell reads.
+
+        Raises InvalidRequest for what a template does, and BackendUnavailable when no process can be had now.
+        """
+        ranks = replicas if script is not None and script.needs_rank else 1
+        wanted = [{"source": script.source, "escaping": True, "ranks": ranks}] if script is not None else []
+        wanted += [{"source": p.source, "escaping": False, "ranks": 1} for p in pieces]
+        cpu_s = 1 + ranks // _RANKS_PER_SECOND
+        work = json.dumps({"templates": wanted, "context": context, "cpu_s": cpu_s}).encode()
+        async with self._places:
+            code, raw = await _run(work)
+        try:
+            answer = cast("_Answer", json.loads(raw)) if code == 0 else None
+        except ValueError:
+            answer = None
+        if answer is None:
+            raise InvalidRequest(_wrong(f"it needs more than {cpu_s} s of computing" if code == -signal.SIGXCPU else _ended(code)))
+        if "texts" not in answer:
+            raise InvalidRequest(_wrong(answer.get("error", "no reason is known")))
+        return [tuple(texts) for texts in answer["texts"]]
+
+
+def _ended(code: int) -> str:
+    return "it gives what cannot be read" if code == 0 else f"its process ended with {f'signal {-code}' if code < 0 else f'code {code}'}"
+
+
+def _wrong(why: str) -> str:
+    return f"The application's template cannot be rendered: {why}"
+
+
+async def _run(work: bytes) -> tuple[int, bytes]:
+    """Exit code and output of one worker; it is gone when this returns, however it returns."""
+    pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", "-B", str(_WORKER), *_PACKAGES, stdin=pipe, stdout=pipe, stderr=nowhere, env={}, cwd="/"
+        )
+    except OSError as error:
+        raise BackendUnavailable(f"the application's template cannot be rendered now: {error.strerror}") from error
+    try:
+        async with asyncio.timeout(_WALL_S):
+            raw = await _talk(process, work)
+            return await process.wait(), raw
+    except TimeoutError as error:
+        raise BackendUnavailable(f"the application's template was not rendered within {_WALL_S:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _talk(process: asyncio.subprocess.Process, work: bytes) -> bytes:
+    stdin, stdout = process.stdin, process.stdout
+    if stdin is None or stdout is None:
+        raise RuntimeError("both are pipes")
+    stdin.write(work)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its exit code says it
+        await stdin.drain()
+    stdin.close()
+    found = bytearray()
+    while piece := await stdout.read(1 << 16):
+        found += piece
+        if len(found) > _MOST_ANSWER_BYTES:
+            process.kill()
+            return b""
+    return bytes(found)

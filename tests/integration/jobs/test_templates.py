@@ -1,0 +1,236 @@
+"""Templates of applications, rendered by the real worker: what they give, what bash makes of it, and what they cannot do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serai_server.errors import InvalidRequest
+from serai_server.jobs.applications import Template
+from serai_server.jobs.templates import Context, Prepared, Renderer, Value, prepared
+
+NASTY = "it's $HOME `id` \\ \" \n é"
+UCLOUD: dict[str, Value | dict[str, Value]] = {
+    "jobId": "17",
+    "nodes": 2,
+    "machine": {"name": "c1", "category": "c", "cpu": 4, "memoryInGigs": 8, "gpu": 0},
+    "application": {"name": "app", "version": "1.0"},
+}
+VALUES: dict[str, Value] = {"t": NASTY, "n": 7, "f": 1.5, "yes": True, "no": False, "empty": "", "big": 1e16}
+
+
+def context(**values: Value) -> Context:
+    return {**VALUES, **values, "ucloud": UCLOUD}
+
+
+def ready(source: str) -> Prepared:
+    return prepared(Template(source), "here")
+
+
+async def script(source: str, **values: Value) -> str:
+    """What a script's template gives on every rank."""
+    ((text,),) = await Renderer().render(ready(source), [], context(**values), 1)
+    return text
+
+
+QUOTED = "'it'\"'\"'s $HOME `id` \\ \" \n é'"
+GIVES: list[tuple[str, str]] = [
+    ("a {{ t }} b", f"a {QUOTED} b"),
+    ("{{ n }} {{ f }} {{ big }} {{ yes }} {{ no }}", "7 1.5 10000000000000000.0 True False"),
+    ("[{{ nothing }}{{ nothing.at.all }}{{ none }}]", "[]"),
+    ("{{ empty }}", "''"),
+    ("{{ 'a&<b' }}{{ 1 + 1 }}", "'a&<b'2"),
+    ("{{ t | safe }}", NASTY),
+    ("{{ t ~ '!' }}", QUOTED[:-1] + "!'"),
+    ("{% set x %}-{{ n }} {{ empty }}{% endset %}{{ x }}", "-7 ''"),
+    ("{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m('b c') }}", "<'b c'>"),
+    ("{{ yes | flag('-v') }}|{{ no | flag('-v') }}|{{ no | flag('-v', '-q r') }}|{{ nothing | flag('-v') }}", "'-v'||'-q r'|"),
+    ("{{ 'a b' | option('-o') }}|{{ n | option('--n=') }}|{{ nothing | option('-o') }}", "-o 'a b'|'--n=7'|"),
+    ("{{ empty | option('-o') }}|{{ 'a' | option('-o', false) }}|{{ 'a' | option('--o=', true) }}", "-o ''|'-oa'|--o= 'a'"),
+    ("{{ 'abc' is match('b') }} {{ 'abc' is search('b') }} {{ 'ABC' is match('a.c', ignorecase=true) }}", "False True True"),
+    ("{{ 'a\nb' is match('a|b', multiline=true) }} {{ 'a\n' is match('a') }}", "True False"),
+    ("{{ ternary(yes, 1, 2) }}{{ ternary(no, 1, 2) }}", "12"),
+    ("{{ ucloud.jobId }} {{ ucloud.machine.cpu }} {{ ucloud.machine['memoryInGigs'] }} {{ ucloud.machine.gpu }}", "'17' 4 8 0"),
+    ("{{ ucloud.machine.name }} {{ ucloud.nodes }} {{ ucloud.application.name }} {{ ucloud.rank }}", "'c1' 2 'app' 0"),
+    ("{{ dynamicInterface(0, 'WEB', 'x', 80) }}{{ setInterfaceName('x') }}.", "."),
+    ('a\n{- sbatchStuff("x") -}\nb', "a\n\n# unknown function sbatchStuff\n\nb"),
+    ("a {{- n -}} b", "a7b"),
+    ("{% for i in range(3) %}{{ i }}{% endfor %}\n", "012\n"),
+    ("{% raw %}{{ x }}{% endraw %}", "{{ x }}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "text"), GIVES)
+async def test_what_a_template_gives(source: str, text: str) -> None:
+    """Texts are quoted for bash, numbers and booleans are not, nothing is nothing; the filters, tests and functions of today's provider."""
+    assert await script(source) == text
+
+
+@pytest.mark.parametrize("source", ["{{ [t] }}", "{{ {'a': t} }}", "{{ t | tojson }}", "{{ t.split() }}"])
+async def test_no_value_reaches_bash_unquoted(source: str) -> None:
+    """Lists and JSON are one quoted word each."""
+    text = await script(f"printf %s {source}")
+    shown = await asyncio.to_thread(subprocess.run, ["bash", "-c", text], capture_output=True, check=True)
+    assert b"$HOME" in shown.stdout
+    assert b"`id`" in shown.stdout
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60) | st.text(
+    "'\"\\$`\n!*?~#&;|<>(){}[] \t\r\x01é", max_size=30
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(TEXTS, min_size=1, max_size=40))
+def test_bash_prints_every_value_back(texts: list[str]) -> None:
+    """Any text without NUL comes out of the rendered script byte for byte."""
+    source = "".join(f"printf '%s\\0' {{{{ v{i} }}}} {{{{ v{i} | option('-o=') }}}}\n" for i in range(len(texts)))
+    text = asyncio.run(script(source, **{f"v{i}": t for i, t in enumerate(texts)}))
+    shown = subprocess.run(["bash", "-s"], input=text.encode(), capture_output=True, check=True, env={})
+    assert shown.stdout.decode().split("\0")[:-1] == [part for t in texts for part in (t, f"-o={t}")]
+
+
+async def test_a_text_for_each_rank() -> None:
+    """Only where the rank may matter: otherwise one text is for all."""
+    renderer = Renderer()
+    assert await renderer.render(ready("{{ ucloud.rank }}/{{ ucloud.nodes }}"), [], context(), 3) == [("0/2", "1/2", "2/2")]
+    assert await renderer.render(ready("{% set u = ucloud %}{{ u['rank'] }}"), [], context(), 2) == [("0", "1")]
+    assert await renderer.render(ready("{{ ucloud['ra' ~ 'nk'] }}"), [], context(), 2) == [("0", "1")]
+    assert await renderer.render(ready("{{ ucloud.nodes }}{{ ucloud['jobId'] }}"), [], context(), 3) == [("2'17'",)]
+
+
+async def test_pieces_are_not_quoted() -> None:
+    """An element of a command line and a variable of the environment are read by no shell."""
+    found = await Renderer().render(None, [ready("{{ t }}"), ready("{{ n }} {{ 'a&b' | upper }}")], context(), 3)
+    assert found == [(NASTY,), ("7 A&B",)]
+
+
+ATTACKS: list[tuple[str, str]] = [
+    ("{% for i in range(10**9) %}x{% endfor %}", "Range too big"),
+    ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "more than 1 s of computing"),
+    ("{{ 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!' is match('(a+)+') }}", "more than 1 s of computing"),
+    ("{{ 9 ** (9 ** 9) }}", "more than 1 s of computing"),
+    ("{{ 'a' * 10**10 }}", "MiB of memory"),
+    ("{% set s = namespace(x='aaaaaaaa') %}{% for i in range(60) %}{% set s.x = s.x ~ s.x %}{% endfor %}", "MiB of memory"),
+    ("{{ '%1000000000d' % 1 }}", "MiB of memory"),
+    ("{{ '{:>1000000000}'.format(1) }}", "MiB of memory"),
+    ("{% for i in range(99999) %}aaaaaaaaaaaaaaaaaaaaaaaa{% endfor %}", "longer than 1 MiB"),
+    ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "too deeply"),
+    ("{{ ''.__class__.__mro__ }}", "'__class__' of a str cannot be had here"),
+    ("{{ ()|attr('__cl' ~ 'ass__') }}", "'__class__' of a tuple"),
+    ("{{ '{0.__class__}'.format(t) }}", "'__class__' of a str"),
+    ("{{ '{x.__class__}'.format_map({'x': t}) }}", "'__class__' of a str"),
+    ("{{ cycler.__init__.__globals__ }}", "'__init__' of a type"),
+    ("{{ self._TemplateReference__context }}", "of a TemplateReference cannot be had here"),
+    ("{{ ternary.__globals__ }}", "'__globals__' of a function"),
+    ("{{ [].append(1) }}", "'append' of a list"),
+    ("{{ ucloud.update({'rank': 1}) }}", "'update' of a dict"),
+    ("{{ lipsum() }}", "'lipsum' is undefined"),
+    ("a\n{{ 1 / 0 }}", "line 2: division by zero"),
+    ("a\nb\n{{ t | nofilter }}", "line 3: No filter named 'nofilter'"),
+    ("{{ n | option(1, 2) }}", "option: expected true or false"),
+    ("{{ 'a' is match('(') }}", "the pattern is wrong"),
+]
+
+
+@pytest.mark.parametrize(("source", "words"), ATTACKS, ids=lambda v: v[:40])
+async def test_a_template_that_goes_too_far(source: str, words: str) -> None:
+    """Time, memory, output, depth and Python's inside: each ends with words for a person, while this process goes on with other things."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    with pytest.raises(InvalidRequest) as error:
+        await script(source)
+    counting.cancel()
+    assert words in error.value.text
+    assert error.value.text.startswith("The application's template cannot be rendered: ")
+    assert turns > 100  # the loop was never held up: it turned all the while
+
+
+REFUSED: list[tuple[str, str]] = [
+    ("a\n{% if", "line 2: "),
+    ("{% endfor %}", "line 1: "),
+    ("{% nosuch %}", "unknown tag 'nosuch'"),
+    ("x\n{% include '/etc/passwd' %}", "line 2: a template cannot include another one here"),
+    ("{% import 'x' as y %}", "cannot import another one"),
+    ("{% from 'x' import y %}", "cannot import another one"),
+    ("{% extends 'x' %}", "cannot extend"),
+    ("{{ " + "(" * 5_000 + "1" + ")" * 5_000 + " }}", "nested too deeply"),
+    ("x" * 200_000, "longer than 131072 characters"),
+    ("{{ " + "9" * 5_000 + " }}", "Exceeds the limit"),
+]
+
+
+@pytest.mark.parametrize(("source", "words"), REFUSED, ids=lambda v: v[:20])
+def test_a_template_that_can_never_be_rendered(source: str, words: str) -> None:
+    """It is refused when the job comes, with the line."""
+    with pytest.raises(InvalidRequest) as error:
+        ready(source)
+    assert words in error.value.text
+    assert error.value.field == "here"
+
+
+PIECES = ["{{", "}}", "{%", "%}", "{#", "{- a(", ") -}", "'", "if a", "raw", "[", "(", "|b", "9", " ", "\n", "ucloud.rank"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=40))
+def test_any_text_is_a_template_or_is_refused_in_words(parts: list[str]) -> None:
+    """Nothing that stands in an application makes a create fail in another way."""
+    try:
+        found = ready("".join(parts))
+    except InvalidRequest as error:
+        assert error.text.startswith("the application's template cannot be used: ")
+    else:
+        assert isinstance(found, Prepared)
+
+
+def processes() -> set[str]:
+    """Children of this process."""
+    task = Path("/proc/self/task")
+    return {child for thread in task.iterdir() for child in (thread / "children").read_text().split()}
+
+
+def identity(child: str) -> str:
+    try:
+        return Path("/proc", child, "status").read_text()
+    except OSError:
+        return ""
+
+
+async def test_nobody_waits_for_a_render_that_was_given_up() -> None:
+    """A cancelled render leaves no process behind."""
+    before = processes()
+    rendering = asyncio.create_task(script("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"))
+    async with asyncio.timeout(20):
+        while not processes() - before:
+            await asyncio.sleep(0.005)
+    rendering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await rendering
+    assert not processes() - before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has an identity to give up")
+async def test_the_worker_is_nobody(tmp_path: Path) -> None:
+    """Where the server is root, the process that renders is not."""
+    rendering = asyncio.create_task(script("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"))
+    found = ""
+    async with asyncio.timeout(20):
+        while "65534" not in found and not rendering.done():
+            found = "".join(identity(child) for child in processes()) or found
+            await asyncio.sleep(0.005)
+    assert "Uid:\t65534\t65534\t65534\t65534" in found
+    rendering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await rendering
