@@ -164,7 +164,7 @@ def _context(stored: StoredJob, app: App, parts: _Parts, product: Product, polic
         "gpu": product.resources.gpu,
     }
     application: dict[str, Value] = {"name": app.name, "version": app.version}
-    return {**found, "ucloud": {"jobId": stored.id, "machine": machine, "nodes": stored.replicas, "application": application}}
+    return Context(found, {"jobId": stored.id, "machine": machine, "nodes": stored.replicas, "application": application})
 
 
 def _with_interpreter(script: str) -> str:

@@ -17,7 +17,7 @@ import re
 import resource
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 sys.path.extend(sys.argv[1:])  # python -S knows no installed packages
 
@@ -69,11 +69,27 @@ from jinja2.exceptions import SecurityError  # noqa: E402
 from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: E402
 
 
+class One(TypedDict):
+    source: str
+    escaping: bool
+    ranks: int
+    """How many texts are wanted, for ranks from 0."""
+
+
+class Work(TypedDict):
+    """What comes in; what goes out is `{"texts": [[…], …]}`, as many for each template as it has ranks, or `{"error": words}`."""
+
+    templates: list[One]
+    context: dict[str, object]
+    ucloud: dict[str, object]
+    cpu_s: int
+
+
 def main() -> None:
     _read_everything()
     _give_up_powers()
-    work: dict[str, Any] = json.load(sys.stdin.buffer)
-    seconds: int = work["cpu_s"]
+    work = cast("Work", json.load(sys.stdin.buffer))
+    seconds = work["cpu_s"]
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     answer = json.dumps(_answer(work)).encode()
     sys.stdout.buffer.write(answer)
@@ -101,7 +117,7 @@ def _give_up_powers() -> None:
         os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
-def _answer(work: dict[str, Any]) -> dict[str, Any]:
+def _answer(work: Work) -> dict[str, object]:
     try:
         return {"texts": _texts(work)}
     except MemoryError:
@@ -113,15 +129,15 @@ def _answer(work: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"{f'line {line}: ' if line else ''}{str(error)[:500] or type(error).__name__}"}
 
 
-def _texts(work: dict[str, Any]) -> list[list[str]]:
-    context: dict[str, Any] = {**work["context"], "ternary": ternary, "dynamicInterface": nothing, "setInterfaceName": nothing}
+def _texts(work: Work) -> list[list[str]]:
+    context: dict[str, object] = {**work["context"], "ternary": ternary, "dynamicInterface": nothing, "setInterfaceName": nothing}
     found: list[list[str]] = []
     in_all = 0
     for one in work["templates"]:
         template = environment(escaping=one["escaping"]).from_string(one["source"])
         texts: list[str] = []
         for rank in range(one["ranks"]):
-            context["ucloud"] = {**work["context"]["ucloud"], "rank": rank}
+            context["ucloud"] = {**work["ucloud"], "rank": rank}
             texts.append(_render(template, context))
             in_all += len(texts[-1])
             if in_all > MOST_OUTPUT_IN_ALL:
@@ -130,7 +146,7 @@ def _texts(work: dict[str, Any]) -> list[list[str]]:
     return found
 
 
-def _render(template: Template, context: dict[str, Any]) -> str:
+def _render(template: Template, context: dict[str, object]) -> str:
     pieces: list[str] = []
     size = 0
     for piece in template.generate(context):

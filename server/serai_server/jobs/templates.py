@@ -33,6 +33,7 @@ _MOST_ANSWER_BYTES = 128 << 20
 _WALL_S = 30.0
 """Only a machine that is far too busy needs so long: the worker's own limit is on CPU time."""
 _MOST_AT_ONCE = 2
+_MOST_INSIDE = 6
 _RANKS_PER_SECOND = 50
 """Each so many replicas with a text of their own add a second of CPU time."""
 
@@ -49,7 +50,15 @@ _ELSEWHERE: tuple[tuple[type[nodes.Node], str], ...] = (
 )
 
 Value = str | int | float | bool | None
-Context = Mapping[str, Value | Mapping[str, Value | Mapping[str, Value]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a template sees."""
+
+    values: Mapping[str, Value]
+    ucloud: Mapping[str, Value | Mapping[str, Value]]
+    """`ucloud` without its `rank`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,8 @@ class Renderer:
 
     def __init__(self) -> None:
         self._places = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._inside = 0
+        """How many are rendered or wait for a place."""
 
     async def render(self, script: Prepared | None, pieces: Sequence[Prepared], context: Context, replicas: int) -> list[tuple[str, ...]]:
         """The script's texts for bash, one or one for each rank, and then the one text of each piece, which no shell reads.
@@ -123,9 +134,8 @@ class Renderer:
         wanted = [{"source": script.source, "escaping": True, "ranks": ranks}] if script is not None else []
         wanted += [{"source": p.source, "escaping": False, "ranks": 1} for p in pieces]
         cpu_s = 1 + ranks // _RANKS_PER_SECOND
-        work = json.dumps({"templates": wanted, "context": context, "cpu_s": cpu_s}).encode()
-        async with self._places:
-            code, raw = await _run(work)
+        work = json.dumps({"templates": wanted, "context": context.values, "ucloud": context.ucloud, "cpu_s": cpu_s}).encode()
+        code, raw = await self._run(work)
         try:
             answer = cast("_Answer", json.loads(raw)) if code == 0 else None
         except ValueError:
@@ -135,6 +145,17 @@ class Renderer:
         if "texts" not in answer:
             raise InvalidRequest(_wrong(answer.get("error", "no reason is known")))
         return [tuple(texts) for texts in answer["texts"]]
+
+    async def _run(self, work: bytes) -> tuple[int, bytes]:
+        """Jobs that come in a crowd are told to come back: whoever calls has other things to do than to wait for slow templates."""
+        if self._inside >= _MOST_INSIDE:
+            raise BackendUnavailable("other jobs' templates are being rendered; this one's turn comes")
+        self._inside += 1
+        try:
+            async with self._places:
+                return await _run(work)
+        finally:
+            self._inside -= 1
 
 
 def _ended(code: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serai_backends.errors import BackendUnavailable
 from serai_server.errors import InvalidRequest
 from serai_server.jobs.applications import Template
 from serai_server.jobs.templates import Context, Prepared, Renderer, Value, prepared
@@ -25,7 +26,7 @@ VALUES: dict[str, Value] = {"t": NASTY, "n": 7, "f": 1.5, "yes": True, "no": Fal
 
 
 def context(**values: Value) -> Context:
-    return {**VALUES, **values, "ucloud": UCLOUD}
+    return Context({**VALUES, **values}, UCLOUD)
 
 
 def ready(source: str) -> Prepared:
@@ -193,6 +194,16 @@ def test_any_text_is_a_template_or_is_refused_in_words(parts: list[str]) -> None
         assert error.text.startswith("the application's template cannot be used: ")
     else:
         assert isinstance(found, Prepared)
+
+
+async def test_a_crowd_is_sent_away() -> None:
+    """Slow templates hold up only a few of those who ask for more to be rendered; the others may do something else and come back."""
+    renderer = Renderer()
+    found = await asyncio.gather(
+        *(renderer.render(ready("{{ n }}"), [], context(n=number), 1) for number in range(10)), return_exceptions=True
+    )
+    assert [f for f in found if not isinstance(f, BackendUnavailable)] == [[(str(n),)] for n in range(6)]
+    assert await renderer.render(ready("{{ n }}"), [], context(), 1) == [("7",)]
 
 
 def processes() -> set[str]:
