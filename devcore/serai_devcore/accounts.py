@@ -7,7 +7,7 @@ A wallet is a quota and what of it is used, both in the product's credits; 2021'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from serai_devcore.clock import Clock
 from serai_devcore.jobs import Job, JobBook
@@ -18,12 +18,15 @@ from serai_devcore.wire import (
     JsonObject,
     bad_request,
     boolean_or,
+    dig,
     dig_text,
     integer,
     integer_or,
     text,
     text_or_none,
 )
+
+SAVE_EVERY_MS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,12 @@ class Product:
     memory_gib: int = 2
     gpu: int = 0
     description: str = "An example machine"
+    kind: str = "compute"
+    """`compute`, `license`, `storage`, …: `type` of the products API."""
+    version: int = 1
+    """Counted by Core: registering a known name again makes the next one."""
+    registered: JsonObject | None = field(default=None, compare=False)
+    """As the provider registered it; None = it was made here."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -64,6 +73,14 @@ class Wallet:
     @property
     def left(self) -> int:
         return max(0, self.quota - self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What Core has written to its database of what was used."""
+
+    used: dict[WalletKey, int]
+    scopes: dict[tuple[str, str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +116,31 @@ class Accounts:
     charges: list[Charge] = field(default_factory=list[Charge])
     _taken: set[str] = field(default_factory=set[str])
     _scopes: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    _saved: Usage = field(default_factory=lambda: Usage({}, {}))
+    _changed_at_ms: int = 0
 
     def add_product(self, product: Product) -> None:
         """A new one, or a new version of a known one: the newest price counts for all jobs."""
-        self.products[product.key] = product
+        known = self.products.get(product.key)
+        self.products[product.key] = product if known is None else replace(product, version=known.version + 1)
+
+    def scopes_of(self, owner: str) -> dict[str, int]:
+        """2026: the amount last reported in each scope of this owner."""
+        return {scope: amount for (whose, scope), amount in self._scopes.items() if whose == owner}
+
+    def lose_unsaved_usage(self) -> None:
+        """What a crash of today's Core does: usage since its last write is gone; wallets are written every 30 s (today §1)."""
+        self._save_if_due()
+        for key, wallet in self.wallets.items():
+            wallet.used = self._saved.used.get(key, 0)
+        self._scopes = dict(self._saved.scopes)
+
+    def _save_if_due(self) -> None:
+        """Core writes at each turn of 30 s, so what stood before this turn is safe."""
+        now_ms = self.clock.now_ms()
+        if now_ms // SAVE_EVERY_MS > self._changed_at_ms // SAVE_EVERY_MS:
+            self._saved = Usage({key: wallet.used for key, wallet in self.wallets.items()}, dict(self._scopes))
+        self._changed_at_ms = now_ms
 
     def wallet(self, key: WalletKey) -> Wallet | None:
         if key not in self.wallets and self.initial_credits is not None:
@@ -161,44 +199,67 @@ class Accounts:
                 insufficient.append({"id": job.id})
         return {"insufficientFunds": insufficient, "duplicateCharges": []}
 
+    def check(self, provider: str, items: Sequence[JsonObject]) -> JsonObject:
+        """`jobs/control/checkCredits`: only whether the wallet has anything left; amounts are not looked at (today §9)."""
+        insufficient: list[Json] = []
+        for index, item in enumerate(items):
+            job = self.jobs.get(text(item, "id", f"items[{index}]"))
+            if job is None or job.provider != provider:
+                raise CoreError(400, "Unknown job")
+            wallet = self.wallet(payer(job))
+            if wallet is None or wallet.left == 0:
+                insufficient.append({"id": job.id})
+        return {"insufficientFunds": insufficient, "duplicateCharges": []}
+
     def report_usage(self, provider: str, items: Sequence[JsonObject]) -> JsonObject:
-        """`accounting/v2/reportUsage` of 2026: each element tells whether the wallet is still open."""
+        """`accounting/v2/reportUsage` of 2026: each element tells whether the wallet is still open. One after the other: what stands
+        before a refused item is done."""
         responses: list[Json] = []
         for index, item in enumerate(items):
             path = f"items[{index}]"
             if dig_text(item, "categoryIdV2", "provider") != provider:
-                raise CoreError(403, "Forbidden")
+                raise CoreError(403, "You cannot report usage for this product")
+            category = dig_text(item, "categoryIdV2", "name")
+            if not any(p.provider == provider and p.category == category for p in self.products.values()):
+                raise CoreError(403, "This category does not exist")
+            key = WalletKey(_owner(item, path), provider, category)
+            if not self._knows(key.owner):
+                raise CoreError(403, "This user/project does not exist")
             usage = integer(item, "usage", path)
             delta = boolean_or(item, "isDeltaCharge", path, False)
             if usage < 0 and not delta:
-                raise CoreError(403, "Negative usage")
-            key = WalletKey(_owner(item, path), provider, dig_text(item, "categoryIdV2", "name"))
-            scope = dig_text(item, "description", "scope")
-            responses.append(self._report(key, None if delta else scope, usage))
+                raise CoreError(403, "Absolute usage cannot be negative")
+            scope = dig(item, "description", "scope")
+            responses.append(self._report(key, scope if isinstance(scope, str) else None, usage, delta=delta))
         return {"responses": responses}
 
-    def _report(self, key: WalletKey, scope: str | None, amount: int, job: Job | None = None) -> bool:
-        """Absolute within a scope, or on top when `scope` is None. True = the quota still holds."""
+    def _knows(self, owner: str) -> bool:
+        return owner in self.jobs.owners or any(key.owner == owner for key in self.wallets)
+
+    def _report(self, key: WalletKey, scope: str | None, amount: int, job: Job | None = None, *, delta: bool = False) -> bool:
+        """What is used becomes `amount`, or grows by it when `delta`: of the scope, or without one of the whole wallet.
+        True = the quota still holds; the usage is recorded either way."""
+        self._save_if_due()
         wallet = self.wallet(key)
         if wallet is None:
-            raise CoreError(400, "No wallet for this category")
-        known = None if scope is None else self._scopes.get((key.owner, scope))
+            # No grant: what is used is recorded, and nothing may be used.
+            wallet = self.wallets.setdefault(key, Wallet(0))
+        known = wallet.used if scope is None else self._scopes.get((key.owner, scope))
         before = known or 0
+        after = before + amount if delta else amount
         if scope is not None:
-            self._scopes[key.owner, scope] = amount
-        wallet.used += amount - before
+            self._scopes[key.owner, scope] = after
+        wallet.used += after - before
         short = wallet.used > wallet.quota
-        same = known is not None and amount == known
         count = 1 if job is None else job.replicas
-        periods = 0 if job is None else amount // max(1, self._price(job) * count)
         self._book(
             "" if job is None else job.id,
             scope or "",
-            periods=periods,
+            periods=0 if job is None else amount // max(1, self._price(job) * count),
             count=count,
             price=amount,
-            charged=amount - before,
-            duplicate=same,
+            charged=after - before,
+            duplicate=known is not None and after == before,
             short=short,
         )
         return not short
@@ -225,7 +286,7 @@ class Accounts:
 
 
 def payer(job: Job) -> WalletKey:
-    return WalletKey(f"project:{job.project}" if job.project else f"user:{job.username}", job.provider, job.category)
+    return WalletKey(job.owner, job.provider, job.category)
 
 
 def _read_2021(item: JsonObject, path: str) -> tuple[str, str, int, int]:

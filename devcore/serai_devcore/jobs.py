@@ -12,6 +12,7 @@ from serai_devcore.clock import Clock
 from serai_devcore.wire import (
     CoreError,
     Generation,
+    Json,
     JsonObject,
     as_object,
     bad_request,
@@ -73,6 +74,15 @@ class Job:
     provider_generated_id: str | None = None
     arrivals: list[Arrival] = field(default_factory=list[Arrival])
 
+    labels: JsonObject = field(default_factory=dict[str, Json])
+    others: list[JsonObject] = field(default_factory=list[JsonObject])
+    """Who else may do what: entries `{entity, permissions}`."""
+
+    @property
+    def owner(self) -> str:
+        """Who pays: `project:{id}` if there is one, else `user:{name}`."""
+        return f"project:{self.project}" if self.project else f"user:{self.username}"
+
     @property
     def final(self) -> bool:
         return self.state in FINAL
@@ -102,6 +112,8 @@ class JobBook:
         self._clock = clock
         self._next_id = first_id
         self._jobs: dict[str, Job] = {}
+        self.owners: set[str] = set()
+        """Everybody who ever had a job; they stay known when the job is forgotten."""
 
     def __iter__(self) -> Iterator[Job]:
         return iter(list(self._jobs.values()))
@@ -126,6 +138,7 @@ class JobBook:
         if job.id in self._jobs:
             raise CoreError(409, f"job {job.id} exists")
         self._jobs[job.id] = job
+        self.owners.add(job.owner)
         return job
 
     def confirm(self, job_id: str, provider_generated_id: str | None = None) -> None:
@@ -244,6 +257,7 @@ def _job_from(document: JsonObject, now_ms: int) -> Job:
         time_allocation_ms=_duration_ms(allocation) if isinstance(allocation, dict) else None,
         created_at_ms=integer_or(document, "createdAt", "", now_ms),
         document=document,
+        labels=dict(labels) if isinstance(labels := specification.get("labels"), dict) else {},
     )
 
 

@@ -182,12 +182,13 @@ def usage(amount: int, scope: str = "1", *, delta: bool = False, provider: str =
 
 
 def test_usage_is_absolute_by_scope_or_a_delta() -> None:
-    """today §9 reportUsage: absolute heals, delta adds; the answer says whether the wallet is open; a negative absolute is 403."""
+    """today §9 reportUsage: absolute heals, delta adds to its scope; the answer says whether the wallet is open; a negative absolute
+    is 403."""
     made = accounts(Generation.G2026, credit=100)
     assert made.report_usage("example", [usage(10), usage(10), usage(30, "2")]) == {"responses": [True, True, True]}
     assert left(made) == 60
     assert made.report_usage("example", [usage(5, delta=True), usage(96)]) == {"responses": [True, False]}
-    assert made.wallets[PERSONAL].used == 131
+    assert made.wallets[PERSONAL].used == 126
     for bad in (usage(-1), usage(1, provider="other")):
         with pytest.raises(CoreError) as caught:
             made.report_usage("example", [bad])
