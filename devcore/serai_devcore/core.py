@@ -26,6 +26,7 @@ from serai_devcore.faults import Away, Faults
 from serai_devcore.jobs import Job, JobBook
 from serai_devcore.provider import Answer, Provider, ProviderClient, items_body
 from serai_devcore.records import Recorder
+from serai_devcore.resources import ResourceBook
 from serai_devcore.server import HttpSide
 from serai_devcore.tokens import PrivateKey, TokenIssuer
 from serai_devcore.wire import CoreError, Generation, Json, JsonObject, as_object, dig, dig_text, parse, read_items
@@ -70,6 +71,7 @@ class DevCore:
         self.jobs = JobBook(generation, self.clock, self.settings.first_job_id)
         self.accounts = Accounts(generation, self.clock, self.jobs, self.settings.initial_credits)
         self.accounts.add_product(EXAMPLE_PRODUCT)
+        self.resources = ResourceBook()
         self.faults = Faults(Random(self.settings.seed))
         self.requests = Recorder()
         self.providers: dict[str, Provider] = {}

@@ -10,6 +10,9 @@ from serai_devcore.accounts import Product
 from serai_devcore.applications import Application, JobRequest
 from serai_devcore.wire import Generation, Json, JsonObject, as_object
 
+FREQUENCIES = {"PER_UNIT": "ONCE", "CREDITS_PER_HOUR": "PERIODIC_HOUR", "CREDITS_PER_DAY": "PERIODIC_DAY"}
+"""`unitOfPrice` of 2021 → `accountingFrequency` of 2026; anything else is by the minute."""
+
 
 def job_document(request: JobRequest, job_id: str, created_at_ms: int, generation: Generation) -> JsonObject:
     """The Job as it stands in `POST /ucloud/{provider}/jobs`."""
@@ -173,29 +176,29 @@ def _product_2021(product: Product) -> JsonObject:
         "cpu": product.cpu,
         "memoryInGigs": product.memory_gib,
         "gpu": product.gpu,
-        "version": 1,
+        "version": product.version,
         "freeToUse": False,
         "unitOfPrice": product.unit,
         "chargeType": "ABSOLUTE",
         "hiddenInGrantApplications": False,
-        "productType": "COMPUTE",
+        "productType": product.kind.upper(),
     }
 
 
 def _product_2026(product: Product) -> JsonObject:
     return {
-        "type": "compute",
+        "type": product.kind,
         "category": {
             "name": product.category,
             "provider": product.provider,
-            "productType": "COMPUTE",
+            "productType": product.kind.upper(),
             "accountingUnit": {"name": "Core", "namePlural": "Cores", "floatingPoint": False, "displayFrequencySuffix": True},
-            "accountingFrequency": "PERIODIC_MINUTE",
+            "accountingFrequency": FREQUENCIES.get(product.unit, "PERIODIC_MINUTE"),
             "allowSubAllocations": True,
         },
         "name": product.id,
         "description": product.description,
-        "productType": "COMPUTE",
+        "productType": product.kind.upper(),
         "price": product.price_per_unit,
         "fraction": {"numerator": 1, "denominator": 1},
         "hiddenInGrantApplications": False,

@@ -151,6 +151,26 @@ class JobBook:
         """As when a create failed on Core's side: nothing of it is left. False = it was not known."""
         return self._jobs.pop(job_id, None) is not None
 
+    def register(self, provider: str, items: Sequence[JsonObject]) -> list[str]:
+        """`jobs/control/register`: jobs that the provider started by itself, confirmed at once (facts 2021 §2.3, today §9)."""
+        now_ms = self._clock.now_ms()
+        wishes = [_registered(item, f"items[{index}]", now_ms, self._generation) for index, item in enumerate(items)]
+        named = {dig_text(document, "specification", "product", "provider") for document, _ in wishes}
+        if self._generation is Generation.G2021 and len(named) > 1:
+            raise CoreError(400, "all items must be of one provider")
+        if named != {provider}:
+            raise CoreError(403, "Forbidden")
+        ids: list[str] = []
+        for document, own_id in wishes:
+            known = next((job for job in self if own_id is not None and job.provider_generated_id == own_id), None)
+            if known is not None and self._generation is Generation.G2026:
+                raise CoreError(500, "today's Core exits here: a providerGeneratedId that exists (today §6.1)")
+            if known is None:
+                known = self.insert(document | {"id": self.new_id()})
+                self.confirm(known.id, own_id)
+            ids.append(known.id)
+        return ids
+
     def owned(self, provider: str, job_ids: Sequence[str]) -> list[Job]:
         """The jobs of one bulk call. One that is unknown or another provider's fails all: facts 2021 §2.1 (400), today §9 (404)."""
         jobs = [job for job_id in job_ids if (job := self._jobs.get(job_id)) is not None and job.provider == provider]
@@ -259,6 +279,23 @@ def _job_from(document: JsonObject, now_ms: int) -> Job:
         document=document,
         labels=dict(labels) if isinstance(labels := specification.get("labels"), dict) else {},
     )
+
+
+def _registered(item: JsonObject, path: str, now_ms: int, generation: Generation) -> tuple[JsonObject, str | None]:
+    """The job's JSON without its id, and the provider's own id."""
+    own_id = text_or_none(item, "providerGeneratedId", path)
+    if own_id is not None and "," in own_id:
+        raise bad_request(f"{path}.providerGeneratedId", "no comma")
+    document: JsonObject = {
+        "owner": {"createdBy": text_or_none(item, "createdBy", path) or "_ucloud", "project": text_or_none(item, "project", path)},
+        "updates": [],
+        "specification": as_object(item.get("spec"), f"{path}.spec"),
+        "status": {"state": "IN_QUEUE", "startedAt": None, "expiresAt": None, "resolvedApplication": None},
+        "createdAt": now_ms,
+        "output": {"outputFolder": None},
+        "permissions": {"myself": [], "others": []},
+    }
+    return document | ({"acl": None, "billing": {}} if generation is Generation.G2021 else {}), own_id
 
 
 def _duration_ms(duration: JsonObject) -> int:

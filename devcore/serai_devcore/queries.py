@@ -30,7 +30,7 @@ def retrieve(book: JobBook, generation: Generation, provider: str, query: Mappin
 
 def browse(book: JobBook, generation: Generation, provider: str, query: Mapping[str, str], product_of: ProductOf) -> JsonObject:
     """A page of the provider's confirmed jobs, newest first."""
-    size = _page_size(query)
+    size = page_size(query)
     if query.get("consistency", "PREFER") not in {"PREFER", "REQUIRE"}:
         raise CoreError(400, "consistency: PREFER or REQUIRE")
     found = [job for job in book if job.provider == provider and job.confirmed and _matches(job, query)]
@@ -75,7 +75,8 @@ def _number(job: Job) -> tuple[int, str]:
     return (int(job.id) if job.id.isdecimal() else 0, job.id)
 
 
-def _page_size(query: Mapping[str, str]) -> int:
+def page_size(query: Mapping[str, str]) -> int:
+    """`itemsPerPage` if it is one of those that Core knows, else 50."""
     given = query.get("itemsPerPage", "")
     return int(given) if given.isdecimal() and int(given) in PAGE_SIZES else DEFAULT_PAGE_SIZE
 

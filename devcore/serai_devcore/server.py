@@ -6,15 +6,13 @@ One path for each call: read the body, let a fault have it, check the token, do 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 
-from serai_devcore import queries
 from serai_devcore.admin import Admin
+from serai_devcore.control import Call, ControlCalls
 from serai_devcore.faults import Away, Effect, Fault
 from serai_devcore.records import Direction
 from serai_devcore.tokens import refused_token, subject_provider, unknown_refresh_token
@@ -25,19 +23,6 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 16 * 1024 * 1024
 GARBAGE = b"<html><body>502 Bad Gateway</body></html>"
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call of a provider, read."""
-
-    provider: str
-    """Who calls; empty for the refresh, which needs no token."""
-    query: Mapping[str, str]
-    body: bytes
-
-
-Handler: TypeAlias = "Callable[[Call], JsonObject]"
 
 
 class HttpSide:
@@ -51,14 +36,7 @@ class HttpSide:
         self._present = asyncio.Event()
         self._present.set()
         self._unhang = asyncio.Event()
-        self._calls: dict[tuple[str, str], Handler] = {
-            ("POST", "/api/jobs/control/update"): self._update,
-            ("POST", "/api/jobs/control/chargeCredits"): self._charge,
-            ("GET", "/api/jobs/control/retrieve"): self._retrieve,
-            ("GET", "/api/jobs/control/browse"): self._browse,
-        }
-        if core.generation is Generation.G2026:
-            self._calls["POST", "/api/accounting/v2/reportUsage"] = self._report_usage
+        self._control = ControlCalls(core)
 
     @property
     def url(self) -> str:
@@ -168,13 +146,16 @@ class HttpSide:
             await self._core.clock.sleep(fault.delay_ms / 1000)
 
     def _do(self, request: web.Request, body: bytes) -> JsonObject:
-        if (request.method, request.path) == ("POST", "/auth/providers/refresh"):
+        route = (request.method, request.path)
+        if route == ("POST", "/auth/providers/refresh"):
             return self._refresh(body)
-        handler = self._calls.get((request.method, request.path))
+        query = dict(request.query)
+        if (open_to_all := self._control.of_anybody.get(route)) is not None:
+            return open_to_all(Call("", query, body))
+        handler = self._control.of_providers.get(route)
         if handler is None:
             raise CoreError(404, "Not found")
-        provider = self._caller(request.headers.get("Authorization", ""))
-        return handler(Call(provider, dict(request.query), body))
+        return handler(Call(self._caller(request.headers.get("Authorization", "")), query, body))
 
     def _caller(self, header: str) -> str:
         """The provider whose good token this is."""
@@ -199,23 +180,6 @@ class HttpSide:
                 response["csrfToken"] = ""
             responses.append(response)
         return {"responses": responses}
-
-    def _update(self, call: Call) -> JsonObject:
-        at_least = 1 if self._core.generation is Generation.G2021 else 0
-        self._core.jobs.update(call.provider, read_items(parse(call.body), at_least=at_least))
-        return {}
-
-    def _charge(self, call: Call) -> JsonObject:
-        return self._core.accounts.charge(call.provider, read_items(parse(call.body)))
-
-    def _report_usage(self, call: Call) -> JsonObject:
-        return self._core.accounts.report_usage(call.provider, read_items(parse(call.body)))
-
-    def _retrieve(self, call: Call) -> JsonObject:
-        return queries.retrieve(self._core.jobs, self._core.generation, call.provider, call.query, self._core.product_of)
-
-    def _browse(self, call: Call) -> JsonObject:
-        return queries.browse(self._core.jobs, self._core.generation, call.provider, call.query, self._core.product_of)
 
 
 def _cut(request: web.Request) -> web.StreamResponse:
