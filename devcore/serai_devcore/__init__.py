@@ -2,11 +2,16 @@
 
 from serai_devcore.accounts import Charge, Product, WalletKey
 from serai_devcore.applications import ACME_BATCH, EXAMPLE_PRODUCT, UCLOUD_ETC, Application, JobRequest, acme_request, shell_request
-from serai_devcore.core import DevCore, Settings, Submission
+from serai_devcore.billing import Bill
+from serai_devcore.core import DevCore
 from serai_devcore.faults import Away, Effect, Fault
 from serai_devcore.jobs import Arrival, Job
+from serai_devcore.outcomes import Outcome
 from serai_devcore.provider import Answer, Provider
 from serai_devcore.records import Direction, Exchange
+from serai_devcore.resources import Resource, ResourceRequest
+from serai_devcore.settings import Settings
+from serai_devcore.submissions import Submission
 from serai_devcore.wire import CoreError, Generation
 
 __all__ = [
@@ -17,6 +22,7 @@ __all__ = [
     "Application",
     "Arrival",
     "Away",
+    "Bill",
     "Charge",
     "CoreError",
     "DevCore",
@@ -27,8 +33,11 @@ __all__ = [
     "Generation",
     "Job",
     "JobRequest",
+    "Outcome",
     "Product",
     "Provider",
+    "Resource",
+    "ResourceRequest",
     "Settings",
     "Submission",
     "WalletKey",

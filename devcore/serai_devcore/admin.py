@@ -15,6 +15,7 @@ from serai_devcore.accounts import WalletKey
 from serai_devcore.applications import acme_request, shell_request
 from serai_devcore.faults import Away, Effect, Fault
 from serai_devcore.jobs import Job
+from serai_devcore.outcomes import Outcome
 from serai_devcore.provider import Answer, Provider
 from serai_devcore.records import Direction
 from serai_devcore.wire import (
@@ -126,10 +127,10 @@ class Admin:
             submission = await self._core.submit(shell_request(text(body, "shell", ""), replicas=integer_or(body, "replicas", "", 1)))
         else:
             submission = await self._core.submit(acme_request(text_or_none(body, "value", "") or "Hello, World!"))
-        return {"id": submission.job_id, "accepted": submission.accepted} | _shown(submission.answer)
+        return {"id": submission.job_id, "accepted": submission.accepted} | shown(submission.outcome)
 
     async def _terminate(self, request: web.Request, body: JsonObject) -> Json:
-        return _shown(await self._core.terminate(self._find(request).id))
+        return shown(await self._core.terminate(self._find(request).id))
 
     async def _forget(self, request: web.Request, body: JsonObject) -> Json:
         self._core.forget(self._find(request).id)
@@ -140,7 +141,7 @@ class Admin:
         return {"ids": ids}
 
     async def _products(self, request: web.Request, body: JsonObject) -> Json:
-        return _shown(await self._core.retrieve_products(self._provider(request).id))
+        return _heard(await self._core.retrieve_products(self._provider(request).id))
 
     async def _requests(self, request: web.Request, body: JsonObject) -> Json:
         after = request.query.get("after", "0")
@@ -295,7 +296,16 @@ def _only(body: JsonObject, keys: tuple[str, ...]) -> None:
             raise bad_request(key, f"there is no such key; this call takes {', '.join(keys) or 'no body'}")
 
 
-def _shown(answer: Answer) -> JsonObject:
+def shown(outcome: Outcome) -> JsonObject:
+    """What the provider said, and what a user would see of it."""
+    told = _heard(outcome.answer)
+    told["user"] = outcome.to_json()
+    return told
+
+
+def _heard(answer: Answer | None) -> JsonObject:
+    if answer is None:
+        return {"status": 0, "answer": None, "problem": "Core refused it by itself; the provider was not asked"}
     return {"status": answer.status, "answer": answer.body, "problem": answer.problem or None}
 
 

@@ -75,7 +75,7 @@ class Job:
     arrivals: list[Arrival] = field(default_factory=list[Arrival])
 
     labels: JsonObject = field(default_factory=dict[str, Json])
-    others: list[JsonObject] = field(default_factory=list[JsonObject])
+    others: list[Json] = field(default_factory=list[Json])
     """Who else may do what: entries `{entity, permissions}`."""
 
     @property

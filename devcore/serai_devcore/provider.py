@@ -91,11 +91,23 @@ class ProviderClient:
             if answer.status not in REPEAT_ON or attempt == attempts:
                 return answer
             init = dump({"username": username})
-            started = await self._once(provider, "POST", "/integration/init", init, self._headers(provider, init, None))
+            # Captured of 2026: the init names its user in a header too.
+            named = username if self._generation is Generation.G2026 else None
+            started = await self._once(provider, "POST", "/integration/init", init, self._headers(provider, init, named))
             if self._generation is Generation.G2021 and not 200 <= started.status < 300:
                 return answer
             await self._clock.sleep(PAUSE_S[self._generation])
         raise AssertionError("unreachable: the last attempt returns")
+
+    async def call_once(
+        self, provider: Provider, method: str, path: str, body: Json = None, *, username: str | None = None, anonymous: bool = False
+    ) -> Answer:
+        """One call and no repetition. `anonymous` = without a token."""
+        raw = b"" if body is None else dump(body)
+        headers = self._headers(provider, raw, username)
+        if anonymous:
+            del headers["Authorization"]
+        return await self._once(provider, method, path, raw, headers)
 
     async def _once(self, provider: Provider, method: str, path: str, raw: bytes, headers: dict[str, str]) -> Answer:
         full = provider.base + path

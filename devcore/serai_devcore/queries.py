@@ -14,6 +14,19 @@ from serai_devcore.wire import CoreError, Generation, Json, JsonObject, dig
 PAGE_SIZES = frozenset({10, 25, 50, 100, 250})
 DEFAULT_PAGE_SIZE = 50
 
+UPDATE_2026: JsonObject = {
+    "state": None,
+    "outputFolder": None,
+    "status": None,
+    "expectedState": None,
+    "expectedDifferentState": None,
+    "newTimeAllocation": None,
+    "allowRestart": None,
+    "resourceList": None,
+}
+"""An update as today's Core gives it back: every key is there."""
+ALL_2026 = {"includeUpdates": "true", "includeProduct": "true", "includeApplication": "true", "includeParameters": "true"}
+
 ProductOf: TypeAlias = "Callable[[Job], Json]"
 """Gives `resolvedProduct` of a job; None when Core knows no such product."""
 
@@ -51,11 +64,19 @@ def render(job: Job, generation: Generation, query: Mapping[str, str], product_o
         return query.get(flag) == "true"
 
     document = dict(job.document)
-    history: list[Json] = [{**a.update, "timestamp": a.at_ms} for a in job.arrivals if a.kept]
+    every_key = UPDATE_2026 if generation is Generation.G2026 else {}
+    history: list[Json] = [{**every_key, **a.update, "timestamp": a.at_ms} for a in job.arrivals if a.kept]
     document["updates"] = history if wanted("includeUpdates") else []
     document["output"] = {"outputFolder": job.output_folder}
-    if generation is Generation.G2026 and job.provider_generated_id is not None:
-        document["providerGeneratedId"] = job.provider_generated_id
+    if generation is Generation.G2026:
+        document["specification"] = _specification(job)
+        if job.provider_generated_id is not None:
+            document["providerGeneratedId"] = job.provider_generated_id
+    if wanted("includeOthers"):
+        permissions = dig(document, "permissions")
+        known: JsonObject = dict(permissions) if isinstance(permissions, dict) else {}
+        known["others"] = job.others.copy()
+        document["permissions"] = known
     status = dig(document, "status")
     new_status: JsonObject = dict(status) if isinstance(status, dict) else {}
     new_status |= {"state": job.state, "startedAt": job.started_at_ms, "expiresAt": job.expires_at_ms}
@@ -68,6 +89,30 @@ def render(job: Job, generation: Generation, query: Mapping[str, str], product_o
     if wanted("includeProduct"):
         new_status["resolvedProduct"] = product_of(job)
     document["status"] = new_status
+    return document
+
+
+def _specification(job: Job) -> JsonObject:
+    """2026: labels and the allotted time change in a job's life; the captured one shows the sum after an extension."""
+    specification = dig(job.document, "specification")
+    now: JsonObject = dict(specification) if isinstance(specification, dict) else {}
+    now["labels"] = job.labels
+    if job.time_allocation_ms is not None:
+        minutes, seconds = divmod(job.time_allocation_ms // 1000, 60)
+        hours, minutes = divmod(minutes, 60)
+        now["timeAllocation"] = {"hours": hours, "minutes": minutes, "seconds": seconds}
+    return now
+
+
+def for_provider(job: Job, generation: Generation, product: Json, support: Json) -> JsonObject:
+    """The job as Core sends it with a call after its create: 2021 without product, support and history (facts 2021 §0.2 #1); 2026 with
+    all of them, and what the acting user may do (today §7)."""
+    if generation is Generation.G2021:
+        return render(job, generation, {}, lambda _: None)
+    document = render(job, generation, ALL_2026, lambda _: product)
+    status = dig(document, "status")
+    document["status"] = (status if isinstance(status, dict) else {}) | {"resolvedSupport": support}
+    document["permissions"] = {"myself": ["ADMIN", "READ", "EDIT"], "others": job.others.copy()}
     return document
 
 
