@@ -6,7 +6,7 @@ Requests that come from a web page (they carry an Origin) are refused: a page mu
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -15,9 +15,11 @@ from serai_devcore.accounts import WalletKey
 from serai_devcore.applications import acme_request, shell_request
 from serai_devcore.faults import Away, Effect, Fault
 from serai_devcore.jobs import Job
-from serai_devcore.outcomes import Outcome
-from serai_devcore.provider import Answer, Provider
+from serai_devcore.outcomes import heard, shown
+from serai_devcore.provider import Provider
 from serai_devcore.records import Direction
+from serai_devcore.steering import HELP as STEERING_HELP
+from serai_devcore.steering import AdminCall, Routes, Steering
 from serai_devcore.wire import (
     CoreError,
     Json,
@@ -35,8 +37,6 @@ from serai_devcore.wire import (
 
 if TYPE_CHECKING:
     from serai_devcore.core import DevCore
-
-AdminCall: TypeAlias = "Callable[[web.Request, JsonObject], Awaitable[Json]]"
 
 EVERYTHING = {"includeUpdates": "true", "includeProduct": "true", "includeApplication": "true", "includeParameters": "true"}
 
@@ -60,9 +60,11 @@ HELP: JsonObject = {
     "GET /devcore/faults": "the faults in force; also the answer to a new one",
     "DELETE /devcore/faults": "behave again",
     "POST /devcore/away": '{"how": "refuse" | "hang", "ms": 5000}: be away for so long',
-}
+} | STEERING_HELP
 
 
+NO_STORE = {"Cache-Control": "no-store"}
+"""Some answers hold secrets."""
 FAULT_KEYS = ("effect", "status", "why", "path", "times", "probability", "delayMs")
 
 
@@ -72,7 +74,7 @@ class Admin:
 
     def add_routes(self, app: web.Application) -> None:
         """Register every call of HELP."""
-        routes: dict[tuple[str, str], tuple[AdminCall, tuple[str, ...]]] = {
+        routes: Routes = {
             ("GET", "/devcore/"): (self._help, ()),
             ("GET", "/devcore/jobs"): (self._jobs, ()),
             ("POST", "/devcore/jobs"): (self._submit, ("value", "shell", "replicas", "job")),
@@ -89,7 +91,7 @@ class Admin:
             ("POST", "/devcore/faults"): (self._add_fault, FAULT_KEYS),
             ("DELETE", "/devcore/faults"): (self._clear_faults, ()),
         }
-        for (method, path), (call, keys) in routes.items():
+        for (method, path), (call, keys) in (routes | Steering(self._core).routes()).items():
             app.router.add_route(method, path, self._wrap(call, keys))
         app.router.add_get("/devcore/token", self._token)
         app.router.add_post("/devcore/away", self._away)
@@ -141,7 +143,7 @@ class Admin:
         return {"ids": ids}
 
     async def _products(self, request: web.Request, body: JsonObject) -> Json:
-        return _heard(await self._core.retrieve_products(self._provider(request).id))
+        return heard(await self._core.retrieve_products(self._provider(request).id))
 
     async def _requests(self, request: web.Request, body: JsonObject) -> Json:
         after = request.query.get("after", "0")
@@ -197,7 +199,7 @@ class Admin:
     async def _token(self, request: web.Request) -> web.StreamResponse:
         try:
             await _body(request, ())
-            return web.Response(text=self._provider(request).issuer.core_token() + "\n", headers={"Cache-Control": "no-store"})
+            return web.Response(text=self._provider(request).issuer.core_token() + "\n", headers=NO_STORE)
         except CoreError as error:
             return _json(error.body(self._core.generation), error.status)
 
@@ -219,18 +221,11 @@ class Admin:
         return response
 
     def _find(self, request: web.Request) -> Job:
-        job = self._core.jobs.get(request.match_info["id"])
-        if job is None:
-            raise CoreError(404, "Core knows no such job")
-        return job
+        return self._core.known_job(request.match_info["id"])
 
     def _provider(self, request: web.Request) -> Provider:
         """The one that `?provider=` names, or else the only one."""
-        providers = self._core.providers
-        name = request.query.get("provider") or next(iter(providers), "")
-        if name not in providers:
-            raise CoreError(404, f"no provider {name} is registered")
-        return providers[name]
+        return self._core.named_or_only(request.query.get("provider", ""))
 
     def _show(self, job: Job) -> JsonObject:
         updates: list[Json] = [{"at": a.at_ms, "applied": a.applied, "update": a.update} for a in job.arrivals]
@@ -296,18 +291,5 @@ def _only(body: JsonObject, keys: tuple[str, ...]) -> None:
             raise bad_request(key, f"there is no such key; this call takes {', '.join(keys) or 'no body'}")
 
 
-def shown(outcome: Outcome) -> JsonObject:
-    """What the provider said, and what a user would see of it."""
-    told = _heard(outcome.answer)
-    told["user"] = outcome.to_json()
-    return told
-
-
-def _heard(answer: Answer | None) -> JsonObject:
-    if answer is None:
-        return {"status": 0, "answer": None, "problem": "Core refused it by itself; the provider was not asked"}
-    return {"status": answer.status, "answer": answer.body, "problem": answer.problem or None}
-
-
 def _json(body: Json, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=dump(body) + b"\n", content_type="application/json", charset="utf-8")
+    return web.Response(status=status, body=dump(body) + b"\n", content_type="application/json", charset="utf-8", headers=NO_STORE)

@@ -5,7 +5,7 @@ facts 2021 §2, §8.4; today §9. The transport, tokens and faults are `server`'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,7 +29,7 @@ class Call:
         return read_items(parse(self.body), at_least=at_least)
 
 
-Handler: TypeAlias = "Callable[[Call], JsonObject]"
+Handler: TypeAlias = "Callable[[Call], JsonObject | Awaitable[JsonObject]]"
 Route: TypeAlias = "tuple[str, str]"
 
 
@@ -52,6 +52,10 @@ class ControlCalls:
                 ("POST", "/api/products"): self._create_products,
                 ("GET", "/api/products/retrieve"): self._product,
                 ("GET", "/api/products/browse"): self._products,
+            }
+            self.of_anybody |= {
+                ("POST", "/api/providers/requestApproval"): self._request_approval,
+                ("POST", "/api/providers/approve"): self._approve,
             }
         else:
             self.of_providers |= {
@@ -118,3 +122,11 @@ class ControlCalls:
 
     def _products(self, call: Call) -> JsonObject:
         return products.browse(self._core.accounts, call.query)
+
+    # --- becoming known ---------------------------------------------------------------------------------------------------------------
+
+    def _request_approval(self, call: Call) -> JsonObject:
+        return self._core.registrations.request_approval(parse(call.body))
+
+    async def _approve(self, call: Call) -> JsonObject:
+        return await self._core.registrations.approve(text(parse(call.body), "token", ""))

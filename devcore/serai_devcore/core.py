@@ -20,7 +20,9 @@ from serai_devcore.billing import Bill, bill
 from serai_devcore.calls import Calls
 from serai_devcore.clock import Clock
 from serai_devcore.faults import Away
+from serai_devcore.polls import Poller
 from serai_devcore.provider import Provider, ProviderClient
+from serai_devcore.registration import Registrations, registered_at
 from serai_devcore.server import HttpSide
 from serai_devcore.settings import Settings
 from serai_devcore.submissions import Submission
@@ -36,6 +38,8 @@ class DevCore(Calls):
         super().__init__(settings, clock)
         self._absences: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
+        self.registrations = Registrations(self)
+        self.polls = Poller(self)
         self._http = HttpSide(self)
 
     @property
@@ -50,9 +54,11 @@ class DevCore(Calls):
             self._client = ProviderClient(session, self.generation, self.requests, self.clock, self.settings.provider_timeout_s)
             await stack.enter_async_context(self._http)
             self._stack = stack.pop_all()
+        self.polls.start()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.polls.stop()
         for task in list(self._absences):
             task.cancel()
         await asyncio.gather(*self._absences, return_exceptions=True)
@@ -67,8 +73,9 @@ class DevCore(Calls):
         issuer = TokenIssuer(
             provider_id, self.generation, self.clock, key=key, refresh_token=refresh_token, lifetime_s=self.settings.token_lifetime_s
         )
-        provider = Provider(provider_id, issuer, url, path_name)
+        provider = Provider(provider_id, issuer, url, path_name, self.jobs.new_id(), registered_at(provider_id, url))
         self.providers[provider_id] = provider
+        self.polls.add(provider)
         return provider
 
     # --- misbehaviour -----------------------------------------------------------------------------------------------------------------

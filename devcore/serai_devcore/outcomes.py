@@ -79,6 +79,19 @@ def bad_response(answer: Answer) -> Outcome:
     return Outcome(BAD_GATEWAY, "Bad response from provider", answer=answer)
 
 
+def shown(ended: Outcome) -> JsonObject:
+    """What the provider said, and what a user would see of it."""
+    told = heard(ended.answer)
+    told["user"] = ended.to_json()
+    return told
+
+
+def heard(answer: Answer | None) -> JsonObject:
+    if answer is None:
+        return {"status": 0, "answer": None, "problem": "Core refused it by itself; the provider was not asked"}
+    return {"status": answer.status, "answer": answer.body, "problem": answer.problem or None}
+
+
 def created_ids(body: Json, count: int, generation: Generation) -> list[str | None] | None:
     """The provider's own ids in the answer to a create, one for each item; None = Core cannot read it.
 

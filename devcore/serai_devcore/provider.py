@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import aiohttp
@@ -56,6 +56,10 @@ class Provider:
     """`http://127.0.0.1:8889`; empty = not known yet."""
     path_name: str = ""
     """The name in its paths, where that is not its id (the seed's curl says `ucloud` for `example`)."""
+    resource_id: str = ""
+    """Core's own number for it."""
+    specification: JsonObject = field(default_factory=dict[str, Json])
+    """`id`, `domain`, `https`, `port`, as it was registered."""
 
     @property
     def base(self) -> str:

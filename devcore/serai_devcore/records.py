@@ -11,7 +11,7 @@ from typing import cast
 
 from serai_devcore.wire import Json, JsonObject
 
-SECRET_KEYS = frozenset({"refreshtoken", "accesstoken", "csrftoken", "bearer"})
+SECRET_KEYS = frozenset({"refreshtoken", "accesstoken", "csrftoken", "bearer", "token"})
 HIDDEN = "(hidden)"
 
 
@@ -116,7 +116,8 @@ def _readable(body: bytes) -> Json:
 
 def _hide(value: Json) -> Json:
     if isinstance(value, dict):
-        return {key: HIDDEN if key.lower() in SECRET_KEYS else _hide(inner) for key, inner in value.items()}
+        # An empty one tells nothing, and today's unions have one in every value.
+        return {key: HIDDEN if inner and key.lower() in SECRET_KEYS else _hide(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_hide(inner) for inner in value]
     return value

@@ -134,7 +134,7 @@ class HttpSide:
                 case _:
                     pass
         try:
-            result = 200, dump(self._do(request, body))
+            result = 200, dump(await self._do(request, body))
         except CoreError as error:
             result = error.status, dump(error.body(self._core.generation))
         return None if fault is not None and fault.effect is Effect.LOSE_ANSWER else result
@@ -145,17 +145,20 @@ class HttpSide:
         if fault.delay_ms:
             await self._core.clock.sleep(fault.delay_ms / 1000)
 
-    def _do(self, request: web.Request, body: bytes) -> JsonObject:
+    async def _do(self, request: web.Request, body: bytes) -> JsonObject:
         route = (request.method, request.path)
         if route == ("POST", "/auth/providers/refresh"):
             return self._refresh(body)
-        query = dict(request.query)
-        if (open_to_all := self._control.of_anybody.get(route)) is not None:
-            return open_to_all(Call("", query, body))
-        handler = self._control.of_providers.get(route)
+        handler, provider = self._control.of_anybody.get(route), ""
+        if handler is not None and "Origin" in request.headers:
+            raise CoreError(403, "not from a web page")
         if handler is None:
-            raise CoreError(404, "Not found")
-        return handler(Call(self._caller(request.headers.get("Authorization", "")), query, body))
+            handler = self._control.of_providers.get(route)
+            if handler is None:
+                raise CoreError(404, "Not found")
+            provider = self._caller(request.headers.get("Authorization", ""))
+        result = handler(Call(provider, dict(request.query), body))
+        return result if isinstance(result, dict) else await result
 
     def _caller(self, header: str) -> str:
         """The provider whose good token this is."""

@@ -56,6 +56,13 @@ class State:
         except KeyError:
             raise CoreError(502, f"no provider {provider_id} is registered") from None
 
+    def named_or_only(self, provider_id: str) -> Provider:
+        """The provider of this name, or the first one that is known when no name is given."""
+        name = provider_id or next(iter(self.providers), "")
+        if name not in self.providers:
+            raise CoreError(404, f"no provider {name} is registered" if name else "no provider is registered")
+        return self.providers[name]
+
     def known_job(self, job_id: str) -> Job:
         job = self.jobs.get(job_id)
         if job is None:

@@ -25,7 +25,14 @@ class _Wish:
     port: int
     generation: Generation
     provider: str
+    """Empty = none is known yet."""
     provider_url: str
+    poll: bool
+    check_support: bool
+
+
+POLL_EVERY_MS = {Generation.G2021: 30_000, Generation.G2026: 10_000}
+"""As often as the real ones do."""
 
 
 @click.command()
@@ -34,18 +41,36 @@ class _Wish:
 @click.option("--generation", type=click.Choice([g.value for g in Generation]), default="2021", show_default=True)
 @click.option("--provider", default="example", show_default=True, metavar="ID", help="The provider's id.")
 @click.option("--provider-url", default="http://127.0.0.1:8889", show_default=True, metavar="URL", help="Where the provider listens.")
-def command(folder: Path, port: int, generation: str, provider: str, provider_url: str) -> None:
+@click.option("--without-provider", is_flag=True, help="Know no provider yet: one is to register itself.")
+@click.option("--poll", is_flag=True, help="Ask the provider from time to time, as Core does.")
+@click.option("--check-support", is_flag=True, help="Refuse calls that the provider does not declare, as Core does.")
+def command(
+    *,
+    folder: Path,
+    port: int,
+    generation: str,
+    provider: str,
+    provider_url: str,
+    without_provider: bool,
+    poll: bool,
+    check_support: bool,
+) -> None:
     """Run a stand-in for UCloud/Core until SIGTERM or Ctrl-C.
 
     It issues tokens, takes control calls with Core's rules, starts jobs at the provider, and misbehaves when told to. Jobs and money are
     kept in memory only; keys are kept in DIR, together with settings for a provider that is to meet it.
+
+    It plays users and administrators too: what they do (extend, suspend, open a shell, share, label, connect, register a provider, create a
+    license, read a bill) is a call below /devcore/, which lists them all. In generation 2026, --check-support knows only what --poll has
+    heard.
 
     \b
     serai devcore
     serai serve --config .devcore/serai.toml
     curl -s http://127.0.0.1:8080/devcore/
     """
-    wish = _Wish(folder, port, Generation(generation), provider, provider_url)
+    known = "" if without_provider else provider
+    wish = _Wish(folder, port, Generation(generation), known, provider_url, poll, check_support)
     try:
         asyncio.run(_run(wish))
     except OSError as error:
@@ -57,13 +82,21 @@ async def _run(wish: _Wish) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     # Ids go on from the time of day: a provider that outlives the stand-in never meets one twice.
-    settings = Settings(generation=wish.generation, port=wish.port, first_job_id=int(time.time()))
+    settings = Settings(
+        generation=wish.generation,
+        port=wish.port,
+        first_job_id=int(time.time()),
+        poll_every_ms=POLL_EVERY_MS[wish.generation] if wish.poll else 0,
+        check_support=wish.check_support,
+    )
     async with DevCore(settings) as core:
-        # Only one that could bind its port leaves files behind.
-        key, refresh_token = _keys(wish.folder)
-        provider = core.add_provider(wish.provider, url=wish.provider_url, key=key, refresh_token=refresh_token)
-        written = _write(wish, core, provider)
-        click.echo(_words(wish, core, written))
+        if wish.provider:
+            # Only one that could bind its port leaves files behind.
+            key, refresh_token = _keys(wish.folder)
+            provider = core.add_provider(wish.provider, url=wish.provider_url, key=key, refresh_token=refresh_token)
+            click.echo(_words(wish, core, _write(wish, core, provider)))
+        else:
+            click.echo(_words_alone(core))
         await stop.wait()
 
 
@@ -117,6 +150,7 @@ def _words(wish: _Wish, core: DevCore, written: bool) -> str:
         f'curl -s {url}/devcore/jobs -d \'{{"shell": "hostname", "replicas": 3}}\'': "a line of shell on three replicas",
         f"curl -s {url}/devcore/jobs": "every job, with each update as it came",
         f"curl -s {url}/devcore/wallets": "what it cost",
+        f"curl -s {url}/devcore/jobs/ID/extend -d '{{\"hours\": 1}}'": "ask for more time, as the user of job ID does",
         f'curl -s {url}/devcore/faults -d \'{{"status": 503, "times": 5}}\'': "fail the next five calls of the provider",
         f"curl -s {url}/devcore/": "everything else",
     }
@@ -129,6 +163,29 @@ def _words(wish: _Wish, core: DevCore, written: bool) -> str:
             "",
             "Try next:",
             *_columns({command: f"# {words}" for command, words in tries.items()}),
+        ]
+    )
+
+
+def _words_alone(core: DevCore) -> str:
+    """No provider is known: how one becomes known."""
+    url = core.url
+    first = {f"curl -s {url}/devcore/providers": "who is known, and who asks to be"}
+    if core.generation is Generation.G2021:
+        first |= {
+            f"curl -sXPOST {url}/devcore/registrations/TOKEN/sign": "sign a provider's request as its administrator",
+            f"curl -sXPOST {url}/devcore/registrations/TOKEN/approve": "approve it: the provider is greeted with its secrets",
+        }
+    else:
+        wish = '{"id": "example", "domain": "127.0.0.1", "https": false, "port": 8889}'
+        first |= {f"curl -s {url}/devcore/providers -d '{wish}'": "make a provider known; the answer has its secrets"}
+    return "\n".join(
+        [
+            f"A stand-in for UCloud/Core ({core.generation.value}) listens at {url}",
+            "It knows no provider; all state is in memory.",
+            "",
+            "Try next:",
+            *_columns({command: f"# {words}" for command, words in first.items()}),
         ]
     )
 

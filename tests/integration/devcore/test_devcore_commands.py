@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Generator
 from pathlib import Path
@@ -48,8 +49,8 @@ def devcore(folder: Path, *more: str) -> Generator[tuple[subprocess.Popen[str], 
             process.stdout.close()
 
 
-def fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+def fetch(url: str, body: bytes | None = None) -> bytes:
+    with urllib.request.urlopen(url, body, timeout=10) as answer:
         return cast("bytes", answer.read())
 
 
@@ -68,6 +69,33 @@ def test_devcore_writes_what_a_provider_needs_and_ends_on_sigterm(tmp_path: Path
         rest = process.stdout.read()
     assert "curl -s" in rest
     assert (tmp_path / kit.REFRESH_TOKEN).read_text().strip() not in rest
+
+
+def test_devcore_can_wait_for_a_provider_to_register_itself(tmp_path: Path) -> None:
+    """--without-provider: nothing is written, nobody is known, and the words say what to do next, by generation."""
+    for generation, words in (("2021", "/sign"), ("2026", "/devcore/providers -d")):
+        with devcore(tmp_path / generation, "--without-provider", "--generation", generation) as (process, url):
+            assert json.loads(fetch(f"{url}/devcore/providers")) == {"providers": [], "registrations": []}
+            process.terminate()
+            assert process.wait(20) == 0
+            assert process.stdout is not None
+            assert words in process.stdout.read()
+        assert not (tmp_path / generation).exists()
+
+
+def test_devcore_polls_when_it_is_told_to(tmp_path: Path) -> None:
+    """--poll asks the provider at once, here one that is not there; without it nobody is asked."""
+    there = ("--generation", "2026", "--provider-url", "http://127.0.0.1:1")
+    with devcore(tmp_path, *there, "--poll", "--check-support") as (_, url):
+        deadline = time.monotonic() + 30
+        asked: list[str] = []
+        while "/ucloud/example/jobs/retrieveProducts" not in asked and time.monotonic() < deadline:
+            asked = [exchange["path"] for exchange in json.loads(fetch(f"{url}/devcore/requests"))["items"]]
+        assert "/ucloud/example/jobs/retrieveProducts" in asked
+        refused = json.loads(fetch(f"{url}/devcore/jobs", b'{"value": "x"}'))
+        assert (refused["accepted"], refused["user"]["status"]) == (False, 400)
+    with devcore(tmp_path, *there) as (_, url):
+        assert json.loads(fetch(f"{url}/devcore/requests")) == {"items": []}
 
 
 def test_devcore_keeps_keys_and_settings_of_an_earlier_run(tmp_path: Path) -> None:
