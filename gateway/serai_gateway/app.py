@@ -24,6 +24,7 @@ from serai.core.v1 import errors_pb2
 
 from serai_gateway import errors
 from serai_gateway.access import AccessLog
+from serai_gateway.answers import Answers, Handler
 from serai_gateway.auth import AuthError, TokenCheck, read_username
 from serai_gateway.codec import Codec, WireError
 from serai_gateway.codec.diagnosis import check_count
@@ -38,6 +39,8 @@ READY_METHOD = "/grpc.health.v1.Health/Check"
 """Knows whether the store answers and the reconciler works, and needs the server's whole chain."""
 SLICE_BYTES = 32 * 1024
 """Bodies of many items are read in slices of about this many bytes, with the loop's other work in between (facts on speed §9)."""
+OPEN_BODY_LIMIT = 64 * 1024
+"""Bytes of a body that comes without a token; Core's welcome has about 2 KiB."""
 _READY_TIMEOUT_S = 2.0
 _LONGEST_REMEMBERED = 64
 _MOST_REMEMBERED = 256
@@ -63,6 +66,8 @@ class _Endpoint:
     response: type[Message]
     answers: dict[bytes, bytes]
     """JSON of short answers by their wire bytes; most creates have the same one."""
+    handler: Handler | None
+    """Answers here; None = the server does."""
 
 
 class _Outcome(msgspec.Struct, gc=False):
@@ -94,6 +99,7 @@ class App:
         self._upstream = upstream
         self._token_check = token_check
         self._access = access
+        self._answers = Answers(settings)
         self._ticks = ticks
         self._providers = settings.provider.names
         self._generation: Generation = settings.core.generation
@@ -164,7 +170,7 @@ class App:
             raise _WrongVerbError(found.allowed)
         route = found.route
         sliced = route.bulk and [field.name for field in route.request.fields] == ["items"]
-        endpoint = _Endpoint(route, sliced, GetMessageClass(route.response), {})
+        endpoint = _Endpoint(route, sliced, GetMessageClass(route.response), {}, self._answers.handler(route))
         # Only paths of routes come here; the spellings of one (aliases, trailing slash) are few.
         if len(self._endpoints) < _MOST_REMEMBERED:
             self._endpoints[method, path] = endpoint
@@ -180,15 +186,21 @@ class App:
                 user = value
             elif name == b"content-length":
                 length = value
-        self._token_check.check(authorization)
         route = endpoint.route
+        limit = self._limit
+        if route.open:
+            limit = min(limit, OPEN_BODY_LIMIT)
+        else:
+            self._token_check.check(authorization)
         request = b""
         if route.verb != "GET":
-            body = await read_body(receive, length, self._limit)
+            body = await read_body(receive, length, limit)
             if endpoint.sliced and len(body) > SLICE_BYTES:
                 request = await self._read_slices(route, body)
             else:
                 request = self._codec.read(route.request, body)
+        if endpoint.handler is not None:
+            return self._write(endpoint, await endpoint.handler(request))
         metadata = _CORE if user is None else self._metadata_of(user)
         answer = await self._upstream.unary(route.method, request, metadata, self._timeout_s)
         return self._write(endpoint, answer)

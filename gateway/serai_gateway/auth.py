@@ -75,6 +75,8 @@ class PublicKeyFile:
         try:
             self._mark = self._look()
             self._key = parse_public_key(path.read_bytes())
+        except FileNotFoundError as error:
+            raise KeyFileError(f"core.public_key_file: there is no {path} yet; `serai register` gets it from Core") from error
         except OSError as error:
             raise KeyFileError(f"core.public_key_file cannot be read: {path}: {error.strerror}") from error
         except KeyFileError as error:

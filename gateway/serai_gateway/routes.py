@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 from serai.control.v1 import control_pb2
+from serai.integration.v1 import integration_pb2
 from serai.jobs.v1 import jobs_service_pb2
 from serai.wire.v1 import options_pb2
 
 # Every file that may hold routes.
-FILES: tuple[FileDescriptor, ...] = (jobs_service_pb2.DESCRIPTOR, control_pb2.DESCRIPTOR)
+FILES: tuple[FileDescriptor, ...] = (jobs_service_pb2.DESCRIPTOR, integration_pb2.DESCRIPTOR, control_pb2.DESCRIPTOR)
 
 _PROVIDER = "{provider}"
 
@@ -25,7 +26,7 @@ class Route:
 
     `path` has `{provider}` where the provider's id stands; `direction` is a `serai.wire.v1.Direction`, `empty_element` a
     `serai.wire.v1.EmptyElement`; `method` is gRPC's path ("/serai.jobs.v1.JobsService/Create"); `call` is the full name on WebSockets,
-    '' when the options name none.
+    '' when the options name none; `open` = Core sends no token. A call with several paths is one route for each.
     """
 
     verb: str
@@ -38,6 +39,7 @@ class Route:
     request: Descriptor = field(repr=False)
     response: Descriptor = field(repr=False)
     server_streaming: bool
+    open: bool
 
     @property
     def ingoing(self) -> bool:
@@ -75,21 +77,23 @@ def routes_of(files: Iterable[FileDescriptor] = FILES) -> tuple[Route, ...]:
                 if not options.HasExtension(options_pb2.route):
                     continue
                 form = options.Extensions[options_pb2.route]
-                key = (form.verb, form.path, form.direction)
-                if key in found:
-                    raise ValueError(f"{form.verb} {form.path} is claimed by {found[key].method} and by {method.full_name}")
-                found[key] = Route(
-                    verb=form.verb,
-                    path=form.path,
-                    direction=form.direction,
-                    bulk=form.bulk,
-                    empty_element=form.empty_element,
-                    call=form.call,
-                    method=f"/{service.full_name}/{method.name}",
-                    request=method.input_type,
-                    response=method.output_type,
-                    server_streaming=method.server_streaming,
-                )
+                for path in (form.path, *form.also):
+                    key = (form.verb, path, form.direction)
+                    if key in found:
+                        raise ValueError(f"{form.verb} {path} is claimed by {found[key].method} and by {method.full_name}")
+                    found[key] = Route(
+                        verb=form.verb,
+                        path=path,
+                        direction=form.direction,
+                        bulk=form.bulk,
+                        empty_element=form.empty_element,
+                        call=form.call,
+                        method=f"/{service.full_name}/{method.name}",
+                        request=method.input_type,
+                        response=method.output_type,
+                        server_streaming=method.server_streaming,
+                        open=form.open,
+                    )
     return tuple(found.values())
 
 

@@ -26,6 +26,12 @@ class ProviderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """The id under which Core knows this provider; products carry it too."""
     aliases: tuple[Name, ...] = ()
     """Other ids that may stand in a request's path (the seed's own example calls `ucloud` with a product of `example`)."""
+    title: Annotated[str, Meta(max_length=200)] = ""
+    """The provider's name as users of UCloud see it; empty = its id."""
+    description: Annotated[str, Meta(max_length=10_000)] = ""
+    """What users read of the provider; its first line stands alone where there is little room."""
+    url: Annotated[str, Meta(pattern="^(|https?://.+)$", description="nothing, or an address like https://example.org")] = ""
+    """The provider's web page."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -49,6 +55,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """ms that requests in flight have to end after a stop was asked for."""
     access_log: bool = True
     """One JSON line for each request."""
+    public_url: Annotated[str, Meta(pattern="^(|https?://[^/?#@\\s]+/?)$", description="nothing, or an address without a path")] = ""
+    """Where Core and browsers reach this gateway from outside, like https://provider.example.org; `serai register` tells it to Core."""
 
 
 class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -72,6 +80,8 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """ms; first pause after Core could not be reached, doubled for each further one."""
     retry_cap_ms: Annotated[int, Meta(ge=1, le=3_600_000)] = 30_000
     """ms; longest such pause."""
+    reconcile_every_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 900_000
+    """ms between two comparisons of our jobs with Core's, which only generation 2026 needs (Core of 2021 asks by itself); 0 = never."""
 
     def relative_to(self, folder: Path) -> CoreSettings:
         """The same settings with file names that are not absolute taken from `folder` (that of serai.toml)."""
@@ -88,3 +98,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     provider: ProviderSettings
     core: CoreSettings
     gateway: GatewaySettings = GatewaySettings()
+    registration_file: str = ""
+    """Where a registration that waits for Core's welcome is kept; empty = this gateway takes no welcome."""

@@ -123,7 +123,7 @@ class Tokens:
         if not responses or not responses[0].access_token:
             raise TokenError("Core's answer to the token renewal holds no token")
         text = responses[0].access_token
-        if not text.isascii() or not text.isprintable():
+        if not is_token(text):
             raise TokenError("Core's answer to the token renewal holds no usable token")
         subject = claims_of(text).sub
         if self._subjects and subject is not None and subject.startswith("#P_") and subject not in self._subjects:
@@ -141,6 +141,11 @@ class Tokens:
         if not text:
             raise TokenError("core.refresh_token_file is empty")
         return text
+
+
+def is_token(text: str) -> bool:
+    """It can stand in a header, and in a line of a file."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def life_to_use_ms(token: str) -> int:

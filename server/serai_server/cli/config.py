@@ -73,7 +73,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         )
 
     def for_gateway(self) -> gateway.Settings:
-        return gateway.Settings(provider=self.provider, core=self.core, gateway=self.gateway)
+        return gateway.Settings(
+            provider=self.provider, core=self.core, gateway=self.gateway, registration_file=str(self.state_dir / "registration.json")
+        )
 
 
 SHAPE = inspect.type_info(Settings)

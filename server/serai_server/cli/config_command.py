@@ -40,14 +40,14 @@ def _lacking(settings: Settings) -> Iterator[str]:
     """What is right in the file and not there yet, or not usable, beside it."""
     key, token = Path(settings.core.public_key_file), Path(settings.core.refresh_token_file)
     if not key.is_file():
-        yield f"core.public_key_file: there is no {key} yet; `serai serve` does not start without it"
+        yield f"core.public_key_file: there is no {key} yet; `serai register` gets it, and `serai serve` does not start without it"
     else:
         try:
             parse_public_key(key.read_bytes())
         except (OSError, KeyFileError) as error:
             yield f"core.public_key_file {key}: {error}; `serai serve` does not start with it"
     if not token.is_file():
-        yield f"core.refresh_token_file: there is no {token} yet; nothing can be told to Core without it"
+        yield f"core.refresh_token_file: there is no {token} yet; `serai register` gets it, and Core is told nothing without it"
 
 
 @command.command()

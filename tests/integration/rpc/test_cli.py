@@ -327,7 +327,7 @@ def test_config_example_is_a_right_file(tmp_path: Path, capfd: pytest.CaptureFix
     assert run(["config", "check", "--config", str(file)]) == Exit.OK
     told = capfd.readouterr()
     assert "is right, but the gateway could not do its work now: provider example sells example-cpu-1" in told.out
-    assert f"there is no {tmp_path / 'core.pem'} yet; `serai serve` does not start without it" in told.err
+    assert f"there is no {tmp_path / 'core.pem'} yet; `serai register` gets it, and `serai serve` does not start without it" in told.err
     assert told.err.count("note: ") == 2
     (tmp_path / "refresh.token").write_text("token")
     (tmp_path / "core.pem").write_text("nonsense")

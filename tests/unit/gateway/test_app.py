@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog
 from fakes.clock import FakeClock
+from fakes.gateway_client import Client
 from fakes.gateway_tokens import bearer, claims, key, pem, sign
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -63,38 +64,6 @@ class Server:
     async def stream(self, method: str, request: bytes, metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
         raise NotImplementedError(method)
         yield b""
-
-
-class Client:
-    """Calls the app as an ASGI server does."""
-
-    def __init__(self, app: App, token: bytes) -> None:
-        self._app = app
-        self._token = token
-        self.headers: dict[bytes, bytes] = {}
-        self.received = 0
-
-    async def call(self, method: str, path: str, *chunks: bytes, headers: dict[bytes, bytes] | None = None) -> tuple[int, Any]:
-        """Status and decoded body; `chunks` are the body as it comes in."""
-        given = {b"authorization": self._token} if headers is None else headers
-        parts = list(chunks) or [b""]
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            if not parts:
-                return {"type": "http.disconnect"}
-            self.received += 1
-            return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await self._app({"type": "http", "method": method, "path": path, "headers": list(given.items())}, receive, send)  # pyright: ignore[reportArgumentType]
-        start, body = sent
-        self.headers = dict(start["headers"])
-        assert self.headers[b"content-type"] == b"application/json"
-        assert int(self.headers[b"content-length"]) == len(body["body"])
-        return start["status"], json.loads(body["body"])
 
 
 @pytest.fixture

@@ -217,7 +217,7 @@ def test_both_forms_of_the_public_key_are_read(tmp_path: Path, clock: FakeClock,
 def test_a_file_without_a_good_key_is_refused_at_start(tmp_path: Path, clock: FakeClock) -> None:
     """No file, nonsense, another kind of key, a short key: the start fails in words."""
     path = tmp_path / "key"
-    with pytest.raises(KeyFileError, match=rf"core\.public_key_file cannot be read: {re.escape(str(path))}: No such file"):
+    with pytest.raises(KeyFileError, match=rf"core\.public_key_file: there is no {re.escape(str(path))} yet; `serai register`"):
         PublicKeyFile(path, clock)
     curve = ec.generate_private_key(ec.SECP256R1()).public_key()
     for content, words in (

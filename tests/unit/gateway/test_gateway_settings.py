@@ -44,6 +44,10 @@ def test_the_providers_names() -> None:
         (ProviderSettings, {"id": "a,b"}, "id"),
         (ProviderSettings, {"id": ""}, "id"),
         (ProviderSettings, {"id": "a", "aliases": ["b c"]}, "aliases"),
+        (ProviderSettings, {"id": "a", "url": "javascript:alert(1)"}, "url"),
+        (GatewaySettings, {"public_url": "provider.example.org"}, "public_url"),
+        (GatewaySettings, {"public_url": "https://provider.example.org/serai"}, "public_url"),
+        (CoreSettings, {**CORE, "reconcile_every_ms": -1}, "reconcile_every_ms"),
     ],
 )
 def test_what_is_wrong_is_named(section: type, given: dict[str, Any], where: str) -> None:

@@ -70,5 +70,15 @@ def test_outgoing_calls_are_routes_but_are_never_matched() -> None:
     """The gateway finds the paths of its own calls in the same table."""
     outgoing = {route.path: route.request for route in ROUTES if not route.ingoing}
     assert outgoing["/api/jobs/control/update"] is control_pb2.UpdateRequest.DESCRIPTOR
-    assert set(outgoing) == {"/api/jobs/control/update", "/api/jobs/control/chargeCredits", "/auth/providers/refresh"}
+    assert set(outgoing) == {
+        "/api/jobs/control/update",
+        "/api/jobs/control/chargeCredits",
+        "/api/jobs/control/browse",
+        "/api/accounting/v2/reportUsage",
+        "/api/providers/resources/checkExistence",
+        "/api/providers/requestApproval",
+        "/api/products",
+        "/api/products/v2",
+        "/auth/providers/refresh",
+    }
     assert Router([]).match("POST", "/ucloud/example/jobs", OURS) == NoRoute()

@@ -9,6 +9,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from serai.core.v1 import resources_pb2 as _resources_pb2
 from serai.jobs.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
@@ -21,6 +22,27 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AccountingFrequency:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AccountingFrequencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccountingFrequency.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACCOUNTING_FREQUENCY_UNSPECIFIED: _AccountingFrequency.ValueType  # 0
+    ACCOUNTING_FREQUENCY_ONCE: _AccountingFrequency.ValueType  # 1
+    ACCOUNTING_FREQUENCY_PERIODIC_MINUTE: _AccountingFrequency.ValueType  # 2
+    ACCOUNTING_FREQUENCY_PERIODIC_HOUR: _AccountingFrequency.ValueType  # 3
+    ACCOUNTING_FREQUENCY_PERIODIC_DAY: _AccountingFrequency.ValueType  # 4
+
+class AccountingFrequency(_AccountingFrequency, metaclass=_AccountingFrequencyEnumTypeWrapper): ...
+
+ACCOUNTING_FREQUENCY_UNSPECIFIED: AccountingFrequency.ValueType  # 0
+ACCOUNTING_FREQUENCY_ONCE: AccountingFrequency.ValueType  # 1
+ACCOUNTING_FREQUENCY_PERIODIC_MINUTE: AccountingFrequency.ValueType  # 2
+ACCOUNTING_FREQUENCY_PERIODIC_HOUR: AccountingFrequency.ValueType  # 3
+ACCOUNTING_FREQUENCY_PERIODIC_DAY: AccountingFrequency.ValueType  # 4
+Global___AccountingFrequency: _TypeAlias = AccountingFrequency  # noqa: Y015
 
 @_typing.final
 class UpdateRequest(_message.Message):
@@ -263,3 +285,681 @@ class AccessToken(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AccessToken: _TypeAlias = AccessToken  # noqa: Y015
+
+@_typing.final
+class BrowseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_PER_PAGE_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    FILTER_STATE_FIELD_NUMBER: _builtins.int
+    items_per_page: _builtins.int
+    """10, 25, 50, 100 or 250; anything else is 50 to Core."""
+    next: _builtins.str
+    """`next` of the page before."""
+    filter_state: _job_pb2.JobState.ValueType
+    def __init__(
+        self,
+        *,
+        items_per_page: _builtins.int = ...,
+        next: _builtins.str | None = ...,
+        filter_state: _job_pb2.JobState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_next", b"_next", "next", b"next"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next", b"_next", "filter_state", b"filter_state", "items_per_page", b"items_per_page", "next", b"next"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__next: _TypeAlias = _typing.Literal["next"]  # noqa: Y015
+    _WhichOneofArgType__next: _TypeAlias = _typing.Literal["_next", b"_next"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next) -> _WhichOneofReturnType__next | None: ...
+
+Global___BrowseRequest: _TypeAlias = BrowseRequest  # noqa: Y015
+
+@_typing.final
+class BrowseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    next: _builtins.str
+    """null = this was the last page."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]: ...
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_job_pb2.Job] | None = ...,
+        next: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_next", b"_next", "next", b"next"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next", b"_next", "items", b"items", "next", b"next"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__next: _TypeAlias = _typing.Literal["next"]  # noqa: Y015
+    _WhichOneofArgType__next: _TypeAlias = _typing.Literal["_next", b"_next"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next) -> _WhichOneofReturnType__next | None: ...
+
+Global___BrowseResponse: _TypeAlias = BrowseResponse  # noqa: Y015
+
+@_typing.final
+class CheckExistenceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceTypeAndId]:
+        """1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ResourceTypeAndId] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckExistenceRequest: _TypeAlias = CheckExistenceRequest  # noqa: Y015
+
+@_typing.final
+class ResourceTypeAndId(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """"job"."""
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResourceTypeAndId: _TypeAlias = ResourceTypeAndId  # noqa: Y015
+
+@_typing.final
+class CheckExistenceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def responses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """One for each item, in order."""
+
+    def __init__(
+        self,
+        *,
+        responses: _abc.Iterable[_builtins.bool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["responses", b"responses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckExistenceResponse: _TypeAlias = CheckExistenceResponse  # noqa: Y015
+
+@_typing.final
+class ReportUsageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageReport]:
+        """1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___UsageReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportUsageRequest: _TypeAlias = ReportUsageRequest  # noqa: Y015
+
+@_typing.final
+class UsageReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_DELTA_CHARGE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    CATEGORY_ID_V2_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    is_delta_charge: _builtins.bool
+    """false: `usage` is all of the scope so far; Serai never reports a difference."""
+    usage: _builtins.int
+    """In the category's units of accounting; 0 or more."""
+    @_builtins.property
+    def owner(self) -> Global___WalletOwner: ...
+    @_builtins.property
+    def category_id_v2(self) -> _resources_pb2.ProductCategoryId: ...
+    @_builtins.property
+    def description(self) -> Global___UsageDescription: ...
+    def __init__(
+        self,
+        *,
+        is_delta_charge: _builtins.bool = ...,
+        owner: Global___WalletOwner | None = ...,
+        category_id_v2: _resources_pb2.ProductCategoryId | None = ...,
+        usage: _builtins.int = ...,
+        description: Global___UsageDescription | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["category_id_v2", b"category_id_v2", "description", b"description", "owner", b"owner"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category_id_v2", b"category_id_v2", "description", b"description", "is_delta_charge", b"is_delta_charge", "owner", b"owner", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageReport: _TypeAlias = UsageReport  # noqa: Y015
+
+@_typing.final
+class WalletOwner(_message.Message):
+    """Who pays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def project(self) -> Global___WalletOfProject: ...
+    @_builtins.property
+    def user(self) -> Global___WalletOfUser: ...
+    def __init__(
+        self,
+        *,
+        project: Global___WalletOfProject | None = ...,
+        user: Global___WalletOfUser | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "project", b"project", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "project", b"project", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_owner: _TypeAlias = _typing.Literal["project", "user"]  # noqa: Y015
+    _WhichOneofArgType_owner: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_owner) -> _WhichOneofReturnType_owner | None: ...
+
+Global___WalletOwner: _TypeAlias = WalletOwner  # noqa: Y015
+
+@_typing.final
+class WalletOfProject(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WalletOfProject: _TypeAlias = WalletOfProject  # noqa: Y015
+
+@_typing.final
+class WalletOfUser(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERNAME_FIELD_NUMBER: _builtins.int
+    username: _builtins.str
+    def __init__(
+        self,
+        *,
+        username: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WalletOfUser: _TypeAlias = WalletOfUser  # noqa: Y015
+
+@_typing.final
+class UsageDescription(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """What the usage is counted within; unique for the provider. Without it Core would overwrite the owner's whole usage."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageDescription: _TypeAlias = UsageDescription  # noqa: Y015
+
+@_typing.final
+class ReportUsageResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def responses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """One for each item, in order; false = it is recorded, and the wallet is locked."""
+
+    def __init__(
+        self,
+        *,
+        responses: _abc.Iterable[_builtins.bool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["responses", b"responses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportUsageResponse: _TypeAlias = ReportUsageResponse  # noqa: Y015
+
+@_typing.final
+class RequestApprovalRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INFORMATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def information(self) -> Global___ApprovalInformation: ...
+    def __init__(
+        self,
+        *,
+        information: Global___ApprovalInformation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["information", b"information", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["information", b"information", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["information"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___RequestApprovalRequest: _TypeAlias = RequestApprovalRequest  # noqa: Y015
+
+@_typing.final
+class ApprovalInformation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPECIFICATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def specification(self) -> Global___ProviderSpecification: ...
+    def __init__(
+        self,
+        *,
+        specification: Global___ProviderSpecification | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["specification", b"specification"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["specification", b"specification"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalInformation: _TypeAlias = ApprovalInformation  # noqa: Y015
+
+@_typing.final
+class ProviderSpecification(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    HTTPS_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    domain: _builtins.str
+    https: _builtins.bool
+    port: _builtins.int
+    """null = 443 or 80."""
+    @_builtins.property
+    def product(self) -> _resources_pb2.ProductReference:
+        """Means nothing, and has to be there."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        https: _builtins.bool = ...,
+        port: _builtins.int | None = ...,
+        product: _resources_pb2.ProductReference | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_port", b"_port", "port", b"port", "product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_port", b"_port", "domain", b"domain", "https", b"https", "id", b"id", "port", b"port", "product", b"product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__port: _TypeAlias = _typing.Literal["port"]  # noqa: Y015
+    _WhichOneofArgType__port: _TypeAlias = _typing.Literal["_port", b"_port"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__port) -> _WhichOneofReturnType__port | None: ...
+
+Global___ProviderSpecification: _TypeAlias = ProviderSpecification  # noqa: Y015
+
+@_typing.final
+class RequestApprovalResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRES_SIGNATURE_FIELD_NUMBER: _builtins.int
+    AWAITING_ADMIN_APPROVAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requires_signature(self) -> Global___ApprovalToken:
+        """A user has to sign the request, with this token."""
+
+    @_builtins.property
+    def awaiting_admin_approval(self) -> Global___ApprovalToken:
+        """An administrator has to approve it."""
+
+    def __init__(
+        self,
+        *,
+        requires_signature: Global___ApprovalToken | None = ...,
+        awaiting_admin_approval: Global___ApprovalToken | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["awaiting_admin_approval", b"awaiting_admin_approval", "requires_signature", b"requires_signature", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_admin_approval", b"awaiting_admin_approval", "requires_signature", b"requires_signature", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["requires_signature", "awaiting_admin_approval"]  # noqa: Y015
+    _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
+
+Global___RequestApprovalResponse: _TypeAlias = RequestApprovalResponse  # noqa: Y015
+
+@_typing.final
+class ApprovalToken(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """What Core's welcome has to show. Good for 5 minutes until it is signed."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalToken: _TypeAlias = ApprovalToken  # noqa: Y015
+
+@_typing.final
+class CreateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Product]: ...
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___Product] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRequest: _TypeAlias = CreateRequest  # noqa: Y015
+
+@_typing.final
+class Product(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPUTE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def compute(self) -> _resources_pb2.ComputeProduct: ...
+    def __init__(
+        self,
+        *,
+        compute: _resources_pb2.ComputeProduct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "product", b"product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_product: _TypeAlias = _typing.Literal["compute"]  # noqa: Y015
+    _WhichOneofArgType_product: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_product) -> _WhichOneofReturnType_product | None: ...
+
+Global___Product: _TypeAlias = Product  # noqa: Y015
+
+@_typing.final
+class CreateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateResponse: _TypeAlias = CreateResponse  # noqa: Y015
+
+@_typing.final
+class CreateV2Request(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProductV2]: ...
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ProductV2] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateV2Request: _TypeAlias = CreateV2Request  # noqa: Y015
+
+@_typing.final
+class ProductV2(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPUTE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def compute(self) -> Global___ComputeProductV2: ...
+    def __init__(
+        self,
+        *,
+        compute: Global___ComputeProductV2 | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "product", b"product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_product: _TypeAlias = _typing.Literal["compute"]  # noqa: Y015
+    _WhichOneofArgType_product: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_product) -> _WhichOneofReturnType_product | None: ...
+
+Global___ProductV2: _TypeAlias = ProductV2  # noqa: Y015
+
+@_typing.final
+class CreateV2Response(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateV2Response: _TypeAlias = CreateV2Response  # noqa: Y015
+
+@_typing.final
+class AccountingUnit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NAME_PLURAL_FIELD_NUMBER: _builtins.int
+    FLOATING_POINT_FIELD_NUMBER: _builtins.int
+    DISPLAY_FREQUENCY_SUFFIX_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    name_plural: _builtins.str
+    floating_point: _builtins.bool
+    """true: amounts are shown divided by a million."""
+    display_frequency_suffix: _builtins.bool
+    """true: shown with the frequency after it ("Core-hours")."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        name_plural: _builtins.str = ...,
+        floating_point: _builtins.bool = ...,
+        display_frequency_suffix: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_frequency_suffix", b"display_frequency_suffix", "floating_point", b"floating_point", "name", b"name", "name_plural", b"name_plural"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccountingUnit: _TypeAlias = AccountingUnit  # noqa: Y015
+
+@_typing.final
+class ProductCategory(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    PRODUCT_TYPE_FIELD_NUMBER: _builtins.int
+    ACCOUNTING_UNIT_FIELD_NUMBER: _builtins.int
+    ACCOUNTING_FREQUENCY_FIELD_NUMBER: _builtins.int
+    FREE_TO_USE_FIELD_NUMBER: _builtins.int
+    ALLOW_SUB_ALLOCATIONS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    provider: _builtins.str
+    product_type: _resources_pb2.ProductType.ValueType
+    accounting_frequency: Global___AccountingFrequency.ValueType
+    """Can never change for a category that is there."""
+    free_to_use: _builtins.bool
+    allow_sub_allocations: _builtins.bool
+    @_builtins.property
+    def accounting_unit(self) -> Global___AccountingUnit:
+        """Can never change for a category that is there."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        product_type: _resources_pb2.ProductType.ValueType = ...,
+        accounting_unit: Global___AccountingUnit | None = ...,
+        accounting_frequency: Global___AccountingFrequency.ValueType = ...,
+        free_to_use: _builtins.bool = ...,
+        allow_sub_allocations: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accounting_unit", b"accounting_unit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounting_frequency", b"accounting_frequency", "accounting_unit", b"accounting_unit", "allow_sub_allocations", b"allow_sub_allocations", "free_to_use", b"free_to_use", "name", b"name", "product_type", b"product_type", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProductCategory: _TypeAlias = ProductCategory  # noqa: Y015
+
+@_typing.final
+class Fraction(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMERATOR_FIELD_NUMBER: _builtins.int
+    DENOMINATOR_FIELD_NUMBER: _builtins.int
+    numerator: _builtins.int
+    denominator: _builtins.int
+    def __init__(
+        self,
+        *,
+        numerator: _builtins.int = ...,
+        denominator: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["denominator", b"denominator", "numerator", b"numerator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fraction: _TypeAlias = Fraction  # noqa: Y015
+
+@_typing.final
+class ComputeProductV2(_message.Message):
+    """A machine type in the form of today's Core."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PRODUCT_TYPE_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    FRACTION_FIELD_NUMBER: _builtins.int
+    HIDDEN_IN_GRANT_APPLICATIONS_FIELD_NUMBER: _builtins.int
+    CPU_FIELD_NUMBER: _builtins.int
+    MEMORY_IN_GIGS_FIELD_NUMBER: _builtins.int
+    GPU_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    product_type: _resources_pb2.ProductType.ValueType
+    price: _builtins.int
+    """Units of accounting for each period of one replica."""
+    hidden_in_grant_applications: _builtins.bool
+    cpu: _builtins.int
+    """Virtual cores of one replica."""
+    memory_in_gigs: _builtins.int
+    """GiB of one replica."""
+    gpu: _builtins.int
+    """Whole GPUs of one replica; 0 = none."""
+    @_builtins.property
+    def category(self) -> Global___ProductCategory: ...
+    @_builtins.property
+    def fraction(self) -> Global___Fraction: ...
+    def __init__(
+        self,
+        *,
+        category: Global___ProductCategory | None = ...,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        product_type: _resources_pb2.ProductType.ValueType = ...,
+        price: _builtins.int = ...,
+        fraction: Global___Fraction | None = ...,
+        hidden_in_grant_applications: _builtins.bool = ...,
+        cpu: _builtins.int = ...,
+        memory_in_gigs: _builtins.int = ...,
+        gpu: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "fraction", b"fraction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "cpu", b"cpu", "description", b"description", "fraction", b"fraction", "gpu", b"gpu", "hidden_in_grant_applications", b"hidden_in_grant_applications", "memory_in_gigs", b"memory_in_gigs", "name", b"name", "price", b"price", "product_type", b"product_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComputeProductV2: _TypeAlias = ComputeProductV2  # noqa: Y015

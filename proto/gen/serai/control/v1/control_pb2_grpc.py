@@ -44,6 +44,11 @@ class JobsControlServiceStub:
                 request_serializer=serai_dot_control_dot_v1_dot_control__pb2.ChargeCreditsRequest.SerializeToString,
                 response_deserializer=serai_dot_control_dot_v1_dot_control__pb2.ChargeCreditsResponse.FromString,
                 _registered_method=True)
+        self.Browse = channel.unary_unary(
+                '/serai.control.v1.JobsControlService/Browse',
+                request_serializer=serai_dot_control_dot_v1_dot_control__pb2.BrowseRequest.SerializeToString,
+                response_deserializer=serai_dot_control_dot_v1_dot_control__pb2.BrowseResponse.FromString,
+                _registered_method=True)
 
 
 class JobsControlServiceServicer:
@@ -63,6 +68,13 @@ class JobsControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Browse(self, request, context):
+        """Our jobs as Core knows them, newest first, by page; the request travels in the query. Source: facts 2021 §2.4, today §9.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobsControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +87,11 @@ def add_JobsControlServiceServicer_to_server(servicer, server):
                     servicer.ChargeCredits,
                     request_deserializer=serai_dot_control_dot_v1_dot_control__pb2.ChargeCreditsRequest.FromString,
                     response_serializer=serai_dot_control_dot_v1_dot_control__pb2.ChargeCreditsResponse.SerializeToString,
+            ),
+            'Browse': grpc.unary_unary_rpc_method_handler(
+                    servicer.Browse,
+                    request_deserializer=serai_dot_control_dot_v1_dot_control__pb2.BrowseRequest.FromString,
+                    response_serializer=serai_dot_control_dot_v1_dot_control__pb2.BrowseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +148,381 @@ class JobsControlService:
             '/serai.control.v1.JobsControlService/ChargeCredits',
             serai_dot_control_dot_v1_dot_control__pb2.ChargeCreditsRequest.SerializeToString,
             serai_dot_control_dot_v1_dot_control__pb2.ChargeCreditsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Browse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.control.v1.JobsControlService/Browse',
+            serai_dot_control_dot_v1_dot_control__pb2.BrowseRequest.SerializeToString,
+            serai_dot_control_dot_v1_dot_control__pb2.BrowseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class ResourcesControlServiceStub:
+    """What today's Core has for all types of resources. Source: facts today §9.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.CheckExistence = channel.unary_unary(
+                '/serai.control.v1.ResourcesControlService/CheckExistence',
+                request_serializer=serai_dot_control_dot_v1_dot_control__pb2.CheckExistenceRequest.SerializeToString,
+                response_deserializer=serai_dot_control_dot_v1_dot_control__pb2.CheckExistenceResponse.FromString,
+                _registered_method=True)
+
+
+class ResourcesControlServiceServicer:
+    """What today's Core has for all types of resources. Source: facts today §9.
+    """
+
+    def CheckExistence(self, request, context):
+        """Which of these resources are there and ours.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ResourcesControlServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'CheckExistence': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckExistence,
+                    request_deserializer=serai_dot_control_dot_v1_dot_control__pb2.CheckExistenceRequest.FromString,
+                    response_serializer=serai_dot_control_dot_v1_dot_control__pb2.CheckExistenceResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'serai.control.v1.ResourcesControlService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('serai.control.v1.ResourcesControlService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ResourcesControlService:
+    """What today's Core has for all types of resources. Source: facts today §9.
+    """
+
+    @staticmethod
+    def CheckExistence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.control.v1.ResourcesControlService/CheckExistence',
+            serai_dot_control_dot_v1_dot_control__pb2.CheckExistenceRequest.SerializeToString,
+            serai_dot_control_dot_v1_dot_control__pb2.CheckExistenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class AccountingServiceStub:
+    """Bills in generation 2026. Source: facts today §9.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ReportUsage = channel.unary_unary(
+                '/serai.control.v1.AccountingService/ReportUsage',
+                request_serializer=serai_dot_control_dot_v1_dot_control__pb2.ReportUsageRequest.SerializeToString,
+                response_deserializer=serai_dot_control_dot_v1_dot_control__pb2.ReportUsageResponse.FromString,
+                _registered_method=True)
+
+
+class AccountingServiceServicer:
+    """Bills in generation 2026. Source: facts today §9.
+    """
+
+    def ReportUsage(self, request, context):
+        """Each amount is all that was used so far within its scope, so telling it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AccountingServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ReportUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportUsage,
+                    request_deserializer=serai_dot_control_dot_v1_dot_control__pb2.ReportUsageRequest.FromString,
+                    response_serializer=serai_dot_control_dot_v1_dot_control__pb2.ReportUsageResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'serai.control.v1.AccountingService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('serai.control.v1.AccountingService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class AccountingService:
+    """Bills in generation 2026. Source: facts today §9.
+    """
+
+    @staticmethod
+    def ReportUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.control.v1.AccountingService/ReportUsage',
+            serai_dot_control_dot_v1_dot_control__pb2.ReportUsageRequest.SerializeToString,
+            serai_dot_control_dot_v1_dot_control__pb2.ReportUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class ProvidersServiceStub:
+    """How a provider becomes known to Core of 2021. Source: facts 2021 §6.3.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.RequestApproval = channel.unary_unary(
+                '/serai.control.v1.ProvidersService/RequestApproval',
+                request_serializer=serai_dot_control_dot_v1_dot_control__pb2.RequestApprovalRequest.SerializeToString,
+                response_deserializer=serai_dot_control_dot_v1_dot_control__pb2.RequestApprovalResponse.FromString,
+                _registered_method=True)
+
+
+class ProvidersServiceServicer:
+    """How a provider becomes known to Core of 2021. Source: facts 2021 §6.3.
+    """
+
+    def RequestApproval(self, request, context):
+        """Asks for approval; without a token of ours, as we have none yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ProvidersServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'RequestApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestApproval,
+                    request_deserializer=serai_dot_control_dot_v1_dot_control__pb2.RequestApprovalRequest.FromString,
+                    response_serializer=serai_dot_control_dot_v1_dot_control__pb2.RequestApprovalResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'serai.control.v1.ProvidersService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('serai.control.v1.ProvidersService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ProvidersService:
+    """How a provider becomes known to Core of 2021. Source: facts 2021 §6.3.
+    """
+
+    @staticmethod
+    def RequestApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.control.v1.ProvidersService/RequestApproval',
+            serai_dot_control_dot_v1_dot_control__pb2.RequestApprovalRequest.SerializeToString,
+            serai_dot_control_dot_v1_dot_control__pb2.RequestApprovalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class ProductsServiceStub:
+    """What we sell. Source: facts 2021 §8.4, today §2 and §7.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Create = channel.unary_unary(
+                '/serai.control.v1.ProductsService/Create',
+                request_serializer=serai_dot_control_dot_v1_dot_control__pb2.CreateRequest.SerializeToString,
+                response_deserializer=serai_dot_control_dot_v1_dot_control__pb2.CreateResponse.FromString,
+                _registered_method=True)
+        self.CreateV2 = channel.unary_unary(
+                '/serai.control.v1.ProductsService/CreateV2',
+                request_serializer=serai_dot_control_dot_v1_dot_control__pb2.CreateV2Request.SerializeToString,
+                response_deserializer=serai_dot_control_dot_v1_dot_control__pb2.CreateV2Response.FromString,
+                _registered_method=True)
+
+
+class ProductsServiceServicer:
+    """What we sell. Source: facts 2021 §8.4, today §2 and §7.
+    """
+
+    def Create(self, request, context):
+        """Generation 2021. A product that is there already gets another version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateV2(self, request, context):
+        """Generation 2026. A product that is there already is replaced.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ProductsServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Create': grpc.unary_unary_rpc_method_handler(
+                    servicer.Create,
+                    request_deserializer=serai_dot_control_dot_v1_dot_control__pb2.CreateRequest.FromString,
+                    response_serializer=serai_dot_control_dot_v1_dot_control__pb2.CreateResponse.SerializeToString,
+            ),
+            'CreateV2': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateV2,
+                    request_deserializer=serai_dot_control_dot_v1_dot_control__pb2.CreateV2Request.FromString,
+                    response_serializer=serai_dot_control_dot_v1_dot_control__pb2.CreateV2Response.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'serai.control.v1.ProductsService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('serai.control.v1.ProductsService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ProductsService:
+    """What we sell. Source: facts 2021 §8.4, today §2 and §7.
+    """
+
+    @staticmethod
+    def Create(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.control.v1.ProductsService/Create',
+            serai_dot_control_dot_v1_dot_control__pb2.CreateRequest.SerializeToString,
+            serai_dot_control_dot_v1_dot_control__pb2.CreateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateV2(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.control.v1.ProductsService/CreateV2',
+            serai_dot_control_dot_v1_dot_control__pb2.CreateV2Request.SerializeToString,
+            serai_dot_control_dot_v1_dot_control__pb2.CreateV2Response.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class JobsControlServiceStub:
     """Tells Core of state, words and output folder. Source: seed (life-cycle example), facts 2021 §2.1."""
     ChargeCredits: _grpc.UnaryUnaryMultiCallable[_control_pb2.ChargeCreditsRequest, _control_pb2.ChargeCreditsResponse]
     """Bills usage. Source: seed (accounting example), facts 2021 §2.2."""
+    Browse: _grpc.UnaryUnaryMultiCallable[_control_pb2.BrowseRequest, _control_pb2.BrowseResponse]
+    """Our jobs as Core knows them, newest first, by page; the request travels in the query. Source: facts 2021 §2.4, today §9."""
 
 @_typing.type_check_only
 class JobsControlServiceAsyncStub(JobsControlServiceStub):
@@ -45,6 +47,8 @@ class JobsControlServiceAsyncStub(JobsControlServiceStub):
     """Tells Core of state, words and output folder. Source: seed (life-cycle example), facts 2021 §2.1."""
     ChargeCredits: _aio.UnaryUnaryMultiCallable[_control_pb2.ChargeCreditsRequest, _control_pb2.ChargeCreditsResponse]  # type: ignore[assignment]
     """Bills usage. Source: seed (accounting example), facts 2021 §2.2."""
+    Browse: _aio.UnaryUnaryMultiCallable[_control_pb2.BrowseRequest, _control_pb2.BrowseResponse]  # type: ignore[assignment]
+    """Our jobs as Core knows them, newest first, by page; the request travels in the query. Source: facts 2021 §2.4, today §9."""
 
 class JobsControlServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -63,7 +67,151 @@ class JobsControlServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_control_pb2.ChargeCreditsResponse, _abc.Awaitable[_control_pb2.ChargeCreditsResponse]]:
         """Bills usage. Source: seed (accounting example), facts 2021 §2.2."""
 
+    @_abc_1.abstractmethod
+    def Browse(
+        self,
+        request: _control_pb2.BrowseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.BrowseResponse, _abc.Awaitable[_control_pb2.BrowseResponse]]:
+        """Our jobs as Core knows them, newest first, by page; the request travels in the query. Source: facts 2021 §2.4, today §9."""
+
 def add_JobsControlServiceServicer_to_server(servicer: JobsControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ResourcesControlServiceStub:
+    """What today's Core has for all types of resources. Source: facts today §9."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ResourcesControlServiceAsyncStub: ...
+    CheckExistence: _grpc.UnaryUnaryMultiCallable[_control_pb2.CheckExistenceRequest, _control_pb2.CheckExistenceResponse]
+    """Which of these resources are there and ours."""
+
+@_typing.type_check_only
+class ResourcesControlServiceAsyncStub(ResourcesControlServiceStub):
+    """What today's Core has for all types of resources. Source: facts today §9."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    CheckExistence: _aio.UnaryUnaryMultiCallable[_control_pb2.CheckExistenceRequest, _control_pb2.CheckExistenceResponse]  # type: ignore[assignment]
+    """Which of these resources are there and ours."""
+
+class ResourcesControlServiceServicer(metaclass=_abc_1.ABCMeta):
+    """What today's Core has for all types of resources. Source: facts today §9."""
+
+    @_abc_1.abstractmethod
+    def CheckExistence(
+        self,
+        request: _control_pb2.CheckExistenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CheckExistenceResponse, _abc.Awaitable[_control_pb2.CheckExistenceResponse]]:
+        """Which of these resources are there and ours."""
+
+def add_ResourcesControlServiceServicer_to_server(servicer: ResourcesControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class AccountingServiceStub:
+    """Bills in generation 2026. Source: facts today §9."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> AccountingServiceAsyncStub: ...
+    ReportUsage: _grpc.UnaryUnaryMultiCallable[_control_pb2.ReportUsageRequest, _control_pb2.ReportUsageResponse]
+    """Each amount is all that was used so far within its scope, so telling it again changes nothing."""
+
+@_typing.type_check_only
+class AccountingServiceAsyncStub(AccountingServiceStub):
+    """Bills in generation 2026. Source: facts today §9."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ReportUsage: _aio.UnaryUnaryMultiCallable[_control_pb2.ReportUsageRequest, _control_pb2.ReportUsageResponse]  # type: ignore[assignment]
+    """Each amount is all that was used so far within its scope, so telling it again changes nothing."""
+
+class AccountingServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Bills in generation 2026. Source: facts today §9."""
+
+    @_abc_1.abstractmethod
+    def ReportUsage(
+        self,
+        request: _control_pb2.ReportUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ReportUsageResponse, _abc.Awaitable[_control_pb2.ReportUsageResponse]]:
+        """Each amount is all that was used so far within its scope, so telling it again changes nothing."""
+
+def add_AccountingServiceServicer_to_server(servicer: AccountingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ProvidersServiceStub:
+    """How a provider becomes known to Core of 2021. Source: facts 2021 §6.3."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ProvidersServiceAsyncStub: ...
+    RequestApproval: _grpc.UnaryUnaryMultiCallable[_control_pb2.RequestApprovalRequest, _control_pb2.RequestApprovalResponse]
+    """Asks for approval; without a token of ours, as we have none yet."""
+
+@_typing.type_check_only
+class ProvidersServiceAsyncStub(ProvidersServiceStub):
+    """How a provider becomes known to Core of 2021. Source: facts 2021 §6.3."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    RequestApproval: _aio.UnaryUnaryMultiCallable[_control_pb2.RequestApprovalRequest, _control_pb2.RequestApprovalResponse]  # type: ignore[assignment]
+    """Asks for approval; without a token of ours, as we have none yet."""
+
+class ProvidersServiceServicer(metaclass=_abc_1.ABCMeta):
+    """How a provider becomes known to Core of 2021. Source: facts 2021 §6.3."""
+
+    @_abc_1.abstractmethod
+    def RequestApproval(
+        self,
+        request: _control_pb2.RequestApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RequestApprovalResponse, _abc.Awaitable[_control_pb2.RequestApprovalResponse]]:
+        """Asks for approval; without a token of ours, as we have none yet."""
+
+def add_ProvidersServiceServicer_to_server(servicer: ProvidersServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ProductsServiceStub:
+    """What we sell. Source: facts 2021 §8.4, today §2 and §7."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ProductsServiceAsyncStub: ...
+    Create: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateRequest, _control_pb2.CreateResponse]
+    """Generation 2021. A product that is there already gets another version."""
+    CreateV2: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateV2Request, _control_pb2.CreateV2Response]
+    """Generation 2026. A product that is there already is replaced."""
+
+@_typing.type_check_only
+class ProductsServiceAsyncStub(ProductsServiceStub):
+    """What we sell. Source: facts 2021 §8.4, today §2 and §7."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Create: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateRequest, _control_pb2.CreateResponse]  # type: ignore[assignment]
+    """Generation 2021. A product that is there already gets another version."""
+    CreateV2: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateV2Request, _control_pb2.CreateV2Response]  # type: ignore[assignment]
+    """Generation 2026. A product that is there already is replaced."""
+
+class ProductsServiceServicer(metaclass=_abc_1.ABCMeta):
+    """What we sell. Source: facts 2021 §8.4, today §2 and §7."""
+
+    @_abc_1.abstractmethod
+    def Create(
+        self,
+        request: _control_pb2.CreateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CreateResponse, _abc.Awaitable[_control_pb2.CreateResponse]]:
+        """Generation 2021. A product that is there already gets another version."""
+
+    @_abc_1.abstractmethod
+    def CreateV2(
+        self,
+        request: _control_pb2.CreateV2Request,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CreateV2Response, _abc.Awaitable[_control_pb2.CreateV2Response]]:
+        """Generation 2026. A product that is there already is replaced."""
+
+def add_ProductsServiceServicer_to_server(servicer: ProductsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class ProviderAuthServiceStub:
     """Where a provider gets its tokens. Source: facts 2021 §6.2."""

@@ -8,9 +8,11 @@ options; no other file says what the wire looks like.
 Source of the rules: the seed documents; facts on the wire of 2021 §7.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
@@ -134,6 +136,8 @@ class Route(_message.Message):
     BULK_FIELD_NUMBER: _builtins.int
     EMPTY_ELEMENT_FIELD_NUMBER: _builtins.int
     CALL_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    ALSO_FIELD_NUMBER: _builtins.int
     verb: _builtins.str
     """HTTP verb in capitals: GET, POST, DELETE."""
     path: _builtins.str
@@ -145,6 +149,12 @@ class Route(_message.Message):
     """What an element of `responses` is when the method has nothing to say about its item."""
     call: _builtins.str
     """The call's full name, as used on WebSockets: "jobs.provider.{provider}.follow"."""
+    open: _builtins.bool
+    """Core makes this call without a token: anybody may, so it tells and changes nothing that needs one."""
+    @_builtins.property
+    def also(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """More paths of the same call, for types of resources that are answered alike."""
+
     def __init__(
         self,
         *,
@@ -154,10 +164,12 @@ class Route(_message.Message):
         bulk: _builtins.bool = ...,
         empty_element: Global___EmptyElement.ValueType = ...,
         call: _builtins.str = ...,
+        open: _builtins.bool = ...,
+        also: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk", b"bulk", "call", b"call", "direction", b"direction", "empty_element", b"empty_element", "path", b"path", "verb", b"verb"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "bulk", b"bulk", "call", b"call", "direction", b"direction", "empty_element", b"empty_element", "open", b"open", "path", b"path", "verb", b"verb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
