@@ -24,6 +24,7 @@ from serai_gateway.app import App
 from serai_gateway.auth import PublicKeyFile, TokenCheck
 from serai_gateway.clock import Clock, SystemClock
 from serai_gateway.codec import Codec
+from serai_gateway.control.calls import Calls
 from serai_gateway.control.client import CoreClient
 from serai_gateway.control.deliveries import Deliveries
 from serai_gateway.control.transport import HttpTransport
@@ -86,7 +87,8 @@ class Gateway:
         transport = await stack.enter_async_context(HttpTransport(core.url, timeout_ms=core.timeout_ms))
         tokens = Tokens(transport, self._codec, Path(core.refresh_token_file), self._clock, self._settings.provider.names)
         stack.push_async_callback(tokens.close)
-        client = CoreClient(transport, tokens, self._codec, core.generation)
+        calls = Calls(transport, tokens)
+        client = CoreClient(calls, self._codec, core.generation)
         deliveries = Deliveries(self._upstream, client, core, self._clock, random=self._random)
         app = App(self._settings, self._codec, self._upstream, token_check, access)
         listener = listen(self._settings.gateway.host, self._settings.gateway.port)

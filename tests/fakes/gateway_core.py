@@ -11,9 +11,11 @@ from typing import Any
 
 from serai_gateway.clock import Clock
 from serai_gateway.control.transport import Answer, CoreUnreachable
+from serai_gateway.settings import Generation
 
 UPDATE = "/api/jobs/control/update"
 CHARGE = "/api/jobs/control/chargeCredits"
+USAGE = "/api/accounting/v2/reportUsage"
 REFRESH = "/auth/providers/refresh"
 
 Fault = Callable[[bool], Answer]
@@ -32,12 +34,19 @@ def says(status: int, body: bytes = b"") -> Fault:
     return lambda _stored: Answer(status, body)
 
 
+class NoGet:
+    """The half of a Transport that deliveries do not use."""
+
+    async def get(self, path: str, bearer: str | None) -> Answer:
+        raise AssertionError(f"nobody asks for {path} here")
+
+
 @dataclass
-class FakeCore:
+class FakeCore(NoGet):
     """A Transport. Accepted events are in `accepted` by job, in the order in which Core stored them."""
 
     clock: Clock
-    generation: str = "2021"
+    generation: Generation = "2021"
     known: Callable[[str], bool] = lambda job_id: True
     funded: Callable[[str], bool] = lambda job_id: True
     poison: Callable[[str], Answer | None] = lambda job_id: None
@@ -51,6 +60,8 @@ class FakeCore:
     calls: list[tuple[str, list[Any]]] = field(default_factory=list)
     accepted: dict[str, list[str]] = field(default_factory=dict)
     charged: set[str] = field(default_factory=set)
+    used: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Reported usage by payer and scope."""
     on_call: Callable[[str], None] = lambda path: None
 
     async def post(self, path: str, body: bytes, bearer: str | None) -> Answer:
@@ -87,9 +98,11 @@ class FakeCore:
         if not 1 <= len(items) <= 1000:
             return error(400, "Bad request")
         for item in items:
-            answer = self.poison(item["id"])
+            answer = self.poison(_job_of(item))
             if answer is not None:
                 return answer
+        if path == USAGE:
+            return self._report(items)
         if not all(self.known(item["id"]) for item in items):
             return error(400, "Unable to use all requested resources") if self.generation == "2021" else error(404, "Not found")
         return self._update(items) if path == UPDATE else self._charge(items)
@@ -110,3 +123,23 @@ class FakeCore:
             else:
                 self.charged.add(item["chargeId"])
         return Answer(200, json.dumps({"insufficientFunds": short, "duplicateCharges": []}).encode())
+
+    def _report(self, items: list[Any]) -> Answer:
+        """Today's core2/pkg/accounting: items in turn, up to the first that is wrong; each amount is all of its scope."""
+        if self.generation != "2026":
+            return error(404, "Not found")
+        paid: list[bool] = []
+        for item in items:
+            job = _job_of(item)
+            if not self.known(job):
+                return error(403, "This user/project does not exist")
+            owner = item["owner"]
+            payer = owner[{"project": "projectId", "user": "username"}[owner["type"]]]
+            self.used[payer, item["description"]["scope"]] = item["usage"]
+            self.accepted.setdefault(job, []).append(f"={item['usage']}")
+            paid.append(self.funded(job))
+        return Answer(200, json.dumps({"responses": paid}).encode())
+
+
+def _job_of(item: Any) -> str:
+    return item["id"] if "id" in item else item["description"]["scope"].removeprefix("job-")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 from google.rpc import code_pb2
+from serai.core.v1 import resources_pb2
 from serai.events.v1 import events_service_pb2 as events_pb2
 from serai.jobs.v1 import job_pb2
 from serai_gateway.upstream import UpstreamError, status
@@ -105,6 +106,17 @@ def charge(sequence: int, job_id: str, units: int = 1) -> Event:
         occurred_at_ms=sequence,
         charge=events_pb2.Charge(charge_id=f"c{sequence}", units=units, number_of_products=1),
     )
+
+
+def total(sequence: int, job_id: str, usage: int, project: str = "") -> Event:
+    """A charge that knows all that the job has used so far, and who pays."""
+    event = charge(sequence, job_id)
+    event.charge.total_usage = usage
+    event.charge.owner.created_by = "user"
+    if project:
+        event.charge.owner.project = project
+    event.charge.product.CopyFrom(resources_pb2.ProductReference(id="cpu-1", category="cpu", provider="example"))
+    return event
 
 
 def name_of(event: Event) -> str:

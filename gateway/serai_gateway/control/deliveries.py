@@ -21,7 +21,7 @@ from serai.events.v1.events_service_pb2 import SettlementOutcome
 from serai_gateway.clock import Clock
 from serai_gateway.control.backoff import Backoff
 from serai_gateway.control.client import Accepted, CoreClient, Failed, Rejected, Result
-from serai_gateway.control.queues import Lane, Queues, lane_of
+from serai_gateway.control.queues import Lane, Queues
 from serai_gateway.settings import CoreSettings
 from serai_gateway.upstream import CALLER, Upstream, UpstreamError, closing
 
@@ -92,7 +92,7 @@ class _Session:
         self._settings = settings
         self._clock = clock
         self._backoff = backoff
-        self._queues = Queues()
+        self._queues = Queues(client.lane_of)
         self._settled: list[events_pb2.Settlement] = []
         self._unsure: set[int] = set()
         """Events that were sent once already without a word of Core."""
@@ -141,7 +141,7 @@ class _Session:
             self.close()
 
     def _take_in(self, event: events_pb2.Event) -> None:
-        if lane_of(event) is None:
+        if self._client.lane_of(event) is None:
             self._settle(event, events_pb2.SETTLEMENT_OUTCOME_DELIVERED, "nothing to tell Core")
             return
         self._woken(self._queues.push(event))
@@ -158,7 +158,6 @@ class _Session:
     # Calls to Core
 
     async def _send(self, lane: Lane) -> None:
-        call = self._client.update if lane is Lane.UPDATES else self._client.charge
         backoff = self._backoff()
         limit = self._settings.batch_size
         try:
@@ -168,21 +167,21 @@ class _Session:
                     self._wake[lane].clear()
                     await self._wake[lane].wait()
                     continue
-                limit = await self._send_batch(call, batch, backoff, limit)
+                limit = await self._send_batch(lane, batch, backoff, limit)
         finally:
             self._lanes_running -= 1
             self._to_acknowledge.set()
 
-    async def _send_batch(self, call: _Call, batch: list[events_pb2.Event], backoff: Backoff, limit: int) -> int:
+    async def _send_batch(self, lane: Lane, batch: list[events_pb2.Event], backoff: Backoff, limit: int) -> int:
         """Sends a batch, in halves where Core refuses it for something in it. The limit for the next batch."""
         parts = [batch]
         while parts and not self._closing.is_set():
             part = parts.pop()
-            match await self._try(call, part):
-                case Accepted(short_of_funds):
+            match await self._try(lane, part):
+                case Accepted() as accepted:
                     backoff.succeeded()
                     for event in part:
-                        self._settle_sent(event, *self._word_on_funds(event, short_of_funds))
+                        self._settle_sent(event, *self._word_on_funds(event, accepted))
                 case Rejected(outcome, why):
                     backoff.succeeded()
                     if len(part) > 1:
@@ -199,18 +198,18 @@ class _Session:
                     return limit
         return min(self._settings.batch_size, limit * 2)
 
-    def _word_on_funds(self, event: events_pb2.Event, short_of_funds: frozenset[str]) -> tuple[SettlementOutcome.ValueType, str]:
+    def _word_on_funds(self, event: events_pb2.Event, accepted: Accepted) -> tuple[SettlementOutcome.ValueType, str]:
         """What Core's answer to a charge means. Core of 2021 lists a repeated charge as one that was not paid (facts 2021 §0.2 #7), so its
         word counts only for a charge that cannot have reached it before; if funds are short, the job's next charge tells."""
-        if event.job_id not in short_of_funds:
+        if event.job_id not in accepted.short_of_funds:
             return events_pb2.SETTLEMENT_OUTCOME_DELIVERED, ""
-        if event.maybe_delivered or event.sequence in self._unsure:
+        if not accepted.certain and (event.maybe_delivered or event.sequence in self._unsure):
             return events_pb2.SETTLEMENT_OUTCOME_DELIVERED, "Core may have been sent this charge before; its word on funds does not count"
         return events_pb2.SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS, ""
 
-    async def _try(self, call: _Call, part: Sequence[events_pb2.Event]) -> Result:
+    async def _try(self, lane: Lane, part: Sequence[events_pb2.Event]) -> Result:
         try:
-            return await call(part)
+            return await self._client.send(lane, part)
         except Exception:
             # A fault of ours, in one event perhaps: it must neither be lost nor stop the others.
             _log.exception("a delivery failed", events=len(part))
@@ -272,9 +271,6 @@ class _Session:
             backoff.succeeded()
             del self._settled[: len(batch)]
             self._room.set()
-
-
-_Call = Callable[[Sequence[events_pb2.Event]], Coroutine[None, None, Result]]
 
 
 async def sleep_unless(stop: asyncio.Event, clock: Clock, pause_ms: int) -> None:

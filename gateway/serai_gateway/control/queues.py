@@ -11,7 +11,7 @@ nothing more.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -23,17 +23,13 @@ class Lane(Enum):
 
     UPDATES = "updates"
     CHARGES = "charges"
+    """By periods."""
+    USAGE = "usage"
+    """By totals, generation 2026."""
 
 
-def lane_of(event: events_pb2.Event) -> Lane | None:
-    """None = a kind of event that is nothing for Core."""
-    match event.WhichOneof("change"):
-        case "job_update":
-            return Lane.UPDATES
-        case "charge":
-            return Lane.CHARGES
-        case _:
-            return None
+LaneOf = Callable[[events_pb2.Event], Lane | None]
+"""None = an event of which nothing is for Core."""
 
 
 @dataclass(slots=True)
@@ -46,7 +42,9 @@ class _Job:
 class Queues:
     """Events that Core has not answered for yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, lane_of: LaneOf) -> None:
+        """`lane_of` says the same of an event whenever it is asked."""
+        self._lane_of = lane_of
         self._jobs: dict[str, _Job] = {}
         self._ready: dict[Lane, dict[str, None]] = {lane: {} for lane in Lane}
         self._known: set[int] = set()
@@ -60,7 +58,7 @@ class Queues:
 
         ValueError for an event that no lane carries.
         """
-        if lane_of(event) is None:
+        if self._lane_of(event) is None:
             raise ValueError("no lane carries this event")
         if event.sequence in self._known:
             return None
@@ -103,7 +101,7 @@ class Queues:
 
     def put_back(self, batch: Iterable[events_pb2.Event]) -> None:
         """Events in flight that Core has not answered for: ready again, before all others."""
-        jobs = {event.job_id: lane_of(event) for event in batch}
+        jobs = {event.job_id: self._lane_of(event) for event in batch}
         for lane in Lane:
             back: dict[str, None] = {job_id: None for job_id, of in jobs.items() if of is lane}
             if back:
@@ -121,7 +119,7 @@ class Queues:
         return self._make_ready(job_id, self._jobs[job_id])
 
     def _make_ready(self, job_id: str, job: _Job) -> Lane | None:
-        lane = lane_of(job.events[0])
+        lane = self._lane_of(job.events[0])
         if lane is not None:
             self._ready[lane][job_id] = None
         return lane

@@ -31,6 +31,10 @@ class Transport(Protocol):
         """POSTs JSON. `bearer` None = without token. CoreUnreachable when there is no answer."""
         ...
 
+    async def get(self, path: str, bearer: str | None) -> Answer:
+        """As `post`; `path` with its query."""
+        ...
+
 
 class HttpTransport:
     """aiohttp with keep-alive; use as `async with`."""
@@ -51,13 +55,18 @@ class HttpTransport:
             self._session = None
 
     async def post(self, path: str, body: bytes, bearer: str | None) -> Answer:
+        return await self._request("POST", path, body, {"Content-Type": "application/json; charset=UTF-8"}, bearer)
+
+    async def get(self, path: str, bearer: str | None) -> Answer:
+        return await self._request("GET", path, None, {}, bearer)
+
+    async def _request(self, verb: str, path: str, body: bytes | None, headers: dict[str, str], bearer: str | None) -> Answer:
         if self._session is None:
             raise RuntimeError("the transport is used outside of `async with`")
-        headers = {"Content-Type": "application/json; charset=UTF-8"}
         if bearer is not None:
             headers["Authorization"] = f"Bearer {bearer}"
         try:
-            async with self._session.post(self._url + path, data=body, headers=headers, allow_redirects=False) as response:
+            async with self._session.request(verb, self._url + path, data=body, headers=headers, allow_redirects=False) as response:
                 content = bytearray()
                 async for chunk in response.content.iter_any():
                     content += chunk

@@ -55,6 +55,32 @@ async def test_a_call_and_its_answer() -> None:
     assert b"authorization" not in heads[1].lower()
 
 
+async def test_a_question_and_its_answer() -> None:
+    """GET with its query as it was written, the token along, no body and no type of one; the connection is shared with POST."""
+    heads: list[bytes] = []
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            head = await head_of(reader)
+            heads.append(head)
+            if head.startswith(b"POST"):
+                await reader.readexactly(2)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    async with listening(serve) as url, HttpTransport(url, timeout_ms=10_000) as transport:
+        assert await transport.get("/browse?itemsPerPage=250&next=a%40b%2F1-", "the-token") == Answer(200, b"{}")
+        assert await transport.post("/c", b"{}", None) == Answer(200, b"{}")
+    assert connections == 1
+    line, _, rest = heads[0].partition(b"\r\n")
+    assert line in {b"GET /browse?itemsPerPage=250&next=a%40b%2F1- HTTP/1.1", b"GET /browse?itemsPerPage=250&next=a@b/1- HTTP/1.1"}
+    assert b"\r\nAuthorization: Bearer the-token\r\n" in rest
+    assert b"content-type" not in rest.lower()
+    assert b"content-length" not in rest.lower()
+
+
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
 
@@ -93,11 +119,12 @@ async def bad_gzip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @pytest.mark.parametrize("serve", [silent, slow_body, cut, cut_in_body, no_http, too_long, bad_gzip])
-async def test_what_is_no_answer(serve: Serve) -> None:
+@pytest.mark.parametrize("verb", ["GET", "POST"])
+async def test_what_is_no_answer(serve: Serve, verb: str) -> None:
     """CoreUnreachable, in words without the token."""
     async with listening(serve) as url, HttpTransport(url, timeout_ms=500) as transport:
         with pytest.raises(CoreUnreachable) as caught:
-            await transport.post("/x", b"{}", "the-token")
+            await (transport.get("/x", "the-token") if verb == "GET" else transport.post("/x", b"{}", "the-token"))
     assert str(caught.value)
     assert "the-token" not in str(caught.value)
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import pytest
-from fakes.gateway_core import CHARGE, UPDATE, FakeCore, away, error, says
+from fakes.gateway_core import CHARGE, UPDATE, FakeCore, NoGet, away, error, says
+from fakes.gateway_deliveries import CODEC, LeapingClock, deliver_all, delivering
 from fakes.gateway_events import Event, FakeEventLog, charge, name_of, update
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serai.events.v1 import events_service_pb2 as events_pb2
-from serai_gateway.codec import Codec
+from serai_gateway.control.calls import Calls
 from serai_gateway.control.client import CoreClient
 from serai_gateway.control.deliveries import Deliveries
 from serai_gateway.control.transport import Answer
-from serai_gateway.settings import CoreSettings
+from serai_gateway.settings import CoreSettings, Generation
 from serai_gateway.tokens import Tokens
 
 DELIVERED = events_pb2.SETTLEMENT_OUTCOME_DELIVERED
@@ -27,51 +25,12 @@ JOB_UNKNOWN = events_pb2.SETTLEMENT_OUTCOME_JOB_UNKNOWN
 REFUSED = events_pb2.SETTLEMENT_OUTCOME_REFUSED
 INSUFFICIENT_FUNDS = events_pb2.SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS
 
-CODEC = Codec()
-
-
-class LeapingClock:
-    """Whoever sleeps is awake at once, and that much time has passed."""
-
-    def __init__(self) -> None:
-        self.time_ms = 1_700_000_000_000
-        self.slept_ms: list[int] = []
-
-    def now_ms(self) -> int:
-        return self.time_ms
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept_ms.append(round(seconds * 1000))
-        self.time_ms += round(seconds * 1000)
-        await asyncio.sleep(0)
-
 
 @pytest.fixture(scope="module")
 def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tokens") / "refresh"
     path.write_text("the refresh token\n")
     return path
-
-
-def make(log: FakeEventLog, core: FakeCore, token_file: Path, **options: int) -> Deliveries:
-    files = CoreSettings(url="http://core", public_key_file="unused", refresh_token_file=str(token_file))
-    core_settings = msgspec.structs.replace(files, **options)
-    tokens = Tokens(core, CODEC, token_file, core.clock)
-    return Deliveries(log, CoreClient(core, tokens, CODEC), core_settings, core.clock, random=lambda: 0.5)
-
-
-@asynccontextmanager
-async def delivering(log: FakeEventLog, core: FakeCore, token_file: Path, **options: int) -> AsyncGenerator[Deliveries]:
-    deliveries = make(log, core, token_file, **options)
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        group.create_task(deliveries.run())
-        yield deliveries
-        deliveries.stop()
-
-
-async def deliver_all(log: FakeEventLog, core: FakeCore, token_file: Path, **options: int) -> None:
-    async with delivering(log, core, token_file, **options):
-        await log.until_settled()
 
 
 def batches(core: FakeCore, path: str = UPDATE) -> list[list[str]]:
@@ -126,7 +85,7 @@ async def test_events_that_come_while_others_are_on_their_way(token_file: Path) 
 
 
 @pytest.mark.parametrize("generation", ["2021", "2026"])
-async def test_one_foreign_job_does_not_hold_the_others(token_file: Path, generation: str) -> None:
+async def test_one_foreign_job_does_not_hold_the_others(token_file: Path, generation: Generation) -> None:
     """A batch that one id poisons is halved until that id is alone; it is settled as unknown and the others are delivered."""
     log = FakeEventLog([update(n, f"job{n}") for n in range(1, 101)] + [update(200, "job57")])
     core = FakeCore(LeapingClock(), generation=generation, known=lambda job_id: job_id != "job57")
@@ -248,7 +207,7 @@ async def test_an_event_that_makes_core_fail_does_not_hold_the_others(token_file
 
 
 @pytest.mark.parametrize("generation", ["2021", "2026"])
-async def test_a_token_that_core_refuses_is_renewed_and_the_call_repeated(token_file: Path, generation: str) -> None:
+async def test_a_token_that_core_refuses_is_renewed_and_the_call_repeated(token_file: Path, generation: Generation) -> None:
     """401 (2021) or 403 (2026) renews the token once; no event is lost or settled as refused."""
     log = FakeEventLog([update(1, "a")])
     clock = LeapingClock()
@@ -316,7 +275,7 @@ async def test_stop_lets_the_call_in_flight_end_and_acknowledges_it(token_file: 
     in_call = asyncio.Event()
     go_on = asyncio.Event()
 
-    class Slow:
+    class Slow(NoGet):
         async def post(self, path: str, body: bytes, bearer: str | None) -> Answer:
             answer = await core.post(path, body, bearer)
             if path == UPDATE:
@@ -326,7 +285,7 @@ async def test_stop_lets_the_call_in_flight_end_and_acknowledges_it(token_file: 
 
     core_settings = CoreSettings(url="http://core", public_key_file="-", refresh_token_file="-")
     slow = Slow()
-    client = CoreClient(slow, Tokens(slow, CODEC, token_file, core.clock), CODEC)
+    client = CoreClient(Calls(slow, Tokens(slow, CODEC, token_file, core.clock)), CODEC)
     deliveries = Deliveries(log, client, core_settings, core.clock)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(deliveries.run())

@@ -7,7 +7,12 @@ from fakes.gateway_events import Event, charge, update
 from hypothesis import given
 from hypothesis import strategies as st
 from serai_gateway.control.backoff import Backoff
+from serai_gateway.control.generations import lane_of
 from serai_gateway.control.queues import Lane, Queues
+
+
+def queues_2021() -> Queues:
+    return Queues(lambda event: lane_of(event, "2021"))
 
 
 def sequences(batch: list[Event]) -> list[int]:
@@ -16,7 +21,7 @@ def sequences(batch: list[Event]) -> list[int]:
 
 def test_an_event_that_comes_twice_is_held_once() -> None:
     """The server may send again what is not settled yet; after its settlement it would be a new event."""
-    queues = Queues()
+    queues = queues_2021()
     assert queues.push(update(1, "a")) is Lane.UPDATES
     assert queues.push(update(1, "a")) is None
     batch = queues.take(Lane.UPDATES, 10)
@@ -29,7 +34,7 @@ def test_an_event_that_comes_twice_is_held_once() -> None:
 
 def test_nothing_of_a_job_is_taken_while_its_first_is_on_its_way() -> None:
     """Neither in the same lane nor in the other one."""
-    queues = Queues()
+    queues = queues_2021()
     queues.push(update(1, "a"))
     batch = queues.take(Lane.UPDATES, 10)
     queues.push(charge(2, "a"))
@@ -42,7 +47,7 @@ def test_nothing_of_a_job_is_taken_while_its_first_is_on_its_way() -> None:
 
 def test_what_is_put_back_goes_first_and_in_its_order() -> None:
     """A failure changes no order."""
-    queues = Queues()
+    queues = queues_2021()
     for n in range(1, 6):
         queues.push(update(n, f"job{n}"))
     batch = queues.take(Lane.UPDATES, 3)
@@ -52,7 +57,7 @@ def test_what_is_put_back_goes_first_and_in_its_order() -> None:
 
 def test_a_job_that_is_set_aside_waits_and_then_travels_alone() -> None:
     """Until an event of it is settled; the count tells how often it failed in a row."""
-    queues = Queues()
+    queues = queues_2021()
     for n, job in enumerate("aba", 1):
         queues.push(update(n, job))
     batch = queues.take(Lane.UPDATES, 1)
@@ -71,7 +76,7 @@ def test_a_job_that_is_set_aside_waits_and_then_travels_alone() -> None:
 def test_an_event_without_a_lane_is_refused() -> None:
     """Whoever fills the queues settles those himself."""
     with pytest.raises(ValueError, match="lane"):
-        Queues().push(Event(sequence=1, job_id="a"))
+        queues_2021().push(Event(sequence=1, job_id="a"))
 
 
 @given(st.integers(1, 1000), st.integers(1, 60_000), st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=60))

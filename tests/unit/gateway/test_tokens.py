@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 from fakes.clock import FakeClock
-from fakes.gateway_core import REFRESH, FakeCore
+from fakes.gateway_core import REFRESH, FakeCore, NoGet
 from fakes.gateway_tokens import sign
 from serai_gateway.codec import Codec
 from serai_gateway.control.transport import Answer, CoreUnreachable
@@ -105,7 +105,7 @@ async def test_a_token_file_that_cannot_be_used(tokens: Tokens, tmp_path: Path) 
             await tokens.current()
 
 
-class Says:
+class Says(NoGet):
     """A Core whose token call has one answer."""
 
     def __init__(self, answer: Answer | None) -> None:
