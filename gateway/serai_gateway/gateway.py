@@ -27,6 +27,8 @@ from serai_gateway.codec import Codec
 from serai_gateway.control.calls import Calls
 from serai_gateway.control.client import CoreClient
 from serai_gateway.control.deliveries import Deliveries
+from serai_gateway.control.questions import CoreQuestions
+from serai_gateway.control.reconcile import Reconciliation
 from serai_gateway.control.transport import HttpTransport
 from serai_gateway.protocol import bounded
 from serai_gateway.settings import Settings
@@ -100,6 +102,9 @@ class Gateway:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         delivering = tasks.create_task(deliveries.run(), name="deliveries")
         stack.push_async_callback(self._stop_deliveries, deliveries, delivering)
+        if core.generation == "2026" and core.reconcile_every_ms:
+            reconciliation = Reconciliation(self._upstream, CoreQuestions(calls, self._codec), core, self._clock, random=self._random)
+            stack.push_async_callback(_cancel, tasks.create_task(reconciliation.run(), name="reconciliation"))
         serving = tasks.create_task(server.serve([listener]), name="http")
         stack.push_async_callback(server.stop, serving)
         await server.wait_started(serving)
@@ -110,6 +115,12 @@ class Gateway:
         if not done:
             _log.warning("deliveries did not end in time and are cut off; they are sent again after the next start")
             delivering.cancel()
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    """For work that may be cut off anywhere."""
+    task.cancel()
+    await asyncio.wait({task})
 
 
 class EmbeddedServer(uvicorn.Server):

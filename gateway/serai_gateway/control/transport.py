@@ -20,6 +20,10 @@ class CoreUnreachable(Exception):
     """No answer from Core: refused, cut off, too slow, too long. The text holds neither token nor body."""
 
 
+class AnswerTooLong(CoreUnreachable):
+    """Core answers with more than we read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
@@ -71,7 +75,7 @@ class HttpTransport:
                 async for chunk in response.content.iter_any():
                     content += chunk
                     if len(content) > LONGEST_ANSWER:
-                        raise CoreUnreachable("the answer is too long to be Core's")
+                        raise AnswerTooLong("the answer is too long to be Core's")
                 return Answer(response.status, bytes(content))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise CoreUnreachable(_words(error)) from error

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fakes.gateway_events import FakeEventLog, charge
 from grpc_health.v1.health_pb2 import HealthCheckResponse
@@ -38,12 +39,16 @@ class Server(FakeEventLog):
         self.entered = asyncio.Event()
         self.go_on = asyncio.Event()
         self.go_on.set()
+        self.listed = asyncio.Event()
 
     async def unary(self, method: str, request: bytes, metadata: Mapping[str, str], timeout_s: float) -> bytes:
         if method.startswith("/serai.events."):
             return await super().unary(method, request, metadata, timeout_s)
         if method == "/grpc.health.v1.Health/Check":
             return HealthCheckResponse(status="SERVING").SerializeToString()
+        if method.endswith("/List"):
+            self.listed.set()
+            return b""
         self.entered.set()
         await self.go_on.wait()
         if method.endswith("/Create"):
@@ -140,6 +145,20 @@ async def test_core_submits_and_is_told(tmp_path: Path, generation: Generation) 
         await both.server.until_settled()
         assert both.states(job_id) == ["RUNNING", "SUCCESS"]
         assert set(both.server.outcomes.values()) == {events_pb2.SETTLEMENT_OUTCOME_DELIVERED}
+
+
+@pytest.mark.parametrize(("generation", "every_ms"), [(Generation.G2026, 60_000), (Generation.G2026, 0), (Generation.G2021, 60_000)])
+async def test_jobs_are_compared_with_those_of_todays_core(tmp_path: Path, generation: Generation, every_ms: int) -> None:
+    """At start, once Core has answered for each state; not for Core of 2021, which asks by itself, and not when that is switched off."""
+    async with made(tmp_path, generation) as both:
+        core = msgspec.structs.replace(both.settings.core, reconcile_every_ms=every_ms)
+        both.settings = msgspec.structs.replace(both.settings, core=core)
+        async with both.gateway():
+            if generation is Generation.G2026 and every_ms:
+                await both.server.listed.wait()
+            else:
+                await both.core.submit(acme_request())
+        assert both.server.listed.is_set() == (generation is Generation.G2026 and every_ms > 0)
 
 
 async def test_the_seeds_request_is_answered_as_the_seed_shows(both: Both) -> None:
