@@ -25,7 +25,7 @@ from serai.core.v1 import errors_pb2
 from serai_gateway import errors
 from serai_gateway.access import AccessLog
 from serai_gateway.answers import Answers, Handler
-from serai_gateway.auth import AuthError, TokenCheck, read_username
+from serai_gateway.auth import AuthError, Check, read_username
 from serai_gateway.codec import Codec, WireError
 from serai_gateway.codec.diagnosis import check_count
 from serai_gateway.errors import GatewayError
@@ -89,7 +89,7 @@ class App:
         settings: Settings,
         codec: Codec,
         upstream: Upstream,
-        token_check: TokenCheck,
+        token_check: Check,
         access: AccessLog | None,
         *,
         ticks: Callable[[], int] = time.perf_counter_ns,

@@ -11,7 +11,7 @@ import base64
 import binascii
 import hashlib
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import jwt
 import structlog
@@ -109,6 +109,12 @@ class PublicKeyFile:
             self._key = key
             self.version += 1
             _log.info("core's public key has changed")
+
+
+class Check(Protocol):
+    def check(self, authorization: bytes | None) -> None:
+        """AuthError unless this header's value shows that the call is Core's."""
+        ...
 
 
 class TokenCheck:
