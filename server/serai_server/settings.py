@@ -157,7 +157,8 @@ class ProductSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     price_unit: PriceUnit = "minute"
     """What is counted: each begun minute, hour or day of each replica, or one unit for the whole job."""
     price_per_unit: Annotated[int, Meta(ge=0)] = 0
-    """Price of one such unit, in millionths of a krone or the category's own unit of accounting; used where Core does not tell it."""
+    """Price of one such unit, in millionths of a krone or the category's own unit of accounting: what `serai products push` tells Core,
+    and what counts where Core tells no price."""
     tools: Annotated[tuple[Tool, ...], Meta(min_length=1)] = ("docker",)
     """Kinds of tools whose applications it runs; the backend must be able to."""
     without: tuple[Feature, ...] = ()

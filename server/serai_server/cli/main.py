@@ -17,6 +17,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": (f"{_HERE}.serve", "Run the server and the gateway."),
     "jobs": (f"{_HERE}.jobs", "Look at jobs, stop them, give them more time, suspend them."),
     "register": (f"{_HERE}.register", "Make the provider known to UCloud/Core."),
+    "products": (f"{_HERE}.products", "Tell Core what is sold, and see what it knows of it."),
     "config": (f"{_HERE}.config_command", "Check settings, or get an example to begin with."),
     "doctor": (f"{_HERE}.doctor", "Try what this machine needs to run jobs."),
     "demo": (f"{_HERE}.demo", "Watch a job from Core's request to its bill, with everything embedded."),

@@ -1,0 +1,263 @@
+"""`serai products`: Core is told what the settings sell, once, and what it has is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.products_core import ProductsCore
+from serai_server.cli.exits import Exit
+from serai_server.cli.main import run
+
+PRODUCTS = """
+[[products]]
+id = "cpu-1"
+category = "cpu"
+cpu = 1
+memory_gib = 2.9
+price_per_unit = 1500
+[[products]]
+id = "gpu-1"
+category = "gpu"
+cpu = 16
+memory_gib = 64
+gpu = 2
+price_unit = "hour"
+price_per_unit = 12000000
+"""
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def products(self) -> list[dict[str, Any]]:
+        return json.loads(self.out)["products"]
+
+
+@dataclass
+class Site:
+    folder: Path
+    core: ProductsCore
+    capture: pytest.CaptureFixture[str]
+
+    def write(self, products: str = PRODUCTS, url: str = "") -> None:
+        text = f"""
+[provider]
+id = "example"
+aliases = ["other"]
+[core]
+url = "{url or self.core.url}"
+public_key_file = "core.pem"
+refresh_token_file = "refresh"
+generation = "{self.core.generation}"
+timeout_ms = 5000
+{products}"""
+        (self.folder / "serai.toml").write_text(text)
+        (self.folder / "refresh").write_text("good")
+
+    def serai(self, *arguments: str) -> Ran:
+        code = run(["products", *arguments, "--config", str(self.folder / "serai.toml")])
+        seen = self.capture.readouterr()
+        return Ran(code, seen.out, seen.err)
+
+    def outcomes(self) -> list[tuple[str, str]]:
+        return [(one["id"], one["outcome"]) for one in self.serai("push", "--json").products]
+
+    def at_core(self) -> list[str | None]:
+        return [one["at_core"] for one in self.serai("list", "--json").products]
+
+
+@pytest.fixture
+def make(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[str], Site]]:
+    """A site of a generation; its Core runs in a loop of another thread, as the command blocks its own."""
+    done = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def build(generation: str) -> Site:
+        core = ProductsCore(generation)
+        ready = threading.Event()
+
+        async def serve() -> None:
+            async with core.running():
+                ready.set()
+                await asyncio.to_thread(done.wait)
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        thread.start()
+        threads.append(thread)
+        assert ready.wait(20)
+        site = Site(tmp_path, core, capfd)
+        site.write()
+        return site
+
+    yield build
+    done.set()
+    for thread in threads:
+        thread.join()
+
+
+BODY_2021 = {
+    "type": "compute",
+    "balance": None,
+    "name": "gpu-1",
+    "pricePerUnit": 12_000_000,
+    "category": {"name": "gpu", "provider": "example"},
+    "description": "16 vCPU, 64 GB memory, 2 GPU",
+    "priority": 0,
+    "cpu": 16,
+    "memoryInGigs": 64,
+    "gpu": 2,
+    "version": 1,
+    "freeToUse": False,
+    "unitOfPrice": "CREDITS_PER_HOUR",
+    "chargeType": "ABSOLUTE",
+    "hiddenInGrantApplications": False,
+    "productType": "COMPUTE",
+}
+BODY_2026 = {
+    "type": "compute",
+    "category": {
+        "name": "gpu",
+        "provider": "example",
+        "productType": "COMPUTE",
+        "accountingUnit": {"name": "DKK", "namePlural": "DKK", "floatingPoint": True, "displayFrequencySuffix": False},
+        "accountingFrequency": "PERIODIC_HOUR",
+        "freeToUse": False,
+        "allowSubAllocations": True,
+    },
+    "name": "gpu-1",
+    "description": "16 vCPU, 64 GB memory, 2 GPU",
+    "productType": "COMPUTE",
+    "price": 12_000_000,
+    "fraction": {"numerator": 1, "denominator": 1},
+    "hiddenInGrantApplications": False,
+    "cpu": 16,
+    "memoryInGigs": 64,
+    "gpu": 2,
+}
+
+
+@pytest.mark.parametrize(("generation", "body"), [("2021", BODY_2021), ("2026", BODY_2026)])
+def test_a_dry_run_prints_what_core_would_be_told(make: Callable[[str], Site], generation: str, body: dict[str, Any]) -> None:
+    """In the generation's own form; Core is told nothing. Memory is whole GiB, never more than a replica has."""
+    site = make(generation)
+    ran = site.serai("push", "--dry-run")
+    items = json.loads(ran.out)["items"]
+    assert (ran.code, site.core.path in ran.err, site.core.created) == (Exit.OK, True, [])
+    assert items[1] == body
+    assert (items[0]["memoryInGigs"], items[0]["gpu"]) == (2, None if generation == "2021" else 0)
+    document = json.loads(site.serai("push", "--dry-run", "--json").out)
+    assert document == {"path": site.core.path, "body": {"items": items}}
+
+
+@pytest.mark.parametrize("generation", ["2021", "2026"])
+def test_pushing_again_tells_core_only_what_differs(make: Callable[[str], Site], generation: str) -> None:
+    """The first time both are registered, then both are there already and Core of 2021 gets no more versions; a new price is sent."""
+    site = make(generation)
+    assert site.at_core() == ["missing", "missing"]
+    assert site.outcomes() == [("cpu-1", "registered"), ("gpu-1", "registered")]
+    assert site.at_core() == ["same", "same"]
+    assert site.outcomes() == [("cpu-1", "there"), ("gpu-1", "there")]
+    site.write(PRODUCTS.replace("1500", "1600"))
+    assert site.at_core() == ["different", "same"]
+    assert site.outcomes() == [("cpu-1", "changed"), ("gpu-1", "there")]
+    assert site.outcomes() == [("cpu-1", "there"), ("gpu-1", "there")]
+    assert site.core.created == ["cpu-1", "gpu-1", "cpu-1"]
+
+
+def test_people_get_tables(make: Callable[[str], Site]) -> None:
+    """What is sold at which price, and what became of each; no colour in a pipe."""
+    site = make("2026")
+    first = site.serai("push").out.splitlines()
+    assert [line.split() for line in first] == [
+        ["PRODUCT", "CATEGORY", "OUTCOME"],
+        ["cpu-1", "cpu", "registered"],
+        ["gpu-1", "gpu", "registered"],
+    ]
+    rows = [line.split() for line in site.serai("list").out.splitlines()]
+    assert rows[0][-2:] == ["AT", "CORE"]
+    assert rows[1] == ["cpu-1", "cpu", "example", "1", "2.9", "GiB", "0", "0.0015", "kr", "per", "minute", "yes"]
+    assert rows[2] == ["gpu-1", "gpu", "example", "16", "64", "GiB", "2", "12", "kr", "per", "hour", "yes"]
+
+
+def test_what_core_has_comes_in_pages(make: Callable[[str], Site]) -> None:
+    """Products of many pages are found, and what is no machine type of ours is passed over."""
+    site = make("2026")
+    site.outcomes()
+    ours = {"provider": "example"}
+    strange = [{"name": 5, "category": {**ours, "name": "cpu"}}, {"category": ours}, {"name": "disk", "category": {**ours, "name": "d"}}]
+    site.core.versions = [*strange, *site.core.versions]
+    site.core.page = 1
+    assert site.at_core() == ["same", "same"]
+
+
+def test_one_product_that_core_refuses_does_not_hold_the_others(make: Callable[[str], Site]) -> None:
+    """Its words are told, and the exit code says that something is not as it should be; 409 means that it is there already."""
+    site = make("2021")
+    site.core.refuses = {"cpu-1": (400, "Price is too low")}
+    ran = site.serai("push")
+    assert ran.code == Exit.ERROR
+    assert "refused: 400: Price is too low" in ran.out
+    assert site.core.created == ["gpu-1"]
+    site.core.refuses = {"cpu-1": (409, "Conflict")}
+    assert site.outcomes() == [("cpu-1", "there"), ("gpu-1", "there")]
+
+
+def test_a_category_that_core_counts_otherwise_is_refused_here(make: Callable[[str], Site]) -> None:
+    """Today's Core never changes how a category is counted, and would only half take the product: it is not sent."""
+    site = make("2026")
+    site.outcomes()
+    site.core.versions[0]["category"]["accountingFrequency"] = "PERIODIC_DAY"
+    site.core.versions[1]["category"]["accountingUnit"] = {"name": "Core", "namePlural": "Core", "floatingPoint": False}
+    site.core.created.clear()
+    assert site.at_core() == ["clash", "clash"]
+    ran = site.serai("push", "--json")
+    assert (ran.code, [one["outcome"] for one in ran.products]) == (Exit.ERROR, ["refused", "refused"])
+    assert "new category" in ran.products[0]["why"]
+    assert site.core.created == []
+
+
+def test_one_category_is_counted_in_one_way(make: Callable[[str], Site]) -> None:
+    """Today: products of one category with different price units are refused before Core is asked. Core of 2021 takes them."""
+    mixed = PRODUCTS.replace('"gpu"', '"cpu"')
+    for generation, code in (("2026", Exit.USAGE), ("2021", Exit.OK)):
+        site = make(generation)
+        site.write(mixed)
+        ran = site.serai("push")
+        assert ran.code == code, ran.err
+        assert ("one category" in ran.err) == (code == Exit.USAGE)
+
+
+def test_without_core_the_settings_are_shown_all_the_same(make: Callable[[str], Site]) -> None:
+    """With a note why nobody knows how they stand; pushing is an error."""
+    site = make("2021")
+    site.write(url="http://127.0.0.1:9")
+    ran = site.serai("list")
+    assert (ran.code, ran.out.splitlines()[1].split()[-1]) == (Exit.OK, "?")
+    assert "Core cannot be asked: no connection" in ran.err
+    assert site.serai("list", "--offline").err == ""
+    ran = site.serai("push")
+    assert (ran.code, "Core cannot be told" in ran.err) == (Exit.ERROR, True)
+    site.write()
+    (site.folder / "refresh").write_text("stale")
+    ran = site.serai("push")
+    assert (ran.code, "core.refresh_token_file" in ran.err) == (Exit.ERROR, True)
+
+
+def test_a_core_of_the_other_generation_is_named_as_the_cause(make: Callable[[str], Site]) -> None:
+    """The setting to look at, and not just 404."""
+    site = make("2021")
+    site.core.generation = "2026"
+    site.write()
+    ran = site.serai("push")
+    assert (ran.code, "core.generation" in ran.err) == (Exit.ERROR, True)
