@@ -238,7 +238,7 @@ class App:
             return known
         message = endpoint.response.FromString(answer)
         route = endpoint.route
-        text = self._codec.write_bulk(message, route.empty_element) if route.bulk else self._codec.write(message)
+        text = self._codec.write_bulk(message, route.empty_element) if route.answers else self._codec.write(message)
         if len(answer) <= _LONGEST_REMEMBERED and len(endpoint.answers) < _MOST_REMEMBERED:
             endpoint.answers[answer] = text
         return text

@@ -42,6 +42,11 @@ class Route:
     open: bool
 
     @property
+    def answers(self) -> bool:
+        """The answer has an element for each item of a bulk request."""
+        return self.bulk and "responses" in self.response.fields_by_name
+
+    @property
     def ingoing(self) -> bool:
         """UCloud/Core makes this call."""
         return self.direction == options_pb2.DIRECTION_INGOING

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 from serai_backends.api import Backend
+from serai_backends.clock import SteadyClock, open_clock
 from serai_backends.local.backend import check_local, open_local
 from serai_backends.local.settings import LocalSettings
 from serai_backends.model import CheckReport
@@ -46,15 +47,19 @@ def plan_of(settings: Settings) -> Plan:
 
 
 @contextlib.asynccontextmanager
-async def open_backend(settings: Settings) -> AsyncGenerator[Backend]:
-    """The backend that the settings name, with what earlier servers started adopted. Raises BackendUnavailable."""
+async def open_backend(settings: Settings) -> AsyncGenerator[tuple[Backend, SteadyClock]]:
+    """The backend that the settings name, with what earlier servers started adopted, and the clock that it shares with the server.
+
+    Raises BackendUnavailable, OSError.
+    """
     local = local_settings(settings)
     # Before any part makes a folder of its own in it, which would leave this one open to everybody.
     await asyncio.to_thread(settings.state_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
     await asyncio.to_thread(Path(local.drives_dir).mkdir, mode=0o700, parents=True, exist_ok=True)
-    backend = await open_local(local)
+    clock = await asyncio.to_thread(open_clock, settings.state_dir)
+    backend = await open_local(local, clock)
     try:
-        yield backend
+        yield backend, clock
     finally:
         await backend.close()
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import click
 import uvloop
-from serai_backends.clock import open_clock
 from serai_backends.errors import BackendError
 from serai_gateway.auth import KeyFileError
 from serai_gateway.channel import ChannelUpstream
@@ -63,14 +62,8 @@ async def running_gateway_alone(settings: Settings) -> AsyncGenerator[Serai]:
 @contextlib.asynccontextmanager
 async def _server(settings: Settings) -> AsyncGenerator[Server]:
     async with (
-        open_backend(settings) as backend,
-        running_server(
-            plan_of(settings),
-            backend,
-            await asyncio.to_thread(open_clock, settings.state_dir),
-            settings.socket,
-            settings.server.stop_grace_ms,
-        ) as server,
+        open_backend(settings) as (backend, clock),
+        running_server(plan_of(settings), backend, clock, settings.socket, settings.server.stop_grace_ms) as server,
     ):
         yield server
 

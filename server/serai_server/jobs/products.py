@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from serai.core.v1.resources_pb2 import ProductReference
@@ -55,6 +55,7 @@ class Catalog:
     def __init__(self, products: Iterable[Product], features: Features) -> None:
         self._products = {(p.provider, p.category, p.id): p for p in products}
         self._by_key = {p.key: p for p in self._products.values()}
+        self._offered = {p.key: replace(features, **dict.fromkeys(p.without, False)) for p in self._products.values()}
         self.features = features
 
     def find(self, reference: ProductReference) -> Product | None:
@@ -68,6 +69,10 @@ class Catalog:
         """Whether jobs of the product can do this: the backend can, and the settings let them."""
         product = self._by_key.get(key)
         return self._backend_can(feature) and (product is None or feature not in product.without)
+
+    def offered(self, product: Product) -> Features:
+        """What the backend can do, without what the settings keep from this product."""
+        return self._offered[product.key]
 
     def unsellable(self) -> list[str]:
         """What the settings sell and the backend cannot run, in words; empty = all is well."""

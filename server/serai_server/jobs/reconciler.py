@@ -197,7 +197,7 @@ class Reconciler:
         product = self._catalog.by_key(job.product)
         if product is None:
             raise SubmissionRefused(f"The machine type {job.product} is not sold here any more.")
-        return await replica_spec(job, product, self._catalog.features, self._policy, self._renderer)
+        return await replica_spec(job, product, self._catalog.offered(product), self._policy, self._renderer)
 
     def _price(self, job: StoredJob) -> int:
         product = self._catalog.by_key(job.product)

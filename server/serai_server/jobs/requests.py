@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 
-from serai.core.v1.resources_pb2 import SimpleDuration
 from serai.jobs.v1.job_pb2 import Job, JobSpecification
 
 from serai_server.errors import InvalidRequest
-from serai_server.jobs import causes
+from serai_server.jobs import causes, notes
 from serai_server.jobs.applications import App, app_of
 from serai_server.jobs.bodies import queued_body
+from serai_server.jobs.durations import duration_ms
 from serai_server.jobs.folders import output_folder
 from serai_server.jobs.ids import is_job_id
 from serai_server.jobs.products import Catalog, Product
@@ -22,9 +22,6 @@ from serai_server.store.model import EventKind, NewEvent, NewJob
 
 MOST_ITEMS = 1_000
 """Of one bulk request (facts 2021 §7)."""
-
-_DAY_S = 86_400
-_LONGEST_LIMIT_S = 3_650 * _DAY_S
 
 __all__ = ["MOST_ITEMS", "Policy", "is_job_id", "new_job"]
 
@@ -44,7 +41,7 @@ def new_job(job: Job, index: int, catalog: Catalog, policy: Policy, now_ms: int)
         raise InvalidRequest("expected the resolved application; without it there is no command to run", field=where)
     encoded = encoded_application(job)
     app = app_of(encoded)
-    check(job, app, catalog.features, policy, at)
+    check(job, app, product, catalog.offered(product), policy, at=at)
     replicas = _replicas(spec, app, policy, path)
     drive = policy.drive(job.owner.created_by, job.owner.project)
     folder = output_folder(drive, app.title or spec.application.name, spec.name, job.id)
@@ -58,12 +55,13 @@ def new_job(job: Job, index: int, catalog: Catalog, policy: Policy, now_ms: int)
         product=product.key,
         name=spec.name,
         replicas=replicas,
-        time_limit_ms=_time_limit_ms(spec, path),
+        time_limit_ms=duration_ms(spec.time_allocation, f"{path}.timeAllocation") if spec.HasField("time_allocation") else 0,
         period_ms=product.period_ms,
         output_folder=folder,
         created_at_ms=now_ms,
         status=causes.QUEUED,
         events=(NewEvent(job.id, EventKind.JOB_UPDATE, queued_body(folder), now_ms),),
+        notes=notes.of_new(job),
     )
 
 
@@ -108,20 +106,3 @@ def _replicas(spec: JobSpecification, app: App, policy: Policy, path: str) -> in
     if replicas > 1 and not app.multi_node:  # not said means no, as in UCloud's own form
         raise InvalidRequest(f"the application runs as one replica only, found {replicas}", field=f"{path}.replicas")
     return replicas
-
-
-def _time_limit_ms(spec: JobSpecification, path: str) -> int:
-    """0 = no limit."""
-    if not spec.HasField("time_allocation"):
-        return 0
-    span: SimpleDuration = spec.time_allocation
-    where = f"{path}.timeAllocation"
-    if span.hours < 0:
-        raise InvalidRequest(f"expected 0 or more, found {span.hours}", field=f"{where}.hours")
-    for unit, found in (("minutes", span.minutes), ("seconds", span.seconds)):
-        if not 0 <= found <= 59:
-            raise InvalidRequest(f"expected 0 to 59, found {found}", field=f"{where}.{unit}")
-    seconds = span.hours * 3600 + span.minutes * 60 + span.seconds
-    if not 1 <= seconds <= _LONGEST_LIMIT_S:
-        raise InvalidRequest(f"expected 1 second to {_LONGEST_LIMIT_S // _DAY_S} days", field=where)
-    return seconds * 1000

@@ -50,19 +50,22 @@ class _Parts:
     peers: tuple[Peer, ...]
 
 
-def check(job: Job, app: App, features: Features, policy: Policy, at: str) -> None:
-    """Everything about a request that is of its application and its values. `at` is the job's path. Raises InvalidRequest, Unsupported."""
+def check(job: Job, app: App, product: Product, features: Features, policy: Policy, *, at: str) -> None:
+    """Everything about a request that is of its application and its values. `features` are what the product offers, `at` is the job's path.
+
+    Raises InvalidRequest, Unsupported.
+    """
     path = f"{at}.specification"
-    check_application(app, features, at)
+    check_application(app, product, features, at)
     parts = _parts(job, app, features, policy, path)
     build_command(app, _writing(parts, path, policy, {}))
     for template in app.templates():
         prepared(template, f"{at}.status.resolvedApplication.invocation")
 
 
-def check_application(app: App, features: Features, at: str) -> None:
+def check_application(app: App, product: Product, features: Features, at: str) -> None:
     """Raises Unsupported for an application that this provider cannot run, whatever its values."""
-    check_tool(app)
+    check_tool(app, product)
     if app.type == application_pb2.APPLICATION_TYPE_WEB and not features.web:
         raise Unsupported("this provider does not run web applications")
     if app.type == application_pb2.APPLICATION_TYPE_VNC and not features.vnc:
@@ -72,11 +75,11 @@ def check_application(app: App, features: Features, at: str) -> None:
         raise InvalidRequest("the application wants to run as root and as the real user, which cannot both be", field=where)
 
 
-def check_tool(app: App) -> None:
-    """Raises Unsupported for a kind of tool that the machine type does not run."""
-    if app.tool in (application_pb2.TOOL_BACKEND_VIRTUAL_MACHINE, application_pb2.TOOL_BACKEND_SINGULARITY):
-        name = ToolBackend.Name(app.tool).removeprefix("TOOL_BACKEND_").lower().replace("_", " ")
-        raise Unsupported(f"this provider does not run {name} tools")
+def check_tool(app: App, product: Product) -> None:
+    """Raises Unsupported for a kind of tool that the machine type does not run. One that is not told is taken for a container's."""
+    name = ToolBackend.Name(app.tool or application_pb2.TOOL_BACKEND_DOCKER).removeprefix("TOOL_BACKEND_").lower()
+    if name not in product.tools:
+        raise Unsupported(f"this machine type does not run {name.replace('_', ' ')} tools")
 
 
 async def replica_spec(stored: StoredJob, product: Product, features: Features, policy: Policy, renderer: Renderer) -> ReplicaSpec:

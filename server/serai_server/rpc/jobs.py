@@ -77,11 +77,11 @@ class JobsServicer:
 
     async def Suspend(self, request: pb.SuspendRequest, _call: Call) -> pb.SuspendResponse:
         await self._changes.suspend([item.job.id for item in request.items])
-        return pb.SuspendResponse(responses=_done(request.items))
+        return pb.SuspendResponse()
 
     async def Unsuspend(self, request: pb.UnsuspendRequest, _call: Call) -> pb.UnsuspendResponse:
         await self._changes.unsuspend([item.job.id for item in request.items])
-        return pb.UnsuspendResponse(responses=_done(request.items))
+        return pb.UnsuspendResponse()
 
     async def UpdateAcl(self, request: pb.UpdateAclRequest, _call: Call) -> pb.UpdateAclResponse:
         await self._changes.update_acl(request.items)
@@ -89,7 +89,7 @@ class JobsServicer:
 
     async def Verify(self, request: pb.VerifyRequest, _call: Call) -> pb.VerifyResponse:
         await self._changes.verify(request.items)
-        return pb.VerifyResponse(responses=_done(request.items))
+        return pb.VerifyResponse()
 
     async def OnUpdatedLabels(self, request: pb.OnUpdatedLabelsRequest, _call: Call) -> pb.OnUpdatedLabelsResponse:
         await self._changes.update_labels(request.items)

@@ -109,7 +109,7 @@ def test_any_message_survives_json(descriptor: Descriptor, random: Random) -> No
 
 
 def _bulk_answers() -> list[Route]:
-    return [route for route in ROUTES if route.bulk]
+    return [route for route in ROUTES if route.answers]
 
 
 @pytest.mark.parametrize("route", _bulk_answers(), ids=lambda route: route.method)

@@ -505,17 +505,12 @@ Global___SuspendItem: _TypeAlias = SuspendItem  # noqa: Y015
 class SuspendResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    RESPONSES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def responses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Acknowledged]: ...
     def __init__(
         self,
-        *,
-        responses: _abc.Iterable[Global___Acknowledged] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["responses", b"responses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -565,17 +560,12 @@ Global___UnsuspendItem: _TypeAlias = UnsuspendItem  # noqa: Y015
 class UnsuspendResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    RESPONSES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def responses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Acknowledged]: ...
     def __init__(
         self,
-        *,
-        responses: _abc.Iterable[Global___Acknowledged] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["responses", b"responses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -717,17 +707,12 @@ Global___VerifyRequest: _TypeAlias = VerifyRequest  # noqa: Y015
 class VerifyResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    RESPONSES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def responses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Acknowledged]: ...
     def __init__(
         self,
-        *,
-        responses: _abc.Iterable[Global___Acknowledged] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["responses", b"responses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

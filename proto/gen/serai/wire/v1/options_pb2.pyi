@@ -144,7 +144,9 @@ class Route(_message.Message):
     """Path with {provider} where the provider's id stands."""
     direction: Global___Direction.ValueType
     bulk: _builtins.bool
-    """The request is {"items":[…]} with 1 to 1,000 items, the answer {"responses":[…]} in the same order."""
+    """The request is {"items":[…]} with 1 to 1,000 items, the answer {"responses":[…]} in the same order; {} where the answer's message
+    has no field (UCloud's Unit).
+    """
     empty_element: Global___EmptyElement.ValueType
     """What an element of `responses` is when the method has nothing to say about its item."""
     call: _builtins.str
