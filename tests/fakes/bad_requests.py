@@ -110,7 +110,10 @@ BODIES: dict[str, tuple[bytes, str]] = {
     "NUL in the owner": (seed("owner.createdBy", "a\0b"), "items[0].owner.createdBy: expected a text without NUL"),
     "NUL in the project": (seed("owner.project", "a\0b"), "items[0].owner.project: expected a text without NUL"),
     "NUL in the name": (seed("specification.name", "a\0b"), "items[0].specification.name: expected a text without NUL"),
-    "NUL in an argument": (seed("specification.parameters.value.value", "a\0b"), "items[0].specification.parameters: "),
+    "NUL in an argument": (
+        seed("specification.parameters.value.value", "a\0b"),
+        'items[0].specification.parameters["value"]: expected a text without NUL',
+    ),
     "an argument of 3 MB": (seed("specification.parameters.value.value", "a" * 3_000_000), "items[0].specification.parameters: "),
     "a kind of value nobody knows": (
         seed("specification.parameters.value.type", "magic"),

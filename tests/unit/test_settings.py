@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from serai_server.cli.config import SHAPE, ConfigError, Settings, load, parse
 from serai_server.cli.config_command import example_text
@@ -146,6 +146,7 @@ def test_every_problem_is_told_at_once() -> None:
 VALUES = st.recursive(st.booleans() | st.integers() | st.floats() | st.text(), lambda v: st.lists(v) | st.dictionaries(KEYS, v))
 
 
+@settings(deadline=None)
 @given(VALUES, st.sampled_from(["server", "server.socket", "products", "core.url", "provider.aliases", "jobs.workers", "drives.personal"]))
 def test_a_file_is_taken_or_explained(value: object, path: str) -> None:
     """The walk that tells of every problem finds one exactly where msgspec refuses the file."""

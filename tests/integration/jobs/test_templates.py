@@ -185,6 +185,7 @@ def test_a_template_that_can_never_be_rendered(source: str, words: str) -> None:
 PIECES = ["{{", "}}", "{%", "%}", "{#", "{- a(", ") -}", "'", "if a", "raw", "[", "(", "|b", "9", " ", "\n", "ucloud.rank"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=40))
 def test_any_text_is_a_template_or_is_refused_in_words(parts: list[str]) -> None:
     """Nothing that stands in an application makes a create fail in another way."""

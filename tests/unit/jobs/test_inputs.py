@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes.applications import PATH, app, declared, given, spec
 from hypothesis import given as for_all
+from hypothesis import settings
 from hypothesis import strategies as st
 from serai_backends.model import Mount
 from serai_server.errors import InvalidRequest, SeraiError, Unsupported
@@ -176,6 +177,7 @@ def test_what_is_on_a_read_only_drive_is_read_only() -> None:
     assert inputs(f"resources {{ {file('/20/a')} }}").mounts == (Mount("20/a", "/work/a", read_only=True),)
 
 
+@settings(deadline=None)
 @for_all(st.text(max_size=40) | st.text("/.a ", max_size=12).map(lambda t: f"/10/{t}"))
 def test_a_source_never_leads_out(path: str) -> None:
     """Whatever the path, its source has only parts with plain names, or there is none."""
@@ -188,6 +190,7 @@ def test_a_source_never_leads_out(path: str) -> None:
     assert "/" + "/".join(parts) == path.removesuffix("/")
 
 
+@settings(deadline=None)
 @for_all(st.lists(st.text("ab.1 ()", min_size=1, max_size=6).filter(lambda t: t not in (".", "..")), max_size=8))
 def test_no_two_have_one_place(names: list[str]) -> None:
     """Targets are as many as paths, each directly below /work."""

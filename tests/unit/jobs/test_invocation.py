@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes.applications import PATH, app, declared, given, spec
 from hypothesis import given as for_all
+from hypothesis import settings
 from hypothesis import strategies as st
 from serai.jobs.v1.application_pb2 import Application
 from serai_backends.model import Features
@@ -167,6 +168,7 @@ def test_what_gives_no_command_is_refused(invocation: str, values: dict[str, str
         build(invocation, values)
 
 
+@settings(deadline=None)
 @for_all(st.binary(max_size=300), st.binary(max_size=200), st.booleans())
 def test_any_application_gives_a_command_or_a_named_error(noise: bytes, values: bytes, todays: bool) -> None:
     """Whatever protobuf reads as an application and its values, the result is a command without NUL or an error for a person."""
@@ -215,6 +217,7 @@ def test_floating_point_is_written_as_go_does(value: float, text: str) -> None:
     assert go_text(value) == text
 
 
+@settings(deadline=None)
 @for_all(st.floats(allow_nan=False, allow_infinity=False))
 def test_written_numbers_are_read_back_as_they_were(value: float) -> None:
     """No digit is lost in either form."""
