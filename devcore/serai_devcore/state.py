@@ -81,7 +81,8 @@ class State:
     def document_of(self, job: Job) -> JsonObject:
         """The job as it is now, as Core sends it with every call after the create."""
         product = self.product_of(job)
-        support = self.support.resolved(job, product) if self.generation is Generation.G2026 else None
+        is_today = self.generation is Generation.G2026
+        support = self.support.resolved(job.provider, job.category, job.product, product) if is_today else None
         return queries.for_provider(job, self.generation, product, support)
 
     # --- waiting ----------------------------------------------------------------------------------------------------------------------

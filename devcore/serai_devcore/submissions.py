@@ -14,7 +14,7 @@ from serai_devcore.outcomes import BAD_GATEWAY, Outcome, created_ids, outcome, r
 from serai_devcore.provider import Answer, items_body
 from serai_devcore.state import State
 from serai_devcore.support import JOBS
-from serai_devcore.wire import Generation, Json, JsonObject, dig, dig_text, parse, read_items
+from serai_devcore.wire import Generation, Json, JsonObject, as_object, dig, dig_text, parse, read_items
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,9 @@ class Submissions(State):
     async def submit(self, request: JobRequest) -> Submission:
         """Start a job as a user does."""
         document = job_document(request, self.jobs.new_id(), self.clock.now_ms(), self.generation)
+        if self.generation is Generation.G2026:
+            status, product = as_object(document["status"], "status"), request.product
+            status["resolvedSupport"] = self.support.resolved(*product.key, status["resolvedProduct"])
         declared = {dig_text(parameter, "name") for parameter in request.application.parameters}
         undeclared = set(request.parameters) - declared
         if undeclared and self.generation is Generation.G2026:

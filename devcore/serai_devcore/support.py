@@ -57,9 +57,9 @@ class SupportBook:
         wanted: JsonObject = {"id": product, "category": category, "provider": provider}
         return next((e for e in self._answers.get((provider, namespace), []) if e.get("product") == wanted), None)
 
-    def resolved(self, job: Job, product: Json) -> Json:
-        """`resolvedSupport` as today's Core sends it with a job."""
-        entry = self.of(job.provider, job.category, job.product)
+    def resolved(self, provider: str, category: str, product_id: str, product: Json) -> Json:
+        """`resolvedSupport` as today's Core sends it with a job; `product` = its document."""
+        entry = self.of(provider, category, product_id)
         if entry is None:
             return None
         features: list[Json] = [f"jobs.{_short(b)}.{_short(f)}" for b in BLOCKS.values() for f in sorted(_true(entry.get(b)))]

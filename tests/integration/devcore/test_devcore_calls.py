@@ -357,6 +357,7 @@ async def test_today_core_refuses_what_is_not_declared(key: PrivateKey) -> None:
         await core.retrieve_products("example")
         sent = await core.submit(acme_request())
         assert sent.accepted
+        assert dig(provider.heard[-1].items[0], "status", "resolvedSupport", "support", "docker", "terminal") is True
         ended = await core.extend(sent.job_id, hours=1)
         assert (ended.status, ended.why, ended.answer) == (400, "time extension is not supported by this provider", None)
         assert (await core.open_session(sent.job_id, "VNC")).status == 400

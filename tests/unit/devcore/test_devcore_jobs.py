@@ -144,6 +144,21 @@ def test_an_unknown_state_is_no_state_in_2021_and_any_state_today() -> None:
     assert old["1"].arrivals[0].status == "words"
 
 
+def test_a_pause_and_an_extension_are_words_of_today_only() -> None:
+    """2021 §2.1: SUSPENDED and newTimeAllocation came later: a status-only update, and a key that is not looked at. today §9: a state, and
+    the new total; going on moves the start, and the end with it."""
+    old, _ = book(G2021)
+    new, clock = book(G2026)
+    for jobs in (old, new):
+        jobs.update("example", [item(state="RUNNING")])
+        jobs.update("example", [item(state="SUSPENDED", newTimeAllocation=60_000)])
+    assert (old["1"].state, new["1"].state) == ("RUNNING", "SUSPENDED")
+    assert (old["1"].time_allocation_ms, new["1"].time_allocation_ms) == (3_600_000, 60_000)
+    clock.now += 10_000
+    new.update("example", [item(state="RUNNING")])
+    assert (new["1"].started_at_ms, new["1"].expires_at_ms) == (clock.now, clock.now + 60_000)
+
+
 def test_a_null_timestamp_is_an_error_today_only() -> None:
     """today §9: `timestamp: null` is a 400; 2021 §7 coerceInputValues."""
     old, _ = book(G2021)
