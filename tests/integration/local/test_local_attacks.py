@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import socket
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
-from serai_backends.model import End, Stream
+from serai_backends.model import End, Mount, Peer, Stream
 
 if TYPE_CHECKING:
     from fakes.local_site import LocalSite
@@ -48,7 +50,7 @@ MUST_FAIL = {
     "root of pid 1": "ls /proc/1/root/root",
     "enter pid 1": "nsenter -t 1 -m true",
     "become root": "su -c true",
-    "give a file away": "touch /work/mine && chown 0 /work/mine",
+    "give a file away": "touch /work/mine && chown 1 /work/mine",
     "block device": "mknod /work/b b 8 0",
     "kernel log": "dmesg",
     "core pattern": "echo x > /proc/sys/kernel/core_pattern",
@@ -81,6 +83,23 @@ MUST_FAIL = {
     "private keys of the host": "ls /etc/ssl/private",
     "odd pair of sockets": f"{PY} 'import socket; socket.socketpair(40)'",
     "type into the terminal": f"{PY} 'import fcntl; fcntl.ioctl(0, 0x5412, b\"x\")'",
+    "change an input": "echo x >> /work/input/file || false",
+    "make a file in an input": "touch /work/input/new",
+    "out of an input": "cat /work/input/../../../../input-secret /work/input/link",
+    "unmount an input": "umount /work/input",
+    "replace an input": "mv /work/input /work/other || rmdir /work/input",
+    "abstract sockets of the host": "grep -q serai-attack /proc/net/unix",
+    "host of pid 1": "ls /proc/1/cwd/newroot /proc/1/cwd/oldroot",
+    "kill a process of the host": "kill -0 {host_pid}",
+    "trace a process of the host": f"{PY} 'import ctypes; exit(ctypes.CDLL(None).ptrace(16, {{host_pid}}, 0, 0) < 0)'",
+    "interfaces": "ip link add type veth",
+    "addresses": "ip addr add 10.1.2.3/8 dev lo",
+    "routes": "ip route add default dev lo",
+    "dmesg by file": "cat /proc/kmsg",
+    "kernel memory": "head -c 1 /proc/kcore",
+    "system request": "echo h > /proc/sysrq-trigger",
+    "host name": "hostname other",
+    "clock": "date -s 2001-01-01",
     "nice": "nice -n -5 true 2>&1 | grep -qv 'cannot set'",
 }
 
@@ -112,11 +131,32 @@ def codes(text: str) -> dict[str, int]:
     return {name: int(code) for name, _, code in (line.rpartition("=") for line in text.splitlines())}
 
 
-async def test_nothing_of_the_host_can_be_seen_or_changed(site: LocalSite) -> None:
-    """Every attempt of the list fails inside, and the same file does what it should where it may."""
-    await site.backend.submit(site.spec("attack", "bash", "-c", script(MUST_FAIL)))
-    await site.ended("attack")
+@pytest.mark.parametrize("run_as_root", [False, True])
+@pytest.mark.parametrize("with_peer", [False, True])
+async def test_nothing_of_the_host_can_be_seen_or_changed(site: LocalSite, run_as_root: bool, with_peer: bool) -> None:
+    """Every attempt of the list fails inside, as a user and as root of its own view, with an input and with a peer."""
+    folder = site.put("drive/data/file", "input").parent
+    secret = site.folder / "input-secret"
+    secret.write_text("the host's secret")
+    (folder / "link").symlink_to(secret)
+    peers: tuple[Peer, ...] = ()
+    if with_peer:
+        if not site.backend.features.peers:
+            pytest.skip("jobs cannot be connected here")
+        await site.backend.submit(site.spec("peer", "sleep", "600"))
+        await site.running("peer")
+        peers = (Peer("peer", "peer"),)
+    lines = {name: line.replace("{host_pid}", str(os.getpid())) for name, line in MUST_FAIL.items()}
+    if with_peer:
+        # a route to the peer's block is what it asked for; there is no other
+        lines["a route to anywhere"] = "tail -n +2 /proc/net/route | grep -v ^peer | grep -q ."
+    spec = replace(site.spec("attack", "bash", "-c", script(lines)), run_as_root=run_as_root, peers=peers)
+    with socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind(f"\0serai-attack-{os.getpid()}")
+        await site.backend.submit(replace(spec, mounts=(Mount("drive/data", "/work/input", read_only=True),)))
+        await site.ended("attack")
     result = codes(await site.output("attack"))
+    assert (folder / "file").read_text() == "input"
     assert result.keys() == MUST_FAIL.keys()
     assert [f for f in site.work("attack").iterdir() if f.stat().st_mode & 0o6000] == []
     assert {name for name, code in result.items() if code == 0} == set()
@@ -133,22 +173,40 @@ async def test_ordinary_file_work_is_allowed(site: LocalSite) -> None:
 
 def test_the_commands_of_the_list_exist_inside() -> None:
     """Otherwise an attempt would fail for want of its command."""
-    for command in ("mount", "umount", "unshare", "chroot", "nsenter", "su", "chown", "mknod", "dmesg", "prlimit", "nice", "python3"):
+    for command in (
+        "mount",
+        "umount",
+        "unshare",
+        "ip",
+        "hostname",
+        "date",
+        "chroot",
+        "nsenter",
+        "su",
+        "chown",
+        "mknod",
+        "dmesg",
+        "prlimit",
+        "nice",
+        "python3",
+    ):
         found = [folder for folder in ("/usr/bin", "/usr/sbin", "/bin", "/sbin") if Path(folder, command).exists()]
         if not found:
             pytest.skip(f"{command} is not installed on this machine")
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of the system calls are those of x86_64")
-async def test_the_filter_refuses_system_calls(site: LocalSite) -> None:
+@pytest.mark.parametrize("run_as_root", [False, True])
+async def test_the_filter_refuses_system_calls(site: LocalSite, run_as_root: bool) -> None:
     """EPERM, not another error that the arguments would have caused."""
     lines = {name: f"{SYSCALL} {numbers}" for name, numbers in FILTERED.items()}
-    await site.backend.submit(site.spec("filter", "bash", "-c", script(lines)))
+    await site.backend.submit(replace(site.spec("filter", "bash", "-c", script(lines)), run_as_root=run_as_root))
     await site.ended("filter")
     assert codes(await site.output("filter")) == dict.fromkeys(FILTERED, EPERM)
 
 
-async def test_no_way_to_the_host_or_to_other_jobs(site: LocalSite) -> None:
+@pytest.mark.parametrize("run_as_root", [False, True])
+async def test_no_way_to_the_host_or_to_other_jobs(site: LocalSite, run_as_root: bool) -> None:
     """Listeners on the host's loopback, on its abstract sockets and in another job: none answers; a peer in the own job does."""
     listener = """
         import socket, sys
@@ -178,16 +236,61 @@ async def test_no_way_to_the_host_or_to_other_jobs(site: LocalSite) -> None:
             mine = socket.socket(); mine.bind(("node-0", 7001)); mine.listen()
             print(tries(inet, ("node-0", 7001)))
         """
-        found, text = await site.run("attack", "/usr/bin/python3", "-c", textwrap.dedent(attack))
+        await site.backend.submit(replace(site.spec("attack", "/usr/bin/python3", "-c", textwrap.dedent(attack)), run_as_root=run_as_root))
+        found = await site.ended("attack")
+    text = await site.output("attack")
     assert text.split() == ["no", "no", "no", "CONNECTED"], (found, text)
+
+
+async def test_what_root_inside_makes_belongs_to_the_jobs_user(site: LocalSite) -> None:
+    """No file of root's, no setuid bit, no device: outside, uid 0 of the view is the job's unprivileged user."""
+    line = "umask 0; touch f; mkdir d; chmod 4755 f; chown 1:1 f; mknod b b 8 0; mknod c c 1 3; cp /bin/true t; chmod u+s t; ls -ln"
+    await site.backend.submit(replace(site.spec("job", "bash", "-c", line), run_as_root=True))
+    await site.ended("job")
+    made = {path.name: path.lstat() for path in site.work("job").iterdir()}
+    assert made.keys() == {"stdout.txt", "stderr.txt", "f", "d", "t"}
+    assert {facts.st_uid for facts in made.values()} == {site.work("job").stat().st_uid}
+    assert site.work("job").stat().st_uid == os.geteuid() or site.work("job").stat().st_uid >= site.settings.uid_first
+    assert [name for name, facts in made.items() if facts.st_mode & 0o6000] == []
+
+
+async def test_scratch_space_ends_at_its_size(site: LocalSite) -> None:
+    """More than `tmpfs_bytes` does not fit into /tmp, /run or /dev/shm."""
+    await site.close()
+    site.settings = msgspec.structs.replace(site.settings, tmpfs_bytes=8 << 20)
+    await site.open()
+    line = "for d in /tmp /run /dev/shm; do head -c 9000000 /dev/zero > $d/x 2> /dev/null && echo $d; stat -c %s $d/x; rm $d/x; done"
+    _, text = await site.run("job", "sh", "-c", line, memory_bytes=512 << 20)
+    assert text.split() == [str(8 << 20)] * 3
+
+
+async def test_cores_beyond_the_quota_are_not_used(site: LocalSite) -> None:
+    """Two spinning processes in a job of one core get the time of about one, also when they set their own affinity."""
+    if "cpu" not in site.backend.machine.cgroups and "unified" not in site.backend.machine.cgroups:
+        pytest.skip("cores are advisory here")
+    spin = textwrap.dedent("""
+        import os, resource, time
+        os.sched_setaffinity(0, range(os.cpu_count()))
+        children = []
+        for _ in range(2):
+            pid = os.fork()
+            if pid == 0:
+                end = time.monotonic() + 2
+                while time.monotonic() < end: pass
+                os._exit(0)
+            children.append(pid)
+        for pid in children: os.waitpid(pid, 0)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        print(used.ru_utime + used.ru_stime)
+    """)
+    _, text = await site.run("spin", "/usr/bin/python3", "-c", spin)
+    assert float(text) < 2.6
 
 
 async def test_a_fork_bomb_stays_in_its_job(site: LocalSite) -> None:
     """The limit of processes stops it, the backend still answers, and cancel ends all of it."""
     await site.close()
-    site.settings = type(site.settings)(
-        **{name: getattr(site.settings, name) for name in ("state_dir", "drives_dir", "cpu", "memory_bytes")}, pids=64
-    )
+    site.settings = msgspec.structs.replace(site.settings, pids=64)
     await site.open()
     bomb = textwrap.dedent("""
         import os, time
