@@ -90,6 +90,8 @@ class _Found:
 class Runner:
     def __init__(self, ground: Ground, queue: CapacityQueue, board: Board) -> None:
         self.jobs: dict[str, Job] = {}
+        self._placed: dict[str, Job] = {}
+        """Jobs that have a block of addresses and a user, or are about to: few, where thousands wait."""
         self.queue = queue
         self._board = board
         self._settings, self._machine, self._threads, self._clock = ground.settings, ground.machine, ground.threads, ground.clock
@@ -115,6 +117,8 @@ class Runner:
             job = item.job
             self._sequence = max(self._sequence, job.spec["sequence"])
             self.jobs[job.id] = job
+            if not job.ended and job.block:
+                self._placed[job.id] = job
             if not job.ended and (item.locked or job.begun):
                 self.queue.occupy(job.id, job.need)
                 self._spawn(partial(self._attach, job))
@@ -212,6 +216,7 @@ class Runner:
     async def _start(self, job: Job) -> None:
         async with self._starts:
             job.attempts += 1
+            self._placed[job.id] = job
             code, pause_s = -1, 0.0
             try:
                 if self._machine.is_root and job.uid is None:
@@ -243,11 +248,11 @@ class Runner:
         self._schedule()
 
     def _used_blocks(self) -> list[str]:
-        return [job.block for job in self.jobs.values() if job.block and not job.ended]
+        return [job.block for job in self._placed.values() if job.block]
 
     async def _give_user(self, job: Job) -> None:
         async with self._users_lock:
-            used = {other.uid for other in self.jobs.values() if other.uid is not None and not other.ended}
+            used = {other.uid for other in self._placed.values() if other.uid is not None}
             drive = job.spec["output_folder"].partition("/")[0]
             job.uid = await self._threads.run(lambda: self._users.choose(drive, used))
 
@@ -337,6 +342,7 @@ class Runner:
             job.link.close()
             job.link = None
         job.uid = None
+        self._placed.pop(job.id, None)
         self.queue.remove(job.id)
         self._board.publish(self.observe(job))
         if self._machine.cgroups:
