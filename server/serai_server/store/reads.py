@@ -5,25 +5,58 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Executable, and_, exists, func, literal, literal_column, or_, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Engine,
+    Executable,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serai_server.store.api import StoreUnavailable, WriteRefused
 from serai_server.store.model import Interval, JobFilter, JobPage, JobRecord, LedgerRow, Outcome, StoredEvent, StoredJob, Unpaid
-from serai_server.store.rows import Row, as_charge, as_event, as_int, as_interval, as_job, as_record, as_text, as_unpaid
+from serai_server.store.rows import Row, Value, as_charge, as_event, as_int, as_interval, as_job, as_record, as_text, as_unpaid
 from serai_server.store.tables import consumers, events, intervals, jobs, ledger, settlements, unsettled
 
 T = TypeVar("T")
 
 READERS = 4
 
+_Values: TypeAlias = tuple[Value, ...] | dict[str, Value]
+
 _AT_ONCE = 10_000
 """Most sequences that one statement asks for."""
+
+
+class _Prepared:
+    """A query of which only values change, put into words once: SQLAlchemy takes longer to build one than SQLite to answer it."""
+
+    def __init__(self, engine: Engine, query: Select[Any]) -> None:
+        self._compiled = query.compile(engine)
+        self.sql = str(self._compiled)
+
+    def values(self, **given: Value) -> _Values:
+        """As the driver takes them: by place or by name."""
+        named: Mapping[str, Value] = self._compiled.construct_params(given)
+        order = self._compiled.positiontup
+        return dict(named) if order is None else tuple(named[name] for name in order)
 
 
 class Reader:
@@ -33,16 +66,20 @@ class Reader:
         self._engine = engine
         self._describe = describe
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="serai-read")
+        self._job = _Prepared(engine, select(jobs).where(jobs.c.id == bindparam("wanted")))
+        self._events = _Prepared(engine, _events_query())
 
-    async def _run(self, statement: Executable, convert: Callable[[Row], T]) -> list[T]:
+    async def _run(self, statement: Executable | tuple[_Prepared, _Values], convert: Callable[[Row], T]) -> list[T]:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, statement, convert)
         except RuntimeError as error:
             raise StoreUnavailable("the store is closed") from error
 
-    def _read(self, statement: Executable, convert: Callable[[Row], T], again: bool = True) -> list[T]:
+    def _read(self, statement: Executable | tuple[_Prepared, _Values], convert: Callable[[Row], T], again: bool = True) -> list[T]:
         try:
             with self._engine.connect() as connection:
+                if isinstance(statement, tuple):
+                    return [convert(row) for row in connection.exec_driver_sql(statement[0].sql, statement[1])]
                 return [convert(row) for row in connection.execute(statement)]
         except DBAPIError as error:
             if error.connection_invalidated and again:
@@ -57,7 +94,7 @@ class Reader:
     async def job(self, job_id: str) -> StoredJob | None:
         if "\0" in job_id:
             return None
-        found = await self._run(select(jobs).where(jobs.c.id == job_id), as_job)
+        found = await self._run((self._job, self._job.values(wanted=job_id)), as_job)
         return found[0] if found else None
 
     async def page(self, condition: JobFilter, limit: int, token: str) -> JobPage:
@@ -91,24 +128,7 @@ class Reader:
         return frozenset(await self._run(query, as_text))
 
     async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
-        """What was jumped over, then what is above the mark: two index scans in one statement, hence one snapshot."""
-        skipped = (
-            select(events)
-            .join(unsettled, unsettled.c.sequence == events.c.sequence)
-            .where(unsettled.c.consumer == consumer, unsettled.c.sequence > after)
-            .order_by(unsettled.c.sequence)
-            .limit(limit)
-            .subquery()
-        )
-        above = (
-            select(events)
-            .where(events.c.sequence > _mark(consumer), events.c.sequence > after)
-            .order_by(events.c.sequence)
-            .limit(limit)
-            .subquery()
-        )
-        both = union_all(select(skipped), select(above)).subquery()
-        return await self._run(select(both).order_by(both.c.sequence).limit(limit), as_event)
+        return await self._run((self._events, self._events.values(consumer=consumer, after=after, most=limit)), as_event)
 
     async def events_at(self, sequences: Sequence[int]) -> list[StoredEvent]:
         wanted = sorted(set(sequences))
@@ -145,12 +165,34 @@ class Reader:
         self._engine.dispose()
 
 
+def _events_query() -> Select[Any]:
+    """What was jumped over, then what is above the mark: two index scans in one statement, hence one snapshot."""
+    consumer, after, most = bindparam("consumer", type_=Text), bindparam("after", type_=BigInteger), bindparam("most", type_=BigInteger)
+    skipped = (
+        select(events)
+        .join(unsettled, unsettled.c.sequence == events.c.sequence)
+        .where(unsettled.c.consumer == consumer, unsettled.c.sequence > after)
+        .order_by(unsettled.c.sequence)
+        .limit(most)
+        .subquery()
+    )
+    above = (
+        select(events)
+        .where(events.c.sequence > _mark(consumer), events.c.sequence > after)
+        .order_by(events.c.sequence)
+        .limit(most)
+        .subquery()
+    )
+    both = union_all(select(skipped), select(above)).subquery()
+    return select(both).order_by(both.c.sequence).limit(most)
+
+
 def _undelivered(consumer: str) -> ColumnElement[bool]:
     left = exists().where(unsettled.c.consumer == consumer, unsettled.c.sequence == events.c.sequence)
     return or_(events.c.sequence > _mark(consumer), left)
 
 
-def _mark(consumer: str) -> ColumnElement[int]:
+def _mark(consumer: str | BindParameter[str]) -> ColumnElement[int]:
     return func.coalesce(select(consumers.c.settled_to).where(consumers.c.name == consumer).scalar_subquery(), 0)
 
 
