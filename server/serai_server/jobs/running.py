@@ -41,6 +41,10 @@ def resumed_at_ms(seen: JobObservation, now_ms: int) -> int:
 
 
 def due(job: StoredJob, ran: int, *, over: bool) -> Due | None:
+    """Periods to be billed. A job that lives is billed up to its limit and no further: what it runs beyond, because nobody was there to end
+    it, is seen only when its end is on the way, and would be billed before `billed_ms` can leave it out."""
+    if not over and job.time_limit_ms:
+        ran = min(ran, job.time_limit_ms)
     units = periods_due(ran, period_ms=job.period_ms, charged=job.charged_periods, over=over)
     return Due(job.charged_periods, units) if units > 0 else None
 

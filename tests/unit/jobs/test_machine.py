@@ -357,6 +357,13 @@ def test_how_programs_end_is_told_in_words(replicas: list[ReplicaObservation], i
         assert step(job, ended(*replicas), NOW, rules).updates == (Update(state, words),)
 
 
+@pytest.mark.parametrize(("row", "seen"), [(SUBMITTED, running()), (RUNS, suspended(Pause(1_990_000, None)))], ids=["started", "suspended"])
+def test_what_a_job_ran_beyond_its_limit_while_nobody_looked_is_not_billed(row: dict[str, Any], seen: JobObservation) -> None:
+    """The server was away while the job passed its limit: whatever it is seen as first, no period beyond the limit is billed."""
+    found = step(stored_job(**{**row, "time_limit_ms": 120_000}), seen, NOW, RULES)
+    assert found.due == Due(0, 2)
+
+
 def test_a_submission_that_the_backend_refuses_is_a_failure_in_its_words() -> None:
     """Without replicas and with a reason, the reason is what Core is told."""
     decision = step(stored_job(**SUBMITTED), ended(since=None, reason="No machine is that large."), NOW, RULES)
