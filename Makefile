@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos generate lock format
+.PHONY: help setup demo test check bench chaos property generate lock format
 
 help: ## What can be made here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: setup ## Ratios of speed, side by side in one run
 
 chaos: setup ## The long form of the tests that kill and break things
 	@SERAI_CHAOS=long python -m pytest -q tests/chaos
+
+property: setup ## 10,000 random lives of jobs in each generation of Core, every bill compared with an oracle
+	@SERAI_PROPERTY=long python -m pytest -q -n 2 tests/property -rP
 
 lock: ## Write requirements.lock.txt anew from pyproject.toml
 	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements.lock.txt -q
