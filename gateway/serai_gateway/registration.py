@@ -150,7 +150,9 @@ class Address:
         rest = (parts.path.rstrip("/"), parts.query, parts.fragment, parts.username)
         if parts.scheme not in {"http", "https"} or not parts.hostname or any(rest):
             raise RegistrationError(f"{url!r} is not an address like https://provider.example.org (a path cannot be told to Core)")
-        return cls(parts.hostname, parts.scheme == "https", port)
+        # Core puts the domain into addresses as it is.
+        domain = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        return cls(domain, parts.scheme == "https", port)
 
 
 async def request_approval(transport: Transport, codec: Codec, provider: str, address: Address) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from fakes.gateway_events import FakeEventLog, charge
+from fakes.gateway_events import FakeEventLog, charge, total
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from serai.events.v1 import events_service_pb2 as events_pb2
 from serai.jobs.v1 import job_pb2
@@ -262,6 +262,27 @@ async def test_a_job_that_core_forgot(both: Both) -> None:
         await both.server.until_settled()
     unknown = [n for n, outcome in both.server.outcomes.items() if outcome == events_pb2.SETTLEMENT_OUTCOME_JOB_UNKNOWN]
     assert unknown == [3]
+
+
+async def test_todays_core_counts_each_report_once(tmp_path: Path) -> None:
+    """All that a job has used so far, told again and again: the wallet has the last amount, and says when it is locked."""
+    async with made(tmp_path, Generation.G2026) as both, both.gateway():
+        job_id = (await both.core.submit(acme_request())).job_id
+
+        async def report(sequence: int, usage: int, *, maybe_delivered: bool = False) -> int:
+            event = total(sequence, job_id, usage)
+            event.charge.product.category = "example-compute"
+            event.maybe_delivered = maybe_delivered
+            both.server.add(event)
+            await both.server.until_settled()
+            return both.server.outcomes[sequence]
+
+        outcomes = [await report(1, 10), await report(2, 25), await report(3, 25, maybe_delivered=True), await report(4, 40)]
+        assert outcomes == [events_pb2.SETTLEMENT_OUTCOME_DELIVERED] * 4
+        [wallet] = both.core.accounts.wallets.values()
+        assert wallet.used == 40
+        both.core.set_credits(job_id, 0)
+        assert await report(5, 41, maybe_delivered=True) == events_pb2.SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS
 
 
 async def test_charges_without_funds(both: Both) -> None:

@@ -203,6 +203,19 @@ OUTGOING: list[tuple[str, Message]] = [
         "provider-refresh.request.json",
         control_pb2.RefreshRequest(items=[control_pb2.RefreshToken(refresh_token="example-refresh-token")]),
     ),
+    (
+        "provider-requestapproval.request.json",
+        control_pb2.RequestApprovalRequest(
+            information=control_pb2.ApprovalInformation(
+                specification=control_pb2.ProviderSpecification(
+                    id="example",
+                    domain="provider.example.com",
+                    https=True,
+                    product=resources_pb2.ProductReference(provider="ucloud_core"),
+                )
+            )
+        ),
+    ),
 ]
 
 
@@ -242,7 +255,7 @@ def test_bulk_answers_are_what_is_documented(file: str, method: str, message: Me
 
 
 def test_answers_of_core_are_read() -> None:
-    """The two answers that matter: charges that were not paid, and a new token."""
+    """The answers that matter: charges that were not paid, a new token, and the token of a registration, which Core's welcome shows."""
     charges = (Path(__file__).parents[3] / "golden/ucloud-2021/jobs-provider-07-chargecredits.response.json").read_bytes()
     read = control_pb2.ChargeCreditsResponse.FromString(CODEC.read(control_pb2.ChargeCreditsResponse.DESCRIPTOR, charges))
     assert [one.id for one in read.insufficient_funds] == ["63489"]
@@ -250,6 +263,10 @@ def test_answers_of_core_are_read() -> None:
     token = json.dumps(golden("provider-refresh.response.json")).encode()
     answer = control_pb2.RefreshResponse.FromString(CODEC.read(control_pb2.RefreshResponse.DESCRIPTOR, token))
     assert [one.access_token for one in answer.responses] == ["example-access-token"]
+    approval = json.dumps(golden("provider-requestapproval.response.json")).encode()
+    wire = CODEC.read(control_pb2.RequestApprovalResponse.DESCRIPTOR, approval)
+    token = control_pb2.RequestApprovalResponse.FromString(wire).requires_signature.token
+    assert token == golden("provider-welcome.request.json")["token"]
 
 
 def test_the_documented_error_has_the_keys_that_serai_sends() -> None:
