@@ -294,6 +294,6 @@ async def test_files_that_are_not_there_or_not_right(tmp_path: Path) -> None:
         key.write_text(json.dumps({"canary": "4711-pass-word"}))
         await check_refuses(running, "public key")
         key.unlink()
-        await check_refuses(running, "core.public_key_file cannot be read")
+        await check_refuses(running, "core.public_key_file: there is no", "`serai register`")
         (running.folder / "serai.toml").unlink()
         await check_refuses(running, "there is no", "serai.toml", "serai config example", code=2)

@@ -38,3 +38,11 @@ def set_up_logging(level: str) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def only_errors() -> None:
+    """For a command that talks to people: what the parts that it uses log would stand between its own words. Errors go to stderr."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )

@@ -21,7 +21,7 @@ from serai_gateway.tokens import Tokens
 from serai_server.cli import output
 from serai_server.cli.config import Settings
 from serai_server.cli.exits import CliError, Exit
-from serai_server.cli.log_setup import set_up_logging
+from serai_server.cli.log_setup import only_errors
 from serai_server.cli.options import config_option, json_option, settings_or_exit
 from serai_server.settings import ProductSettings
 
@@ -55,7 +55,7 @@ def list_products(*, offline: bool, as_json: bool, config: Path) -> None:
     serai products list --offline --json | jq '.products[].id'
     """
     settings = settings_or_exit(config)
-    set_up_logging("error")
+    only_errors()
     sold = [_sold(product) for product in settings.products]
     stands: list[Standing | None] = [None] * len(sold)
     if not offline:
@@ -93,7 +93,7 @@ def push(*, dry_run: bool, as_json: bool, config: Path) -> None:
     serai products push
     """
     settings = settings_or_exit(config)
-    set_up_logging("error")
+    only_errors()
     sold = [_sold(product) for product in settings.products]
     if settings.core.generation == "2026":
         _refuse_mixed(sold)

@@ -33,7 +33,7 @@ from serai_gateway.welcome import listening_for_welcome
 from serai_server.cli import output
 from serai_server.cli.config import Settings
 from serai_server.cli.exits import CliError, Exit
-from serai_server.cli.log_setup import set_up_logging
+from serai_server.cli.log_setup import only_errors
 from serai_server.cli.options import config_option, settings_or_exit
 
 _LOOK_EVERY_S = 0.25
@@ -81,7 +81,7 @@ def command(
     serai register --refresh-token-file token.txt --public-key-file key.txt
     """
     settings = settings_or_exit(config)
-    set_up_logging("error")
+    only_errors()
     wish = _Wish(again, address or settings.gateway.public_url, refresh_token_file, public_key_file, timeout)
     try:
         asyncio.run(_Registering(settings, wish, as_json=as_json).run())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from fakes.products_core import ProductsCore
 from serai_server.cli.exits import Exit
 from serai_server.cli.main import run
@@ -66,7 +67,10 @@ timeout_ms = 5000
         (self.folder / "refresh").write_text("good")
 
     def serai(self, *arguments: str) -> Ran:
-        code = run(["products", *arguments, "--config", str(self.folder / "serai.toml")])
+        try:
+            code = run(["products", *arguments, "--config", str(self.folder / "serai.toml")])
+        finally:
+            structlog.reset_defaults()  # a command's process would end here, and its set-up of logs with it
         seen = self.capture.readouterr()
         return Ran(code, seen.out, seen.err)
 
