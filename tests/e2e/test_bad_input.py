@@ -92,7 +92,7 @@ async def test_a_missing_key_names_its_path(serai: Stack) -> None:
 
 async def test_what_is_not_built_is_said_with_its_code(serai: Stack) -> None:
     """A feature that the provider does not have is 400 with UCloud's code for it."""
-    answer = await post(serai, seed("specification.resources", [{"type": "file", "path": "/1/a", "readOnly": False}]))
+    answer = await post(serai, seed("specification.resources", [{"type": "network", "id": "1"}]))
     why = check_form(answer, 400)
     assert why.startswith("items[0].specification.resources[0]: ")
     assert answer.document["errorCode"] == "FEATURE_NOT_SUPPORTED_BY_PROVIDER"

@@ -1,4 +1,4 @@
-"""The seed's examples, replayed as its curl calls send them, in generation 2021: documented answers, documented control calls.
+"""The seed's five examples, replayed as its curl calls send them, in generation 2021: documented answers, documented control calls.
 
 The requests are kept byte for byte below tests/golden/ucloud-2021 and in examples/requests.
 """
@@ -19,7 +19,7 @@ from serai_devcore.accounts import Product
 from serai_devcore.applications import acme_request, shell_request
 from serai_devcore.documents import job_document
 from serai_devcore.records import Exchange
-from serai_devcore.wire import Generation, Json, JsonObject, as_object, dig, read_items
+from serai_devcore.wire import Generation, Json, JsonObject, as_object, dig, parse, read_items
 
 SEED_CONTENT_TYPE = {"Content-Type": "content-type: application/json; charset=utf-8"}
 """As the seed's curl sends it: the header's name stands in its value too."""
@@ -136,3 +136,29 @@ async def test_example_4_the_seeds_own_control_calls(serai: Stack) -> None:
     assert (core.jobs["63489"].state, core.jobs["51231"].state) == ("SUCCESS", "IN_QUEUE")
     assert core.bill_of("63489").credits == 15 * 23
     assert core.bill_of("51231").periods == 30
+
+
+async def test_example_5_a_job_that_is_not_known_any_more(serai: Stack) -> None:
+    """The verify call is answered 200; Core is told FAILURE and "Your job is no longer available" of the job that Serai does not know."""
+    core = serai.core
+    core.expect(read_items(parse(seed(9).body)))
+    core.jobs.update("example", [{"id": "54112", "update": {"state": "RUNNING"}}])
+    answer = await core.client.call(core.providers["example"], "POST", "/jobs/verify", seed(9).body, headers=SEED_CONTENT_TYPE)
+    assert (answer.status, answer.body) == (200, seed(9, "response").json)
+    await core.until(lambda: core.jobs["54112"].final)
+    (item,) = read_items(as_object(control_calls(serai, "update")[-1].body, ""))
+    documented = cast("JsonObject", seed(10).json["items"][0])
+    assert item["id"] == documented["id"]
+    for key in ("state", "status"):
+        assert dig(item, "update", key) == dig(documented, "update", key)
+
+
+async def test_example_5_a_job_that_is_known(serai: Stack) -> None:
+    """The same call for a job that runs changes nothing: it ends as it would have."""
+    core = serai.core
+    sent = await core.submit(shell_request("while [ ! -e go ]; do sleep 0.02; done"))
+    await core.until(lambda: core.jobs[sent.job_id].state == "RUNNING")
+    assert (await core.verify(sent.job_id)).status == 200
+    (serai.work(sent.job_id) / "go").touch()
+    await serai.until_final(sent.job_id)
+    assert [a.state for a in core.jobs[sent.job_id].arrivals if a.state and a.state != "RUNNING"] == ["SUCCESS"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from types import CoroutineType
+from typing import Any
 
 
 class FakeClock:
@@ -16,13 +18,13 @@ class FakeClock:
     def now_ms(self) -> int:
         return self._now_ms
 
-    async def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> CoroutineType[Any, Any, None]:
+        """Its end is fixed when it is called and not when it is first awaited: a test may move the clock in between."""
         if seconds <= 0:
-            await asyncio.sleep(0)
-            return
+            return asyncio.sleep(0)
         woken = asyncio.Event()
         heapq.heappush(self._sleepers, (self._now_ms + int(seconds * 1000), next(self._order), woken))
-        await woken.wait()
+        return _until(woken)
 
     def move(self, ms: int) -> None:
         """Time passes; who sleeps until then is woken, in order."""
@@ -33,3 +35,7 @@ class FakeClock:
     def step_back(self, ms: int) -> None:
         """The clock is set back, as an administrator or NTP may do; nobody wakes."""
         self._now_ms -= ms
+
+
+async def _until(woken: asyncio.Event) -> None:
+    await woken.wait()

@@ -78,7 +78,7 @@ class InstantBackend:
         if spec.job_id in self.machine.jobs:
             return
         if spec.resources.cpu * spec.replicas > self.machine.cpu or spec.resources.memory_bytes * spec.replicas > self.machine.memory_bytes:
-            raise SubmissionRefused("the job is larger than the machine", Why.TOO_LARGE)
+            raise SubmissionRefused("it is larger than the machine", Why.TOO_LARGE)
         waiting = tuple(ReplicaObservation(rank=rank, phase=Phase.WAITING) for rank in range(spec.replicas))
         observation = JobObservation(job_id=spec.job_id, phase=Phase.WAITING, replicas=waiting, reason="in the queue")
         self.machine.jobs[spec.job_id] = InstantJob(spec, observation)

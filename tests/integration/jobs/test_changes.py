@@ -27,7 +27,7 @@ from fakes.core_on import (
 from serai.core.v1.resources_pb2 import AclEntity, Permission, ResourceAclEntry, ResourcePermissions, SimpleDuration, UserEntity
 from serai.jobs.v1.job_pb2 import Job, JobState
 from serai.jobs.v1.jobs_service_pb2 import ExtendItem, UpdateAclItem
-from serai_backends.model import Features, Pause, Phase
+from serai_backends.model import Features
 from serai_server.errors import InvalidRequest, JobConflictError, JobUnknown, NotEnoughCredits, SeraiError, Unsupported, WrongState
 from serai_server.jobs import causes
 from serai_server.jobs.products import MINUTE_MS
@@ -38,26 +38,18 @@ READ, EDIT = Permission.PERMISSION_READ, Permission.PERMISSION_EDIT
 LOST = "Your job is no longer available"
 
 
-class Pausing(InstantBackend):
-    """Suspends at once, at the time of its machine's clock."""
+class Able(InstantBackend):
+    """Can do all that is asked here."""
 
     @property
     def features(self) -> Features:
         return Features(logs=True, suspension=True, time_extension=True, utilization=True)
 
-    async def suspend(self, job_id: str) -> None:
-        found = self.machine.jobs[job_id].observation
-        if found.phase is Phase.RUNNING:
-            pauses = (*found.pauses, Pause(next(self.machine.ticks), None))
-            self.machine.jobs[job_id].observation = replace(found, phase=Phase.SUSPENDED, pauses=pauses)
-            self._board.publish(self.machine.jobs[job_id].observation)
 
-    async def resume(self, job_id: str) -> None:
-        found = self.machine.jobs[job_id].observation
-        if found.phase is Phase.SUSPENDED:
-            pauses = (*found.pauses[:-1], replace(found.pauses[-1], ended_at_ms=next(self.machine.ticks)))
-            self.machine.jobs[job_id].observation = replace(found, phase=Phase.RUNNING, pauses=pauses)
-            self._board.publish(self.machine.jobs[job_id].observation)
+class Unable(InstantBackend):
+    @property
+    def features(self) -> Features:
+        return Features(logs=True)
 
 
 def machine_at(clock: FakeClock) -> InstantMachine:
@@ -77,7 +69,7 @@ async def test_more_time_for_a_running_and_for_a_waiting_job(tmp_path: Path) -> 
     clock = FakeClock(START_MS)
     machine = machine_at(clock)
     machine.cpu = 1
-    async with core_on(tmp_path, Pausing(machine), clock) as core:
+    async with core_on(tmp_path, Able(machine), clock) as core:
         await core.jobs.create([job("1", "hang", minutes=30)])
         await until(core, "1", lambda row: row.state is State.RUNNING)
         await core.jobs.create([job("2", "hang", minutes=30)])
@@ -101,7 +93,7 @@ async def test_more_time_for_a_running_and_for_a_waiting_job(tmp_path: Path) -> 
 async def test_an_extension_that_cannot_be_is_refused_whole(tmp_path: Path) -> None:
     """Unknown, over, being ended, without a limit, too long, no time at all: in words, and nothing of the bulk is stored."""
     clock = FakeClock(START_MS)
-    async with core_on(tmp_path, Pausing(machine_at(clock)), clock) as core:
+    async with core_on(tmp_path, Able(machine_at(clock)), clock) as core:
         await core.jobs.create([job("1", "hang"), job("2", "exit", "0"), job("3", "hang", minutes=0)])
         await until(core, "1", lambda row: row.state is State.RUNNING)
         await until(core, "2", settled)
@@ -128,7 +120,7 @@ async def test_a_warning_ten_minutes_and_one_minute_before_the_end(tmp_path: Pat
     """Each once, in the job's updates; an extension makes them come again; a short job is not warned of what it never had."""
     clock = FakeClock(START_MS)
     machine = machine_at(clock)
-    async with core_on(tmp_path, Pausing(machine), clock) as core:
+    async with core_on(tmp_path, Able(machine), clock) as core:
         await core.jobs.create([job("1", "hang", minutes=30), job("2", "hang", minutes=5)])
         await until(core, "1", lambda row: row.state is State.RUNNING)
         await until(core, "2", lambda row: row.state is State.RUNNING)
@@ -149,7 +141,7 @@ async def test_suspended_time_is_neither_billed_nor_counted(tmp_path: Path) -> N
     """Ten minutes of run, an hour of pause, and the rest: limit and bill count the time that it ran; Core hears of each change."""
     clock = FakeClock(START_MS)
     machine = machine_at(clock)
-    async with core_on(tmp_path, Pausing(machine), clock, today=True, charge_every_ms=1_000) as core:
+    async with core_on(tmp_path, Able(machine), clock, today=True, charge_every_ms=1_000) as core:
         await core.jobs.create([job("1", "hang", minutes=30, replicas=2)])
         await until(core, "1", lambda row: row.state is State.RUNNING)
         machine.ticks = itertools.count(START_MS + 10 * MINUTE_MS)
@@ -188,7 +180,7 @@ async def test_who_cannot_be_suspended(tmp_path: Path) -> None:
     machine = machine_at(clock)
     machine.cpu = 1
     without = (replace(PRODUCTS[0], without=frozenset({"suspension", "time_extension"})), PRODUCTS[1])
-    async with core_on(tmp_path, Pausing(machine), clock) as core:
+    async with core_on(tmp_path, Able(machine), clock) as core:
         await core.jobs.create([job("1", "hang")])
         await until(core, "1", lambda row: row.state is State.RUNNING)
         await core.jobs.create([job("2", "hang")])
@@ -197,14 +189,14 @@ async def test_who_cannot_be_suspended(tmp_path: Path) -> None:
             with pytest.raises(kind):
                 await core.changes.suspend(ids)
         assert (await until(core, "1", lambda _: True)).target is Target.RUN
-    async with core_on(tmp_path, Pausing(machine), clock, products=without) as core:
+    async with core_on(tmp_path, Able(machine), clock, products=without) as core:
         with pytest.raises(Unsupported, match="does not suspend"):
             await core.changes.suspend(["1"])
         with pytest.raises(Unsupported, match="does not extend"):
             await core.changes.extend([more("1", 1)])
         (first, second) = core.jobs.products()
         assert (first.docker.time_extension, second.docker.time_extension) == (False, True)
-    async with core_on(tmp_path, InstantBackend(machine), clock) as core:
+    async with core_on(tmp_path, Unable(machine), clock) as core:
         with pytest.raises(Unsupported):
             await core.changes.suspend(["1"])
 
@@ -215,7 +207,7 @@ async def test_a_suspension_survives_a_crash_on_either_side_of_its_effect(tmp_pa
     clock = FakeClock(START_MS)
     machine = machine_at(clock)
 
-    class Dies(Pausing):
+    class Dies(Able):
         async def suspend(self, job_id: str) -> None:
             if crash == "after":
                 await super().suspend(job_id)
@@ -225,7 +217,7 @@ async def test_a_suspension_survives_a_crash_on_either_side_of_its_effect(tmp_pa
         await core.jobs.create([job("1", "hang")])
         await until(core, "1", lambda row: row.state is State.RUNNING)
         await core.changes.suspend(["1"])
-    async with core_on(tmp_path, Pausing(machine), clock) as core:
+    async with core_on(tmp_path, Able(machine), clock) as core:
         await until(core, "1", lambda row: row.state is State.SUSPENDED)
         await core.changes.unsuspend(["1"])
         await until(core, "1", lambda row: row.state is State.RUNNING)
@@ -241,7 +233,7 @@ async def test_verify_tells_of_unknown_jobs_and_heals_what_core_has_wrong(tmp_pa
     """Unknown: FAILURE in the seed's words, once; one that Core made a moment ago: nothing yet; known and told: our state again where
     Core's is another one, and not while something is on its way to Core."""
     clock = FakeClock(START_MS)
-    async with core_on(tmp_path, Pausing(machine_at(clock)), clock) as core:
+    async with core_on(tmp_path, Able(machine_at(clock)), clock) as core:
         await core.jobs.create([job("1", "exit", "0"), job("2", "hang")])
         await until(core, "1", settled)
         await until(core, "2", lambda row: row.state is State.RUNNING)
@@ -279,7 +271,7 @@ def seed(job_id: str, state: JobState.ValueType = JobState.JOB_STATE_RUNNING) ->
 async def test_core_that_ends_what_is_over_or_unknown_is_told_of_the_end(tmp_path: Path) -> None:
     """Success, and a final update; an operator's tool gets no tombstone for a mistyped id."""
     clock = FakeClock(START_MS)
-    async with core_on(tmp_path, Pausing(machine_at(clock)), clock) as core:
+    async with core_on(tmp_path, Able(machine_at(clock)), clock) as core:
         await core.jobs.create([job("1", "exit", "0")])
         await until(core, "1", settled)
         await settle_all(core, "1")
@@ -299,7 +291,7 @@ async def test_permissions_and_labels_are_kept_for_the_tools(tmp_path: Path) -> 
     def user(name: str) -> AclEntity:
         return AclEntity(user=UserEntity(username=name))
 
-    async with core_on(tmp_path, Pausing(machine_at(clock)), clock) as core:
+    async with core_on(tmp_path, Able(machine_at(clock)), clock) as core:
         await core.jobs.create([job("1", "hang")])
         before = len(await told(core, "1"))
         first = UpdateAclItem(resource=job("1", "hang"), added=[ResourceAclEntry(entity=user("bob"), permissions=[READ])])
@@ -328,7 +320,7 @@ async def test_an_owner_without_funds_gets_no_new_job(tmp_path: Path) -> None:
     """Known from a charge that was not paid, also after a restart; forgotten after five minutes, or as soon as a charge is paid again."""
     clock = FakeClock(START_MS)
     machine = machine_at(clock)
-    async with core_on(tmp_path, Pausing(machine), clock) as core:
+    async with core_on(tmp_path, Able(machine), clock) as core:
         await core.jobs.create([job("1", "hang", product="unit"), job("2", "hang", product="unit")])
         await until(core, "1", lambda row: row.charged_periods == 1)
         await until(core, "2", lambda row: row.charged_periods == 1)
@@ -339,13 +331,13 @@ async def test_an_owner_without_funds_gets_no_new_job(tmp_path: Path) -> None:
             other.owner.created_by = "rich"
             await core.jobs.create([other, job("4", "hang")])
         assert await core.store.job("3") is None
-    async with core_on(tmp_path, Pausing(machine), clock) as core:
+    async with core_on(tmp_path, Able(machine), clock) as core:
         with pytest.raises(NotEnoughCredits):
             await core.jobs.create([job("4", "hang")])
         paid = next(e for e in await told(core, "2") if e.kind is EventKind.CHARGE)
         await core.events.acknowledge("core", [EventSettlement(paid.sequence, Outcome.DELIVERED, "", clock.now_ms())])
         await core.jobs.create([job("4", "hang")])
-    async with core_on(tmp_path, Pausing(machine), clock) as core:
+    async with core_on(tmp_path, Able(machine), clock) as core:
         clock.move(300_001)
         await core.jobs.create([job("5", "hang")])
 
@@ -354,11 +346,11 @@ async def test_how_busy_the_machines_are(tmp_path: Path) -> None:
     """What the backend says; refused where it cannot say."""
     clock = FakeClock(START_MS)
     machine = machine_at(clock)
-    async with core_on(tmp_path, Pausing(machine), clock) as core:
+    async with core_on(tmp_path, Able(machine), clock) as core:
         await core.jobs.create([job("1", "hang", replicas=3)])
         await until(core, "1", lambda row: row.state is State.RUNNING)
         found = await core.jobs.utilization()
         assert (found.used_cpu, found.running_jobs, found.waiting_jobs) == (3, 1, 0)
-    async with core_on(tmp_path, InstantBackend(machine), clock) as core:
+    async with core_on(tmp_path, Unable(machine), clock) as core:
         with pytest.raises(Unsupported):
             await core.jobs.utilization()

@@ -92,7 +92,7 @@ async def test_a_job_that_can_never_run_is_a_failure_in_words(tmp_path: Path) ->
     async with core_on(tmp_path, InstantBackend(InstantMachine(cpu=1)), FakeClock(START_MS)) as core:
         await core.jobs.create([job("1", "exit", "0", replicas=2)])
         row = await until(core, "1", settled)
-        assert (row.state, row.status) == (State.FAILURE, "the job is larger than the machine")
+        assert (row.state, row.status) == (State.FAILURE, "The job could not be started: it is larger than the machine.")
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before its effect", "after its effect"])
