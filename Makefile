@@ -37,7 +37,7 @@ generate: setup ## Write proto/gen from proto/
 bench: setup ## Ratios of speed, side by side in one run
 	@python -m bench
 
-chaos: setup ## The long form of the tests that kill and break things
+chaos: setup ## The long form of the tests that kill and break things: 1,000 kills, half an hour and more
 	@SERAI_CHAOS=long python -m pytest -q tests/chaos
 
 property: setup ## 10,000 random lives of jobs in each generation of Core, every bill compared with an oracle

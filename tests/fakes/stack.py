@@ -12,9 +12,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from serai_devcore.accounts import Product
 from serai_devcore.core import DevCore, Settings
@@ -211,11 +212,15 @@ class Stack:
             raise AssertionError(f"not final: {open_jobs}\n{self.tail(40)}") from None
 
 
+S = TypeVar("S", bound=Stack)
+
+
 @contextlib.asynccontextmanager
 async def stack(
-    folder: Path, *, generation: str = "2021", store_url: str = "", started: bool = True, cpu: int = 8
-) -> AsyncGenerator[Stack]:
-    """Everything in `folder`; leaving ends the process and every job's supervisor that is left."""
+    folder: Path, *, generation: str = "2021", store_url: str = "", started: bool = True, cpu: int = 8, kind: Callable[..., S] = Stack
+) -> AsyncGenerator[S]:
+    """Everything in `folder`; leaving ends the process and every job's supervisor that is left. `kind`: Stack, or one that starts Serai in
+    a way of its own."""
     drives = folder / "drives"
     drives.mkdir(parents=True, exist_ok=True)
     for part in (folder, *folder.parents):
@@ -230,7 +235,7 @@ async def stack(
         (folder / "core.key").write_text(provider.issuer.public_key_pem)
         (folder / "refresh.token").write_text(provider.issuer.refresh_token)
         (folder / "serai.toml").write_text(settings_text(folder, core.url, port, generation=generation, store_url=store_url, cpu=cpu))
-        running = Stack(folder, core, port)
+        running = kind(folder, core, port)
         try:
             if started:
                 await running.start()
