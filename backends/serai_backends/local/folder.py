@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 TRIAL_PREFIX = "trial-"
 """Folders beside `jobs` in which `check` runs its trial job."""
-_LOCK_TRIES, _LOCK_PAUSE_S = 500, 0.01
+_LOCK_TRIES, _STATE_LOCK_TRIES, _LOCK_PAUSE_S = 500, 200, 0.01
 _STALE_S = 600
 _JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
@@ -229,15 +229,23 @@ def open_state(state_dir: Path) -> tuple[Path, int]:
     jobs.mkdir(mode=0o700, exist_ok=True)
     fd = os.open(state_dir, files.DIRECTORY)
     try:
-        lock = files.try_lock(fd)
+        lock = _state_lock(fd, state_dir)
     finally:
         os.close(fd)
-    if lock is None:
-        raise BackendUnavailable(f"another server uses the state folder {state_dir}")
     for trial in state_dir.glob(f"{TRIAL_PREFIX}*"):  # of a server that was killed; a young one may be a `check` that runs now
         if time.time() - trial.lstat().st_mtime > _STALE_S:
             shutil.rmtree(trial, ignore_errors=True)
     return jobs, lock
+
+
+def _state_lock(fd: int, state_dir: Path) -> int:
+    """A server that was killed while it started a process has left the lock to that process, for the ms until it executes its program."""
+    for _ in range(_STATE_LOCK_TRIES):
+        lock = files.try_lock(fd)
+        if lock is not None:
+            return lock
+        time.sleep(_LOCK_PAUSE_S)
+    raise BackendUnavailable(f"another server uses the state folder {state_dir}")
 
 
 def all_folders(jobs: Path) -> Iterator[JobFolder]:
