@@ -141,6 +141,9 @@ class Case:
         least = math.ceil((alive_ms - begin_ms) / self.period_ms) - slack
         if self.wish.pause_asked:
             least = 0
+        if self.wish.limit_s and not self.wish.extended:
+            # It ended by itself after its limit: before its end was decided all of it is billed, after that no more than the limit.
+            least = min(least, self.wish.limit_s * 1000 // self.period_ms)
         most = math.ceil(max(end_ms - begin_ms - self.wish.paused_ms, 0) / self.period_ms) + slack
         return max(least, 1), max(most, 1)
 
