@@ -26,7 +26,7 @@ from serai_server.jobs.spec import Policy, replica_spec
 from serai_server.jobs.templates import Renderer
 from serai_server.ledger.periods import charge_id
 from serai_server.store.api import Store, StoreUnavailable, VersionConflict
-from serai_server.store.model import EventKind, JobChange, JobRecord, LedgerRow, NewEvent, StopRequest, StoredJob
+from serai_server.store.model import EventKind, JobChange, JobRecord, LedgerRow, NewEvent, StoredJob
 
 log = structlog.get_logger("serai.reconciler")
 
@@ -157,8 +157,10 @@ class Reconciler:
         """Store, then act; returns the row for the next step, None when this job needs none now. What only takes away (cancel, forget)
         comes before its change is stored: it is idempotent, and once stored nobody would do it. A pause changes nothing by itself."""
         if decision.stop is not None:
-            await self._store.request_stops([StopRequest(job.id, decision.stop, self._clock.now_ms())])
-            return await self._store.job(job.id)
+            # A change of this very row, because a limit that was moved since it was read is not reached.
+            return await self._store.change_job(
+                JobChange(job.id, job.version, target=decision.stop, stop_requested_at_ms=self._clock.now_ms())
+            )
         if Action.FORGET in decision.actions:
             await self._backend.forget(job.id)
         if Action.CANCEL in decision.actions:

@@ -220,6 +220,8 @@ class JobChange:
     ran_ms: int | None = None
     """What is known better than by the stretch that ends."""
     target: Target | None = None
+    stop_requested_at_ms: int | None = None
+    """With a target that is a stop."""
     time_limit_ms: int | None = None
     warned_ms: int | None = None
     notes: bytes | None = None

@@ -196,6 +196,7 @@ def changed_row(job: StoredJob, change: JobChange) -> StoredJob:
         version=job.version + 1,
         state=job.state if change.state is None else change.state,
         target=job.target if change.target is None else change.target,
+        stop_requested_at_ms=new(change.stop_requested_at_ms, job.stop_requested_at_ms),
         time_limit_ms=new(change.time_limit_ms, job.time_limit_ms),
         ran_ms=new(change.ran_ms, ran),
         running_since_ms=since,

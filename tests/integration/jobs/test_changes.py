@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from fakes.core_on import (
 from serai.core.v1.resources_pb2 import AclEntity, Permission, ResourceAclEntry, ResourcePermissions, SimpleDuration, UserEntity
 from serai.jobs.v1.job_pb2 import Job, JobState
 from serai.jobs.v1.jobs_service_pb2 import ExtendItem, UpdateAclItem
-from serai_backends.model import Features
+from serai_backends.model import Features, JobObservation
 from serai_server.errors import InvalidRequest, JobConflictError, JobUnknown, NotEnoughCredits, SeraiError, Unsupported, WrongState
 from serai_server.jobs import causes
 from serai_server.jobs.products import MINUTE_MS
@@ -88,6 +88,33 @@ async def test_more_time_for_a_running_and_for_a_waiting_job(tmp_path: Path) -> 
         row = await until(core, "1", settled)
         assert (row.state, row.status) == (State.EXPIRED, "The job has reached its time limit of 1 hour 30 minutes 30 seconds.")
         assert (await until(core, "2", lambda _: True)).time_limit_ms == 35 * MINUTE_MS
+
+
+async def test_more_time_that_comes_while_the_limit_is_found_to_be_reached(tmp_path: Path) -> None:
+    """An extension that was answered counts: the job is not ended by the limit that it had when it was looked at."""
+    clock = FakeClock(START_MS)
+    machine = machine_at(clock)
+
+    class Late(Able):
+        meanwhile: Callable[[], Awaitable[None]] | None = None
+
+        async def inspect(self, job_id: str) -> JobObservation | None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            if meanwhile is not None:
+                await meanwhile()
+            return await super().inspect(job_id)
+
+    backend = Late(machine)
+    async with core_on(tmp_path, backend, clock) as core:
+        await core.jobs.create([job("1", "hang", minutes=30)])
+        await until(core, "1", lambda row: row.state is State.RUNNING)
+        backend.meanwhile = lambda: core.changes.extend([more("1", minutes=30)])
+        clock.move(31 * MINUTE_MS)
+        row = await until(core, "1", lambda row: row.charged_periods == 31)
+        assert (row.state, row.target, row.time_limit_ms) == (State.RUNNING, Target.RUN, 60 * MINUTE_MS)
+        machine.ticks = itertools.count(START_MS + 61 * MINUTE_MS)
+        clock.move(30 * MINUTE_MS)
+        assert (await until(core, "1", settled)).state is State.EXPIRED
 
 
 async def test_an_extension_that_cannot_be_is_refused_whole(tmp_path: Path) -> None:
