@@ -10,7 +10,6 @@ import asyncio
 import gc
 import itertools
 import shutil
-import sys
 import tempfile
 import time
 import tracemalloc
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import uvloop
+from fakes.postgres import Postgres, PostgresMissing
 from serai_server.store import tables
 from serai_server.store.link import Link
 from serai_server.store.migrate import migrate, migrations
@@ -30,10 +30,6 @@ from serai_server.store.sql_store import SqlStore
 from serai_server.store.sqlite import SqliteLink
 
 from bench.ratio import Ratio
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from fakes.postgres import Postgres, PostgresMissing  # tests have no package of their own
 
 ROUNDS = 5
 ROUND_S = 0.6
