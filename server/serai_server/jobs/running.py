@@ -10,7 +10,7 @@ from serai_backends.model import JobObservation
 from serai_server.jobs import causes
 from serai_server.jobs.decision import Due, Rules
 from serai_server.ledger.periods import periods_due, until_next_ms
-from serai_server.store.model import StoredJob, Target
+from serai_server.store.model import StoredJob
 
 WARNINGS_MS = (60_000, 600_000)
 """A user is told when so much of the time limit is left, shortest first."""
@@ -22,11 +22,6 @@ def ran_ms(job: StoredJob, seen: JobObservation, until_ms: int) -> int:
         return job.ran_until_ms(until_ms)
     paused = sum(max((until_ms if p.ended_at_ms is None else p.ended_at_ms) - p.started_at_ms, 0) for p in seen.pauses)
     return max(until_ms - seen.running_since_ms - paused, 0)
-
-
-def billed_ms(job: StoredJob, ran: int) -> int:
-    """Of a job that is over: all that it ran, but no more than its limit when that ended it. How long the end took is our affair."""
-    return min(ran, job.time_limit_ms) if job.target is Target.STOP_EXPIRED and job.time_limit_ms else ran
 
 
 def paused_at_ms(seen: JobObservation) -> int:
@@ -41,9 +36,9 @@ def resumed_at_ms(seen: JobObservation, now_ms: int) -> int:
 
 
 def due(job: StoredJob, ran: int, *, over: bool) -> Due | None:
-    """Periods to be billed. A job that lives is billed up to its limit and no further: what it runs beyond, because nobody was there to end
-    it, is seen only when its end is on the way, and would be billed before `billed_ms` can leave it out."""
-    if not over and job.time_limit_ms:
+    """Periods to be billed, never beyond the job's limit: that it ran on because nobody was there to end it, or because its end took time,
+    is our affair, however it ended then."""
+    if job.time_limit_ms:
         ran = min(ran, job.time_limit_ms)
     units = periods_due(ran, period_ms=job.period_ms, charged=job.charged_periods, over=over)
     return Due(job.charged_periods, units) if units > 0 else None

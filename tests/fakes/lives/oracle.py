@@ -1,8 +1,8 @@
 """What each life should have cost and how it should have ended, worked out from the machine's own record by the rules of billing.
 
 Nothing of the product is called here. A job is billed for the time that it ran; pauses are free; the last partial period is rounded up,
-once; a job that its limit ended is billed its limit at most; a price per unit is taken once; all times replicas. Core's books say what was
-taken, the database what was written.
+once; no job is billed beyond its limit; a price per unit is taken once; all times replicas. Core's books say what was taken, the database
+what was written.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Judge:
 
     def _bill(self, life: Life, row: Row, program: Program | None) -> None:
         ran_ms = sum(b - a for a, b in program.stretches) if program is not None and program.started else None
-        if ran_ms is not None and STATES[row.state] == "EXPIRED":
+        if ran_ms is not None and row.time_limit_ms:
             ran_ms = min(ran_ms, row.time_limit_ms)
         least, exact, most = (_units(life, ran_ms, off) for off in (-TOLERANCE_MS, 0, TOLERANCE_MS))
         rows = self._ledger.get(life.id, [])
@@ -128,15 +128,25 @@ class Judge:
                     self._says(life, f"Core's charge {billed.charge_id} is not what the ledger says")
 
     def _core_charges(self) -> None:
-        """A charge id is taken once, and means the same each time it comes; an absolute amount never goes down."""
+        """A charge id is taken once, and means the same each time it comes. A total is one that the ledger had at some time; one that comes
+        again may be an older one, and the newer ones come again after it."""
+        totals = {f"job-{life.id}": self._totals(life) for life in self._outcome.lives} if self._today else {}
+        known = {r.charge_id for rows in self._ledger.values() for r in rows}
         for charge_id, charges in self._charges.items():
-            if sum(c.charged > 0 for c in charges) > 1 and not charge_id.startswith("job-"):
+            if charge_id in totals:
+                self.tried["totals that were older for a while"] += sum(c.charged < 0 for c in charges)
+                if not {c.price for c in charges} <= totals[charge_id]:
+                    self.wrong.append(
+                        f"totals {[c.price for c in charges]} were reported as {charge_id}, the ledger had {totals[charge_id]}"
+                    )
+                continue
+            if charge_id not in known:
+                self.wrong.append(f"Core has a charge {charge_id} that no ledger knows")
+            if sum(c.charged != 0 for c in charges) > 1:
                 self.wrong.append(f"charge {charge_id} was taken {len(charges)} times")
-            if any(c.charged < 0 for c in charges):
-                self.wrong.append(f"what was reported as {charge_id} went down")
-        if not self._today:
-            known = {r.charge_id for rows in self._ledger.values() for r in rows}
-            self.wrong += [f"Core has a charge {charge_id} that no ledger knows" for charge_id in self._charges if charge_id not in known]
+
+    def _totals(self, life: Life) -> set[int]:
+        return {(r.first + r.units) * life.replicas * PRICE for r in self._ledger.get(life.id, [])}
 
     # --- states -----------------------------------------------------------------------------------------------------------------------
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib
-import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from random import Random
-from typing import cast
 
 from serai_backends.errors import BackendUnavailable, CursorExpired
 from serai_backends.local.board import Board
@@ -17,11 +14,7 @@ from serai_backends.model import Capacity, CheckReport, Features, JobObservation
 from serai_devcore.accounts import Accounts, Product
 from serai_devcore.jobs import JobBook
 from serai_devcore.wire import CoreError, Generation, JsonObject, parse, read_items
-from serai_gateway.codec import Codec
-from serai_gateway.control.client import CoreClient
-from serai_gateway.control.transport import Answer, CoreUnreachable, Transport
-from serai_gateway.settings import Generation as GenerationName
-from serai_gateway.tokens import Tokens
+from serai_gateway.control.transport import Answer, CoreUnreachable
 from serai_gateway.upstream import Upstream
 
 from fakes.clock import FakeClock
@@ -220,14 +213,6 @@ class PoweredUpstream:
 
     def stream(self, method: str, request: bytes, metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
         return self._inner.stream(method, request, metadata)
-
-
-def core_client(transport: Transport, tokens: Tokens, codec: Codec, generation: GenerationName) -> CoreClient:
-    """With or without the layer of calls between transport and client."""
-    make = cast("Callable[..., CoreClient]", CoreClient)
-    if "transport" in inspect.signature(CoreClient).parameters:
-        return make(transport, tokens, codec, generation)
-    return make(importlib.import_module("serai_gateway.control.calls").Calls(transport, tokens), codec, generation)
 
 
 def _document(life: Life) -> JsonObject:

@@ -23,6 +23,8 @@ from serai_backends.model import Resources
 from serai_devcore.accounts import WalletKey
 from serai_devcore.wire import Generation
 from serai_gateway.codec import Codec
+from serai_gateway.control.calls import Calls
+from serai_gateway.control.client import CoreClient
 from serai_gateway.control.deliveries import Deliveries
 from serai_gateway.settings import CoreSettings
 from serai_gateway.tokens import Tokens
@@ -41,7 +43,7 @@ from fakes.core_on import job as job_message
 from fakes.lives.machine import Machine
 from fakes.lives.plan import DAY, HOUR, MINUTE, PERIODS, PRICE, SECOND, SPAN_MS, Life, Wish, lives, log_uniform
 from fakes.lives.power import Power, powered_link, powered_open_store
-from fakes.lives.surroundings import CATEGORY, PROVIDER, CoreSide, CoreTransport, MachineBackend, PoweredUpstream, core_client
+from fakes.lives.surroundings import CATEGORY, PROVIDER, CoreSide, CoreTransport, MachineBackend, PoweredUpstream
 
 START_MS = 1_700_000_000_123
 _TURNS = 25
@@ -209,7 +211,7 @@ class World:
         async with main.running_core(plan, backend, clock, jitter=self._dice.random) as core:
             front = dispatcher(jobs=core.jobs, changes=core.changes, events=core.events, health=Health(), clock=clock)
             tokens = Tokens(transport, self._codec, self._folder / "refresh.token", clock)
-            client = core_client(transport, tokens, self._codec, "2026" if plan.today else "2021")
+            client = CoreClient(Calls(transport, tokens), self._codec, "2026" if plan.today else "2021")
             upstream = PoweredUpstream(InProcessUpstream(front), power)
             deliveries = Deliveries(upstream, client, settings, clock, random=self._dice.random)
             process.core = core

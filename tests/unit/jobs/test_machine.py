@@ -357,8 +357,18 @@ def test_how_programs_end_is_told_in_words(replicas: list[ReplicaObservation], i
         assert step(job, ended(*replicas), NOW, rules).updates == (Update(state, words),)
 
 
-@pytest.mark.parametrize(("row", "seen"), [(SUBMITTED, running()), (RUNS, suspended(Pause(1_990_000, None)))], ids=["started", "suspended"])
-def test_what_a_job_ran_beyond_its_limit_while_nobody_looked_is_not_billed(row: dict[str, Any], seen: JobObservation) -> None:
+@pytest.mark.parametrize(
+    ("row", "seen"),
+    [
+        (SUBMITTED, running()),
+        (RUNS, suspended(Pause(1_990_000, None))),
+        (RUNS, ended(replica(), at=1_990_000)),
+        ({**RUNS, **STOP}, ended(replica(end=End.CANCELED), at=1_990_000)),
+        ({**RUNS, "target": Target.STOP_EXPIRED}, ended(replica(), at=1_990_000)),
+    ],
+    ids=["started", "suspended", "ended by itself", "stopped", "ended by itself before the limit's stop reached it"],
+)
+def test_what_a_job_ran_beyond_its_limit_is_not_billed(row: dict[str, Any], seen: JobObservation) -> None:
     """The server was away while the job passed its limit: whatever it is seen as first, no period beyond the limit is billed."""
     found = step(stored_job(**{**row, "time_limit_ms": 120_000}), seen, NOW, RULES)
     assert found.due == Due(0, 2)
