@@ -344,7 +344,8 @@ async def test_permissions_and_labels_are_kept_for_the_tools(tmp_path: Path) -> 
 
 
 async def test_an_owner_without_funds_gets_no_new_job(tmp_path: Path) -> None:
-    """Known from a charge that was not paid, also after a restart; forgotten after five minutes, or as soon as a charge is paid again."""
+    """Known from a charge that was not paid, also after a restart; forgotten after five minutes, or as soon as a charge is paid again. A
+    repeated create of a job that was taken on is no new job."""
     clock = FakeClock(START_MS)
     machine = machine_at(clock)
     async with core_on(tmp_path, Able(machine), clock) as core:
@@ -358,6 +359,7 @@ async def test_an_owner_without_funds_gets_no_new_job(tmp_path: Path) -> None:
             other.owner.created_by = "rich"
             await core.jobs.create([other, job("4", "hang")])
         assert await core.store.job("3") is None
+        await core.jobs.create([job("1", "hang", product="unit")])
     async with core_on(tmp_path, Able(machine), clock) as core:
         with pytest.raises(NotEnoughCredits):
             await core.jobs.create([job("4", "hang")])
