@@ -120,7 +120,10 @@ def expired(limit_ms: int) -> str:
 
 
 def nearly_over(left_ms: int) -> str:
-    return f"The job ends in {duration(max(left_ms, 1_000))}, when its time limit is reached. Save what is needed, or extend it."
+    """Rounded up, to minutes or at the end to ten seconds: nobody plans by less."""
+    step_ms = 60_000 if left_ms > 60_000 else 10_000
+    about_ms = max(-(-left_ms // step_ms), 1) * step_ms
+    return f"The job ends in {duration(about_ms)}, when its time limit is reached. Save what is needed, or extend it."
 
 
 def extended(limit_ms: int) -> str:
