@@ -133,6 +133,7 @@ class JobFolder:
 
     def close_if_over(self, at_ms: int, how: str, cause: str, why: str = "") -> bool:
         """Write the job off, durably, unless a supervisor is alive: every rank without an end gets `how`. Already ended: done.
+        A job whose ranks have all ended was over then, and not when somebody found that its supervisor is gone.
 
         False = the lock is held, so somebody else writes.
         """
@@ -146,7 +147,9 @@ class JobFolder:
                 if journal.has_end(lines):
                     return True
                 spec: Spec = json.loads(files.read_file(fd, SPEC) or b"{}")
-                ended = {line.get("rank") for line in lines if line.get("k") == "end"}
+                ended = {line.get("rank"): line.get("at", at_ms) for line in lines if line.get("k") == "end"}
+                if len(ended) == spec["replicas"]:
+                    at_ms = max(ended.values())
                 more = [journal.end(at_ms, rank, how, cause=cause, why=why) for rank in range(spec["replicas"]) if rank not in ended]
                 more.append(journal.done(at_ms, cause, why))
                 journal_fd = journal.open_journal(fd)

@@ -200,3 +200,22 @@ def test_bubblewraps_words_become_causes(text: str, words: tuple[str, str]) -> N
 def test_the_checks_words_name_the_cause(cause: str, words: str) -> None:
     """What an operator can act on."""
     assert words_for_check(cause).startswith(words)
+
+
+@pytest.mark.parametrize(("ends", "over_ms", "how"), [((100, 300), 300, "exited"), ((100,), 900, "lost")])
+def test_a_job_is_over_when_its_last_rank_ended(tmp_path: Path, ends: tuple[int, ...], over_ms: int, how: str) -> None:
+    """A supervisor that died between its last rank's end and its last word: the job's end, and so its bill, is that of the rank, however
+    late that is found. Where a rank's end is not known, it is when its loss was found."""
+    folder = JobFolder(tmp_path, "job")
+    folder.path.mkdir()
+    (folder.path / "spec.json").write_text('{"replicas": 2}')
+    fd = folder.open()
+    journal_fd = journal.open_journal(fd)
+    journal.append(journal_fd, [journal.end(at_ms, rank, "exited", code=0) for rank, at_ms in enumerate(ends)])
+    os.close(journal_fd)
+    os.close(fd)
+    assert folder.close_if_over(900, "lost", "nobody saw it")
+    history = History()
+    history.add(folder.lines()[0])
+    assert history.done_at_ms == over_ms
+    assert history.ends[1].get("end") == how
