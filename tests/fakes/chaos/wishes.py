@@ -155,7 +155,8 @@ class Users:
             await self._pause_between_tries()
 
     async def _pause(self, wish: Wish) -> None:
-        while not self._job(wish).final:
+        # A wish whose answer was lost may have come true.
+        while not self._job(wish).final and self._job(wish).state != "SUSPENDED":
             if self._job(wish).state == "RUNNING":
                 wish.pause_asked = True
                 status = await self._call(wish, "suspend", self._paused_item(wish))
