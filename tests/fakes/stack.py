@@ -22,6 +22,8 @@ from serai_devcore.core import DevCore, Settings
 from serai_devcore.wire import Generation
 
 ROOT = Path(__file__).resolve().parents[2]
+TINY_PRODUCT = Product(id="example-tiny", category="example-compute", provider="example")
+"""64 MiB of memory."""
 UNIT_PRODUCT = Product(id="example-unit", category="example-compute", provider="example")
 """A machine type that is billed once, when a job starts: for tests that cannot wait a minute."""
 START_S = 60.0
@@ -73,6 +75,11 @@ category = "example-compute"
 cpu = 1
 memory_gib = 2
 price_unit = "unit"
+[[products]]
+id = "example-tiny"
+category = "example-compute"
+cpu = 1
+memory_gib = 0.0625
 """
 
 
@@ -231,6 +238,7 @@ async def stack(
     async with DevCore(Settings(generation=Generation(generation), initial_credits=10**15)) as core:
         port = free_port()
         core.accounts.add_product(UNIT_PRODUCT)
+        core.accounts.add_product(TINY_PRODUCT)
         provider = core.add_provider("example", url=f"http://127.0.0.1:{port}")
         (folder / "core.key").write_text(provider.issuer.public_key_pem)
         (folder / "refresh.token").write_text(provider.issuer.refresh_token)
