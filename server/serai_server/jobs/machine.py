@@ -19,7 +19,7 @@ unfinished.
 | IN_QUEUE | not a stop | yes | suspended | RUNNING first | |
 | RUNNING | not a stop | yes | suspended | SUSPENDED, billed up to then | |
 | SUSPENDED | RUN | yes | suspended | same | resume |
-| RUNNING, SUSPENDED | any | yes | ended | final, billed to the end, or to its time limit | |
+| RUNNING, SUSPENDED | any | yes | ended | final, billed to the end, or to its time limit; lost: no more than is billed | |
 | not final | stop | yes | waiting, running, suspended | same | cancel |
 | not final | stop | yes | unknown | final, by the stop | cancel (before it is stored) |
 | final | any | any | not asked | forgotten | forget (before it is stored) |
@@ -170,9 +170,14 @@ def _ended(job: StoredJob, seen: JobObservation, now_ms: int, rules: Rules) -> D
         seen=True,
         updates=(*before, Update(state, status)) if told else (),
         note=None if told else status,
-        due=due(job, ran_ms, over=True) if started and told else None,
+        # When a lost job really ended nobody saw: what is not billed by then is the provider's loss.
+        due=due(job, ran_ms, over=True) if started and told and not _is_lost(seen) else None,
         wake_at_ms=0,
     )
+
+
+def _is_lost(seen: JobObservation) -> bool:
+    return any(r.end is End.LOST for r in seen.replicas)
 
 
 def _verdict(job: StoredJob, seen: JobObservation, rules: Rules) -> tuple[State, str]:

@@ -122,6 +122,8 @@ class Case:
         if not any(a.state == "RUNNING" for a in self.job.arrivals):
             return f"{units} periods were billed, and it never ran" if units else ""
         least, most = (1, 1) if self.job.product == UNIT_PRODUCT.id else self._oracle(fits)
+        if any(way.words is LOST_WORDS for way in fits):
+            least = 0  # what nobody saw the end of is billed no more
         return "" if least <= units <= most else f"{units} periods were billed, {least} to {most} were used; stamps: {stamps(self.work)}"
 
     def _oracle(self, fits: Sequence[Ending]) -> tuple[int, int]:

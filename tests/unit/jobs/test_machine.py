@@ -9,7 +9,7 @@ import pytest
 from fakes.jobs import stored_job
 from hypothesis import given
 from hypothesis import strategies as st
-from serai_backends.model import End, JobObservation, Pause, Phase, ReplicaObservation, Waiting
+from serai_backends.model import End, JobObservation, Pause, Phase, ReplicaObservation, Waiting, Why
 from serai_server.jobs import causes, facts
 from serai_server.jobs.decision import NOTHING, Action, Decision, Due, Rules, Seen, Unasked, Update
 from serai_server.jobs.machine import WAITING_TOLD_MS, step
@@ -243,6 +243,19 @@ TABLE: list[tuple[str, dict[str, Any], Seen, Decision]] = [
             seen=True,
             updates=(Update(State.SUCCESS, causes.FINISHED),),
             due=Due(1, 1),
+            wake_at_ms=0,
+        ),
+    ),
+    (
+        "lost, and nobody saw when: what is not billed yet is the provider's loss",
+        {**RUNS, "charged_periods": 1},
+        ended(replica(end=End.LOST, why=Why.NODE_RESTARTED, cause="n7"), at=1_990_000),
+        Decision(
+            state=State.FAILURE,
+            ended_at_ms=1_990_000,
+            ran_ms=390_000,
+            seen=True,
+            updates=(Update(State.FAILURE, "The program was lost: the machine n7 was restarted while it ran."),),
             wake_at_ms=0,
         ),
     ),
