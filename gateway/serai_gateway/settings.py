@@ -82,6 +82,9 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """ms; longest such pause."""
     reconcile_every_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 900_000
     """ms between two comparisons of our jobs with Core's, which only generation 2026 needs (Core of 2021 asks by itself); 0 = never."""
+    end_lost_jobs: bool = False
+    """Generation 2026: true = jobs that Core has as active and that are unknown here are ended at Core however many they are; false = not
+    when they are most of many, because then the store is likelier to be the wrong one. For one start, after a loss of the store."""
 
     def relative_to(self, folder: Path) -> CoreSettings:
         """The same settings with file names that are not absolute taken from `folder` (that of serai.toml)."""

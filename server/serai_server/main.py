@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 from serai_backends.api import Backend
+from serai_backends.clock import wall_ms
 
 from serai_server.clock import Clock
 from serai_server.events.log import EventLog
@@ -90,7 +91,7 @@ class Server:
 async def running_server(plan: Plan, backend: Backend, clock: Clock, socket: Path, stop_grace_ms: int) -> AsyncGenerator[Server]:
     """The whole server, from an open store to a socket that answers. Leaving stops it; running jobs go on."""
     health = Health()
-    async with running_core(plan, backend, clock) as core:
+    async with running_core(plan, backend, clock, wall=wall_ms) as core:
         health.tell("reconciler", up=True)
         front = dispatcher(jobs=core.jobs, changes=core.changes, events=core.events, health=health, clock=clock)
         async with asyncio.TaskGroup() as group:
@@ -129,8 +130,10 @@ async def _prune(store: Store, keep_ms: int, clock: Clock) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running_core(plan: Plan, backend: Backend, clock: Clock, jitter: Callable[[], float] = random.random) -> AsyncGenerator[Core]:
-    """The server's inside, from an open store to a reconciler at work. Leaving stops it; running jobs go on."""
+async def running_core(
+    plan: Plan, backend: Backend, clock: Clock, jitter: Callable[[], float] = random.random, wall: Callable[[], int] | None = None
+) -> AsyncGenerator[Core]:
+    """The server's inside, from an open store to a reconciler at work. Leaving stops it; running jobs go on. `wall` None = the clock's."""
     registry = Registry()
     catalog = Catalog(plan.products, backend.features)
     if problems := catalog.unsellable():
@@ -173,7 +176,15 @@ async def running_core(plan: Plan, backend: Backend, clock: Clock, jitter: Calla
             funds=funds,
             clock=clock,
         )
-        changes = JobChanges(store=store, backend=backend, catalog=catalog, clock=clock, look=queue.add, knows_suspended=plan.today)
+        changes = JobChanges(
+            store=store,
+            backend=backend,
+            catalog=catalog,
+            clock=clock,
+            wall=wall or clock.now_ms,
+            look=queue.look,
+            knows_suspended=plan.today,
+        )
         ready = asyncio.Event()
         group = await stack.enter_async_context(asyncio.TaskGroup())
         work = group.create_task(reconciler.run(ready))

@@ -65,8 +65,8 @@ class JobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """ms that a stopped job's programs have between SIGTERM and SIGKILL."""
     out_of_funds_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 300_000
     """ms for which an owner whose charge could not be paid gets no new job; 0 = they are let in to find out."""
-    workers: Annotated[int, Meta(ge=1, le=256)] = 16
-    """Jobs that the reconciler steps at the same time."""
+    workers: Annotated[int, Meta(ge=8, le=256)] = 16
+    """Jobs that the reconciler steps at the same time; templates that are rendered take up to 6 of these places."""
 
 
 class MappedDriveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -147,7 +147,7 @@ class OurJobs:
         start = int(request.page.page_token or 0)
         end = start + request.page.page_size
         ids = list(self.active)
-        answer = jobs_pb2.ListResponse(jobs=[jobs_pb2.JobReport(id=one, created_at_ms=self.active[one]) for one in ids[start:end]])
+        answer = jobs_pb2.ListResponse(jobs=[jobs_pb2.JobReport(id=one, age_ms=self.active[one]) for one in ids[start:end]])
         if end < len(ids):
             answer.page.next_page_token = str(end)
         return answer

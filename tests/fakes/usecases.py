@@ -73,7 +73,7 @@ class MemoryJobs:
     async def unsuspend(self, job_ids: Sequence[str]) -> None:
         self._ask("unsuspend", job_ids)
 
-    async def verify(self, items: Sequence[Job]) -> None:
+    async def verify(self, items: Sequence[Job], *, cautious: bool = False) -> None:
         self._ask("verify", [item.id for item in items], unknown_too=True)
 
     async def update_acl(self, items: Sequence[UpdateAclItem]) -> None:

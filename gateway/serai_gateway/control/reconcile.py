@@ -55,6 +55,7 @@ class Reconciliation:
         self._clock = clock
         self._random = random
         self._every_ms = settings.reconcile_every_ms
+        self._end_lost_jobs = settings.end_lost_jobs
         self._backoff = Backoff(
             base_ms=max(settings.retry_base_ms, _LEAST_PAUSE_MS), cap_ms=max(settings.retry_cap_ms, _LEAST_PAUSE_MS), random=random
         )
@@ -82,11 +83,12 @@ class Reconciliation:
     async def _compare(self) -> None:
         verified = await self._verify()
         asked, gone = await self._missing()
-        if len(gone) > MOST_GONE_TOGETHER and len(gone) == asked:
+        if len(gone) > MOST_GONE_TOGETHER and len(gone) * 2 > asked:
             _log.error(
-                "Core says that it has none of our active jobs; nothing is stopped. Check that core.url is the right Core, that "
+                "Core says that it does not have most of our active jobs; nothing is stopped. Check that core.url is the right Core, that "
                 "provider.id is ours there, and whether Core's database was replaced; `serai jobs stop` stops jobs that should go",
                 jobs=asked,
+                gone=len(gone),
             )
             return
         for start in range(0, len(gone), _PAGE):
@@ -106,7 +108,8 @@ class Reconciliation:
                 # Without a time of creation nobody knows whether the job is just being made.
                 jobs = [job for job in page.jobs if 0 < job.created_at < old_ms]
                 if jobs:
-                    await self._call(VERIFY, jobs_pb2.VerifyRequest(items=jobs).SerializeToString())
+                    request = jobs_pb2.VerifyRequest(items=jobs, cautious=not self._end_lost_jobs)
+                    await self._call(VERIFY, request.SerializeToString())
                     verified += len(jobs)
         if unreadable:
             _log.warning("jobs of Core's pages cannot be read and are left out", jobs=unreadable)
@@ -127,10 +130,9 @@ class Reconciliation:
         ours: list[str] = []
         request = jobs_pb2.ListRequest(active_only=True)
         request.page.page_size = _PAGE
-        old_ms = self._clock.now_ms() - YOUNG_MS
         while True:
             answer = jobs_pb2.ListResponse.FromString(await self._call(LIST, request.SerializeToString()))
-            ours += [job.id for job in answer.jobs if job.created_at_ms < old_ms]
+            ours += [job.id for job in answer.jobs if job.age_ms > YOUNG_MS]
             if not answer.page.next_page_token:
                 return ours
             request.page.page_token = answer.page.next_page_token

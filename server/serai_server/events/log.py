@@ -85,7 +85,8 @@ class EventLog:
         wanted = {
             s.sequence: s.outcome is Outcome.DELIVERED
             for s in settlements
-            if s.outcome is Outcome.INSUFFICIENT_FUNDS or (s.outcome is Outcome.DELIVERED and len(funds))
+            # A detail says that Core's word on the funds of this charge is not to be trusted.
+            if s.outcome is Outcome.INSUFFICIENT_FUNDS or (s.outcome is Outcome.DELIVERED and not s.detail and len(funds))
         }
         for event in await self._store.events_at(list(wanted)) if wanted else []:
             job = await self._store.job(event.job_id) if event.kind is EventKind.CHARGE else None

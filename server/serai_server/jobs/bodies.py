@@ -6,7 +6,7 @@ from serai.core.v1.resources_pb2 import ProductReference, ResourceOwner
 from serai.events.v1.events_service_pb2 import Charge
 from serai.jobs.v1.job_pb2 import Job, JobState, JobUpdate
 
-from serai_server.jobs import causes
+from serai_server.jobs import causes, notes
 from serai_server.jobs.decision import Update
 from serai_server.store.model import LedgerRow, StoredJob
 
@@ -39,7 +39,10 @@ def charge_body(row: LedgerRow, job: StoredJob, fallback_price: int) -> bytes:
 
 
 def _price(job: StoredJob, fallback: int) -> int:
-    """Of one period of one replica: what Core said when the job was made (facts today §7), or else the settings."""
+    """Of one period of one replica: as it was when the job was created; jobs of the release before keep it in their message."""
+    noted = notes.read(job.notes)
+    if noted.HasField("price"):
+        return noted.price
     product = Job.FromString(job.body).status.resolved_product
     return product.price if product.HasField("price") else product.price_per_unit or fallback
 

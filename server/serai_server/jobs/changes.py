@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import structlog
 from serai.jobs.v1.job_pb2 import Job, JobState
 from serai.jobs.v1.jobs_service_pb2 import ExtendItem, UpdateAclItem
 from serai_backends.api import Backend, TellsLimits
@@ -23,19 +24,33 @@ from serai_server.jobs.tombstones import is_young, tombstone
 from serai_server.store.api import Store
 from serai_server.store.model import EventKind, JobChange, NewEvent, NewJob, State, StopRequest, StoredJob, Target
 
+log = structlog.get_logger("serai.jobs")
+
+_MANY = 20
+
 CORE = "core"
 """The consumer of events that delivers to UCloud/Core."""
 
 
 class JobChanges:
     def __init__(
-        self, *, store: Store, backend: Backend, catalog: Catalog, clock: Clock, look: Callable[[str], None], knows_suspended: bool
+        self,
+        *,
+        store: Store,
+        backend: Backend,
+        catalog: Catalog,
+        clock: Clock,
+        wall: Callable[[], int],
+        look: Callable[[str], None],
+        knows_suspended: bool,
     ) -> None:
-        """`look` has the reconciler look at a job. `knows_suspended`: Core has a state SUSPENDED (generation 2026)."""
+        """`wall` is the time of day in ms, for what is compared with Core's times. `look` has the reconciler look at a job.
+        `knows_suspended`: Core has a state SUSPENDED (generation 2026)."""
         self._store = store
         self._backend = backend
         self._catalog = catalog
         self._clock = clock
+        self._wall = wall
         self._look = look
         self._knows_suspended = knows_suspended
 
@@ -74,6 +89,7 @@ class JobChanges:
                 events=(_event(job_id, told, now_ms),),
             )
 
+        _check_ids([item.job.id for item in items])
         for job in await self._store.decide([item.job.id for item in items], longer):
             if job is not None and isinstance(self._backend, TellsLimits):
                 self._backend.tell_limit(job.id, job.time_limit_ms)
@@ -100,7 +116,10 @@ class JobChanges:
                 raise WrongState(f"items[{place}]: job {job_id} does not run yet; only a running job can be suspended")
             return JobChange(job_id=job_id, expected_version=known.version, target=target)
 
+        _check_ids(job_ids)
         await self._store.decide(job_ids, aimed)
+        for job_id in job_ids:
+            self._look(job_id)  # also when nothing changed: whoever asks again wants it looked at again
 
     def _open(self, job_id: str, job: StoredJob | None, place: int, feature: Feature) -> StoredJob:
         """The job, known and not over, of a product that can do this."""
@@ -116,36 +135,63 @@ class JobChanges:
         """Ask for the jobs to be stopped; unknown and final ones count as done. Core, which asks about jobs that it thinks to be alive, is
         told the end of such a one (once more)."""
         check_count(items)
-        now_ms = self._clock.now_ms()
         mine = [item for item in items if is_job_id(item.id)]
-        known = await self._store.request_stops([StopRequest(item.id, Target.STOP, now_ms) for item in mine])
-        if for_core:
-            await self._tell_again([i for i in mine if i.id not in known or not _final(i.status.state)], now_ms, young_too=True)
+        undelivered = await self._store.undelivered_among([item.id for item in mine], CORE) if for_core else frozenset[str]()
+        now_ms = self._clock.now_ms()
 
-    async def verify(self, items: Sequence[Job]) -> None:
-        """Bring Core's view and ours together; see the seed's verify example for jobs that are unknown here."""
+        def ended(place: int, job: StoredJob | None) -> JobChange | NewJob | None:
+            if job is not None and not job.state.final:
+                return None if job.target.stop else _stop(job, now_ms)
+            return self._told_again(mine[place], job, undelivered, now_ms) if for_core else None
+
+        await self._end_strangers(mine, await self._store.decide([item.id for item in mine], ended))
+
+    async def verify(self, items: Sequence[Job], *, cautious: bool = False) -> None:
+        """Bring Core's view and ours together; see the seed's verify example for jobs that are unknown here.
+
+        `cautious`: raises WrongState, with nothing done, when most of many jobs are unknown here.
+        """
         check_count(items)
         mine = [item for item in items if is_job_id(item.id)]
-        await self._tell_again(mine, self._clock.now_ms(), young_too=False)
-        for item in mine:
-            self._look(item.id)
+        ids = [item.id for item in mine]
+        if cautious:
+            unknown = sum(row is None for row in await self._store.decide(ids, lambda _place, _job: None))
+            if unknown > _MANY and unknown * 2 > len(mine):
+                raise WrongState(
+                    f"{unknown} of {len(mine)} jobs that Core has as active are unknown here, and Core was told nothing about them: is "
+                    "store.url the right store, and not an old copy? If they are really lost, set core.end_lost_jobs for one start"
+                )
+        undelivered = await self._store.undelivered_among(ids, CORE)
+        now_ms, wall_ms = self._clock.now_ms(), self._wall()
 
-    async def _tell_again(self, items: Sequence[Job], now_ms: int, *, young_too: bool) -> None:
-        """Unknown jobs become tombstones (`young_too`: also those that may be on their way to us); where Core's state is not ours although
-        Core has settled everything, ours is told once more."""
-        asked = [*{item.id: item for item in items}.values()]
-        undelivered = await self._store.undelivered_among([item.id for item in asked], CORE)
+        def agreed(place: int, job: StoredJob | None) -> JobChange | NewJob | None:
+            item = mine[place]
+            return None if job is None and is_young(item, wall_ms) else self._told_again(item, job, undelivered, now_ms)
 
-        def told(place: int, job: StoredJob | None) -> JobChange | NewJob | None:
-            item = asked[place]
-            if job is None:
-                return None if is_young(item, now_ms) and not young_too else tombstone(item, now_ms)
-            if job.id in undelivered or job.target is Target.STOP_DISOWNED or self._agrees(job, item.status.state):
-                return None
-            event = _event(job.id, Update(job.state, job.status or None), now_ms)
-            return JobChange(job_id=job.id, expected_version=job.version, events=(event,))
+        await self._end_strangers(mine, await self._store.decide(ids, agreed))
+        for job_id in ids:
+            self._look(job_id)
 
-        await self._store.decide([item.id for item in asked], told)
+    def _told_again(self, item: Job, job: StoredJob | None, undelivered: frozenset[str], now_ms: int) -> JobChange | NewJob | None:
+        """An unknown job becomes a tombstone; where Core's state of a known one is not ours although Core has settled everything, ours is
+        told once more. What is over at Core is left so: today's Core takes even one end over another (facts today §9)."""
+        if _final(item.status.state):
+            return None
+        if job is None:
+            return tombstone(item, now_ms)
+        if job.id in undelivered or job.target is Target.STOP_DISOWNED or self._agrees(job, item.status.state):
+            return None
+        event = _event(job.id, Update(job.state, job.status or None), now_ms)
+        return JobChange(job_id=job.id, expected_version=job.version, events=(event,))
+
+    async def _end_strangers(self, items: Sequence[Job], rows: Sequence[StoredJob | None]) -> None:
+        """A job that was told to be lost may still run: of a store that was put back, or another one. Nobody would ever end or bill it.
+        What gets lost here is found at the next start."""
+        for item, row in zip(items, rows, strict=True):
+            if row is None or row.digest or await self._backend.inspect(item.id) is None:
+                continue
+            log.error("jobs.stranger_ended", job=item.id, why="Core was told that it is lost, because the store does not have it")
+            await self._backend.cancel(item.id)
 
     def _agrees(self, job: StoredJob, core: JobState.ValueType) -> bool:
         """Whether Core's word on the job is ours. None given agrees with a job that is not over."""
@@ -158,24 +204,26 @@ class JobChanges:
     async def update_acl(self, items: Sequence[UpdateAclItem]) -> None:
         """Note who else may see jobs. Jobs that are not known here are passed over."""
         check_count(items)
+        known = [item for item in items if is_job_id(item.resource.id)]
 
         def noted(place: int, job: StoredJob | None) -> JobChange | None:
             if job is None:
                 return None
-            return JobChange(job_id=job.id, expected_version=job.version, notes=notes.with_acl(job.notes, items[place]))
+            return JobChange(job_id=job.id, expected_version=job.version, notes=notes.with_acl(job.notes, known[place]))
 
-        await self._store.decide([item.resource.id for item in items], noted)
+        await self._store.decide([item.resource.id for item in known], noted)
 
     async def update_labels(self, items: Sequence[Job]) -> None:
         """Note the labels of jobs. Jobs that are not known here are passed over."""
         check_count(items)
+        known = [item for item in items if is_job_id(item.id)]
 
         def noted(place: int, job: StoredJob | None) -> JobChange | None:
             if job is None:
                 return None
-            return JobChange(job_id=job.id, expected_version=job.version, notes=notes.with_labels(job.notes, items[place]))
+            return JobChange(job_id=job.id, expected_version=job.version, notes=notes.with_labels(job.notes, known[place]))
 
-        await self._store.decide([item.id for item in items], noted)
+        await self._store.decide([item.id for item in known], noted)
 
     async def disown(self, job_ids: Sequence[str]) -> None:
         """Stop jobs that Core does not know."""
@@ -191,6 +239,17 @@ def check_count(items: Sequence[object], field: str = "items") -> None:
     """Raises InvalidRequest."""
     if not 1 <= len(items) <= MOST_ITEMS:
         raise InvalidRequest(f"expected 1 to {MOST_ITEMS} items, found {len(items)}", field=field)
+
+
+def _check_ids(job_ids: Sequence[str]) -> None:
+    """Raises JobUnknown for what no job can be called."""
+    for place, job_id in enumerate(job_ids):
+        if not is_job_id(job_id):
+            raise JobUnknown(f"no job {job_id[:64]!r} is known here", field=f"items[{place}]")
+
+
+def _stop(job: StoredJob, now_ms: int) -> JobChange:
+    return JobChange(job_id=job.id, expected_version=job.version, target=Target.STOP, stop_requested_at_ms=now_ms)
 
 
 def _final(state: JobState.ValueType) -> bool:

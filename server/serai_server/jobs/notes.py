@@ -7,9 +7,12 @@ from serai.jobs.v1.job_pb2 import Job
 from serai.jobs.v1.jobs_service_pb2 import JobNotes, UpdateAclItem
 
 
-def of_new(job: Job) -> bytes:
-    """A new job's: nobody else, and the labels that it came with."""
-    return JobNotes(labels=dict(job.specification.labels)).SerializeToString() if job.specification.labels else b""
+def of_new(job: Job, fallback_price: int) -> bytes:
+    """A new job's: nobody else, the labels that it came with, and its price: what Core says of the product (2026: facts today §7), or else
+    the settings."""
+    product = job.status.resolved_product
+    price = product.price if product.HasField("price") else product.price_per_unit or fallback_price
+    return JobNotes(labels=dict(job.specification.labels), price=price).SerializeToString()
 
 
 def read(stored: bytes) -> JobNotes:

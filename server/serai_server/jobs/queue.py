@@ -14,6 +14,7 @@ from serai_server.clock import Clock
 
 _FIRST_BACKOFF_MS = 200
 _LONGEST_BACKOFF_MS = 30_000
+_SOON_MS = 1_000
 
 
 class WorkQueue:
@@ -22,8 +23,10 @@ class WorkQueue:
         self._clock = clock
         self._jitter = jitter
         self._ready: deque[str] = deque()
-        self._waiting: set[str] = set()
-        """Keys in `_ready`."""
+        self._looks: deque[str] = deque()
+        """Keys that come when nothing else is ready; one that was promoted meanwhile stands here for nothing."""
+        self._waiting: dict[str, bool] = {}
+        """Keys in `_ready` (True) or only in `_looks` (False)."""
         self._working: set[str] = set()
         self._again: set[str] = set()
         """Keys added while they were worked on."""
@@ -39,14 +42,27 @@ class WorkQueue:
         """Have the key worked on as soon as a worker is free."""
         if key in self._working:
             self._again.add(key)
-        elif key not in self._waiting:
-            self._waiting.add(key)
+        elif not self._waiting.get(key):
+            self._waiting[key] = True
             self._ready.append(key)
+            self._changed.set()
+
+    def look(self, key: str) -> None:
+        """Have the key worked on when nothing else is to do: thousands of second looks must not hold up one stop."""
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting[key] = False
+            self._looks.append(key)
             self._changed.set()
 
     def add_at(self, key: str, at_ms: int) -> None:
         """Have the key worked on at that time. A key has one such time: the newest replaces the one before."""
         self._set(key, at_ms, retry=False)
+
+    def add_soon(self, key: str) -> None:
+        """Have the key worked on again a second from now, whatever other times it has."""
+        self._set(key, self._clock.now_ms() + _SOON_MS, retry=True)
 
     def retry(self, key: str) -> None:
         """The work failed: have it done again after a back-off that doubles with each failure in a row."""
@@ -66,13 +82,21 @@ class WorkQueue:
 
     async def take(self) -> str:
         """The next key; the caller must call `done` with it."""
-        while not self._ready:
+        while (key := self._next()) is None:
             self._changed.clear()
             await self._changed.wait()
-        key = self._ready.popleft()
-        self._waiting.discard(key)
+        del self._waiting[key]
         self._working.add(key)
         return key
+
+    def _next(self) -> str | None:
+        if self._ready:
+            return self._ready.popleft()
+        while self._looks:
+            key = self._looks.popleft()
+            if self._waiting.get(key) is False:
+                return key
+        return None
 
     def done(self, key: str) -> None:
         self._working.discard(key)
@@ -82,12 +106,12 @@ class WorkQueue:
 
     def __len__(self) -> int:
         """Keys that wait for a worker now."""
-        return len(self._ready)
+        return len(self._waiting)
 
     @property
     def idle(self) -> bool:
         """Nothing is waiting or worked on; later times do not count."""
-        return not self._ready and not self._working
+        return not self._waiting and not self._working
 
     async def run_timer(self) -> None:
         """Moves keys from later to now; for ever. Sleeps at most a second at a time, so a clock that steps is noticed."""

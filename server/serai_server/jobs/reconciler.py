@@ -86,12 +86,23 @@ class Reconciler:
             await self._tell_of_strangers()
 
     async def _tell_of_strangers(self) -> None:
-        """Jobs that the backend has and the store does not, as after an old backup was put back: an operator must decide about them."""
+        """Jobs that the backend has and the store does not, as after an old backup was put back: an operator must decide about them. Those
+        that Core was told to be over (tombstones) are ended: nobody else would."""
+        strangers: list[str] = []
         try:
-            found = [seen.job_id for seen in await self._backend.list()]
-            strangers = [job_id for job_id in found if self._registry.get(job_id) is None and await self._store.job(job_id) is None]
-        except (BackendUnavailable, StoreUnavailable):
-            return  # only words are lost; the work goes on
+            for seen in await self._backend.list():
+                if self._registry.get(seen.job_id) is not None:
+                    continue
+                row = await self._store.job(seen.job_id)
+                if row is None:
+                    strangers.append(seen.job_id)
+                elif row.forgotten_at_ms and seen.phase is Phase.ENDED:
+                    await self._backend.forget(seen.job_id)
+                elif row.forgotten_at_ms:
+                    log.error("backend.over_and_running", job=seen.job_id, why="the job is over here and at Core; it is ended")
+                    await self._backend.cancel(seen.job_id)
+        except (BackendUnavailable, StoreUnavailable) as error:
+            log.warning("backend.strangers_unknown", why=str(error))
         if strangers:
             log.error(
                 "backend.strangers",
@@ -116,7 +127,7 @@ class Reconciler:
             failures += 1
             await self._clock.sleep(min(0.2 * 2 ** min(failures, 7), 15))
             for job_id in self._registry.ids():
-                self._queue.add(job_id)
+                self._queue.look(job_id)
 
     async def _work(self) -> None:
         while True:
@@ -169,7 +180,8 @@ class Reconciler:
         if decision.changes:
             job = await self._store.change_job(self._change(job, seen, decision))
         elif Action.SUBMIT not in decision.actions:
-            return None  # the watch tells when it has happened
+            # The watch tells when it has happened.
+            return None
         return await self._submit(job) if Action.SUBMIT in decision.actions else job
 
     async def _pause(self, job: StoredJob, decision: Decision) -> None:
@@ -179,6 +191,10 @@ class Reconciler:
             await self._backend.suspend(job.id)
         elif Action.RESUME in decision.actions:
             await self._backend.resume(job.id)
+        else:
+            return
+        # A backend keeps no note of this wish and may have let it fall: asked again until it is seen.
+        self._queue.add_soon(job.id)
 
     async def _submit(self, job: StoredJob) -> StoredJob | None:
         try:

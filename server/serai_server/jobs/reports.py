@@ -11,7 +11,7 @@ from serai_server.jobs import facts, notes
 from serai_server.store.model import StoredJob
 
 
-def report(job: StoredJob, undelivered: int) -> JobReport:
+def report(job: StoredJob, undelivered: int, now_ms: int) -> JobReport:
     noted = notes.read(job.notes)
     name, _, version = job.application.rpartition(" ")
     provider, category, product = [*job.product.split("/", 2), "", ""][:3]
@@ -31,6 +31,7 @@ def report(job: StoredJob, undelivered: int) -> JobReport:
         stopping=job.target.stop and not job.state.final,
         ran_ms=job.ran_ms,
         charged_periods=job.charged_periods,
+        age_ms=max(now_ms - job.created_at_ms, 0),
         acl=noted.acl,
         labels=dict(noted.labels),
     )

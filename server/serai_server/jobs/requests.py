@@ -61,7 +61,7 @@ def new_job(job: Job, index: int, catalog: Catalog, policy: Policy, now_ms: int)
         created_at_ms=now_ms,
         status=causes.QUEUED,
         events=(NewEvent(job.id, EventKind.JOB_UPDATE, queued_body(folder), now_ms),),
-        notes=notes.of_new(job),
+        notes=notes.of_new(job, product.price),
     )
 
 

@@ -100,7 +100,7 @@ class JobsService:
     async def get(self, job_id: str) -> JobReport:
         """Raises JobUnknown."""
         job = await self._known(job_id)
-        return report(job, await self._store.undelivered_count(job_id, CORE))
+        return report(job, await self._store.undelivered_count(job_id, CORE), self._clock.now_ms())
 
     async def list(self, request: ListRequest) -> ListResponse:
         """Newest first. Raises InvalidRequest for a page token that was not given out here."""
@@ -120,7 +120,8 @@ class JobsService:
             page = await self._store.jobs(condition, size, request.page.page_token)
         except ValueError as error:
             raise InvalidRequest("not a token that this server gave out", field="page.page_token") from error
-        return ListResponse(jobs=[report(job, 0) for job in page.jobs], page=PageInfo(next_page_token=page.next_token))
+        now_ms = self._clock.now_ms()
+        return ListResponse(jobs=[report(job, 0, now_ms) for job in page.jobs], page=PageInfo(next_page_token=page.next_token))
 
     async def watch(self, job_id: str) -> AsyncIterator[JobReport]:
         """The job's report now and after each change, until it is final. Raises JobUnknown."""
@@ -129,7 +130,7 @@ class JobsService:
             while True:
                 changed.clear()
                 job = await self._known(job_id)
-                yield report(job, await self._store.undelivered_count(job_id, CORE))
+                yield report(job, await self._store.undelivered_count(job_id, CORE), self._clock.now_ms())
                 if job.state.final:
                     return
                 await changed.wait()

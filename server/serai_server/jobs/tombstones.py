@@ -41,9 +41,9 @@ def tombstone(job: Job, now_ms: int) -> NewJob:
     )
 
 
-def is_young(job: Job, now_ms: int) -> bool:
-    """By Core's own time of its creation; a job without one is old."""
-    return bool(job.created_at) and job.created_at > now_ms - YOUNG_MS
+def is_young(job: Job, wall_ms: int) -> bool:
+    """By Core's time of its creation and the time of day here; one that does not tell may be young."""
+    return not job.created_at or job.created_at > wall_ms - YOUNG_MS
 
 
 def _clean(text: str) -> str:

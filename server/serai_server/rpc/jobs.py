@@ -88,7 +88,7 @@ class JobsServicer:
         return pb.UpdateAclResponse(responses=_done(request.items))
 
     async def Verify(self, request: pb.VerifyRequest, _call: Call) -> pb.VerifyResponse:
-        await self._changes.verify(request.items)
+        await self._changes.verify(request.items, cautious=request.cautious)
         return pb.VerifyResponse()
 
     async def OnUpdatedLabels(self, request: pb.OnUpdatedLabelsRequest, _call: Call) -> pb.OnUpdatedLabelsResponse:

@@ -131,7 +131,7 @@ async def test_a_lone_create_travels_by_itself(upstream: ChannelUpstream, server
     answer = await upstream.unary(CREATE, request("a", "b"), {"serai-caller": "core", "serai-user": "u"}, 4.0)
     assert ids_of(answer) == ["a", "b"]
     assert server.calls == [("create", ["a", "b"], {"serai-caller": "core", "serai-user": "u"})]
-    assert 0 < server.timeouts_s[0] <= 4.0
+    assert 0 < server.timeouts_s[0] < 5.0  # gRPC rounds up, and counts anew on this side
 
 
 async def test_creates_that_wait_travel_together(upstream: ChannelUpstream, server: Server) -> None:

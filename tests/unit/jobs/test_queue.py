@@ -115,3 +115,33 @@ async def _settle() -> None:
     """Let every task that can run do so."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+async def test_second_looks_come_after_all_that_is_new() -> None:
+    """One that is added meanwhile is promoted and comes once; one that is worked on comes again."""
+    queue, _ = make()
+    for key in ("a", "b", "c"):
+        queue.look(key)
+    queue.add("c")
+    queue.add("d")
+    assert [await queue.take() for _ in range(4)] == ["c", "d", "a", "b"]
+    assert len(queue) == 0
+    queue.look("a")
+    queue.done("a")
+    assert await queue.take() == "a"
+
+
+async def test_soon_is_a_second_from_now() -> None:
+    queue, clock = make()
+    queue.add_at("a", clock.now_ms() + 60_000)
+    queue.add_soon("a")
+    clock.move(999)
+    queue.release()
+    assert len(queue) == 0
+    clock.move(1)
+    queue.release()
+    assert await queue.take() == "a"
+    queue.done("a")
+    clock.move(59_000)
+    queue.release()
+    assert await queue.take() == "a"

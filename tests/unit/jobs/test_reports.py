@@ -16,7 +16,7 @@ PROTO = ROOT / "proto" / "serai" / "jobs" / "v1" / "jobs_service.proto"
 
 def phase_of(replica: ReplicaObservation) -> str:
     seen = JobObservation("54112", replica.phase, (replica,))
-    return report(stored_job(replica_facts=facts.encode(seen)), 0).replica_reports[0].phase
+    return report(stored_job(replica_facts=facts.encode(seen)), 0, 0).replica_reports[0].phase
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,8 @@ def _message(descriptor: Descriptor, random: Random) -> Message:
     form = descriptor.GetOptions().Extensions[options_pb2.message]
     fields = [random.choice(list(descriptor.fields))] if form.union_key else list(descriptor.fields)
     for field in fields:
+        if field.GetOptions().Extensions[options_pb2.field].internal:
+            continue  # never on Core's wire
         if not form.union_key and not _must_be_set(field) and random.random() < 0.4:
             continue
         inner = map_value(field)

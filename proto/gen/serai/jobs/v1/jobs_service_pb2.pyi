@@ -688,16 +688,22 @@ class VerifyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
+    CAUTIOUS_FIELD_NUMBER: _builtins.int
+    cautious: _builtins.bool
+    """For the gateway's own comparison with Core: FAILED_PRECONDITION, and nothing done, when more than 20 of the items and more
+    than half of them are unknown here. Then a wrong or an old store is likelier than that they all got lost.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]: ...
     def __init__(
         self,
         *,
         items: _abc.Iterable[_job_pb2.Job] | None = ...,
+        cautious: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cautious", b"cautious", "items", b"items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1383,6 +1389,7 @@ class JobReport(_message.Message):
     CHARGED_PERIODS_FIELD_NUMBER: _builtins.int
     ACL_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    AGE_MS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     state: _job_pb2.JobState.ValueType
     status: _builtins.str
@@ -1408,6 +1415,8 @@ class JobReport(_message.Message):
     """ms since epoch since when it has been RUNNING without a break; unset = it is not."""
     charged_periods: _builtins.int
     """Periods of the product's unit that were billed for each replica."""
+    age_ms: _builtins.int
+    """ms since it was created, by the server's own clock: to be compared with nothing of another clock."""
     @_builtins.property
     def owner(self) -> _resources_pb2.ResourceOwner: ...
     @_builtins.property
@@ -1446,10 +1455,11 @@ class JobReport(_message.Message):
         charged_periods: _builtins.int = ...,
         acl: _abc.Iterable[_resources_pb2.ResourceAclEntry] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        age_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "application", b"application", "ended_at_ms", b"ended_at_ms", "owner", b"owner", "product", b"product", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "acl", b"acl", "application", b"application", "charged_periods", b"charged_periods", "created_at_ms", b"created_at_ms", "ended_at_ms", b"ended_at_ms", "id", b"id", "labels", b"labels", "name", b"name", "output_folder", b"output_folder", "owner", b"owner", "product", b"product", "ran_ms", b"ran_ms", "replica_reports", b"replica_reports", "replicas", b"replicas", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "state", b"state", "status", b"status", "stopping", b"stopping", "time_limit_ms", b"time_limit_ms", "undelivered_events", b"undelivered_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "acl", b"acl", "age_ms", b"age_ms", "application", b"application", "charged_periods", b"charged_periods", "created_at_ms", b"created_at_ms", "ended_at_ms", b"ended_at_ms", "id", b"id", "labels", b"labels", "name", b"name", "output_folder", b"output_folder", "owner", b"owner", "product", b"product", "ran_ms", b"ran_ms", "replica_reports", b"replica_reports", "replicas", b"replicas", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "state", b"state", "status", b"status", "stopping", b"stopping", "time_limit_ms", b"time_limit_ms", "undelivered_events", b"undelivered_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ended_at_ms: _TypeAlias = _typing.Literal["ended_at_ms"]  # noqa: Y015
     _WhichOneofArgType__ended_at_ms: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms"]  # noqa: Y015
@@ -1498,6 +1508,11 @@ class JobNotes(_message.Message):
 
     ACL_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    price: _builtins.int
+    """Price of one period of one replica when the job was created; later settings change nothing of its bill. Unset = the job's message
+    or else the settings tell it.
+    """
     @_builtins.property
     def acl(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.ResourceAclEntry]: ...
     @_builtins.property
@@ -1507,12 +1522,15 @@ class JobNotes(_message.Message):
         *,
         acl: _abc.Iterable[_resources_pb2.ResourceAclEntry] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        price: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acl", b"acl", "labels", b"labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "acl", b"acl", "labels", b"labels", "price", b"price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
+    _WhichOneofArgType__price: _TypeAlias = _typing.Literal["_price", b"_price"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
 
 Global___JobNotes: _TypeAlias = JobNotes  # noqa: Y015
 
