@@ -192,7 +192,7 @@ def _product_2026(product: Product) -> JsonObject:
             "name": product.category,
             "provider": product.provider,
             "productType": product.kind.upper(),
-            "accountingUnit": {"name": "Core", "namePlural": "Cores", "floatingPoint": False, "displayFrequencySuffix": True},
+            "accountingUnit": {"name": "DKK", "namePlural": "DKK", "floatingPoint": True, "displayFrequencySuffix": False},
             "accountingFrequency": FREQUENCIES.get(product.unit, "PERIODIC_MINUTE"),
             "allowSubAllocations": True,
         },

@@ -272,8 +272,9 @@ def when(at_ms: int) -> str:
 
 
 def ran(report: JobReport) -> str:
-    """How long it has been RUNNING in all, while it is not."""
-    return "" if not report.started_at_ms or report.running_since_ms else span(report.ran_ms)
+    """How long it has been RUNNING in all, by the server's clock."""
+    goes_on_ms = max(report.created_at_ms + report.age_ms - report.running_since_ms, 0) if report.running_since_ms else 0
+    return span(report.ran_ms + goes_on_ms) if report.started_at_ms else ""
 
 
 def span(length_ms: int) -> str:

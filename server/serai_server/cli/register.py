@@ -158,6 +158,7 @@ class _Registering:
     async def _until_welcomed(self) -> None:
         """Until whoever has the gateway's address has taken Core's welcome: a gateway that runs, or else we."""
         told = listens = False
+        sign_before_ms: int | None = None
         async with AsyncExitStack() as stack:
             while True:
                 state = self._files.load()
@@ -176,6 +177,11 @@ class _Registering:
                         if not told:
                             told = True
                             self._tell("waiting", "Waiting for Core's welcome; the gateway that runs takes it.", port=None)
+                if sign_before_ms is None:
+                    sign_before_ms = state.requested_at_ms + SIGN_WITHIN_MS
+                elif 0 < sign_before_ms < self._clock.now_ms():
+                    sign_before_ms = 0
+                    self._tell("late", "The five minutes are over; if nobody has signed, end this and begin anew with --again. Waiting on.")
                 await self._clock.sleep(_LOOK_EVERY_S)
 
     # Installing what an administrator has read

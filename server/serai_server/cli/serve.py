@@ -109,7 +109,7 @@ async def _serve(part: str, settings: Settings) -> None:
         # What was made at start lives until the end: the collector need not walk it again (facts on speed §7).
         gc.collect()
         gc.freeze()
-        ways = [f"Core at {serai.gateway_url}"] if serai.gateway_url else []
+        ways = [f"for Core at {serai.gateway_url}"] if serai.gateway_url else []
         ways.append(f"tools at {serai.socket}")
         click.echo(f"serai serves provider {settings.provider.id}: {', '.join(ways)}")
         await stop.wait()

@@ -43,7 +43,7 @@ V2: JsonObject = {
         "name": "example-compute",
         "provider": "example",
         "productType": "COMPUTE",
-        "accountingUnit": {"name": "Core", "namePlural": "Cores", "floatingPoint": False, "displayFrequencySuffix": True},
+        "accountingUnit": {"name": "DKK", "namePlural": "DKK", "floatingPoint": True, "displayFrequencySuffix": False},
         "accountingFrequency": "PERIODIC_HOUR",
     },
     "cpu": 64,

@@ -326,7 +326,7 @@ def test_config_example_is_a_right_file(tmp_path: Path, capfd: pytest.CaptureFix
     file.write_text(capfd.readouterr().out)
     assert run(["config", "check", "--config", str(file)]) == Exit.OK
     told = capfd.readouterr()
-    assert "is right, but the gateway could not do its work now: provider example sells example-cpu-1" in told.out
+    assert "is right, but the gateway could not do its work now: provider example sells example-compute-1" in told.out
     assert f"there is no {tmp_path / 'core.pem'} yet; `serai register` gets it, and `serai serve` does not start without it" in told.err
     assert told.err.count("note: ") == 2
     (tmp_path / "refresh.token").write_text("token")
