@@ -67,9 +67,9 @@ class JobChanges:
             job_id = items[place].job.id
             known = self._open(job_id, job, place, "time_extension")
             if not known.time_limit_ms:
-                raise WrongState(f"items[{place}]: job {job_id} has no time limit that could be extended")
+                raise WrongState(f"job {job_id} has no time limit that could be extended")
             if known.target.stop:
-                raise WrongState(f"items[{place}]: job {job_id} is being ended already")
+                raise WrongState(f"job {job_id} is being ended already")
             limit_ms = known.time_limit_ms + added[place]
             if limit_ms > LONGEST_MS:
                 raise InvalidRequest(
@@ -111,9 +111,9 @@ class JobChanges:
             if known.target is target:
                 return None
             if known.target.stop:
-                raise WrongState(f"items[{place}]: job {job_id} is being ended already")
+                raise WrongState(f"job {job_id} is being ended already")
             if known.state not in (State.RUNNING, State.SUSPENDED):
-                raise WrongState(f"items[{place}]: job {job_id} does not run yet; only a running job can be suspended")
+                raise WrongState(f"job {job_id} does not run yet; only a running job can be suspended")
             return JobChange(job_id=job_id, expected_version=known.version, target=target)
 
         _check_ids(job_ids)
@@ -128,7 +128,7 @@ class JobChanges:
         if not self._catalog.able(job.product, feature):
             raise Unsupported(f"this provider does not {_DOES[feature]}", field=f"items[{place}]")
         if job.state.final:
-            raise WrongState(f"items[{place}]: job {job_id} is over")
+            raise WrongState(f"job {job_id} is over")
         return job
 
     async def terminate(self, items: Sequence[Job], *, for_core: bool) -> None:

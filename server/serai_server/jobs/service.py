@@ -65,7 +65,7 @@ class JobsService:
             if job.id in ids:
                 raise InvalidRequest(f"job {job.id} is in the request twice", field=f"items[{index}].id")
             ids.add(job.id)
-            await self._check_funds(job, index)
+            await self._check_funds(job)
             jobs.append(job)
         try:
             await self._store.create_jobs(jobs)
@@ -74,16 +74,14 @@ class JobsService:
                 f"a job {error.job_id} with other content exists already; a job's id cannot be used again", field=f"items[{error.index}].id"
             ) from error
 
-    async def _check_funds(self, job: NewJob, index: int) -> None:
+    async def _check_funds(self, job: NewJob) -> None:
         """Core does not check what a wallet holds before it sends a job (facts today §6.1)."""
         if not len(self._funds) or not self._funds.is_short(wallet_of(job.owner, job.project, job.product)):
             return
         # A job that is there already is a create whose answer got lost: it is answered as it was.
         if await self._store.job(job.id) is None:
             whose = "the project" if job.project else f"user {job.owner}"
-            raise NotEnoughCredits(
-                f"items[{index}]: {whose} has no credits left for this kind of machine; add some, then try again in a few minutes"
-            )
+            raise NotEnoughCredits(f"{whose} has no credits left for this kind of machine; add some, then try again in a few minutes")
 
     def products(self) -> list[ComputeSupport]:
         return self._catalog.support()
