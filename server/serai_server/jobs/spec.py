@@ -23,7 +23,7 @@ from serai_server.jobs.invocation import Command, Writing, build_command
 from serai_server.jobs.parameters import Values, values_of
 from serai_server.jobs.peers import peers_of
 from serai_server.jobs.products import Product
-from serai_server.jobs.templates import Context, Prepared, Renderer, Value, prepared
+from serai_server.jobs.templates import Context, Renderer, Value, check_templates
 from serai_server.jobs.texts import value_text
 from serai_server.store.model import StoredJob
 
@@ -59,8 +59,7 @@ def check(job: Job, app: App, product: Product, features: Features, policy: Poli
     check_application(app, product, features, at)
     parts = _parts(job, app, features, policy, path)
     build_command(app, _writing(parts, path, policy, {}))
-    for template in app.templates():
-        prepared(template, f"{at}.status.resolvedApplication.invocation")
+    check_templates(app.templates(), f"{at}.status.resolvedApplication.invocation")
 
 
 def check_application(app: App, product: Product, features: Features, at: str) -> None:
@@ -134,16 +133,15 @@ def _writing(parts: _Parts, path: str, policy: Policy, rendered: Mapping[Templat
 
 async def _render(app: App, context: Context, replicas: int, renderer: Renderer) -> tuple[tuple[str, ...], dict[Template, str]]:
     """The script's texts, () when the command is no script, and what each other template gives."""
-    where = "status.resolvedApplication.invocation"
-    script = prepared(app.script, where) if app.script is not None else None
-    pieces: list[tuple[Template, Prepared]] = [(t, prepared(t, where)) for t in app.templates() if t is not app.script]
+    script = app.script
+    pieces = [template for template in app.templates() if template is not script]
     if script is None and not pieces:
         return (), {}
-    texts = await renderer.render(script, [p for _, p in pieces], context, replicas)
+    texts = await renderer.render(script, pieces, context, replicas)
     scripts = tuple(_with_interpreter(text) for text in texts.pop(0)) if script is not None else ()
     if any("\0" in text for text in scripts):
         raise InvalidRequest("The application's template cannot be rendered: it gives a NUL character, which no script can have")
-    return scripts, {template: text for (template, _), (text,) in zip(pieces, texts, strict=True)}
+    return scripts, {template: text for template, (text,) in zip(pieces, texts, strict=True)}
 
 
 def _context(stored: StoredJob, app: App, parts: _Parts, product: Product, policy: Policy) -> Context:

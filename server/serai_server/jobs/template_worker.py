@@ -68,16 +68,18 @@ from jinja2 import ChainableUndefined, Template, TemplateError, Undefined  # noq
 from jinja2.exceptions import SecurityError  # noqa: E402
 from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: E402
 
+from serai_server.jobs.template_source import needs_rank, parsed  # noqa: E402 - reads jinja2
+
 
 class One(TypedDict):
     source: str
     escaping: bool
     ranks: int
-    """How many texts are wanted, for ranks from 0."""
+    """How many texts are wanted, for ranks from 0. One is given if no rank can be different."""
 
 
 class Work(TypedDict):
-    """What comes in; what goes out is `{"texts": [[…], …]}`, as many for each template as it has ranks, or `{"error": words}`."""
+    """What comes in; what goes out is `{"texts": [[…], …]}`, one for each template or one for each rank, or `{"error": words}`."""
 
     templates: list[One]
     context: dict[str, object]
@@ -134,9 +136,12 @@ def _texts(work: Work) -> list[list[str]]:
     found: list[list[str]] = []
     in_all = 0
     for one in work["templates"]:
-        template = environment(escaping=one["escaping"]).from_string(one["source"])
+        made = environment(escaping=one["escaping"])
+        tree = parsed(one["source"], made)
+        ranks = one["ranks"] if needs_rank(tree) else 1
+        template = made.from_string(tree)
         texts: list[str] = []
-        for rank in range(one["ranks"]):
+        for rank in range(ranks):
             context["ucloud"] = {**work["ucloud"], "rank": rank}
             texts.append(_render(template, context))
             in_all += len(texts[-1])

@@ -1,8 +1,9 @@
 """Applications whose command is a jinja template, as all new ones of today's Core are: checked when a job comes, rendered when it starts.
 
-A create must be fast, so there a template is only parsed, once for each application. Rendering is somebody else's program at work: it
-happens in a short-lived process with bounds (`template_worker`), when the job is given to the backend, and what is wrong then is the job's
-FAILURE with the reason in words. `template_worker` says what the walls are.
+A create must be fast and must not hold up others, so there templates are counted and measured, and only small ones are parsed, once for
+each application. Rendering is somebody else's program at work: it happens, with the parsing, in a short-lived process with bounds
+(`template_worker`), when the job is given to the backend, and what is wrong then is the job's FAILURE with the reason in words.
+`template_worker` says what the walls are.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,18 @@ from typing import TypedDict, cast
 
 import jinja2
 import markupsafe
-from jinja2 import Environment, TemplateError, nodes
+from jinja2 import Environment
 from serai_backends.errors import BackendUnavailable
 
 from serai_server.errors import InvalidRequest
 from serai_server.jobs.applications import Template
+from serai_server.jobs.template_source import parsed
 
-_LONGEST = 128 * 1024
-"""Characters of a template."""
+_MOST_TEMPLATES = 32
+_MOST_CHARACTERS = 64 * 1024
+"""Of all templates of an application."""
+_MOST_PARSED_HERE = 4 * 1024
+"""Characters of all templates of an application; parsing that many takes up to 20 ms, in which nobody else has a turn."""
 _MOST_ANSWER_BYTES = 128 << 20
 _WALL_S = 30.0
 """Only a machine that is far too busy needs so long: the worker's own limit is on CPU time."""
@@ -38,16 +42,8 @@ _RANKS_PER_SECOND = 50
 """Each so many replicas with a text of their own add a second of CPU time."""
 
 _WORKER = Path(__file__).with_name("template_worker.py")
-_PACKAGES = sorted({str(Path(module.__file__ or "").parents[1]) for module in (jinja2, markupsafe)})
-
-_CALL = re.compile(r"(?<!\{)\{- ([^-{}()]{0,200})(\([^)]{0,1000}\))? -\}(?!\})")
-"""`{- name("argument") -}`: a call of the provider's own functions. `{{- x -}}` is jinja's own."""
-_ELSEWHERE: tuple[tuple[type[nodes.Node], str], ...] = (
-    (nodes.Include, "include"),
-    (nodes.Import, "import"),
-    (nodes.FromImport, "import"),
-    (nodes.Extends, "extends"),
-)
+_PACKAGES = sorted({str(Path(__file__).parents[2]), *(str(Path(module.__file__ or "").parents[1]) for module in (jinja2, markupsafe))})
+"""Where the worker finds `template_source`, jinja2 and markupsafe."""
 
 Value = str | int | float | bool | None
 
@@ -61,60 +57,31 @@ class Context:
     """`ucloud` without its `rank`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    source: str
-    needs_rank: bool
-    """It may give another text for each replica."""
-
-
 class _Answer(TypedDict, total=False):
     texts: list[list[str]]
     error: str
 
 
-def prepared(template: Template, where: str) -> Prepared:
-    """A template after a look at it. `where` is its application's path. Raises InvalidRequest for what can never be rendered."""
+def check_templates(templates: Sequence[Template], where: str) -> None:
+    """What an application's templates may be, together. Raises InvalidRequest with `where`, for small ones also when they are no templates;
+    parsing takes longer than a create may, so what is wrong with larger ones the worker finds when the job starts."""
+    if len(templates) > _MOST_TEMPLATES:
+        raise InvalidRequest(f"expected {_MOST_TEMPLATES} templates at most, found {len(templates)}", field=where)
+    size = sum(len(template.source) for template in templates)
+    if size > _MOST_CHARACTERS:
+        raise InvalidRequest(f"the application's templates are longer than {_MOST_CHARACTERS} characters in all", field=where)
+    if size > _MOST_PARSED_HERE:
+        return
     try:
-        return _prepared(template.source)
+        for template in templates:
+            _look_at(template.source)
     except ValueError as error:
         raise InvalidRequest(f"the application's template cannot be used: {error}", field=where) from error
 
 
-@lru_cache(maxsize=64)
-def _prepared(source: str) -> Prepared:
-    if len(source) > _LONGEST:
-        raise ValueError(f"it is longer than {_LONGEST} characters")
-    source = _CALL.sub(lambda call: f"\n# unknown function {' '.join(call[1].split())}\n", source)
-    try:
-        tree = Environment(autoescape=True).parse(source)
-    except TemplateError as error:
-        line = getattr(error, "lineno", 0)
-        raise ValueError(f"line {line}: {error.message}") from error
-    except (RecursionError, OverflowError) as error:
-        raise ValueError("it is nested too deeply") from error
-    for kind, name in _ELSEWHERE:
-        found = tree.find(kind)
-        if found is not None:
-            raise ValueError(f"line {found.lineno}: a template cannot {name} another one here")
-    return Prepared(source, _needs_rank(tree))
-
-
-def _needs_rank(tree: nodes.Template) -> bool:
-    """Whether `ucloud.rank` is read, or `ucloud` is used in a way that may read it."""
-    uses = sum(name.name == "ucloud" for name in tree.find_all(nodes.Name))
-    harmless = sum(_key(one) not in ("", "rank") for one in tree.find_all((nodes.Getattr, nodes.Getitem)))
-    return uses > harmless
-
-
-def _key(node: nodes.Getattr | nodes.Getitem) -> str:
-    """The name after `ucloud.`; "" for everything else."""
-    if not isinstance(node.node, nodes.Name) or node.node.name != "ucloud":
-        return ""
-    if isinstance(node, nodes.Getattr):
-        return node.attr
-    argument: object = node.arg.value if isinstance(node.arg, nodes.Const) else None
-    return argument if isinstance(argument, str) else ""
+@lru_cache(maxsize=256)
+def _look_at(source: str) -> None:
+    parsed(source, Environment(autoescape=True))
 
 
 class Renderer:
@@ -125,15 +92,14 @@ class Renderer:
         self._inside = 0
         """How many are rendered or wait for a place."""
 
-    async def render(self, script: Prepared | None, pieces: Sequence[Prepared], context: Context, replicas: int) -> list[tuple[str, ...]]:
+    async def render(self, script: Template | None, pieces: Sequence[Template], context: Context, replicas: int) -> list[tuple[str, ...]]:
         """The script's texts for bash, one or one for each rank, and then the one text of each piece, which no shell reads.
 
         Raises InvalidRequest for what a template does, and BackendUnavailable when no process can be had now.
         """
-        ranks = replicas if script is not None and script.needs_rank else 1
-        wanted = [{"source": script.source, "escaping": True, "ranks": ranks}] if script is not None else []
+        wanted = [{"source": script.source, "escaping": True, "ranks": replicas}] if script is not None else []
         wanted += [{"source": p.source, "escaping": False, "ranks": 1} for p in pieces]
-        cpu_s = 1 + ranks // _RANKS_PER_SECOND
+        cpu_s = 1 + (replicas // _RANKS_PER_SECOND if script is not None else 0)
         work = json.dumps({"templates": wanted, "context": context.values, "ucloud": context.ucloud, "cpu_s": cpu_s}).encode()
         code, raw = await self._run(work)
         try:
