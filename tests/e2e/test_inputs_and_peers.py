@@ -100,8 +100,25 @@ async def test_two_jobs_reach_each_other_by_name(serai: Stack) -> None:
     late = await serai.core.submit(replace(shell_request("true"), resources=(peer,)))
     await serai.until_final(late.job_id)
     job = serai.core.jobs[late.job_id]
-    words = "The program could not be started: the job that it wants to reach as database is not running any more."
+    words = "The job could not be started: the job that it wants to reach as database is not running any more."
     assert (job.state, job.arrivals[-1].status) == ("FAILURE", words)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="jobs are connected by root only")
+async def test_nobody_reaches_a_job_of_somebody_else(serai: Stack) -> None:
+    """Even if Core let the request through, a job of another project's is told apart in no way from one that never was."""
+    theirs = await serai.core.submit(replace(shell_request("sleep 600"), username="alice", project="p1"))
+    await serai.core.until(lambda: serai.core.jobs[theirs.job_id].state == "RUNNING")
+    for job_id in (theirs.job_id, "999999"):
+        peer: JsonObject = {"type": "peer", "hostname": "database", "jobId": job_id}
+        sent = await serai.core.submit(replace(shell_request("true"), username="mallory", resources=(peer,)))
+        await serai.until_final(sent.job_id)
+        job = serai.core.jobs[sent.job_id]
+        words = "The job could not be started: the job that it wants to reach as database is not running any more."
+        assert (job.state, job.arrivals[-1].status) == ("FAILURE", words)
+    assert serai.core.jobs[theirs.job_id].state == "RUNNING"
+    await serai.core.terminate(theirs.job_id)
+    await serai.until_final(theirs.job_id)
 
 
 async def test_an_application_that_is_a_script(tmp_path: Path) -> None:

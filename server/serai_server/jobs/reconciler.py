@@ -22,7 +22,7 @@ from serai_server.jobs.machine import step
 from serai_server.jobs.products import Catalog
 from serai_server.jobs.queue import WorkQueue
 from serai_server.jobs.registry import Registry
-from serai_server.jobs.spec import Policy, replica_spec
+from serai_server.jobs.spec import Around, Policy, replica_spec
 from serai_server.jobs.templates import Renderer
 from serai_server.ledger.periods import charge_id
 from serai_server.store.api import Store, StoreUnavailable, VersionConflict
@@ -52,8 +52,7 @@ class Reconciler:
         self._store = store
         self._backend = backend
         self._catalog = catalog
-        self._policy = policy
-        self._renderer = Renderer()
+        self._around = Around(policy, Renderer(), store.job)
         self._registry = registry
         self._queue = queue
         self._clock = clock
@@ -215,7 +214,7 @@ class Reconciler:
         product = self._catalog.by_key(job.product)
         if product is None:
             raise SubmissionRefused(f"The machine type {job.product} is not sold here any more.")
-        return await replica_spec(job, product, self._catalog.offered(product), self._policy, self._renderer)
+        return await replica_spec(job, product, self._catalog.offered(product), self._around)
 
     def _price(self, job: StoredJob) -> int:
         product = self._catalog.by_key(job.product)

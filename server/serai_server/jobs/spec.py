@@ -6,7 +6,7 @@ the job is submitted, and renders the application's templates on top.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -21,7 +21,7 @@ from serai_server.jobs.folders import component
 from serai_server.jobs.inputs import NO_INPUTS, PARAMETERS_FILE, Drives, Inputs, MappedDrive, inputs_of
 from serai_server.jobs.invocation import Command, Writing, build_command
 from serai_server.jobs.parameters import Values, values_of
-from serai_server.jobs.peers import peers_of
+from serai_server.jobs.peers import check_reachable, peers_of
 from serai_server.jobs.products import Product
 from serai_server.jobs.templates import Context, Renderer, Value, check_templates
 from serai_server.jobs.texts import value_text
@@ -81,12 +81,25 @@ def check_tool(app: App, product: Product) -> None:
         raise Unsupported(f"this machine type does not run {name.replace('_', ' ')} tools")
 
 
-async def replica_spec(stored: StoredJob, product: Product, features: Features, policy: Policy, renderer: Renderer) -> ReplicaSpec:
-    """Raises InvalidRequest and Unsupported for a job that can never run, BackendUnavailable to try again later."""
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a submission needs beside the job itself."""
+
+    policy: Policy
+    renderer: Renderer
+    find: Callable[[str], Awaitable[StoredJob | None]]
+    """Another job of this server, by its id."""
+
+
+async def replica_spec(stored: StoredJob, product: Product, features: Features, around: Around) -> ReplicaSpec:
+    """Raises InvalidRequest, Unsupported and SubmissionRefused for a job that can never run; BackendUnavailable and what `find` raises to
+    try again later."""
+    policy = around.policy
     job = Job.FromString(stored.body)
     app = app_of(encoded_application(job))
     parts = _parts(job, app, features, policy, "specification")
-    scripts, rendered = await _render(app, _context(stored, app, parts, product, policy), stored.replicas, renderer)
+    await check_reachable(stored, parts.peers, around.find)
+    scripts, rendered = await _render(app, _context(stored, app, parts, product, policy), stored.replicas, around.renderer)
     command: Command = build_command(app, _writing(parts, "specification", policy, rendered))
     return ReplicaSpec(
         job_id=stored.id,

@@ -6,13 +6,17 @@ from dataclasses import replace
 
 import pytest
 from fakes.jobs import seed_job, stored_job
+from google.protobuf import text_format
 from serai.jobs.v1.job_pb2 import Job
-from serai_backends.model import Features, Mount, Peer, ReplicaSpec, Resources
+from serai.jobs.v1.jobs_service_pb2 import JobNotes
+from serai_backends.errors import SubmissionRefused
+from serai_backends.model import Features, Mount, Peer, ReplicaSpec, Resources, Why
 from serai_server.errors import InvalidRequest
 from serai_server.jobs.inputs import MappedDrive
 from serai_server.jobs.products import MINUTE_MS, Product
-from serai_server.jobs.spec import Policy, replica_spec
+from serai_server.jobs.spec import Around, Policy, replica_spec
 from serai_server.jobs.templates import Renderer
+from serai_server.store.model import State, StoredJob
 
 PRODUCT = Product("c1", "c", "example", Resources(4, 8 << 30, 1), MINUTE_MS)
 FEATURES = Features(inputs=True, peers=True)
@@ -21,9 +25,14 @@ POLICY = Policy(
 )
 
 
-async def spec_of(job: Job, replicas: int = 1, policy: Policy = POLICY) -> ReplicaSpec:
-    row = stored_job(body=job.SerializeToString(), replicas=replicas, time_limit_ms=60_000)
-    return await replica_spec(row, PRODUCT, FEATURES, policy, Renderer())
+async def spec_of(job: Job, replicas: int = 1, policy: Policy = POLICY, *others: StoredJob, project: str = "") -> ReplicaSpec:
+    """`others`: the jobs that the server has beside this one."""
+    row = stored_job(body=job.SerializeToString(), replicas=replicas, time_limit_ms=60_000, project=project)
+
+    async def find(job_id: str) -> StoredJob | None:
+        return next((other for other in others if other.id == job_id), None)
+
+    return await replica_spec(row, PRODUCT, FEATURES, Around(policy, Renderer(), find))
 
 
 async def test_the_seeds_job() -> None:
@@ -54,12 +63,66 @@ async def test_inputs_peers_and_files() -> None:
     peer = job.specification.resources.add().peer
     peer.hostname, peer.job_id = "db", "7"
     job.status.job_parameters_json = '{"siteVersion":3,"big":12345678901234567890.10,"t":"\\u00e6 é"}'
-    spec = await spec_of(job)
+    spec = await spec_of(job, 1, POLICY, stored_job(id="7"))
     assert spec.argv[-1] == "/work/in.txt"
     assert spec.mounts == (Mount("10/data/in.txt", "/work/in.txt", read_only=True), Mount("user/in.txt", "/work/in (2).txt"))
     assert spec.peers == (Peer("db", "7"),)
     assert (spec.run_as_root, spec.change_working_directory) == (True, False)
     assert spec.files == (("JobParameters.json", '{\n  "siteVersion": 3,\n  "big": 12345678901234567890.10,\n  "t": "\\u00e6 é"\n}\n'),)
+
+
+def acl(entry: str) -> bytes:
+    return text_format.Parse(f"acl {{ {entry} }}", JobNotes()).SerializeToString()
+
+
+EDIT = "permissions: PERMISSION_READ permissions: PERMISSION_EDIT"
+MINE = "user"
+"""Owner of the job that wants to reach another one."""
+
+
+@pytest.mark.parametrize(
+    ("project", "other"),
+    [
+        ("", stored_job(id="7", owner=MINE)),
+        ("p1", stored_job(id="7", owner="alice", project="p1")),
+        ("", stored_job(id="7", owner="alice", notes=acl(f'entity {{ user {{ username: "{MINE}" }} }} {EDIT}'))),
+        ("p1", stored_job(id="7", owner="alice", notes=acl(f'entity {{ user {{ username: "{MINE}" }} }} permissions: PERMISSION_ADMIN'))),
+    ],
+    ids=["own", "project", "edit", "admin"],
+)
+async def test_a_peer_that_may_be_reached(project: str, other: StoredJob) -> None:
+    """Of the same workspace, or one that its owner may edit."""
+    job = with_peer()
+    assert (await spec_of(job, 1, POLICY, other, project=project)).peers == (Peer("db", "7"),)
+
+
+@pytest.mark.parametrize(
+    ("project", "other"),
+    [
+        ("", stored_job(id="8", owner=MINE)),
+        ("", stored_job(id="7", owner=MINE, state=State.SUCCESS)),
+        ("", stored_job(id="7", owner="alice")),
+        ("", stored_job(id="7", owner=MINE, project="p1")),
+        ("p1", stored_job(id="7", owner=MINE)),
+        ("p1", stored_job(id="7", owner=MINE, project="p2")),
+        ("", stored_job(id="7", owner="alice", notes=acl(f'entity {{ user {{ username: "{MINE}" }} }} permissions: PERMISSION_READ'))),
+        ("", stored_job(id="7", owner="alice", notes=acl(f'entity {{ user {{ username: "bob" }} }} {EDIT}'))),
+        ("p1", stored_job(id="7", owner="alice", notes=acl(f'entity {{ project_group {{ project_id: "p1" group: "{MINE}" }} }} {EDIT}'))),
+    ],
+    ids=["unknown", "over", "other-user", "other-workspace", "personal", "other-project", "read-only", "somebody-else", "group"],
+)
+async def test_a_peer_that_may_not_be_reached(project: str, other: StoredJob) -> None:
+    """Whatever Core let through: the words are those of a job that is not there, so that ids cannot be tried out."""
+    with pytest.raises(SubmissionRefused) as error:
+        await spec_of(with_peer(), 1, POLICY, other, project=project)
+    assert (str(error.value), error.value.why) == ("db", Why.PEER_GONE)
+
+
+def with_peer() -> Job:
+    job = seed_job()
+    peer = job.specification.resources.add().peer
+    peer.hostname, peer.job_id = "db", "7"
+    return job
 
 
 async def test_parameters_that_are_no_text_are_written_as_they_came() -> None:
