@@ -52,7 +52,7 @@ class Reconciler:
         self._store = store
         self._backend = backend
         self._catalog = catalog
-        self._around = Around(policy, Renderer(), store.job)
+        self._around = Around(policy, Renderer(clock), store.job)
         self._registry = registry
         self._queue = queue
         self._clock = clock

@@ -99,7 +99,7 @@ async def replica_spec(stored: StoredJob, product: Product, features: Features, 
     app = app_of(encoded_application(job))
     parts = _parts(job, app, features, policy, "specification")
     await check_reachable(stored, parts.peers, around.find)
-    scripts, rendered = await _render(app, _context(stored, app, parts, product, policy), stored.replicas, around.renderer)
+    scripts, rendered = await _render(stored, app, _context(stored, app, parts, product, policy), around.renderer)
     command: Command = build_command(app, _writing(parts, "specification", policy, rendered))
     return ReplicaSpec(
         job_id=stored.id,
@@ -144,13 +144,14 @@ def _writing(parts: _Parts, path: str, policy: Policy, rendered: Mapping[Templat
     return Writing(parts.values, parts.inputs.seen_at, path, policy.todays_texts, rendered)
 
 
-async def _render(app: App, context: Context, replicas: int, renderer: Renderer) -> tuple[tuple[str, ...], dict[Template, str]]:
+async def _render(stored: StoredJob, app: App, context: Context, renderer: Renderer) -> tuple[tuple[str, ...], dict[Template, str]]:
     """The script's texts, () when the command is no script, and what each other template gives."""
     script = app.script
     pieces = [template for template in app.templates() if template is not script]
     if script is None and not pieces:
         return (), {}
-    texts = await renderer.render(script, pieces, context, replicas)
+    owner = f"project:{stored.project}" if stored.project else f"user:{stored.owner}"
+    texts = await renderer.render(owner, script, pieces, context, stored.replicas)
     scripts = tuple(_with_interpreter(text) for text in texts.pop(0)) if script is not None else ()
     if any("\0" in text for text in scripts):
         raise InvalidRequest("The application's template cannot be rendered: it gives a NUL character, which no script can have")

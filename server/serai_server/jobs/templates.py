@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import signal
 import sys
@@ -24,8 +25,10 @@ import markupsafe
 from jinja2 import Environment
 from serai_backends.errors import BackendUnavailable
 
+from serai_server.clock import Clock
 from serai_server.errors import InvalidRequest
 from serai_server.jobs.applications import Template
+from serai_server.jobs.rendering_turns import Turns
 from serai_server.jobs.template_source import parsed
 
 _MOST_TEMPLATES = 32
@@ -37,7 +40,6 @@ _MOST_ANSWER_BYTES = 128 << 20
 _WALL_S = 30.0
 """Only a machine that is far too busy needs so long: the worker's own limit is on CPU time."""
 _MOST_AT_ONCE = 2
-_MOST_INSIDE = 6
 _RANKS_PER_SECOND = 50
 """Each so many replicas with a text of their own add a second of CPU time."""
 
@@ -87,41 +89,42 @@ def _look_at(source: str) -> None:
 class Renderer:
     """Renders templates, a few at the same time."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._places = asyncio.Semaphore(_MOST_AT_ONCE)
-        self._inside = 0
-        """How many are rendered or wait for a place."""
+        self._turns = Turns(clock)
 
-    async def render(self, script: Template | None, pieces: Sequence[Template], context: Context, replicas: int) -> list[tuple[str, ...]]:
+    async def render(
+        self, owner: str, script: Template | None, pieces: Sequence[Template], context: Context, replicas: int
+    ) -> list[tuple[str, ...]]:
         """The script's texts for bash, one or one for each rank, and then the one text of each piece, which no shell reads.
+        One render of an `owner` is done at a time, and what took too long is not tried again for a while.
 
         Raises InvalidRequest for what a template does, and BackendUnavailable when no process can be had now.
         """
         wanted = [{"source": script.source, "escaping": True, "ranks": replicas}] if script is not None else []
         wanted += [{"source": p.source, "escaping": False, "ranks": 1} for p in pieces]
         cpu_s = 1 + (replicas // _RANKS_PER_SECOND if script is not None else 0)
+        # With owner and values: what is slow with one user's values may be quick with another's, and must not be refused them.
+        same = hashlib.sha256(json.dumps([owner, wanted, context.values]).encode()).digest()
+        too_slow = InvalidRequest(_wrong(f"it needs more than {cpu_s} s of computing"))
+        if self._turns.was_slow(same):
+            raise too_slow
         work = json.dumps({"templates": wanted, "context": context.values, "ucloud": context.ucloud, "cpu_s": cpu_s}).encode()
-        code, raw = await self._run(work)
+        with self._turns.of(owner):
+            async with self._places:
+                code, raw = await _run(work)
+        if code == -signal.SIGXCPU:
+            self._turns.remember_slow(same)
+            raise too_slow
         try:
             answer = cast("_Answer", json.loads(raw)) if code == 0 else None
         except ValueError:
             answer = None
         if answer is None:
-            raise InvalidRequest(_wrong(f"it needs more than {cpu_s} s of computing" if code == -signal.SIGXCPU else _ended(code)))
+            raise InvalidRequest(_wrong(_ended(code)))
         if "texts" not in answer:
             raise InvalidRequest(_wrong(answer.get("error", "no reason is known")))
         return [tuple(texts) for texts in answer["texts"]]
-
-    async def _run(self, work: bytes) -> tuple[int, bytes]:
-        """Jobs that come in a crowd are told to come back: whoever calls has other things to do than to wait for slow templates."""
-        if self._inside >= _MOST_INSIDE:
-            raise BackendUnavailable("other jobs' templates are being rendered; this one's turn comes")
-        self._inside += 1
-        try:
-            async with self._places:
-                return await _run(work)
-        finally:
-            self._inside -= 1
 
 
 def _ended(code: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from fakes.clock import FakeClock
 from fakes.jobs import seed_job, stored_job
 from google.protobuf import text_format
 from serai.jobs.v1.job_pb2 import Job
@@ -32,7 +33,7 @@ async def spec_of(job: Job, replicas: int = 1, policy: Policy = POLICY, *others:
     async def find(job_id: str) -> StoredJob | None:
         return next((other for other in others if other.id == job_id), None)
 
-    return await replica_spec(row, PRODUCT, FEATURES, Around(policy, Renderer(), find))
+    return await replica_spec(row, PRODUCT, FEATURES, Around(policy, Renderer(FakeClock()), find))
 
 
 async def test_the_seeds_job() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from fakes.clock import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment
@@ -16,6 +18,8 @@ from serai_server.errors import InvalidRequest
 from serai_server.jobs.applications import Template
 from serai_server.jobs.templates import Context, Renderer, Value, check_templates
 
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+ME = "user:me"
 NASTY = "it's $HOME `id` \\ \" \n é"
 UCLOUD: dict[str, Value | dict[str, Value]] = {
     "jobId": "17",
@@ -36,7 +40,7 @@ def checked(*sources: str) -> None:
 
 async def script(source: str, **values: Value) -> str:
     """What a script's template gives on every rank."""
-    ((text,),) = await Renderer().render(Template(source), [], context(**values), 1)
+    ((text,),) = await Renderer(FakeClock()).render(ME, Template(source), [], context(**values), 1)
     return text
 
 
@@ -99,22 +103,22 @@ def test_bash_prints_every_value_back(texts: list[str]) -> None:
 
 async def test_a_text_for_each_rank() -> None:
     """Only where the rank may matter: otherwise one text is for all."""
-    renderer = Renderer()
-    assert await renderer.render(Template("{{ ucloud.rank }}/{{ ucloud.nodes }}"), [], context(), 3) == [("0/2", "1/2", "2/2")]
-    assert await renderer.render(Template("{% set u = ucloud %}{{ u['rank'] }}"), [], context(), 2) == [("0", "1")]
-    assert await renderer.render(Template("{{ ucloud['ra' ~ 'nk'] }}"), [], context(), 2) == [("0", "1")]
-    assert await renderer.render(Template("{{ ucloud.nodes }}{{ ucloud['jobId'] }}"), [], context(), 3) == [("2'17'",)]
+    renderer = Renderer(FakeClock())
+    assert await renderer.render(ME, Template("{{ ucloud.rank }}/{{ ucloud.nodes }}"), [], context(), 3) == [("0/2", "1/2", "2/2")]
+    assert await renderer.render(ME, Template("{% set u = ucloud %}{{ u['rank'] }}"), [], context(), 2) == [("0", "1")]
+    assert await renderer.render(ME, Template("{{ ucloud['ra' ~ 'nk'] }}"), [], context(), 2) == [("0", "1")]
+    assert await renderer.render(ME, Template("{{ ucloud.nodes }}{{ ucloud['jobId'] }}"), [], context(), 3) == [("2'17'",)]
 
 
 async def test_pieces_are_not_quoted() -> None:
     """An element of a command line and a variable of the environment are read by no shell."""
-    found = await Renderer().render(None, [Template("{{ t }}"), Template("{{ n }} {{ 'a&b' | upper }}")], context(), 3)
+    found = await Renderer(FakeClock()).render(ME, None, [Template("{{ t }}"), Template("{{ n }} {{ 'a&b' | upper }}")], context(), 3)
     assert found == [(NASTY,), ("7 A&B",)]
 
 
 ATTACKS: list[tuple[str, str]] = [
     ("{% for i in range(10**9) %}x{% endfor %}", "Range too big"),
-    ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "more than 1 s of computing"),
+    (ENDLESS, "more than 1 s of computing"),
     ("{{ 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!' is match('(a+)+') }}", "more than 1 s of computing"),
     ("{{ 9 ** (9 ** 9) }}", "more than 1 s of computing"),
     ("{{ 'a' * 10**10 }}", "MiB of memory"),
@@ -241,12 +245,41 @@ def test_any_text_is_a_template_or_is_refused_in_words(parts: list[str]) -> None
 
 async def test_a_crowd_is_sent_away() -> None:
     """Slow templates hold up only a few of those who ask for more to be rendered; the others may do something else and come back."""
-    renderer = Renderer()
+    renderer = Renderer(FakeClock())
     found = await asyncio.gather(
-        *(renderer.render(Template("{{ n }}"), [], context(n=number), 1) for number in range(10)), return_exceptions=True
+        *(renderer.render(f"user:{number}", Template("{{ n }}"), [], context(n=number), 1) for number in range(10)), return_exceptions=True
     )
     assert [f for f in found if not isinstance(f, BackendUnavailable)] == [[(str(n),)] for n in range(6)]
-    assert await renderer.render(Template("{{ n }}"), [], context(), 1) == [("7",)]
+    assert await renderer.render(ME, Template("{{ n }}"), [], context(), 1) == [("7",)]
+
+
+async def test_an_owner_has_one_turn_at_a_time() -> None:
+    """However many slow templates one has, another's has its turn; the rest come again later."""
+    renderer = Renderer(FakeClock())
+    slow = [asyncio.create_task(renderer.render("user:mallory", Template(ENDLESS + str(n)), [], context(), 1)) for n in range(20)]
+    assert await renderer.render(ME, Template("{{ n }}"), [], context(), 1) == [("7",)]
+    found = await asyncio.gather(*slow, return_exceptions=True)
+    assert [type(f) for f in found] == [InvalidRequest] + [BackendUnavailable] * 19
+    assert await renderer.render("user:mallory", Template("{{ n }}"), [], context(), 1) == [("7",)]
+
+
+async def test_what_used_up_its_time_is_not_tried_again_for_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails at once in the same words, also while its owner has a turn. With other values, or another owner's, it is another matter."""
+    clock = FakeClock()
+    renderer = Renderer(clock)
+    source = Template("{% for i in range(n) %}{% for j in range(n) %}{% endfor %}{% endfor %}.")
+    with pytest.raises(InvalidRequest, match="more than 1 s of computing"):
+        await renderer.render(ME, source, [], context(n=99_999), 1)
+    assert await renderer.render(ME, source, [], context(n=1), 1) == [(".",)]
+    monkeypatch.setattr(sys, "executable", "/nonexistent")
+    clock.move(10 * 60_000 - 1)
+    with pytest.raises(InvalidRequest, match="more than 1 s of computing"):
+        await renderer.render(ME, source, [], context(n=99_999), 1)
+    with pytest.raises(BackendUnavailable):
+        await renderer.render("user:other", source, [], context(n=99_999), 1)
+    clock.move(1)
+    with pytest.raises(BackendUnavailable):
+        await renderer.render(ME, source, [], context(n=99_999), 1)
 
 
 def processes() -> set[str]:
@@ -265,7 +298,7 @@ def identity(child: str) -> str:
 async def test_nobody_waits_for_a_render_that_was_given_up() -> None:
     """A cancelled render leaves no process behind."""
     before = processes()
-    rendering = asyncio.create_task(script("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"))
+    rendering = asyncio.create_task(script(ENDLESS))
     async with asyncio.timeout(20):
         while not processes() - before:
             await asyncio.sleep(0.005)
@@ -278,7 +311,7 @@ async def test_nobody_waits_for_a_render_that_was_given_up() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has an identity to give up")
 async def test_the_worker_is_nobody(tmp_path: Path) -> None:
     """Where the server is root, the process that renders is not."""
-    rendering = asyncio.create_task(script("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"))
+    rendering = asyncio.create_task(script(ENDLESS))
     found = ""
     async with asyncio.timeout(20):
         while "65534" not in found and not rendering.done():
