@@ -128,6 +128,10 @@ def _flag(flag: Flag, writing: Writing) -> Iterable[str]:
 def _check_sizes(argv: list[str], environment: Mapping[str, str], path: str) -> None:
     words = [*argv, *(f"{k}={v}" for k, v in environment.items())] if environment else argv
     together = "".join(words)
+    try:
+        together.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("an argument of the command line holds half a character", field=f"{path}.parameters") from error
     if len(together) * _WIDEST_CHARACTER < _MAX_ARGUMENT_BYTES and "\0" not in together:
         return  # nearly every command there is
     total = 0

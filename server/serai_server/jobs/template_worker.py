@@ -159,7 +159,12 @@ def _render(template: Template, context: dict[str, object]) -> str:
         if size > MOST_OUTPUT:
             raise ValueError(f"what it gives is longer than {MOST_OUTPUT >> 20} MiB")
         pieces.append(piece)
-    return "".join(pieces)
+    text = "".join(pieces)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"it gives half a character, U+{ord(text[error.start]):04X}, which no text can have") from error
+    return text
 
 
 class Sandbox(ImmutableSandboxedEnvironment):

@@ -132,7 +132,9 @@ def _ended(code: int) -> str:
 
 
 def _wrong(why: str) -> str:
-    return f"The application's template cannot be rendered: {why}"
+    """With what a template says of itself, in which there may be characters that nobody can keep."""
+    shown = "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in why)
+    return f"The application's template cannot be rendered: {shown}"
 
 
 async def _run(work: bytes) -> tuple[int, bytes]:

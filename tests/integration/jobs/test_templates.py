@@ -114,6 +114,8 @@ async def test_pieces_are_not_quoted() -> None:
     """An element of a command line and a variable of the environment are read by no shell."""
     found = await Renderer(FakeClock()).render(ME, None, [Template("{{ t }}"), Template("{{ n }} {{ 'a&b' | upper }}")], context(), 3)
     assert found == [(NASTY,), ("7 A&B",)]
+    with pytest.raises(InvalidRequest, match=r"half a character, U\+D800"):
+        await Renderer(FakeClock()).render(ME, None, [Template("{{ '\\ud800' }}")], context(), 1)
 
 
 ATTACKS: list[tuple[str, str]] = [
@@ -141,6 +143,9 @@ ATTACKS: list[tuple[str, str]] = [
     ("a\nb\n{{ t | nofilter }}", "line 3: No filter named 'nofilter'"),
     ("{{ n | option(1, 2) }}", "option: expected true or false"),
     ("{{ 'a' is match('(') }}", "the pattern is wrong"),
+    ("a{{ '\\ud800' }}", "it gives half a character, U+D800, which no text can have"),
+    ("{{ '\\udc80' | safe }}", "it gives half a character, U+DC80"),
+    ("{{ ternary(**{'\\ud800\\0': 1}) }}", "argument '\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}'"),
 ]
 
 

@@ -149,6 +149,17 @@ def test_templates() -> None:
     assert build(mixed, rendered={"x": "a b", "y": "c"}) == Command(("p", "a b"), (("T", "c"),))
 
 
+@pytest.mark.parametrize("size", [0, 200_000])
+def test_half_a_character_is_refused(size: int) -> None:
+    """A template can give what no UTF-8 has; no program can be started with it."""
+    for mixed in (
+        'invocation { word { word: "p" } } invocation { jinja { template: "x" } }',
+        'invocation { word { word: "p" } } environment { key: "T" value { jinja { template: "x" } } }',
+    ):
+        with pytest.raises(InvalidRequest, match="half a character"):
+            build(mixed, rendered={"x": "\ud800" + "a" * size})
+
+
 @pytest.mark.parametrize(
     ("invocation", "values", "error"),
     [
