@@ -11,6 +11,7 @@ as they are, nothing for nothing. jinja2 knows one kind of quoting, HTML's; here
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -98,7 +99,9 @@ def main() -> None:
 
 
 def _read_everything() -> None:
-    """What Python and jinja2 read only at the first literal, regular expression or error, while files can still be opened."""
+    """What Python and jinja2 read only at the first literal, regular expression, filter or error, while files can still be opened."""
+    for module in ("html", "pprint", "textwrap"):
+        importlib.import_module(module)
     made = environment(escaping=True)
     for source in ("{{ '\\u00e6' | pprint }}{{ 'a' is match('(?i)[a-z]+') }}{{ '{:d}'.format(1) }}", "{{ ''.a.b() }}"):
         with contextlib.suppress(Exception):
@@ -126,6 +129,8 @@ def _answer(work: Work) -> dict[str, object]:
         return {"error": f"it needs more than {MEMORY_BYTES >> 20} MiB of memory"}
     except RecursionError:
         return {"error": "it calls itself too deeply"}
+    except (OSError, ImportError):  # their words tell of this machine's files
+        return {"error": "it wants something of the machine that templates do not get"}
     except Exception as error:  # whatever a template can do is the template's fault
         line = _line(error)
         return {"error": f"{f'line {line}: ' if line else ''}{str(error)[:500] or type(error).__name__}"}

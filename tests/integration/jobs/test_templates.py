@@ -13,6 +13,7 @@ from fakes.clock import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment
+from jinja2.filters import FILTERS as DEFAULT_FILTERS
 from serai_backends.errors import BackendUnavailable
 from serai_server.errors import InvalidRequest
 from serai_server.jobs.applications import Template
@@ -108,6 +109,33 @@ async def test_a_text_for_each_rank() -> None:
     assert await renderer.render(ME, Template("{% set u = ucloud %}{{ u['rank'] }}"), [], context(), 2) == [("0", "1")]
     assert await renderer.render(ME, Template("{{ ucloud['ra' ~ 'nk'] }}"), [], context(), 2) == [("0", "1")]
     assert await renderer.render(ME, Template("{{ ucloud.nodes }}{{ ucloud['jobId'] }}"), [], context(), 3) == [("2'17'",)]
+
+
+async def test_filters_that_read_more_of_python_at_their_first_use() -> None:
+    """No filter needs a file that the worker cannot open any more."""
+    assert await script("{{ 'a b' | wordwrap(1) }}") == "'a\nb'"
+    assert await script("{{ '<p>a &lt;  b</p>' | striptags }}") == "'a < b'"
+    assert await script("{{ ('&lt;&eacute;' | safe).unescape() }}{{ ('<b>c</b>' | safe).striptags() }}") == "'<é''c'"
+
+
+@pytest.mark.parametrize("name", sorted({*DEFAULT_FILTERS} - {"xmlattr", "urlize"}))
+async def test_no_filter_wants_anything_of_the_machine(name: str) -> None:
+    """Whatever it makes of a text: a result, or an error that is about the text."""
+    try:
+        await script(f"{{{{ 'a &lt; b' | {name} }}}}{{{{ ['b', 'a'] | {name} }}}}")
+    except InvalidRequest as error:
+        assert "of the machine" not in error.text
+        assert "/" not in error.text
+
+
+@pytest.mark.parametrize("codec", ["idna", "punycode", "cp037", "bz2", "zlib", "hex", "utf-7"])
+async def test_words_about_files_stay_here(codec: str) -> None:
+    """What Python would have to read from disk is not to be had, and nobody learns where it lies."""
+    try:
+        await script(f"{{{{ 'a'.encode('{codec}') }}}}")
+    except InvalidRequest as error:
+        assert "/" not in error.text
+        assert "Too many open files" not in error.text
 
 
 async def test_pieces_are_not_quoted() -> None:
