@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 ROOT_FOR = {"memory": "memory.limit_in_bytes", "cpu": "cpu.cfs_quota_us", "pids": "pids.max"}
 UNIFIED = "unified"
 """Key of the one folder of version 2 in a tree."""
+FREEZER = "freezer"
+"""Key of a folder of version 2 in a tree of version 1: its groups have no limits, they are only frozen. (The freezer of version 1 is not
+used: it holds SIGKILL back, so ends would not be seen.)"""
+_FREEZE = "cgroup.freeze"
 _PERIOD_US = 100_000
 
 
@@ -57,6 +61,8 @@ def usable() -> dict[str, str]:
             _write(f"{found[UNIFIED]}/cgroup.subtree_control", "+memory +cpu +pids")
         if _can_make(found[UNIFIED], "memory.max"):
             tree[UNIFIED] = found[UNIFIED]
+    elif tree and UNIFIED in found and _can_make(found[UNIFIED], _FREEZE):
+        tree[FREEZER] = found[UNIFIED]
     return tree
 
 
@@ -89,6 +95,8 @@ class Group:
         """Raises OSError."""
         self._procs: list[int] = []
         self._oom: int | None = None
+        self._freezer: int | None = None
+        self._events: int | None = None
         values = {
             "memory": [("memory.limit_in_bytes", memory_bytes), ("memory.memsw.limit_in_bytes", memory_bytes)],
             "cpu": [("cpu.cfs_period_us", _PERIOD_US), ("cpu.cfs_quota_us", cpu * _PERIOD_US)],
@@ -99,6 +107,7 @@ class Group:
                 ("cpu.max", f"{cpu * _PERIOD_US} {_PERIOD_US}"),
                 ("pids.max", pids),
             ],
+            FREEZER: [],
         }
         for controller, parent in tree.items():
             folder = f"{parent}/{name}"
@@ -113,6 +122,9 @@ class Group:
             counter = {"memory": "memory.oom_control", UNIFIED: "memory.events"}.get(controller)
             if counter and os.path.exists(f"{folder}/{counter}"):
                 self._oom = os.open(f"{folder}/{counter}", os.O_RDONLY | os.O_CLOEXEC)
+            if os.path.exists(f"{folder}/{_FREEZE}"):
+                self._freezer = os.open(f"{folder}/{_FREEZE}", os.O_WRONLY | os.O_CLOEXEC)
+                self._events = os.open(f"{folder}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
 
     def join(self) -> None:
         """This process enters; the rights are those of whoever opened the files."""
@@ -120,21 +132,34 @@ class Group:
             os.write(fd, b"0")
 
     def out_of_memory_kills(self) -> int:
-        if self._oom is None:
-            return 0
-        for line in os.pread(self._oom, 4096, 0).splitlines():
-            name, _, value = line.partition(b" ")
-            if name == b"oom_kill":
-                return int(value)
-        return 0
+        return _count(self._oom, b"oom_kill")
+
+    def freeze(self, wanted: bool) -> None:
+        """Raises nothing: where it does not work, the job is stopped by signals alone, and watched."""
+        if self._freezer is not None:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._freezer, b"1" if wanted else b"0", 0)
+
+    def is_frozen(self) -> bool:
+        return _count(self._events, b"frozen") == 1
 
     def close(self) -> None:
-        for fd in self._procs:
-            os.close(fd)
+        for fd in (*self._procs, self._oom, self._freezer, self._events):
+            if fd is not None:
+                os.close(fd)
         self._procs = []
-        if self._oom is not None:
-            os.close(self._oom)
-            self._oom = None
+        self._oom = self._freezer = self._events = None
+
+
+def _count(fd: int | None, wanted: bytes) -> int:
+    """The number after a name in a file of lines `name number`; 0 = there is none."""
+    if fd is None:
+        return 0
+    for line in os.pread(fd, 4096, 0).splitlines():
+        name, _, value = line.partition(b" ")
+        if name == wanted:
+            return int(value)
+    return 0
 
 
 def _groups(tree: dict[str, str], start: str) -> Iterator[str]:

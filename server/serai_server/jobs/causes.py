@@ -48,7 +48,7 @@ class Cause:
 
 
 _EXIT = Cause("exit-code", "ended with exit code {code}", Blame.PROGRAM)
-_SIGNAL = Cause("signal", "was ended by signal {signal} ({name})", Blame.PROGRAM)
+_SIGNAL = Cause("signal", "was ended by signal {signal} ({name}){detail}", Blame.PROGRAM)
 _MEMORY = Cause("out-of-memory", "used more memory than its machine type has and was ended", Blame.PROGRAM)
 _OUTSIDE = Cause("ended-from-outside", "was ended from outside{detail}", Blame.PROVIDER)
 _START = Cause("start-failed", "could not be started{detail}", Blame.PROVIDER)

@@ -8,12 +8,23 @@ import signal
 import textwrap
 from pathlib import Path
 
+import pytest
 from fakes.local_site import LocalSite, processes_of, until
+from serai_backends.local import limits
 from serai_backends.model import End, JobObservation, Phase
+from serai_server.jobs.causes import failed
 
 
 def state_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+
+def is_frozen(pid: int) -> bool:
+    """By the freezer of cgroups of version 2: whoever is woken in it does not get to its program."""
+    folder = limits.own_folders().get("unified")
+    group = next((line[3:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line.startswith("0::")), "")
+    events = Path(folder or "/nowhere") / Path(group).name / "cgroup.events"
+    return events.exists() and "frozen 1" in events.read_text()
 
 
 def sleepers(mark: str) -> list[int]:
@@ -76,13 +87,73 @@ async def test_a_sandbox_that_is_killed_meanwhile_is_seen(site: LocalSite) -> No
 
 
 async def test_who_is_woken_from_outside_is_stopped_again(site: LocalSite) -> None:
-    """A SIGCONT that did not come from the supervisor does not last."""
+    """A SIGCONT that did not come from the supervisor does not last, and is not held against the job."""
     mark = f"9{os.getpid()}2"
     await site.backend.submit(site.spec("job", "sleep", mark))
     await suspended(site, "job")
     [program] = sleepers(mark)
     os.kill(program, signal.SIGCONT)
-    await until(lambda: state_of(program) == "T", "the program stands still again")
+    await until(lambda: state_of(program) == "T" or is_frozen(program), "the program stands still again")
+    await asyncio.sleep(1.2)  # not for a result: time for two more checks of the pause
+    found = await site.backend.inspect("job")
+    assert found is not None and found.phase is Phase.SUSPENDED
+
+
+SELF_WAKING = textwrap.dedent("""
+    import ctypes, signal, struct
+    signal.signal(signal.SIGCONT, lambda *_: None)
+    libc = ctypes.CDLL(None, use_errno=True)
+    event, timer = struct.pack("Pii48x", 0, signal.SIGCONT, 0), ctypes.c_void_p()
+    assert libc.timer_create(1, event, ctypes.byref(timer)) == 0
+    assert libc.timer_settime(timer, 0, struct.pack("4l", 0, 80_000_000, 0, 80_000_000), None) == 0
+    print("up", flush=True)
+    while True: pass
+""")
+
+
+async def _self_waking(site: LocalSite) -> int:
+    """A suspended job that sends itself SIGCONT all the time; the pid of its program."""
+    await site.backend.submit(site.spec("job", "/usr/bin/python3", "-c", SELF_WAKING))
+    await until(lambda: (site.work("job") / "stdout.txt").exists() and (site.work("job") / "stdout.txt").stat().st_size > 0, "it is up")
+    [program] = sandboxed(site.work("job").stat().st_uid, "python3")
+    await suspended(site, "job")
+    return program
+
+
+async def test_who_wakes_itself_is_frozen(site: LocalSite) -> None:
+    """A program whose timer sends it SIGCONT gets no CPU for its pause where there is a freezer, and goes on afterwards."""
+    if not {"freezer", "unified"} & site.backend.machine.cgroups.keys():
+        pytest.skip("there is no freezer here")
+    program = await _self_waking(site)
+    before = sum(map(int, _ticks(program)))
+    await asyncio.sleep(1.5)  # not for a result: time that it could use
+    assert sum(map(int, _ticks(program))) <= before + 2
+    found = await site.backend.inspect("job")
+    assert found is not None and found.phase is Phase.SUSPENDED
+    await site.backend.resume("job")
+    await site.observed("job", lambda found: found.phase is Phase.RUNNING)
+    await until(lambda: sum(map(int, _ticks(program))) > before + 5, "it computes again")
+
+
+async def test_who_does_not_keep_still_is_charged_and_ended(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a freezer the same program is caught: the pause ends when it last stood still (when it began), and the job with it."""
+    monkeypatch.setattr(site.backend.machine, "cgroups", {})
+    await _self_waking(site)
+    found = await site.ended("job")
+    [replica], [pause] = found.replicas, found.pauses
+    assert (replica.end, replica.signal, replica.cause) == (End.SIGNALED, 9, "it did not keep still while it was suspended")
+    assert pause.ended_at_ms == pause.started_at_ms
+    assert failed([replica], 1) == "The program was ended by signal 9 (SIGKILL): it did not keep still while it was suspended."
+
+
+async def test_a_resume_does_not_hide_what_was_computed(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resumed before anybody looked: what did not keep still is charged all the same."""
+    monkeypatch.setattr(site.backend.machine, "cgroups", {})
+    await _self_waking(site)
+    await asyncio.sleep(0.3)  # not for a result: time in which it computes, less than from one check to the next
+    await site.backend.resume("job")
+    found = await site.observed("job", lambda found: found.pauses[-1].ended_at_ms is not None)
+    assert found.pauses[-1].ended_at_ms == found.pauses[-1].started_at_ms
 
 
 async def test_a_forking_and_threaded_tree_stands_still(site: LocalSite) -> None:

@@ -1,5 +1,5 @@
 # pathlib would cost each supervisor 5 ms and its memory
-# ruff: noqa: PTH110, PTH116, PTH123, PTH208
+# ruff: noqa: PTH110, PTH116
 """The supervisor's loop: starts the replicas, records what happens, listens to the server. Pid 1 of the job's pid namespace.
 
 Being pid 1 makes the promise of ENDED easy: `kill(-1)` reaches every process of the job and nothing else, `waitpid` sees each of
@@ -27,8 +27,9 @@ from contextlib import suppress
 from serai_backends.local import files, journal
 from serai_backends.local.supervisor import namespaces
 from serai_backends.local.supervisor.inputs import remove_points
-from serai_backends.local.supervisor.pause import Pause
+from serai_backends.local.supervisor.pause import Pause, release
 from serai_backends.local.supervisor.plan import CANCEL
+from serai_backends.local.supervisor.processes import tree_bytes
 from serai_backends.local.supervisor.replica import Replica, write_shared
 
 TYPE_CHECKING = False
@@ -41,6 +42,7 @@ _STARTING_POLL_MS = 1
 _SUSPENDING_POLL_MS = 5
 _SUSPENDED_CHECK_S = 0.5
 _STARTED_AT_LATEST_S = 2.0
+_NOT_STILL = "it did not keep still while it was suspended"
 _MEMORY_CHECK_S = 1.0
 _CONNECT_TIMEOUT_S = 2.0
 _MESSAGE_BYTES = 65536
@@ -260,18 +262,29 @@ class Supervisor:
         if not self._pause.wanted or (self._pause.reached and time.monotonic() < self._pause_check_at_s):
             return
         self._pause_check_at_s = time.monotonic() + _SUSPENDED_CHECK_S
-        if self._pause.step(self._replicas) and not self._pause.reached:
-            self._pause.reached = True
-            self._lines.append(journal.suspend(self._now_ms()))
-        self._pause.release(self._replicas)
+        now_ms = self._now_ms()
+        if self._pause.reached:
+            if not self._pause.check(self._replicas, now_ms):
+                self._not_still()
+                return
+        elif self._pause.step(self._replicas, now_ms):
+            self._lines.append(journal.suspend(now_ms))
+        release(self._replicas)
+
+    def _not_still(self) -> None:
+        """What computed while it was free of charge is charged, from the last moment at which it is known to have stood still."""
+        self._lines.append(journal.resume(self._pause.good_at_ms))
+        self._pause.wanted = self._pause.reached = False
+        self._stop("signaled", _NOT_STILL)
 
     def _resume(self) -> None:
         """Written down first: nothing runs that is not counted."""
         if self._pause.reached:
-            self._lines.append(journal.resume(self._now_ms()))
+            now_ms = self._now_ms()
+            self._lines.append(journal.resume(now_ms if self._pause.check(self._replicas, now_ms) else self._pause.good_at_ms))
             self._commit()
         if self._pause.wanted:
-            self._pause.end()
+            self._pause.end(self._replicas)
 
     def _check_deadline(self) -> None:
         if self._kill_at_s is not None and time.monotonic() >= self._kill_at_s:
@@ -281,6 +294,8 @@ class Supervisor:
     def _kill_all(self) -> None:
         with suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
+        for replica in self._replicas:
+            replica.freeze(False)
 
     def _sweep(self) -> None:
         """Nothing of the job is left after this."""
@@ -397,19 +412,3 @@ class Supervisor:
         inside.settimeout(None)
         with inside:
             self._send(fd, b'{"ok":true}', [inside.fileno()])
-
-
-def tree_bytes(pid: int) -> int:
-    """Memory of a process and all that descend from it: proportional set sizes, in bytes."""
-    total, waiting = 0, [pid]
-    while waiting:
-        pid = waiting.pop()
-        try:
-            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-                total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
-                    waiting += [int(word) for word in file.read().split()]
-        except OSError:  # it has ended
-            continue
-    return total

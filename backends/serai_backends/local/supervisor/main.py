@@ -15,6 +15,7 @@ kill -9 after `begun`: it is never started again; if the supervisor did not get 
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import resource
@@ -138,6 +139,7 @@ def close_journal(journal_fd: int, spec: Spec, plan: Plan, how: str, failure: St
 
 def _begin(job_path: str, job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
     namespaces.leave_keyring()
+    codecs.lookup("ascii")  # now: a job's user may not be able to read it from the server's Python
     no_files = raise_file_limit(spec["replicas"])
     program = seccomp.program()
     if program is None:

@@ -129,6 +129,8 @@ class Replica:
         self.inner_gone = False
         self.started = False
         self.ended = False
+        self.released = False
+        """Its sandbox was let go on after its program had ended (see pause.release)."""
         self.ending: tuple[str, str, str] | None = None
         """Why we ended it: (value of model.End, cause, value of model.Why)."""
         self._log_fds = log_fds
@@ -225,12 +227,21 @@ class Replica:
                 except ProcessLookupError:
                     continue
 
+    def freeze(self, wanted: bool) -> None:
+        """Hold every process of it, or let it go on, where there is a freezer; nothing otherwise."""
+        if self._group is not None:
+            self._group.freeze(wanted)
+
+    def is_frozen(self) -> bool:
+        return self._group is not None and self._group.is_frozen()
+
     def line(self, at_ms: int) -> journal.Line:
         """How it ended, for the journal; every process of it is gone."""
         code, kills = self.exit_code, self._group.out_of_memory_kills() if self._group else 0
         if self.ending is not None:
             how, cause, why = self.ending
-            return journal.end(at_ms, self.rank, how, code=code if code is not None and code <= 128 else None, cause=cause, why=why)
+            code = code if code is not None and code <= 128 else None
+            return journal.end(at_ms, self.rank, how, code=code, signal=9 if how == "signaled" else None, cause=cause, why=why)
         killed_outside = self.outer_code is not None and self.outer_code < 0
         if kills and (code == 128 + 9 or killed_outside):
             return journal.end(at_ms, self.rank, "out_of_memory", signal=9, cause="the memory limit of the replica was reached")
