@@ -3,7 +3,7 @@
 The log IS the file in the job's folder (`stdout.txt`, `stdout-1.txt`, …): one copy, exact bytes, what the user sees is what Core gets. The
 supervisor opens it before the first replica runs and appends. The job owns the folder and may do to its own files what it likes: a removed,
 shortened or replaced log is its own loss. It cannot reach further: the server walks to the file component by component without following
-links, takes regular files only, and never waits on a FIFO.
+links, takes regular files of the job's user only that have one name, and never waits on a FIFO.
 """
 
 from __future__ import annotations
@@ -78,17 +78,26 @@ class FileWatch:
 
 
 def open_log(settings: LocalSettings, output_folder: str, rank: int, stream: Stream) -> int | None:
-    """A descriptor of the log, or None when there is no such regular file (now)."""
+    """A descriptor of the log, or None when there is no such regular file of the job's user (now).
+
+    A job can move whatever stands in a writable input to the place of its log, also what it may not read: a file of somebody else's, or one
+    that has another name, is not its log. A server that runs as root gives every log away, so what is root's is never one.
+    """
     try:
         folder = files.open_output(settings.drives_dir, settings.drives, output_folder)
     except OSError:
         return None
     try:
-        return files.open_regular(folder, log_name(rank, stream.value), os.O_RDONLY)
+        fd = files.open_regular(folder, log_name(rank, stream.value), os.O_RDONLY)
+        facts, owner = os.fstat(fd), os.fstat(folder).st_uid
+        if facts.st_nlink == 1 and facts.st_uid == owner and (owner != 0 or os.geteuid() != 0):
+            return fd
+        os.close(fd)
     except OSError:
-        return None
+        pass
     finally:
         os.close(folder)
+    return None
 
 
 def read_chunks(fd: int, offset: int) -> list[LogChunk]:

@@ -348,6 +348,24 @@ async def test_a_job_cannot_make_the_server_read_elsewhere(site: LocalSite, bait
     assert text == ""
 
 
+@pytest.mark.parametrize("bait", ["mv -f /work/drive/secret stdout.txt", "rm stdout.txt; ln /work/drive/other stdout.txt"])
+async def test_a_job_cannot_have_its_log_be_another_file(site: LocalSite, bait: str) -> None:
+    """A file that its user may not read, moved there out of a writable input, and a second name of another file: neither is shown."""
+    await site.run("warm", "true")
+    site.put("drive/other", "other")
+    secret = site.drives / "drive" / "secret"
+    secret.write_text("for root only")
+    secret.chmod(0o600)
+    spec = replace(site.spec("bait", "sh", "-c", f"cd /work/drive/Jobs/test/bait; {bait}"), mounts=(Mount("drive", "/work/drive", False),))
+    await site.backend.submit(spec)
+    found = await site.ended("bait")
+    if os.geteuid() != 0 and "secret" in bait:
+        pytest.skip("every file is the server's own user's")
+    assert found.replicas[0].exit_code == 0
+    assert (site.work("bait") / "stdout.txt").read_text() in {"for root only", "other"}
+    assert await site.output("bait") == ""
+
+
 async def test_the_output_folder_is_made_without_following_links(site: LocalSite) -> None:
     """A link on the way (left by somebody with access to the drives) fails the start; nothing is written behind it."""
     elsewhere = site.folder / "elsewhere"
