@@ -29,6 +29,10 @@ def spec_of(spec: ReplicaSpec, sequence: int, now_ms: int) -> Spec:
     words = [*spec.argv, *(word for pair in spec.environment for word in pair)]
     if any("\0" in word for word in words) or any("=" in name or not name for name, _ in spec.environment):
         raise SubmissionRefused("arguments and environment must not contain NUL, and names of variables no '='")
+    texts = [spec.output_folder, *words, *spec.scripts, *(text for pair in spec.files for text in pair)]
+    texts += [text for mount in spec.mounts for text in (mount.source, mount.target)] + [peer.hostname for peer in spec.peers]
+    if not all(_is_text(text) for text in texts):
+        raise SubmissionRefused("a word of the job cannot be written as UTF-8 (half of a surrogate pair)")
     if not _is_path(spec.output_folder):
         raise SubmissionRefused("the output folder is not a path below the drives")
     _check_mounts(spec.mounts)
@@ -55,6 +59,14 @@ def spec_of(spec: ReplicaSpec, sequence: int, now_ms: int) -> Spec:
         "run_as_root": spec.run_as_root,
         "time_limit_ms": spec.time_limit_ms,
     }
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_path(path: str) -> bool:

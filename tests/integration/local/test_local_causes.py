@@ -56,6 +56,22 @@ async def test_a_sandbox_that_cannot_be_made(tmp_path: Path) -> None:
     await site.clear()
 
 
+async def test_a_supervisor_that_fails_before_the_first_replica(tmp_path: Path) -> None:
+    """Whatever goes wrong in it is told, and nobody is said to have ended it: here its stored script is half a character."""
+    site = LocalSite(tmp_path, cpu=1)
+    await site.open()
+    await site.backend.submit(site.spec("first", "sh", "-c", "while [ ! -e go ]; do sleep 0.02; done"))
+    await site.running("first")
+    await site.backend.submit(site.spec("job", "true"))
+    stored = site.state("job") / "spec.json"
+    stored.write_text(json.dumps(json.loads(stored.read_text()) | {"scripts": ["\ud800"]}))
+    (site.work("first") / "go").touch()
+    found = await site.ended("job")
+    assert (found.replicas[0].end, found.why) == (End.START_FAILED, Why.SANDBOX_FAILED)
+    assert "UnicodeEncodeError" in found.reason
+    await site.clear()
+
+
 async def test_a_machine_that_was_restarted(tmp_path: Path) -> None:
     """The job had begun in another boot: LOST, and the machine's name."""
     site = LocalSite(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,7 @@ from serai_backends.local.record import History
 from serai_backends.local.submission import spec_of
 from serai_backends.local.supervisor import seccomp
 from serai_backends.local.supervisor.replica import words_for
-from serai_backends.model import ReplicaSpec, Resources
+from serai_backends.model import Mount, ReplicaSpec, Resources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,6 +136,32 @@ def test_ids_that_cannot_be_a_folder_are_refused(job_id: str) -> None:
     assert not is_job_id(job_id)
     with pytest.raises(SubmissionRefused):
         spec_of(ReplicaSpec(job_id, 1, ("true",), (), Resources(1, 0), "d/j"), 1, 0)
+
+
+HALF = "\ud800"
+
+
+PLAIN = ReplicaSpec("job", 1, ("true",), (), Resources(1, 0), "d/j")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        replace(PLAIN, argv=("echo", HALF)),
+        replace(PLAIN, environment=(("A", HALF),)),
+        replace(PLAIN, environment=((HALF, "a"),)),
+        replace(PLAIN, scripts=(HALF,)),
+        replace(PLAIN, files=(("name", HALF),)),
+        replace(PLAIN, files=((HALF, "text"),)),
+        replace(PLAIN, mounts=(Mount(HALF, "/work/a", True),)),
+        replace(PLAIN, mounts=(Mount("d/a", f"/work/{HALF}", True),)),
+        replace(PLAIN, output_folder=f"d/{HALF}"),
+    ],
+)
+def test_half_a_character_is_refused(spec: ReplicaSpec) -> None:
+    """What no file and no argument can hold is refused in words, and not found when it is too late."""
+    with pytest.raises(SubmissionRefused, match="UTF-8"):
+        spec_of(spec, 1, 0)
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:

@@ -88,8 +88,13 @@ class Supervisor:
     def run(self, no_files: tuple[int, int]) -> None:
         """Until every process of the job is gone and that is written down. `no_files`: the limit that replicas get."""
         self._no_files = no_files
-        write_shared(self._spec, self._plan, self._hosts)
-        bwrap = os.stat(self._plan["bwrap"])
+        try:
+            write_shared(self._spec, self._plan, self._hosts)
+            bwrap = os.stat(self._plan["bwrap"])
+        except Exception as error:  # whatever it is: nothing has run, and nobody else would say why
+            self._stop("start_failed", f"{type(error).__name__}: {error}", "sandbox_failed")
+            self._finish()
+            return
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         os.set_blocking(wake_read, False)
@@ -115,6 +120,9 @@ class Supervisor:
             self._check_memory()
             self._spawn_next()
             self._commit()
+        self._finish()
+
+    def _finish(self) -> None:
         self._sweep()
         self._clear_points()
         self._lines.append(journal.done(self._now_ms(), self._cause, self._why))
@@ -146,8 +154,9 @@ class Supervisor:
         self._spawned += 1
         try:
             replica.spawn(self._spec, self._plan, self._seccomp, self._no_files)
-        except OSError as error:
-            replica.ending = ("start_failed", f"the replica could not be started: {error.strerror}", "sandbox_failed")
+        except (OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) else error
+            replica.ending = ("start_failed", f"the replica could not be started: {said}", "sandbox_failed")
             self._end(replica)
             return
         assert replica.outer is not None and replica.status_fd is not None  # noqa: S101 - for the type checker
