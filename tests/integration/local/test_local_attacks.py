@@ -348,6 +348,24 @@ async def test_a_job_cannot_make_the_server_read_elsewhere(site: LocalSite, bait
     assert text == ""
 
 
+TRACE = "import ctypes; print(ctypes.CDLL(None).ptrace(16, 1, 0, 0))"
+STAY_TRACER = f"""
+import os, time
+if os.fork() == 0:
+    {TRACE}
+    open("traced", "w").close()
+    time.sleep(600)
+while not os.path.exists("traced"): time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(("program", "end"), [(TRACE, (End.EXITED, 0)), (STAY_TRACER, (End.SIGNALED, None))])
+async def test_a_sandbox_that_its_program_stopped_ends(site: LocalSite, program: str, end: tuple[End, int | None]) -> None:
+    """The pid 1 of the sandbox, traced by the program when it ends: the end is told all the same, with its code where pid 1 can go on."""
+    found, _ = await site.run("job", "/usr/bin/python3", "-c", program)
+    assert (found.replicas[0].end, found.replicas[0].exit_code) == end
+
+
 @pytest.mark.parametrize("bait", ["mv -f /work/drive/secret stdout.txt", "rm stdout.txt; ln /work/drive/other stdout.txt"])
 async def test_a_job_cannot_have_its_log_be_another_file(site: LocalSite, bait: str) -> None:
     """A file that its user may not read, moved there out of a writable input, and a second name of another file: neither is shown."""

@@ -42,6 +42,8 @@ _STARTING_POLL_MS = 1
 _SUSPENDING_POLL_MS = 5
 _SUSPENDED_CHECK_S = 0.5
 _STARTED_AT_LATEST_S = 2.0
+_LOOK_S = 5.0
+"""How often to look for programs that ended and whose sandbox does not say so: a program can trace its pid 1, and leave it stopped."""
 _NOT_STILL = "it did not keep still while it was suspended"
 _MEMORY_CHECK_S = 1.0
 _CONNECT_TIMEOUT_S = 2.0
@@ -77,6 +79,7 @@ class Supervisor:
         self._memory_check_at_s = time.monotonic() + _MEMORY_CHECK_S
         self._pause = Pause()
         self._pause_check_at_s = 0.0
+        self._look_at_s = time.monotonic() + _LOOK_S
         self._by_pid: dict[int, Replica] = {}
         self._by_status: dict[int, Replica] = {}
         self._connections: dict[int, socket.socket] = {}
@@ -117,6 +120,7 @@ class Supervisor:
             self._check_executed(bwrap)
             self._check_deadline()
             self._check_pause()
+            self._check_ends()
             self._check_memory()
             self._spawn_next()
             self._commit()
@@ -131,7 +135,7 @@ class Supervisor:
     def _now_ms(self) -> int:
         return journal.now_ms(self._plan["clock_offset_ms"])
 
-    def _timeout_ms(self) -> int | None:
+    def _timeout_ms(self) -> int:
         if self._spawned < len(self._replicas) and not self._stopping:
             return 0
         if self._starting:
@@ -140,8 +144,8 @@ class Supervisor:
             return _SUSPENDING_POLL_MS
         memory_at_s = self._memory_check_at_s if self._plan["soft_memory"] else None
         pause_at_s = self._pause_check_at_s if self._pause.wanted else None
-        due = [at for at in (self._kill_at_s, memory_at_s, pause_at_s) if at is not None]
-        return max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
+        due = [at for at in (self._kill_at_s, memory_at_s, pause_at_s, self._look_at_s) if at is not None]
+        return max(0, int((min(due) - time.monotonic()) * 1000) + 1)
 
     def _spawn_next(self) -> None:
         """One replica a round, so that messages are heard in between."""
@@ -279,6 +283,12 @@ class Supervisor:
         elif self._pause.step(self._replicas, now_ms):
             self._lines.append(journal.suspend(now_ms))
         release(self._replicas)
+
+    def _check_ends(self) -> None:
+        if time.monotonic() >= self._look_at_s:
+            self._look_at_s = time.monotonic() + _LOOK_S
+            if not self._pause.wanted:
+                release(self._replicas)
 
     def _not_still(self) -> None:
         """What computed while it was free of charge is charged, from the last moment at which it is known to have stood still."""
