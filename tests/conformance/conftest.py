@@ -114,16 +114,18 @@ class LocalHarness:
 
     def put(self, path: str, text: str) -> None:
         here = Path(self.settings.drives_dir)
+        drive = here / path.partition("/")[0]
+        owner = (drive.stat().st_uid if drive.exists() else 0) or self.settings.uid_first
         for part in path.split("/")[:-1]:
             here /= part
             here.mkdir(exist_ok=True)
             if os.geteuid() == 0:
                 # the drive's user; a drive that no job had yet gets one here, as an operator may do it
-                os.chown(here, self.settings.uid_first, self.settings.uid_first)
+                os.chown(here, owner, owner)
         file = Path(self.settings.drives_dir, path)
         file.write_text(text)
         if os.geteuid() == 0:
-            os.chown(file, self.settings.uid_first, self.settings.uid_first)
+            os.chown(file, owner, owner)
 
     def get(self, path: str) -> str | None:
         file = Path(self.settings.drives_dir, path)

@@ -88,6 +88,8 @@ class LocalSite:
     def put(self, path: str, text: str = "x", mode: int = 0o644) -> Path:
         """A file of a drive, with its folders; as root they belong to the drive's user."""
         file = self.drives / path
+        drive = self.drives / path.partition("/")[0]
+        owner = (drive.stat().st_uid if drive.exists() else 0) or self.settings.uid_first
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         file.chmod(mode)
@@ -95,7 +97,7 @@ class LocalSite:
             here = self.drives
             for part in path.split("/"):
                 here /= part
-                os.chown(here, self.settings.uid_first, self.settings.uid_first)
+                os.chown(here, owner, owner)
         return file
 
     def state(self, job_id: str) -> Path:
