@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,11 @@ async def strangers(folder: Path, generation: Generation) -> AsyncGenerator[Stac
             end_supervisors(folder / "state")
 
 
+def _listens(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
 async def test_a_provider_of_2021_registers_itself_and_runs_a_job(tmp_path: Path) -> None:
     """requestApproval, signed and approved by the administrator, the welcome taken and its token checked; then `serai serve` with what was
     stored runs a job; the refresh token is its owner's alone."""
@@ -42,6 +48,7 @@ async def test_a_provider_of_2021_registers_itself_and_runs_a_job(tmp_path: Path
         (asked,) = core.registrations.waiting()
         assert asked.specification == {"id": "example", "domain": "127.0.0.1", "https": False, "port": running.port}
         core.registrations.sign(asked.token)
+        await core.until(lambda: _listens(running.port))  # it asks first, and then waits for the welcome
         await core.registrations.approve(asked.token)
         code, out, err = await command
         assert code == 0, err
@@ -94,7 +101,7 @@ async def test_products_of_the_settings_are_pushed(tmp_path: Path) -> None:
             for _ in range(2):
                 code, _, err = await running.cli("products", "push")
                 assert code == 0, err
-                assert {p.id: p.version for p in sold.values()} == {"example-compute-1": 1, "example-unit": 1}
+                assert {p.id: p.version for p in sold.values()} == {"example-compute-1": 1, "example-unit": 1, "example-tiny": 1}
             assert sold["example", "example-once", "example-unit"].unit == "PER_UNIT"
             file.write_text(own.replace('price_unit = "unit"', 'price_unit = "unit"\nprice_per_unit = 7'))
             code, _, err = await running.cli("products", "push")

@@ -71,7 +71,7 @@ async def test_examples_1_and_2_declaring_support(serai: Stack) -> None:
         assert answer.status == 200
         entries = cast("list[JsonObject]", as_object(answer.body, "")["responses"])
         documented = cast("list[JsonObject]", seed(number, "response").json["responses"])
-        assert [dig(entry, "product", "id") for entry in entries] == ["example-compute-1", "example-unit"]
+        assert [dig(entry, "product", "id") for entry in entries] == ["example-compute-1", "example-unit", "example-tiny"]
         for entry in entries:
             known = {key: entry[key] for key in ("product", "docker", "virtualMachine")}
             assert same_keys(cast("Json", known), documented[0])
