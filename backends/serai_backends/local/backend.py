@@ -23,7 +23,7 @@ from serai_backends.clock import open_clock
 from serai_backends.errors import BackendUnavailable, JobNotThere, SubmissionRefused
 from serai_backends.local import limits, logs
 from serai_backends.local.board import Board
-from serai_backends.local.folder import Cancel, JobFolder, is_job_id, open_state
+from serai_backends.local.folder import Cancel, JobFolder, clear_groups, is_job_id, open_state
 from serai_backends.local.ground import Ground
 from serai_backends.local.probe import Machine
 from serai_backends.local.queue import CapacityQueue
@@ -246,7 +246,7 @@ async def open_local(settings: LocalSettings, clock: SteadyClock | None = None) 
     try:
         jobs, lock = await threads.run(lambda: open_state(Path(settings.state_dir)))
         machine = await threads.run(lambda: Machine(settings))
-        await threads.run(lambda: limits.remove_all(machine.cgroups, limits.prefix(settings.state_dir)))
+        await threads.run(lambda: clear_groups(jobs, machine.cgroups, limits.prefix(settings.state_dir)))
         steady = clock or await threads.run(lambda: open_clock(Path(settings.state_dir)))
         backend = LocalBackend(Ground(settings, machine, threads, steady), jobs, lock)
     except BaseException:

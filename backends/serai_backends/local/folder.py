@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serai_backends.errors import BackendUnavailable
-from serai_backends.local import files, journal
+from serai_backends.local import files, journal, limits
 from serai_backends.local.supervisor.inputs import clear_points
 from serai_backends.local.supervisor.plan import BEGUN, CANCEL, PLAN, SPEC, read_spec
 
@@ -185,6 +185,22 @@ class JobFolder:
         os.close(lock)
         return False
 
+    def remove_groups(self, tree: dict[str, str], start: str) -> None:
+        """What is left of the job's groups; nothing while a launcher or supervisor is alive: its groups are empty too, before its programs
+        are in them and after those have ended, and it needs them then."""
+        try:
+            fd = self.open()
+        except FileNotFoundError:  # forgotten: nobody starts it any more
+            limits.remove_all(tree, f"{start}{self.job_id}+")
+            return
+        try:
+            lock = files.try_lock(fd)
+        finally:
+            os.close(fd)
+        if lock is not None:
+            limits.remove_all(tree, f"{start}{self.job_id}+")
+            os.close(lock)
+
     def log_tail(self) -> str:
         """The last line that the launcher or supervisor wrote, for words about a failure."""
         data = (self._read("supervisor.log") or b"")[-2000:].decode(errors="replace").strip()
@@ -255,3 +271,10 @@ def all_folders(jobs: Path) -> Iterator[JobFolder]:
     for entry in os.scandir(jobs):
         if is_job_id(entry.name) and entry.is_dir(follow_symlinks=False):
             yield JobFolder(jobs, entry.name)
+
+
+def clear_groups(jobs: Path, tree: dict[str, str], start: str) -> None:
+    """Remove the groups that jobs of earlier servers left. `start`: the prefix of the state folder."""
+    for job_id in limits.owners(tree, start):
+        if is_job_id(job_id):
+            JobFolder(jobs, job_id).remove_groups(tree, start)

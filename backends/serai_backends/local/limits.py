@@ -1,5 +1,5 @@
 # pathlib would cost each supervisor 5 ms and its memory
-# ruff: noqa: PTH102, PTH106, PTH110, PTH118, PTH123, PTH208
+# ruff: noqa: PTH102, PTH106, PTH110, PTH118, PTH119, PTH123, PTH208
 """Hard limits by cgroups, version 1 and 2, where this process may make groups below its own; only the standard library.
 
 Each replica gets a group of its own, made by root before the supervisor gives its user up. A replica moves itself into it, by descriptors
@@ -166,6 +166,11 @@ def _groups(tree: dict[str, str], start: str) -> Iterator[str]:
     for parent in tree.values():
         with contextlib.suppress(FileNotFoundError):
             yield from (f"{parent}/{name}" for name in os.listdir(parent) if name.startswith(start))
+
+
+def owners(tree: dict[str, str], start: str) -> set[str]:
+    """Ids of the jobs that have groups whose names begin with `start`, the prefix of a state folder."""
+    return {os.path.basename(folder).removeprefix(start).rpartition("+")[0] for folder in _groups(tree, start)}
 
 
 def remove_all(tree: dict[str, str], start: str) -> int:

@@ -12,16 +12,17 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 from fakes.local_site import LocalSite, processes_of, until
+from serai_backends.local import limits
 from serai_backends.model import End, Phase, Why
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 ROUNDS = 50 if os.environ.get("SERAI_CHAOS") == "long" else 12
 LAUNCHER_ROUNDS = 200 if os.environ.get("SERAI_CHAOS") == "long" else 40
@@ -104,6 +105,34 @@ async def test_what_ended_without_a_server_is_found(tmp_path: Path) -> None:
     assert found is not None and found.phase is Phase.ENDED
     assert found.replicas[0].exit_code == 3
     await site.clear()
+
+
+async def test_a_new_server_leaves_the_groups_of_a_living_job_alone(site: LocalSite) -> None:
+    """A server starts at the moment in which a program has ended and its supervisor has not looked yet: the group is empty, and the
+    supervisor reads in it whether memory ran out. Without it the job would be lost. What an earlier job left is removed."""
+    tree, start = site.backend.machine.cgroups, limits.prefix(site.settings.state_dir)
+    if not tree:
+        pytest.skip("no cgroups can be made here")
+    groups = [Path(f"{parent}/{start}job+0") for parent in tree.values()]
+    left = [Path(f"{parent}/{start}gone+0") for parent in tree.values()]
+    await site.backend.submit(site.spec("job", "sh", "-c", "until [ -e stop ]; do sleep 0.05; done; exit 3"))
+    await site.running("job")
+    supervisor = json.loads((site.state("job") / "begun").read_text())["pid"]
+    await site.close()
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        (site.work("job") / "stop").touch()
+        await until(lambda: not any((group / "cgroup.procs").read_text() for group in groups), "the program has ended")
+        for group in left:
+            group.mkdir()
+        await site.open()
+        assert [group for group in groups if not group.exists()] == []
+        assert [group for group in left if group.exists()] == []
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    found = await site.ended("job")
+    assert (found.replicas[0].end, found.replicas[0].exit_code) == (End.EXITED, 3)
+    assert [group for group in groups if group.exists()] == []
 
 
 async def test_a_cancel_that_nobody_heard_is_repeated(tmp_path: Path) -> None:
