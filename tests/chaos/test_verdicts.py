@@ -105,6 +105,19 @@ def test_the_death_of_a_supervisor_must_not_be_silent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("paused", "fine"),
+    [((200, 2_800), False), ((-3_500, -5), True), ((3_005, 6_500), True), ((-500, 1_500), False), ((0, 0), True)],
+)
+def test_only_a_pause_between_the_stamps_makes_the_bill_less(paused: tuple[int, int], fine: bool, tmp_path: Path) -> None:
+    """A job of 3 periods. One that is suspended before it could write that it began, or between its last stamp and its end, has run all of
+    that time; one that was suspended in between has not."""
+    case = good(tmp_path)
+    case.wish.pause_asked, case.wish.paused = True, (BEGAN_MS + paused[0], BEGAN_MS + paused[1])
+    case.accounts.charges.append(charge("1001-3", 1, 2 * EXAMPLE_PRODUCT.price_per_unit))
+    assert (case.problem() == "") is fine
+
+
+@pytest.mark.parametrize(
     ("told", "fine"),
     [
         ("RS", True),

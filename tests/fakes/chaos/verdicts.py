@@ -146,7 +146,9 @@ class Case:
         if self.wish.limit_s and not self.wish.extended:
             # It ended by itself after its limit: before its end was decided all of it is billed, after that no more than the limit.
             least = min(least, self.wish.limit_s * 1000 // self.period_ms)
-        most = math.ceil(max(end_ms - begin_ms - self.wish.paused_ms, 0) / self.period_ms) + slack
+        # A pause before the first stamp or after the last one took nothing of the time in between.
+        paused_ms = max(min(self.wish.paused[1], end_ms) - max(self.wish.paused[0], begin_ms), 0)
+        most = math.ceil(max(end_ms - begin_ms - paused_ms, 0) / self.period_ms) + slack
         return max(least, 1), max(most, 1)
 
 

@@ -51,8 +51,8 @@ class Wish:
     """A stop was sent; it may have come in time or too late."""
     extended: bool = False
     """The server said yes to more time."""
-    paused_ms: int = 0
-    """So long, at least, Core knew the job to be suspended before it was to go on."""
+    paused: tuple[int, int] = (0, 0)
+    """From when to when, at least, it was suspended: from Core's first word of that until it was to go on. ms; (0, 0) = not known."""
     pause_asked: bool = False
 
 
@@ -168,7 +168,7 @@ class Users:
         await asyncio.sleep(self.dice.uniform(0, 1.5))
         since_ms = next((a.at_ms for a in self._job(wish).arrivals if a.state == "SUSPENDED"), None)
         if since_ms is not None:
-            wish.paused_ms = max(self.core.clock.now_ms() - since_ms, 0)
+            wish.paused = since_ms, self.core.clock.now_ms()
         while not self._job(wish).final and await self._call(wish, "unsuspend", self._paused_item(wish)) not in {200, 400}:
             await self._pause_between_tries()
 
