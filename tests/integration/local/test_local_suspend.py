@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import textwrap
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from fakes.local_site import LocalSite, processes_of, until
 from serai_backends.local import limits
+from serai_backends.local.adopt import dial
+from serai_backends.local.folder import JobFolder
 from serai_backends.model import End, JobObservation, Phase
 from serai_server.jobs.causes import failed
 
@@ -210,3 +213,24 @@ async def test_a_suspended_job_outlives_its_server(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
     assert (await site.ended("job")).replicas[0].exit_code == 7
     await site.clear()
+
+
+async def test_a_server_that_dies_while_it_stops_a_suspended_job(site: LocalSite) -> None:
+    """The supervisor has the stop and nobody to answer: writing down that the job goes on finds its subscriber gone. It ends the job."""
+    await site.backend.submit(site.spec("job", "sleep", "600"))
+    await suspended(site, "job")
+    supervisor = json.loads((site.state("job") / "begun").read_text())["pid"]
+    connection = dial(JobFolder(site.state("job").parent, "job"))
+    assert connection is not None
+    with connection:
+        connection.setblocking(True)
+        connection.send(b'{"op":"watch"}')
+        assert await asyncio.to_thread(connection.recv, 1) == b"."
+        os.kill(supervisor, signal.SIGSTOP)
+        await until(lambda: state_of(supervisor) == "T", "the supervisor stands")
+        connection.send(b'{"op":"cancel","grace_ms":600000}')
+        connection.send(b'{"op":"cancel","grace_ms":1}')
+    os.kill(supervisor, signal.SIGCONT)
+    found = await site.observed("job", lambda found: found.phase is not Phase.SUSPENDED)
+    await site.backend.cancel("job")
+    assert (await site.ended("job")).replicas[0].end is End.CANCELED, found

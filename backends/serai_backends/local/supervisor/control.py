@@ -370,8 +370,11 @@ class Supervisor:
         self._connections.pop(fd).close()
 
     def _send(self, fd: int, data: bytes, passed: list[int] | None = None) -> None:
+        connection = self._connections.get(fd)
+        if connection is None:
+            return  # dropped while its own message was being handled
         try:
-            socket.send_fds(self._connections[fd], [data], passed or [])
+            socket.send_fds(connection, [data], passed or [])
         except BlockingIOError:
             pass  # a subscriber that has unread bytes knows that there is something new
         except OSError:
