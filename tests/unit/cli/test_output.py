@@ -137,10 +137,11 @@ def test_how_long_it_ran(ms: int, expected: str) -> None:
     assert output.ran(JobReport(started_at_ms=1_000, ended_at_ms=9_000_000_000, ran_ms=ms)) == expected
 
 
-def test_a_job_that_runs_has_no_length_yet() -> None:
-    """Nothing is shown while it grows; one that is suspended or over has a length, and it is what it ran and not what passed."""
+def test_how_long_a_job_ran() -> None:
+    """What it ran and not what passed; of one that runs up to now, by the server's clock."""
     assert output.ran(JobReport()) == ""
-    assert output.ran(JobReport(started_at_ms=1_000, running_since_ms=1_000)) == ""
+    runs = JobReport(created_at_ms=500, started_at_ms=1_000, running_since_ms=4_000, ran_ms=2_000, age_ms=9_500)
+    assert output.ran(runs) == "8.0 s"
     assert output.ran(JobReport(started_at_ms=1_000, ran_ms=61_000)) == "1 min 01 s"
     assert output.when(0) == ""
 
