@@ -105,12 +105,12 @@ async def test_waiting_is_told_with_place_and_estimate(serai: Stack) -> None:
     first = await serai.core.submit(replace(shell_request("sleep 600", replicas=3), hours=0, minutes=20))
     await serai.core.until(lambda: serai.core.jobs[first.job_id].state == "RUNNING")
     second = await serai.core.submit(shell_request("sleep 600"))
-    third = await serai.core.submit(shell_request("sleep 600"))
 
     def words(job_id: str) -> list[str]:
         return [a.status for a in serai.core.jobs[job_id].arrivals]
 
     await serai.core.until(lambda: any("waiting for" in w for w in words(second.job_id)))
+    third = await serai.core.submit(shell_request("sleep 600"))
     await serai.core.until(lambda: any("1 job is before it" in w for w in words(third.job_id)))
     assert "The job is waiting for 1 core (0 of 3 are free); it starts within 20 minutes." in words(second.job_id)
     for sent in (third, second, first):
