@@ -41,10 +41,7 @@ def charge_body(row: LedgerRow, job: StoredJob, fallback_price: int) -> bytes:
 def _price(job: StoredJob, fallback: int) -> int:
     """Of one period of one replica: as it was when the job was created; jobs of the release before keep it in their message."""
     noted = notes.read(job.notes)
-    if noted.HasField("price"):
-        return noted.price
-    product = Job.FromString(job.body).status.resolved_product
-    return product.price if product.HasField("price") else product.price_per_unit or fallback
+    return noted.price if noted.HasField("price") else notes.price_at_core(Job.FromString(job.body), fallback)
 
 
 def _describe(row: LedgerRow) -> str:

@@ -1,11 +1,13 @@
 """What may be asked of jobs that exist: more time, a pause, an end, a second look, another list of people. Use cases without gRPC.
 
-Each stores what is asked, for all items or none, and answers; the reconciler does the rest. Nothing here waits for a backend.
+Each stores what is asked, for all items or none, and answers; the reconciler does the rest. Only for jobs that the store did not have is
+the backend asked, and those that it has are ended there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import structlog
 from serai.jobs.v1.job_pb2 import Job, JobState
@@ -25,6 +27,8 @@ from serai_server.store.api import Store
 from serai_server.store.model import EventKind, JobChange, NewEvent, NewJob, State, StopRequest, StoredJob, Target
 
 log = structlog.get_logger("serai.jobs")
+
+_Item = TypeVar("_Item", UpdateAclItem, Job)
 
 _MANY = 20
 
@@ -204,26 +208,22 @@ class JobChanges:
     async def update_acl(self, items: Sequence[UpdateAclItem]) -> None:
         """Note who else may see jobs. Jobs that are not known here are passed over."""
         check_count(items)
-        known = [item for item in items if is_job_id(item.resource.id)]
-
-        def noted(place: int, job: StoredJob | None) -> JobChange | None:
-            if job is None:
-                return None
-            return JobChange(job_id=job.id, expected_version=job.version, notes=notes.with_acl(job.notes, known[place]))
-
-        await self._store.decide([item.resource.id for item in known], noted)
+        await self._note([(item.resource.id, item) for item in items], notes.with_acl)
 
     async def update_labels(self, items: Sequence[Job]) -> None:
         """Note the labels of jobs. Jobs that are not known here are passed over."""
         check_count(items)
-        known = [item for item in items if is_job_id(item.id)]
+        await self._note([(item.id, item) for item in items], notes.with_labels)
+
+    async def _note(self, items: Sequence[tuple[str, _Item]], with_it: Callable[[bytes, _Item], bytes]) -> None:
+        known = [(job_id, item) for job_id, item in items if is_job_id(job_id)]
 
         def noted(place: int, job: StoredJob | None) -> JobChange | None:
             if job is None:
                 return None
-            return JobChange(job_id=job.id, expected_version=job.version, notes=notes.with_labels(job.notes, known[place]))
+            return JobChange(job_id=job.id, expected_version=job.version, notes=with_it(job.notes, known[place][1]))
 
-        await self._store.decide([item.id for item in known], noted)
+        await self._store.decide([job_id for job_id, _ in known], noted)
 
     async def disown(self, job_ids: Sequence[str]) -> None:
         """Stop jobs that Core does not know."""

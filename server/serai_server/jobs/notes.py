@@ -8,11 +8,14 @@ from serai.jobs.v1.jobs_service_pb2 import JobNotes, UpdateAclItem
 
 
 def of_new(job: Job, fallback_price: int) -> bytes:
-    """A new job's: nobody else, the labels that it came with, and its price: what Core says of the product (2026: facts today §7), or else
-    the settings."""
+    """A new job's: nobody else, the labels that it came with, and its price."""
+    return JobNotes(labels=dict(job.specification.labels), price=price_at_core(job, fallback_price)).SerializeToString()
+
+
+def price_at_core(job: Job, fallback: int) -> int:
+    """Of one period of one replica: what Core said of the product when the job was made (2026: facts today §7), or else the settings."""
     product = job.status.resolved_product
-    price = product.price if product.HasField("price") else product.price_per_unit or fallback_price
-    return JobNotes(labels=dict(job.specification.labels), price=price).SerializeToString()
+    return product.price if product.HasField("price") else product.price_per_unit or fallback
 
 
 def read(stored: bytes) -> JobNotes:
