@@ -38,10 +38,6 @@ class Funds:
     def __len__(self) -> int:
         return len(self._empty_since)
 
-    @property
-    def keep_ms(self) -> int:
-        return self._keep_ms
-
     def load(self, unpaid: Iterable[Unpaid]) -> None:
         for charge in unpaid:
             self.short(wallet_of(charge.owner, charge.project, charge.product), charge.at_ms)
