@@ -134,9 +134,10 @@ def quiet_network() -> None:
     """Pid 1 only, with its own /proc: nothing is forwarded from one peer to another, whatever the host does and new namespaces inherit."""
     for name in _NETWORK_OFF:
         try:
-            with open(f"/proc/sys/net/{name}", "r+", encoding="ascii") as file:
-                if file.read().strip() != "0":
-                    file.write("0")
+            with open(f"/proc/sys/net/{name}", "r+b", buffering=0) as file:
+                if file.read().strip() != b"0":
+                    file.seek(0)  # the kernel drops what is written anywhere else, without a word
+                    file.write(b"0")
         except FileNotFoundError:
             continue
 
