@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from serai_backends.model import Capacity, CheckReport, Features, JobObservation, LogChunk, ReplicaSpec, Stream, WatchEvent
+from serai_backends.model import (
+    Capacity,
+    CheckReport,
+    Endpoint,
+    Features,
+    JobObservation,
+    LogChunk,
+    ReplicaSpec,
+    Stream,
+    TerminalSize,
+    WatchEvent,
+)
 
 
 class Backend(Protocol):
@@ -94,4 +105,42 @@ class TellsLimits(Protocol):
 
     def tell_limit(self, job_id: str, time_limit_ms: int) -> None:
         """The job's limit is another one now. Only for estimates; nothing is stored."""
+        ...
+
+
+class Shell(Protocol):
+    """An open shell, or another program beside a replica's own. Closed by `close`; then the program is ended too."""
+
+    def output(self) -> AsyncIterator[bytes]:
+        """What it writes, both streams in one as a terminal shows them; ends when the program has ended. Raises BackendUnavailable when
+        the connection broke."""
+        ...
+
+    @property
+    def exit_code(self) -> int | None:
+        """Known when `output` has ended by itself; None = nobody saw it."""
+        ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def resize(self, size: TerminalSize) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class OpensShells(Protocol):
+    """A backend whose `features.terminal` is True."""
+
+    async def open_shell(self, job_id: str, rank: int, argv: tuple[str, ...], size: TerminalSize) -> Shell:
+        """A terminal in the running replica; empty `argv` = a shell. Raises JobNotThere when no such replica runs."""
+        ...
+
+
+@runtime_checkable
+class Endpoints(Protocol):
+    """A backend whose replicas can be reached from this machine, at the ports of their ReplicaSpec."""
+
+    async def endpoint(self, job_id: str, rank: int, port: int) -> Endpoint:
+        """Where that port of the running replica is reached. Raises JobNotThere when no such replica runs or it has no such port."""
         ...

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from serai_backends.local import files
+from serai_backends.common import files
 
 NAME = "clock.json"
 

@@ -70,6 +70,20 @@ class Why(Enum):
     """Detail: the machine's name."""
     KILLED_FROM_OUTSIDE = "killed_from_outside"
     """Somebody on the machine ended it, and nobody saw how. Detail: what was ended, in words."""
+    NODE_DRAINED = "node_drained"
+    """An operator took the machine out of service while it ran. Detail: the machine's name."""
+    PREEMPTED = "preempted"
+    """The cluster gave its place to a job of higher priority. Detail: the machine's name."""
+    STOPPED_BY_OPERATOR = "stopped_by_operator"
+    """Somebody stopped it at the cluster, past Serai. Detail: what was stopped, in words ("the job", "its allocation")."""
+    FORGOTTEN_BY_CLUSTER = "forgotten_by_cluster"
+    """The cluster does not know it any more, and nobody saw how it ended. Detail: how that came, in words ("it was purged")."""
+    CLUSTER_LIMIT = "cluster_limit"
+    """The cluster's own far limit of time ended it, not the job's. No detail."""
+    IMAGE_NOT_FETCHED = "image_not_fetched"
+    """The image may exist and could not be had. Detail: the image, and what the machine said."""
+    ANOTHER_RANK_FAILED = "another_rank_failed"
+    """It was ended because another rank could not start. No detail."""
     CHILD_OUT_OF_MEMORY = "child_out_of_memory"
     """With any end: a process of the replica was ended by its memory limit. No detail."""
 
@@ -135,6 +149,10 @@ class ReplicaSpec:
     otherwise one for each rank."""
     run_as_root: bool = False
     """The application wants to be uid 0 in its own view of the machine; never on the machine itself."""
+    product: str = ""
+    """The machine type, `{category}/{id}`: where a cluster places it and how. Empty = nothing special."""
+    ports: tuple[int, ...] = ()
+    """TCP ports of each replica that are reached from outside the job's network, by `Endpoints`."""
     time_limit_ms: int = 0
     """Longest time in RUNNING, for estimates of when others can start; 0 = none. The server keeps the limit, not the backend."""
 
@@ -218,6 +236,19 @@ class LogChunk:
     """Bytes before `data` in the stream."""
     data: bytes
     """1 byte to 64 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalSize:
+    columns: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    host: str
+    """An IP address."""
+    port: int
 
 
 @dataclass(frozen=True, slots=True)

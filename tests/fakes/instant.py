@@ -10,8 +10,8 @@ import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from serai_backends.common.board import Board
 from serai_backends.errors import BackendUnavailable, JobNotThere, SubmissionRefused
-from serai_backends.local.board import Board
 from serai_backends.model import (
     Capacity,
     CheckReport,

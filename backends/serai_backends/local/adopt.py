@@ -9,7 +9,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from serai_backends.local import files
+from serai_backends.common import files
 from serai_backends.local.supervisor.plan import CONTROL
 
 if TYPE_CHECKING:

@@ -14,22 +14,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
-from functools import partial
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serai_backends.clock import open_clock
+from serai_backends.common import logs
+from serai_backends.common.board import Board
+from serai_backends.common.submission import is_job_id
+from serai_backends.common.threads import Threads
 from serai_backends.errors import BackendUnavailable, JobNotThere, SubmissionRefused
-from serai_backends.local import limits, logs
-from serai_backends.local.board import Board
-from serai_backends.local.folder import Cancel, JobFolder, clear_groups, is_job_id, open_state
+from serai_backends.local import limits
+from serai_backends.local.folder import Cancel, JobFolder, clear_groups, open_state
 from serai_backends.local.ground import Ground
 from serai_backends.local.probe import Machine
 from serai_backends.local.queue import CapacityQueue
 from serai_backends.local.runner import Job, Runner, need_of
 from serai_backends.local.submission import spec_of
-from serai_backends.local.threads import Threads
 from serai_backends.model import Capacity, CheckReport, Features, Why
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class LocalBackend:
         self._jobs_dir, self._state_lock = jobs, state_lock
         self._settings, self._machine, self._threads, self._clock = ground.settings, ground.machine, ground.threads, ground.clock
         self._board = Board(self._clock.now_ms())
-        self._files = logs.FileWatch()
+        self._files = logs.LogFiles(ground.settings, ground.threads, self._board)
         cpu = self._settings.cpu or len(os.sched_getaffinity(0))
         memory = self._settings.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         self._runner = Runner(ground, CapacityQueue(cpu, memory), self._board)
@@ -80,7 +81,7 @@ class LocalBackend:
         await self._runner.adopt(self._jobs_dir)
 
     async def submit(self, spec: ReplicaSpec) -> None:
-        self._check_open()
+        self._board.check_open()
         if spec.job_id in self._runner.jobs:
             return
         if (saving := self._saving.get(spec.job_id)) is None:
@@ -122,7 +123,7 @@ class LocalBackend:
         self._runner.take_on(Job(folder, spec, cancel))
 
     async def cancel(self, job_id: str, grace_ms: int = 0) -> None:
-        self._check_open()
+        self._board.check_open()
         if not is_job_id(job_id) or ((job := self._runner.jobs.get(job_id)) is not None and job.ended):
             return
         await asyncio.shield(asyncio.ensure_future(self._threads.run(lambda: JobFolder(self._jobs_dir, job_id).save_cancel(grace_ms))))
@@ -132,11 +133,11 @@ class LocalBackend:
         self._runner.cancel(job_id, Cancel(grace_ms=grace_ms))
 
     async def suspend(self, job_id: str) -> None:
-        self._check_open()
+        self._board.check_open()
         self._runner.ask(job_id, "suspend")
 
     async def resume(self, job_id: str) -> None:
-        self._check_open()
+        self._board.check_open()
         self._runner.ask(job_id, "resume")
 
     def tell_limit(self, job_id: str, time_limit_ms: int) -> None:
@@ -165,43 +166,11 @@ class LocalBackend:
         job = self._runner.jobs.get(job_id)
         if rank < 0 or (job is None and not output_folder) or (job is not None and rank >= job.spec["replicas"]):
             raise JobNotThere(job_id)
-        folder = job.spec["output_folder"] if job is not None else output_folder
-        changed = self._board.subscribe(job_id)
-        opened: list[int] = []
-        watch: int | None = None
-        try:
-            while True:
-                changed.clear()
-                # asked before reading: what comes after the answer is yes cannot be new output
-                ended = self._runner.has_ended(job_id, rank)
-                if not opened:
-                    await self._threads.run(lambda: self._open_log(folder, rank, stream, opened))
-                    if opened and follow:
-                        watch = self._files.add(opened[0], changed)
-                if job is None and not opened:
-                    raise JobNotThere(job_id)
-                while opened and (chunks := await self._threads.run(partial(logs.read_chunks, opened[0], offset))):
-                    for chunk in chunks:
-                        offset = chunk.offset + len(chunk.data)
-                        yield chunk
-                if ended or not follow:
-                    return
-                self._check_open()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(logs.LOOK_AGAIN_S):
-                        await changed.wait()
-        finally:
-            self._board.unsubscribe(changed, job_id)
-            if watch is not None:
-                self._files.remove(watch, changed)
-            for fd in opened:
-                os.close(fd)
-
-    def _open_log(self, folder: str, rank: int, stream: Stream, opened: list[int]) -> None:
-        """Into `opened`, because a caller that is cancelled meanwhile has to close it."""
-        fd = logs.open_log(self._settings, folder, rank, stream)
-        if fd is not None:
-            opened.append(fd)
+        source = logs.LogSource(job_id, job.spec["output_folder"] if job is not None else output_folder, known=job is not None)
+        reading = self._files.read(source, rank, stream, offset, follow=follow, ended=lambda: self._runner.has_ended(job_id, rank))
+        async with aclosing(reading):
+            async for chunk in reading:
+                yield chunk
 
     async def capacity(self) -> Capacity:
         queue = self._runner.queue
@@ -229,10 +198,6 @@ class LocalBackend:
         self._files.close()
         self._threads.close()
         os.close(self._state_lock)
-
-    def _check_open(self) -> None:
-        if self._board.closed:
-            raise BackendUnavailable("the backend is closed")
 
 
 async def open_local(settings: LocalSettings, clock: SteadyClock | None = None) -> LocalBackend:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import time
 from contextlib import suppress
@@ -24,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serai_backends.common import files
+from serai_backends.common.submission import is_job_id
 from serai_backends.errors import BackendUnavailable
-from serai_backends.local import files, journal, limits
+from serai_backends.local import journal, limits
 from serai_backends.local.supervisor.inputs import clear_points
 from serai_backends.local.supervisor.plan import BEGUN, CANCEL, PLAN, SPEC, read_spec
 
@@ -39,12 +40,6 @@ TRIAL_PREFIX = "trial-"
 """Folders beside `jobs` in which `check` runs its trial job."""
 _LOCK_TRIES, _STATE_LOCK_TRIES, _LOCK_PAUSE_S = 500, 200, 0.01
 _STALE_S = 600
-_JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-
-
-def is_job_id(text: str) -> bool:
-    """Whether it can be the name of a folder (and so the id of a job of this backend)."""
-    return _JOB_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,7 @@ class JobFolder:
     """The folder of one job. Methods block for a short time; those that say "durable" have synced when they return."""
 
     def __init__(self, jobs: Path, job_id: str) -> None:
-        """`job_id` was checked by `is_job_id`."""
+        """`job_id` was checked by `submission.is_job_id`."""
         self.path = jobs / job_id
         self.job_id = job_id
 

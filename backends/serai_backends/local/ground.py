@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from serai_backends.clock import SteadyClock
+    from serai_backends.common.threads import Threads
     from serai_backends.local.probe import Machine
     from serai_backends.local.settings import LocalSettings
-    from serai_backends.local.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)

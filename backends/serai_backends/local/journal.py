@@ -19,7 +19,7 @@ import json
 import os
 import time
 
-from serai_backends.local import files
+from serai_backends.common import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from serai_backends.common import files
+from serai_backends.common.users import Users
 from serai_backends.errors import BackendUnavailable
-from serai_backends.local import files, limits
+from serai_backends.local import limits
 from serai_backends.local.adopt import Link, dial, tell_cancel, until_gone
 from serai_backends.local.blocks import Blocks
 from serai_backends.local.folder import Cancel, JobFolder, all_folders
@@ -20,14 +22,13 @@ from serai_backends.local.launcher import launch
 from serai_backends.local.queue import Need
 from serai_backends.local.record import History, Place, observe
 from serai_backends.local.supervisor.plan import BEGUN, OLD_BLOCK
-from serai_backends.local.users import Users
 from serai_backends.model import Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from serai_backends.local.board import Board
+    from serai_backends.common.board import Board
     from serai_backends.local.ground import Ground
     from serai_backends.local.queue import CapacityQueue
     from serai_backends.local.supervisor.plan import Spec

@@ -80,6 +80,13 @@ _BY_WHY: Mapping[Why, Cause] = {
     Why.TOO_LARGE: Cause("too-large", "could not be started: {detail}", Blame.PROVIDER),
     Why.NODE_LOST: Cause("node-lost", "was lost: the machine {detail} went away", Blame.PROVIDER),
     Why.NODE_RESTARTED: Cause("node-restarted", "was lost: the machine {detail} was restarted while it ran", Blame.PROVIDER),
+    Why.NODE_DRAINED: Cause("node-drained", "was ended: the machine {detail} was taken out of service", Blame.PROVIDER),
+    Why.PREEMPTED: Cause("preempted", "was ended: its place on the machine {detail} was given to a job of higher priority", Blame.PROVIDER),
+    Why.STOPPED_BY_OPERATOR: Cause("stopped-by-operator", "was ended: an operator of the cluster stopped {detail}", Blame.PROVIDER),
+    Why.FORGOTTEN_BY_CLUSTER: Cause("forgotten-by-cluster", "was lost: the cluster does not know it any more ({detail})", Blame.PROVIDER),
+    Why.CLUSTER_LIMIT: Cause("cluster-limit", "was ended by the cluster's own limit of time", Blame.PROVIDER),
+    Why.IMAGE_NOT_FETCHED: Cause("image-not-fetched", "could not be started: its image could not be fetched: {detail}", Blame.PROVIDER),
+    Why.ANOTHER_RANK_FAILED: Cause("another-rank-failed", "was ended because another rank could not start", Blame.PROVIDER),
     Why.KILLED_FROM_OUTSIDE: Cause("killed-from-outside", "was lost: {detail} was ended by somebody on the machine", Blame.PROVIDER),
 }
 

@@ -115,6 +115,7 @@ async def replica_spec(stored: StoredJob, product: Product, features: Features, 
         files=_files(job),
         scripts=scripts,
         run_as_root=app.run_as_root,
+        product=f"{product.category}/{product.id}",
         time_limit_ms=stored.time_limit_ms,
     )
 

@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 
-from serai_backends.local import files, journal
+from serai_backends.common import files
+from serai_backends.local import journal
 from serai_backends.local.supervisor import main as product
 from serai_backends.local.supervisor.plan import BEGUN
 

@@ -8,8 +8,8 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from random import Random
 
+from serai_backends.common.board import Board
 from serai_backends.errors import BackendUnavailable, CursorExpired
-from serai_backends.local.board import Board
 from serai_backends.model import Capacity, CheckReport, Features, JobObservation, LogChunk, ReplicaSpec, Stream, WatchEvent
 from serai_devcore.accounts import Accounts, Product
 from serai_devcore.jobs import JobBook

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fakes.local_site import LocalSite, processes_of
-from serai_backends.local.supervisor import inputs
+from serai_backends.common import beneath
 from serai_backends.model import End, JobObservation, Mount, Why
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def test_baits_are_refused(site: LocalSite, bait: str, walk: bool) -> None
     if walk:
         root = os.open(site.drives / "drive", os.O_RDONLY)
         try:
-            fd = inputs.walk_beneath(root, "data/bait")
+            fd = beneath.walk_beneath(root, "data/bait")
         except OSError:
             return
         finally:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from serai_backends.common import files
+from serai_backends.common.submission import is_job_id
 from serai_backends.errors import SubmissionRefused
-from serai_backends.local import files, journal
-from serai_backends.local.folder import JobFolder, is_job_id
+from serai_backends.local import journal
+from serai_backends.local.folder import JobFolder
 from serai_backends.local.places import Places
 from serai_backends.local.probe import words_for as words_for_check
 from serai_backends.local.queue import CapacityQueue, Need

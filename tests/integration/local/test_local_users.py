@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from fakes.local_site import LocalSite
+from serai_backends.common.users import Users
 from serai_backends.errors import BackendUnavailable
 from serai_backends.local.settings import LocalSettings
-from serai_backends.local.users import Users
 from serai_backends.model import End, Stream
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a drive to a user of its own")

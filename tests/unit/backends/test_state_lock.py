@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from serai_backends.common import files
 from serai_backends.errors import BackendUnavailable
-from serai_backends.local import files, folder
+from serai_backends.local import folder
 
 
 def held(state: Path) -> int:

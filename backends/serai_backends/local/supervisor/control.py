@@ -24,7 +24,8 @@ import socket
 import time
 from contextlib import suppress
 
-from serai_backends.local import files, journal
+from serai_backends.common import files
+from serai_backends.local import journal
 from serai_backends.local.supervisor import namespaces
 from serai_backends.local.supervisor.inputs import remove_points
 from serai_backends.local.supervisor.pause import Pause, release

@@ -10,15 +10,13 @@ removes those that are still empty: the launcher or the supervisor at the end, e
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
 import stat
-import struct
 from contextlib import suppress
 
-from serai_backends.local import files
+from serai_backends.common import beneath, files
 from serai_backends.local.supervisor.failure import StartFailure
 
 TYPE_CHECKING = False
@@ -29,41 +27,6 @@ if TYPE_CHECKING:
 
 POINTS = "points"
 WORK = "/work/"
-_OPENAT2, _RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH = 437, 0x02, 0x08
-_TRIES = 100
-_PATH = os.O_PATH | os.O_CLOEXEC
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def open_beneath(root: int, path: str) -> int:
-    """A path descriptor of `path` below the folder `root`, whatever links lie on the way. Raises OSError: EXDEV when it leads out."""
-    how = struct.pack("QQQ", _PATH, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
-    for _ in range(_TRIES):
-        fd = int(_libc.syscall(ctypes.c_long(_OPENAT2), ctypes.c_int(root), os.fsencode(path), how, ctypes.c_size_t(len(how))))
-        if fd >= 0:
-            return fd
-        number = ctypes.get_errno()
-        if number in {errno.ENOSYS, errno.EPERM}:
-            return walk_beneath(root, path)
-        if number != errno.EAGAIN:  # something on the way was renamed at that moment
-            raise OSError(number, os.strerror(number))
-    raise OSError(errno.EAGAIN, "folders on the way are renamed all the time")
-
-
-def walk_beneath(root: int, path: str) -> int:
-    """The same for kernels without openat2; no link is followed. Raises OSError."""
-    parts = [] if path == "." else files.components(path)
-    here = os.dup(root)
-    for part in parts:
-        try:
-            below = os.open(part, _PATH | os.O_NOFOLLOW, dir_fd=here)
-        finally:
-            os.close(here)
-        here = below
-        if stat.S_ISLNK(os.fstat(here).st_mode):
-            os.close(here)
-            raise OSError(errno.ELOOP, "a link")
-    return here
 
 
 _KINDS = {errno.ENOENT: "input_missing", errno.ENOTDIR: "input_missing"} | dict.fromkeys(
@@ -86,7 +49,7 @@ def _open_source(source: str, plan: Plan) -> int:
     except NotADirectoryError as error:  # a link in its place among them
         raise files.UnsafePath(source) from error
     try:
-        return open_beneath(root, rest or ".")
+        return beneath.open_beneath(root, rest or ".")
     finally:
         os.close(root)
 
@@ -154,7 +117,7 @@ def make_points(job_fd: int, work_fd: int, spec: Spec, plan: Plan, inputs: Seque
 def _kind(work_fd: int, path: str) -> bool | None:
     """True = a folder, False = a regular file, None = not there. Raises StartFailure for anything else, links on the way included."""
     try:
-        fd = walk_beneath(work_fd, path)
+        fd = beneath.walk_beneath(work_fd, path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -22,7 +22,8 @@ import resource
 import socket
 import sys
 
-from serai_backends.local import files, journal
+from serai_backends.common import files
+from serai_backends.local import journal
 from serai_backends.local.limits import Group
 from serai_backends.local.supervisor import namespaces, peers, seccomp
 from serai_backends.local.supervisor.control import Supervisor
@@ -40,23 +41,18 @@ _SPARE_FILES = 64
 _FILES_FOR_EACH = 8
 
 
-def log_name(rank: int, stream: str) -> str:
-    """`stdout.txt` for rank 0, `stdout-3.txt` for rank 3, in the job's folder."""
-    return f"{stream}.txt" if rank == 0 else f"{stream}-{rank}.txt"
-
-
 def open_logs(work_fd: int, replicas: int, uid: int | None) -> list[tuple[int, int]]:
     """(stdout, stderr) of each rank. Opened before the first replica runs: nothing of the job can have put a link there."""
     logs: list[tuple[int, int]] = []
     for rank in range(replicas):
         pair: list[int] = []
         for stream in ("stdout", "stderr"):
-            fd = files.open_regular(work_fd, log_name(rank, stream), LOG_FLAGS, 0o644)
+            fd = files.open_regular(work_fd, files.log_name(rank, stream), LOG_FLAGS, 0o644)
             if os.fstat(fd).st_nlink > 1:
-                raise files.UnsafePath(f"{log_name(rank, stream)} has another name somewhere else")
+                raise files.UnsafePath(f"{files.log_name(rank, stream)} has another name somewhere else")
             os.set_blocking(fd, True)
             if uid is not None:
-                _give(fd, uid, log_name(rank, stream), fresh=os.fstat(fd).st_size == 0)
+                _give(fd, uid, files.log_name(rank, stream), fresh=os.fstat(fd).st_size == 0)
             pair.append(fd)
         logs.append((pair[0], pair[1]))
     return logs

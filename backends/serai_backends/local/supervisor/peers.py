@@ -21,7 +21,8 @@ import socket
 import sys
 from contextlib import contextmanager
 
-from serai_backends.local import files, journal
+from serai_backends.common import files
+from serai_backends.local import journal
 from serai_backends.local.supervisor import namespaces, netlink
 from serai_backends.local.supervisor.failure import StartFailure
 from serai_backends.local.supervisor.plan import BEGUN, PLAN, SPEC, read_spec

@@ -13,19 +13,40 @@ import errno
 import os
 import secrets
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from serai_backends.common import files
 from serai_backends.errors import BackendUnavailable
-from serai_backends.local import files
-
-if TYPE_CHECKING:
-    from serai_backends.local.settings import LocalSettings
 
 _TRY_AGAIN = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
 
 
+class Drives(Protocol):
+    """Where drives lie."""
+
+    @property
+    def drives_dir(self) -> str:
+        """Root of the drives: drive X is the folder X in it …"""
+        ...
+
+    @property
+    def drives(self) -> dict[str, str]:
+        """… but for those that lie elsewhere: id → folder, absolute."""
+        ...
+
+
+class UserRange(Drives, Protocol):
+    """The users of this machine that drives belong to."""
+
+    @property
+    def uid_first(self) -> int: ...
+
+    @property
+    def uid_count(self) -> int: ...
+
+
 class Users:
-    def __init__(self, settings: LocalSettings) -> None:
+    def __init__(self, settings: UserRange) -> None:
         self._settings = settings
         # Anywhere in the range: after a restart the first job must not get the user id of the last one before it.
         self._next = secrets.randbelow(settings.uid_count)

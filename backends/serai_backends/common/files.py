@@ -14,6 +14,11 @@ import stat
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def log_name(rank: int, stream: str) -> str:
+    """`stdout.txt` for rank 0, `stdout-3.txt` for rank 3, in the job's folder."""
+    return f"{stream}.txt" if rank == 0 else f"{stream}-{rank}.txt"
+
+
 class UnsafePath(OSError):
     """A path that leaves its root, or goes through something that is not a plain folder or file."""
 

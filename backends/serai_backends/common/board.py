@@ -62,6 +62,11 @@ class Board:
         if not waiting:
             self._waiting.pop(job_id, None)
 
+    def check_open(self) -> None:
+        """Raises BackendUnavailable."""
+        if self._closed:
+            raise BackendUnavailable("the backend is closed")
+
     @property
     def closed(self) -> bool:
         return self._closed
@@ -80,8 +85,7 @@ class Board:
                 for news in self._since(seen):
                     seen = news.cursor
                     yield news
-                if self._closed:
-                    raise BackendUnavailable("the backend is closed")
+                self.check_open()
                 await event.wait()
         finally:
             self.unsubscribe(event)

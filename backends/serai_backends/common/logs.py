@@ -13,14 +13,20 @@ import ctypes
 import os
 import struct
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from serai_backends.local import files
-from serai_backends.local.supervisor.main import log_name
+from serai_backends.common import files
+from serai_backends.errors import JobNotThere
 from serai_backends.model import LogChunk, Stream
 
 if TYPE_CHECKING:
-    from serai_backends.local.settings import LocalSettings
+    from collections.abc import AsyncGenerator, Callable
+
+    from serai_backends.common.board import Board
+    from serai_backends.common.threads import Threads
+    from serai_backends.common.users import Drives
 
 CHUNK_BYTES = 64 * 1024
 BATCH_BYTES = 1024 * 1024
@@ -28,6 +34,15 @@ BATCH_BYTES = 1024 * 1024
 LOOK_AGAIN_S = 1.0
 """For file systems that tell of no changes (network folders); elsewhere inotify is first."""
 _IN_MODIFY, _IN_IGNORED, _IN_NONBLOCK_CLOEXEC = 0x2, 0x8000, os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class LogSource:
+    job_id: str
+    folder: str
+    """The job's output folder, as in ReplicaSpec."""
+    known: bool
+    """The backend knows the job: a log that is not there may still come."""
 
 
 class FileWatch:
@@ -77,18 +92,70 @@ class FileWatch:
                     event.set()
 
 
-def open_log(settings: LocalSettings, output_folder: str, rank: int, stream: Stream) -> int | None:
+class LogFiles:
+    """The logs of all jobs of one backend, read by any number of callers."""
+
+    def __init__(self, drives: Drives, threads: Threads, board: Board) -> None:
+        self._drives, self._threads, self._board = drives, threads, board
+        self._watch = FileWatch()
+
+    async def read(
+        self, source: LogSource, rank: int, stream: Stream, offset: int, *, follow: bool, ended: Callable[[], bool]
+    ) -> AsyncGenerator[LogChunk]:
+        """See Backend.logs. `ended`: the replica writes no more. Raises JobNotThere, and BackendUnavailable when the board is closed."""
+        changed = self._board.subscribe(source.job_id)
+        opened: list[int] = []
+        watch: int | None = None
+        try:
+            while True:
+                changed.clear()
+                # asked before reading: what comes after the answer is yes cannot be new output
+                over = ended()
+                if not opened:
+                    await self._threads.run(lambda: self._open(source.folder, rank, stream, opened))
+                    if opened and follow:
+                        watch = self._watch.add(opened[0], changed)
+                if not source.known and not opened:
+                    raise JobNotThere(source.job_id)
+                while opened and (chunks := await self._threads.run(partial(read_chunks, opened[0], offset))):
+                    for chunk in chunks:
+                        offset = chunk.offset + len(chunk.data)
+                        yield chunk
+                if over or not follow:
+                    return
+                self._board.check_open()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_AGAIN_S):
+                        await changed.wait()
+        finally:
+            self._board.unsubscribe(changed, source.job_id)
+            if watch is not None:
+                self._watch.remove(watch, changed)
+            for fd in opened:
+                os.close(fd)
+
+    def close(self) -> None:
+        self._watch.close()
+
+    def _open(self, folder: str, rank: int, stream: Stream, opened: list[int]) -> None:
+        """Into `opened`, because a caller that is cancelled meanwhile has to close it."""
+        fd = open_log(self._drives, folder, rank, stream)
+        if fd is not None:
+            opened.append(fd)
+
+
+def open_log(drives: Drives, output_folder: str, rank: int, stream: Stream) -> int | None:
     """A descriptor of the log, or None when there is no such regular file of the job's user (now).
 
     A job can move whatever stands in a writable input to the place of its log, also what it may not read: a file of somebody else's, or one
     that has another name, is not its log. A server that runs as root gives every log away, so what is root's is never one.
     """
     try:
-        folder = files.open_output(settings.drives_dir, settings.drives, output_folder)
+        folder = files.open_output(drives.drives_dir, drives.drives, output_folder)
     except OSError:
         return None
     try:
-        fd = files.open_regular(folder, log_name(rank, stream.value), os.O_RDONLY)
+        fd = files.open_regular(folder, files.log_name(rank, stream.value), os.O_RDONLY)
         facts, owner = os.fstat(fd), os.fstat(folder).st_uid
         if facts.st_nlink == 1 and facts.st_uid == owner and (owner != 0 or os.geteuid() != 0):
             return fd

@@ -15,9 +15,9 @@ _T = TypeVar("_T")
 
 
 class Threads:
-    def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="serai-local")
-        self._closed = False
+    def __init__(self, count: int, backend: str = "local") -> None:
+        self._pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix=f"serai-{backend}")
+        self._backend, self._closed = backend, False
 
     async def run(self, step: Callable[[], _T]) -> _T:
         """The result of `step`, which must be short. A cancelled caller waits for its end too. Raises BackendUnavailable for an OSError."""
@@ -32,7 +32,7 @@ class Threads:
                 future.exception()  # nobody else asks for it
             raise
         except OSError as error:
-            raise BackendUnavailable(f"the local backend cannot use its folders: {error}") from error
+            raise BackendUnavailable(f"the {self._backend} backend cannot use its folders: {error}") from error
 
     def close(self) -> None:
         self._closed = True
