@@ -40,7 +40,7 @@ bench: setup ## Ratios of speed, side by side in one run
 chaos: setup ## The long form of the tests that kill and break things: 1,000 kills, half an hour and more
 	@SERAI_CHAOS=long python -m pytest -q tests/chaos
 
-property: setup ## 10,000 random lives of jobs in each generation of Core, every bill compared with an oracle
+property: setup ## 10,000 random lives of jobs in each generation of Core, every bill compared with an oracle; a million events of a cluster
 	@SERAI_PROPERTY=long python -m pytest -q -n 2 tests/property -rP
 
 lock: ## Write requirements.lock.txt anew from pyproject.toml

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
 
+from serai_backends.common.time import Clock
 
-class Clock(Protocol):
-    def now_ms(self) -> int:
-        """ms since epoch; may step."""
-        ...
-
-    async def sleep(self, seconds: float) -> None: ...
+__all__ = ["Clock", "SystemClock"]
 
 
 class SystemClock:

@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 from serai_backends.api import Backend
 from serai_backends.clock import wall_ms
+from serai_backends.common.work_queue import WorkQueue
 
 from serai_server.clock import Clock
 from serai_server.events.log import EventLog
@@ -22,7 +23,6 @@ from serai_server.jobs.changes import JobChanges
 from serai_server.jobs.decision import Rules
 from serai_server.jobs.output import Output
 from serai_server.jobs.products import DAY_MS, Catalog, Product
-from serai_server.jobs.queue import WorkQueue
 from serai_server.jobs.reconciler import Reconciler
 from serai_server.jobs.registry import Registry
 from serai_server.jobs.requests import Policy
@@ -135,7 +135,8 @@ async def running_core(
 ) -> AsyncGenerator[Core]:
     """The server's inside, from an open store to a reconciler at work. Leaving stops it; running jobs go on. `wall` None = the clock's."""
     registry = Registry()
-    catalog = Catalog(plan.products, backend.features)
+    # Sessions are not served yet, whatever the backend can do.
+    catalog = Catalog(plan.products, replace(backend.features, terminal=False, web=False, vnc=False))
     if problems := catalog.unsellable():
         raise PlanError("; ".join(problems))
     queue = WorkQueue(clock, jitter)

@@ -12,9 +12,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from serai_server.nomad_settings import NomadBackendSettings
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 PriceUnit = Literal["minute", "hour", "day", "unit"]
-BackendKind = Literal["local"]
+BackendKind = Literal["local", "nomad"]
 Tool = Literal["docker", "native", "virtual_machine"]
 Feature = Literal["logs", "terminal", "web", "vnc", "peers", "time_extension", "utilization", "suspension"]
 
@@ -76,6 +78,8 @@ class MappedDriveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """The drive's id: what stands first in a file's path at Core (`/{id}/folder/file`)."""
     path: Annotated[str, Meta(min_length=1)]
     """Its folder on this machine."""
+    node_path: str = ""
+    """The same folder as the nodes of a cluster see it; empty = the same path."""
     read_only: bool = False
     """true = jobs can read what is on it and change nothing."""
     users: tuple[str, ...] = ()
@@ -137,6 +141,7 @@ class BackendSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     kind: BackendKind = "local"
     """Which backend runs the jobs."""
     local: LocalBackendSettings = LocalBackendSettings()
+    nomad: NomadBackendSettings = NomadBackendSettings()
 
 
 class ProductSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

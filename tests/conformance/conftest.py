@@ -6,23 +6,29 @@ To add a backend: write a harness, put it into HARNESSES.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from fakes.backends import InstantBackend, InstantMachine, SlowBackend
+from fakes.nomad_agents import FakeSite, RealSite
 from serai_backends.api import Suspends
 from serai_backends.local.backend import open_local
 from serai_backends.local.settings import LocalSettings
 from serai_backends.model import JobObservation, Phase, ReplicaSpec, Resources
+from serai_backends.nomad.backend import open_nomad
+from serai_backends.nomad.settings import Firewall, NomadSettings, Placement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
+    from fakes.nomad_agents import Agent
     from serai_backends.api import Backend
 
 CPU = 4
@@ -77,24 +83,12 @@ class SlowHarness(InstantHarness):
         return backend
 
 
-class LocalHarness:
+class ShellHarness:
+    """Runs the words as lines of a shell, and has drives in a folder."""
+
     real = True
-
-    def __init__(self, folder: Path) -> None:
-        if sys.platform != "linux" or shutil.which("bwrap") is None:
-            pytest.skip("bubblewrap is not installed")
-        (folder / "drives").mkdir()
-        self.settings = LocalSettings(
-            state_dir=str(folder / "state"), drives_dir=str(folder / "drives"), cpu=CPU, memory_bytes=MEMORY_BYTES
-        )
-
-    async def open(self) -> Backend:
-        backend = await open_local(self.settings)
-        report = await backend.check()
-        if not report.usable:
-            await backend.close()
-            pytest.skip("; ".join(finding.text for finding in report.findings))
-        return backend
+    drives_dir: str
+    uid_first: int
 
     def argv(self, *words: str) -> tuple[str, ...]:
         left, lines = list(words), list[str]()
@@ -113,26 +107,94 @@ class LocalHarness:
         return ("sh", "-c", "\n".join(lines))
 
     def put(self, path: str, text: str) -> None:
-        here = Path(self.settings.drives_dir)
+        here = Path(self.drives_dir)
         drive = here / path.partition("/")[0]
-        owner = (drive.stat().st_uid if drive.exists() else 0) or self.settings.uid_first
+        owner = (drive.stat().st_uid if drive.exists() else 0) or self.uid_first
         for part in path.split("/")[:-1]:
             here /= part
             here.mkdir(exist_ok=True)
             if os.geteuid() == 0:
                 # the drive's user; a drive that no job had yet gets one here, as an operator may do it
                 os.chown(here, owner, owner)
-        file = Path(self.settings.drives_dir, path)
+        file = Path(self.drives_dir, path)
         file.write_text(text)
         if os.geteuid() == 0:
             os.chown(file, owner, owner)
 
     def get(self, path: str) -> str | None:
-        file = Path(self.settings.drives_dir, path)
+        file = Path(self.drives_dir, path)
         return file.read_text() if file.exists() else None
 
 
+class LocalHarness(ShellHarness):
+    def __init__(self, folder: Path) -> None:
+        if sys.platform != "linux" or shutil.which("bwrap") is None:
+            pytest.skip("bubblewrap is not installed")
+        (folder / "drives").mkdir()
+        self.settings = LocalSettings(
+            state_dir=str(folder / "state"), drives_dir=str(folder / "drives"), cpu=CPU, memory_bytes=MEMORY_BYTES
+        )
+        self.drives_dir, self.uid_first = self.settings.drives_dir, self.settings.uid_first
+
+    async def open(self) -> Backend:
+        backend = await open_local(self.settings)
+        report = await backend.check()
+        if not report.usable:
+            await backend.close()
+            pytest.skip("; ".join(finding.text for finding in report.findings))
+        return backend
+
+
+class NomadHarness(ShellHarness):
+    """Programs on the agent's node; a real agent also has their networks, with a firewall in each."""
+
+    def __init__(self, folder: Path, agent: Agent, *, firewall: bool) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("raw_exec tasks make a mount namespace of their own: needs root")
+        for part in (folder, *folder.parents):
+            if part == Path("/tmp"):
+                break
+            part.chmod(0o755)  # a job's own user id must reach its drive
+        (folder / "drives").mkdir()
+        self.settings = NomadSettings(
+            state_dir=str(folder / "state"),
+            provider="conformance",
+            address=agent.address,
+            drives_dir=str(folder / "drives"),
+            placements=(Placement(driver="raw_exec"),),
+            raw_exec=True,
+            firewall=Firewall(enabled=firewall),
+            mhz_per_core=1_000,
+            sweep_ms=2_000,
+        )
+        self.drives_dir, self.uid_first = self.settings.drives_dir, self.settings.uid_first
+
+    async def open(self) -> Backend:
+        return await open_nomad(self.settings)
+
+
 HARNESSES: dict[str, Callable[[Path], Harness]] = {"instant": InstantHarness, "slow": SlowHarness, "local": LocalHarness}
+
+
+@contextlib.asynccontextmanager
+async def harness_of(name: str, folder: Path, request: pytest.FixtureRequest) -> AsyncGenerator[Harness]:
+    if name == "nomad-fake":
+        async with FakeSite(folder, mhz=CPU * 1_000, memory_mib=MEMORY_BYTES >> 20) as agent:
+            yield NomadHarness(folder, agent, firewall=False)
+    elif name == "nomad-real":
+        yield NomadHarness(folder, request.getfixturevalue("real_agent"), firewall=True)
+    else:
+        yield HARNESSES[name](folder)
+
+
+@pytest.fixture(scope="session")
+def real_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSite]:
+    """One for all tests of a process: it takes seconds to start. Each firewall takes a little of the node for itself."""
+    site = RealSite(tmp_path_factory.mktemp("nomad"), mhz=CPU * 1_000 + 20 * CPU, memory_mib=(MEMORY_BYTES >> 20) + 32 * CPU)
+    with ThreadPoolExecutor(1) as elsewhere:  # a loop of its own: those of the tests come and go
+        elsewhere.submit(asyncio.run, site.__aenter__()).result()
+        yield site
+        elsewhere.submit(asyncio.run, site.__aexit__()).result()
 
 
 class Site:
@@ -199,14 +261,14 @@ class Site:
         self.backend = await self.harness.open()
 
 
-@pytest.fixture(params=HARNESSES)
+@pytest.fixture(params=[*HARNESSES, "nomad-fake", "nomad-real"])
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
-    harness = HARNESSES[str(request.param)](tmp_path)
-    site = Site(harness, await harness.open())
-    yield site
-    for job_id in site.jobs:
-        await site.backend.cancel(job_id)
-        if await site.backend.inspect(job_id) is not None:
-            await site.ended(job_id)
-            await site.backend.forget(job_id)
-    await site.backend.close()
+    async with harness_of(str(request.param), tmp_path, request) as harness:
+        site = Site(harness, await harness.open())
+        yield site
+        for job_id in site.jobs:
+            await site.backend.cancel(job_id)
+            if await site.backend.inspect(job_id) is not None:
+                await site.ended(job_id)
+                await site.backend.forget(job_id)
+        await site.backend.close()

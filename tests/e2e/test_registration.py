@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fakes.stack import ROOT, Stack, end_supervisors, free_port, settings_text
+from fakes.stack import ROOT, Stack, end_supervisors, free_port, local_text, settings_text
 from serai_devcore.applications import acme_request
 from serai_devcore.core import DevCore, Settings
 from serai_devcore.wire import Generation
@@ -23,7 +23,7 @@ async def strangers(folder: Path, generation: Generation) -> AsyncGenerator[Stac
         part.chmod(0o755)  # a job's own user id must reach its drive
     async with DevCore(Settings(generation=generation, initial_credits=10**15)) as core:
         port = free_port()
-        text = settings_text(folder, core.url, port, generation=generation.value)
+        text = settings_text(folder, core.url, port, generation=generation.value, backend=local_text(8))
         (folder / "serai.toml").write_text(text)
         running = Stack(folder, core, port)
         try:

@@ -36,9 +36,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def settings_text(folder: Path, core_url: str, port: int, *, generation: str, store_url: str = "", cpu: int = 8) -> str:
-    """A serai.toml in which everything lies in `folder`."""
+def local_text(cpu: int) -> str:
+    """The backend's sections of a serai.toml."""
     programs = json.dumps([str(ROOT / "examples" / name) for name in ("acme-batch", "ucloud-etc")])
+    return f"""
+[backend.local]
+drives_dir = "drives"
+cpu = {cpu}
+memory_gib = 64
+program_dirs = {programs}
+"""
+
+
+def settings_text(folder: Path, core_url: str, port: int, *, generation: str, store_url: str = "", backend: str) -> str:
+    """A serai.toml in which everything lies in `folder`; `backend`: its sections for the backend."""
     return f"""
 [provider]
 id = "example"
@@ -59,11 +70,7 @@ state_dir = "state"
 socket = "s.sock"
 [store]
 url = "{store_url}"
-[backend.local]
-drives_dir = "drives"
-cpu = {cpu}
-memory_gib = 64
-program_dirs = {programs}
+{backend}
 [[products]]
 id = "example-compute-1"
 category = "example-compute"
@@ -224,10 +231,17 @@ S = TypeVar("S", bound=Stack)
 
 @contextlib.asynccontextmanager
 async def stack(
-    folder: Path, *, generation: str = "2021", store_url: str = "", started: bool = True, cpu: int = 8, kind: Callable[..., S] = Stack
+    folder: Path,
+    *,
+    generation: str = "2021",
+    store_url: str = "",
+    started: bool = True,
+    cpu: int = 8,
+    kind: Callable[..., S] = Stack,
+    backend: str = "",
 ) -> AsyncGenerator[S]:
     """Everything in `folder`; leaving ends the process and every job's supervisor that is left. `kind`: Stack, or one that starts Serai in
-    a way of its own."""
+    a way of its own. `backend`: sections of serai.toml for another backend than the local one with `cpu` cores."""
     drives = folder / "drives"
     drives.mkdir(parents=True, exist_ok=True)
     for part in (folder, *folder.parents):
@@ -242,7 +256,8 @@ async def stack(
         provider = core.add_provider("example", url=f"http://127.0.0.1:{port}")
         (folder / "core.key").write_text(provider.issuer.public_key_pem)
         (folder / "refresh.token").write_text(provider.issuer.refresh_token)
-        (folder / "serai.toml").write_text(settings_text(folder, core.url, port, generation=generation, store_url=store_url, cpu=cpu))
+        text = settings_text(folder, core.url, port, generation=generation, store_url=store_url, backend=backend or local_text(cpu))
+        (folder / "serai.toml").write_text(text)
         running = kind(folder, core, port)
         try:
             if started:

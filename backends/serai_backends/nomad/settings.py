@@ -94,6 +94,8 @@ class NomadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Between SIGTERM and SIGKILL when a job is stopped; Nomad's clients allow 30 s unless told otherwise."""
     placement_deadline_ms: int = 60_000
     """For how long the first placed replica of a job waits for the last one before all are taken back."""
+    node_lost_ms: int = 120_000
+    """For how long a node may be out of reach before its ranks are given up; until then they go on if it comes back."""
     backstop_ms: int = 30 * 86_400_000
     """What is added to a job's time limit for Nomad's own `max_run_duration`, which only matters when Serai is gone."""
     cluster_grows: bool = False

@@ -17,6 +17,7 @@ from serai_gateway import settings as gateway
 from serai_server.cli.toml_errors import unknown_keys, wrong_values
 from serai_server.jobs.folders import component
 from serai_server.jobs.products import DAY_MS, HOUR_MS, MINUTE_MS, Product
+from serai_server.nomad_settings import NomadBackendSettings
 from serai_server.settings import BackendSettings, DrivesSettings, JobsSettings, ProductSettings, ServerSettings, StoreSettings
 
 DEFAULT_FILE = "serai.toml"
@@ -24,6 +25,7 @@ ENVIRONMENT = "SERAI_CONFIG"
 
 _PERIOD_MS = {"minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS, "unit": 0}
 _LONGEST_SOCKET_PATH = 107
+_NOMAD_FILES = ("token_file", "ca_cert", "ca_path", "client_cert", "client_key")
 
 
 class ConfigError(Exception):
@@ -123,11 +125,17 @@ def _filled_in(read: Settings, folder: Path) -> Settings:
             local=replace(
                 local, drives_dir=str(folder / local.drives_dir), program_dirs=tuple(str(folder / p) for p in local.program_dirs)
             ),
+            nomad=_nomad_filled_in(read.backend.nomad, folder),
         ),
         drives=replace(read.drives, mapped=tuple(replace(d, path=str(folder / d.path)) for d in read.drives.mapped)),
         products=tuple(replace(p, provider=p.provider or read.provider.id) for p in read.products),
         core=read.core.relative_to(folder),
     )
+
+
+def _nomad_filled_in(read: NomadBackendSettings, folder: Path) -> NomadBackendSettings:
+    files = {name: str(folder / path) if (path := str(getattr(read, name))) else "" for name in _NOMAD_FILES}
+    return msgspec.structs.replace(read, drives_dir=str(folder / read.drives_dir), **files)
 
 
 def _store_url(url: str, folder: Path, state: Path) -> str:
@@ -157,4 +165,17 @@ def _contradictions(settings: Settings) -> list[str]:
         seen.add(key)
         if product.provider not in settings.provider.names:
             problems.append(f"products[{index}].provider: {product.provider!r} is neither provider.id nor one of provider.aliases")
+    return problems + _nomad_contradictions(settings)
+
+
+def _nomad_contradictions(settings: Settings) -> list[str]:
+    nomad = settings.backend.nomad
+    problems: list[str] = []
+    for index, placement in enumerate(nomad.placements):
+        if placement.driver == "raw_exec" and not nomad.raw_exec:
+            problems.append(f"backend.nomad.placements[{index}].driver: raw_exec is off; backend.nomad.raw_exec = true allows it")
+    if nomad.firewall.enabled and nomad.network == "host":
+        problems.append("backend.nomad.firewall.enabled: replicas in the host's network cannot have a firewall of their own")
+    if (nomad.client_cert == "") != (nomad.client_key == ""):
+        problems.append("backend.nomad.client_cert and backend.nomad.client_key: one does nothing without the other")
     return problems

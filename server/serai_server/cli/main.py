@@ -19,6 +19,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "register": (f"{_HERE}.register", "Make the provider known to UCloud/Core."),
     "products": (f"{_HERE}.products", "Tell Core what is sold, and see what it knows of it."),
     "config": (f"{_HERE}.config_command", "Check settings, or get an example to begin with."),
+    "nomad": (f"{_HERE}.nomad", "See what is given to Nomad."),
     "doctor": (f"{_HERE}.doctor", "Try what this machine needs to run jobs."),
     "demo": (f"{_HERE}.demo", "Watch a job from Core's request to its bill, with everything embedded."),
     "devcore": (f"{_HERE}.devcore", "Run a stand-in for UCloud/Core to develop against."),

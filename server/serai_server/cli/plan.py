@@ -13,10 +13,12 @@ from serai_backends.clock import SteadyClock, open_clock
 from serai_backends.local.backend import check_local, open_local
 from serai_backends.local.settings import LocalSettings
 from serai_backends.model import CheckReport
+from serai_backends.nomad.backend import check_nomad, open_nomad
+from serai_backends.nomad.settings import Firewall, NomadSettings, Placement
 
 from serai_server.cli.config import Settings
 from serai_server.jobs.inputs import MappedDrive
-from serai_server.jobs.products import DAY_MS
+from serai_server.jobs.products import DAY_MS, HOUR_MS
 from serai_server.jobs.requests import Policy
 from serai_server.main import Plan
 
@@ -52,12 +54,17 @@ async def open_backend(settings: Settings) -> AsyncGenerator[tuple[Backend, Stea
 
     Raises BackendUnavailable, OSError.
     """
-    local = local_settings(settings)
     # Before any part makes a folder of its own in it, which would leave this one open to everybody.
     await asyncio.to_thread(settings.state_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
-    await asyncio.to_thread(Path(local.drives_dir).mkdir, mode=0o700, parents=True, exist_ok=True)
     clock = await asyncio.to_thread(open_clock, settings.state_dir)
-    backend = await open_local(local, clock)
+    if settings.backend.kind == "nomad":
+        nomad = nomad_settings(settings)
+        await asyncio.to_thread(Path(nomad.drives_dir).mkdir, mode=0o755, parents=True, exist_ok=True)
+        backend: Backend = await open_nomad(nomad, clock)
+    else:
+        local = local_settings(settings)
+        await asyncio.to_thread(Path(local.drives_dir).mkdir, mode=0o700, parents=True, exist_ok=True)
+        backend = await open_local(local, clock)
     try:
         yield backend, clock
     finally:
@@ -66,10 +73,69 @@ async def open_backend(settings: Settings) -> AsyncGenerator[tuple[Backend, Stea
 
 async def check_backend(settings: Settings) -> CheckReport:
     """Whether jobs could run here, also beside a server that runs."""
+    if settings.backend.kind == "nomad":
+        return await check_nomad(nomad_settings(settings))
     local = local_settings(settings)
     # Drives that are not there yet are made at the first start: then it is their parent that must be writable.
     root = next(folder for folder in (Path(local.drives_dir), *Path(local.drives_dir).parents) if folder.exists())
     return await check_local(msgspec.structs.replace(local, drives_dir=str(root)))
+
+
+def nomad_settings(settings: Settings) -> NomadSettings:
+    """`[backend.nomad]` in the backend's own words."""
+    nomad, mapped = settings.backend.nomad, settings.drives.mapped
+    wall = nomad.firewall
+    return NomadSettings(
+        state_dir=str(settings.state_dir / "nomad"),
+        provider=settings.provider.id,
+        address=nomad.address,
+        region=nomad.region,
+        namespace=nomad.namespace,
+        token_file=nomad.token_file,
+        ca_cert=nomad.ca_cert,
+        ca_path=nomad.ca_path,
+        client_cert=nomad.client_cert,
+        client_key=nomad.client_key,
+        tls_server_name=nomad.tls_server_name,
+        timeout_ms=nomad.timeout_ms,
+        drives_dir=nomad.drives_dir,
+        drives={d.id: d.path for d in mapped},
+        node_drives_dir=nomad.node_drives_dir,
+        node_drives={d.id: d.node_path for d in mapped if d.node_path},
+        work=nomad.work,
+        placements=tuple(
+            Placement(
+                product=p.product,
+                driver=p.driver,
+                node_pool=p.node_pool,
+                datacenters=p.datacenters,
+                constraints=tuple(_constraint(text) for text in p.constraints),
+                device=p.device,
+                priority=p.priority,
+            )
+            for p in nomad.placements
+        ),
+        network=nomad.network,
+        firewall=Firewall(enabled=wall.enabled, nft=wall.nft, job_networks=wall.job_networks, closed=wall.closed, proxies=wall.proxies),
+        raw_exec=nomad.raw_exec,
+        root_in_containers=nomad.root_in_containers,
+        mhz_per_core=nomad.mhz_per_core,
+        scratch_mib=nomad.scratch_mib,
+        kill_timeout_ms=settings.jobs.stop_grace_ms,
+        placement_deadline_ms=nomad.placement_deadline_ms,
+        node_lost_ms=nomad.node_lost_ms,
+        backstop_ms=nomad.backstop_hours * HOUR_MS,
+        cluster_grows=nomad.cluster_grows,
+        uid_first=nomad.uid_first,
+        uid_count=nomad.uid_count,
+        sweep_ms=nomad.sweep_ms,
+        releases=nomad.releases,
+    )
+
+
+def _constraint(text: str) -> tuple[str, str, str]:
+    attribute, operator, value = text.split(" ", 2)
+    return attribute, operator, value
 
 
 def local_settings(settings: Settings) -> LocalSettings:

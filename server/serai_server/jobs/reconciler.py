@@ -10,6 +10,7 @@ import asyncio
 
 import structlog
 from serai_backends.api import Backend, Suspends
+from serai_backends.common.work_queue import WorkQueue
 from serai_backends.errors import BackendUnavailable, CursorExpired, SubmissionRefused
 from serai_backends.model import JobObservation, Phase, ReplicaSpec, Why
 
@@ -20,7 +21,6 @@ from serai_server.jobs.bodies import charge_body, update_body
 from serai_server.jobs.decision import NOTHING, Action, Decision, Rules, Seen, Unasked
 from serai_server.jobs.machine import step
 from serai_server.jobs.products import Catalog
-from serai_server.jobs.queue import WorkQueue
 from serai_server.jobs.registry import Registry
 from serai_server.jobs.spec import Around, Policy, replica_spec
 from serai_server.jobs.templates import Renderer

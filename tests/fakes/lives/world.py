@@ -19,6 +19,7 @@ import pytest
 from serai.core.v1.resources_pb2 import SimpleDuration
 from serai.jobs.v1.job_pb2 import Job
 from serai.jobs.v1.jobs_service_pb2 import ExtendItem
+from serai_backends.common.work_queue import WorkQueue
 from serai_backends.model import Resources
 from serai_devcore.accounts import WalletKey
 from serai_devcore.wire import Generation
@@ -32,7 +33,6 @@ from serai_gateway.upstream import InProcessUpstream
 from serai_server import main
 from serai_server.errors import WrongState
 from serai_server.jobs.products import Product
-from serai_server.jobs.queue import WorkQueue
 from serai_server.jobs.requests import Policy
 from serai_server.rpc.health import Health
 from serai_server.rpc.services import dispatcher

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from fakes.gateway_tokens import key, pem, spki
 from fakes.registering_core import RegisteringCore
-from fakes.stack import free_port, settings_text
+from fakes.stack import free_port, local_text, settings_text
 from golden.load import golden
 from serai_server.cli.exits import Exit
 
@@ -44,7 +44,7 @@ class Site:
         return f"http://127.0.0.1:{self.port}"
 
     def write_settings(self, generation: str = "2021") -> None:
-        text = settings_text(self.folder, self.core.url, self.port, generation=generation)
+        text = settings_text(self.folder, self.core.url, self.port, generation=generation, backend=local_text(8))
         (self.folder / "serai.toml").write_text(text)
 
     async def spawn(self, command: str, *arguments: str, stdin: int = asyncio.subprocess.DEVNULL) -> asyncio.subprocess.Process:

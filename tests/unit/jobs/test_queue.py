@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fakes.clock import FakeClock
-from serai_server.jobs.queue import WorkQueue
+from serai_backends.common.work_queue import WorkQueue
 
 
 def make() -> tuple[WorkQueue, FakeClock]:

@@ -10,7 +10,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 
-from serai_server.clock import Clock
+from serai_backends.common.time import Clock
 
 _FIRST_BACKOFF_MS = 200
 _LONGEST_BACKOFF_MS = 30_000

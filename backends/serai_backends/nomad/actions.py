@@ -1,0 +1,189 @@
+"""The steps of `life`, carried out: each stores what it decides before it acts, and can be done again.
+
+kill -9 between any two lines leaves a stage from which the same step, or the next one, goes on. All may raise BackendUnavailable; then they
+are tried again later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from serai_backends.errors import BackendUnavailable, SubmissionRefused
+from serai_backends.model import End, Why
+from serai_backends.nomad import jobfile, names, volumes
+from serai_backends.nomad.client import AlreadyRegistered, RegistrationRefused, VariableConflict
+from serai_backends.nomad.doors import SETTLE_MS, Doors
+from serai_backends.nomad.life import Step
+from serai_backends.nomad.records import Stage, StopReason
+from serai_backends.nomad.view import View, refused
+
+if TYPE_CHECKING:
+    from serai_backends.nomad.ground import Ground
+    from serai_backends.nomad.line import Lines
+    from serai_backends.nomad.store import Views
+
+log = structlog.get_logger("serai.nomad")
+
+_VOLUME_MS = 500
+"""Between two looks at whether a new volume can be used; it takes about a second (facts: nomad-tried §10)."""
+
+
+class Actions:
+    def __init__(self, ground: Ground, views: Views, lines: Lines, doors: Doors) -> None:
+        self._ground, self._views, self._lines, self._doors = ground, views, lines, doors
+        self._choosing_user = asyncio.Lock()
+        self._steps: dict[Step, Callable[[View], Awaitable[None]]] = {
+            Step.PREPARE: self._prepare,
+            Step.REGISTER: self._register,
+            Step.OPEN: self._open,
+            Step.WRITE_GATE: self.write_variable,
+            Step.TAKE_BACK: self._take_back,
+            Step.STOP: self._stop,
+            Step.DEREGISTER: self._deregister,
+            Step.CLEAR: self._clear,
+            Step.FINISH: self._finish,
+        }
+
+    async def do(self, step: Step, view: View) -> None:
+        await self._steps[step](view)
+
+    async def _prepare(self, view: View) -> None:
+        if hostname := self._doors.missing(view):
+            await self._refuse(view, Why.PEER_GONE, hostname)
+            return
+        settings = self._ground.settings
+        placement = settings.placement(view.spec.product)
+        if settings.work == "volume" and placement is not None and not await volumes.make(self._ground.client, view.nomad_id, placement):
+            view.look_again_at_ms = self._ground.clock.now_ms() + _VOLUME_MS
+            return
+        async with self._choosing_user:
+            alive = {Stage.RELEASED, Stage.OPENED, Stage.STOPPING, Stage.TAKEN_BACK}
+            used = {other.record.uid for other in self._views if other.record.uid is not None and other.record.stage in alive}
+            try:
+                prepared = await self._ground.threads.run(lambda: self._ground.folders.prepare(view.spec, used))
+            except jobfile.CannotPrepare as error:
+                await self._refuse(view, error.why, error.detail)
+                return
+            await self._views.change(view, only=Stage.RELEASED, prepared=True, uid=prepared.uid, gid=prepared.gid)
+
+    async def _register(self, view: View) -> None:
+        record = view.record
+        try:
+            prepared = jobfile.Prepared(uid=record.uid, gid=record.gid)
+            job = jobfile.build(view.spec, record.attempt, prepared, self._ground.settings)
+            index = (await self._ground.client.register(job)).index
+        except AlreadyRegistered:
+            index = await self._registered_before(view)
+        except (RegistrationRefused, SubmissionRefused) as error:
+            why = error.why if isinstance(error, SubmissionRefused) else Why.NONE
+            await self._refuse(view, why, str(error))
+            return
+        if index:
+            await self._views.change(view, registered_index=index)
+            view.registered(self._ground.ours, self._ground.clock.now_ms())
+
+    async def _registered_before(self, view: View) -> int:
+        """By an earlier life of this server, which did not come to write it down. 0 = it is somebody else's, and the job has ended."""
+        index = await self._index_of(view)
+        if index is None:
+            raise BackendUnavailable(f"Nomad first had the job {view.nomad_id}, then not")
+        if index:
+            return index
+        await self._refuse(
+            view, Why.NONE, f"the namespace has another job of the name {view.nomad_id}: each provider needs a namespace of its own"
+        )
+        return 0
+
+    async def _index_of(self, view: View) -> int | None:
+        """Nomad's index of the job's registration; None = it has no such job, 0 = it is somebody else's."""
+        found = await self._ground.client.job(view.nomad_id)
+        if found is None:
+            return None
+        meta = found.meta or {}
+        ours = (meta.get(names.META_PROVIDER), meta.get(names.META_JOB)) == (self._ground.settings.provider, view.record.job_id)
+        return found.create_index if ours else 0
+
+    async def _open(self, view: View) -> None:
+        if view.spec.peers and not await self._open_doors(view):
+            return
+        await self._views.change(view, only=Stage.RELEASED, stage=Stage.OPENED)
+
+    async def _open_doors(self, view: View) -> bool:
+        """The peers let this job in. False = not yet, or a peer does not run and the job is over."""
+        if hostname := self._doors.missing(view):
+            failure = (Why.PEER_GONE, hostname)
+            await self._views.change(view, only=Stage.RELEASED, stage=Stage.STOPPING, stop=StopReason.RANK_FAILED, failure=failure)
+            return False
+        for peer in view.spec.peers:
+            other = self._views.get(peer.job_id)
+            if other is not None and other.peers_written != self._doors.addresses(other):
+                await self._views.change(other, only=Stage.OPENED, doors=True)
+                await self.write_variable(other)
+                view.look_again_at_ms = self._ground.clock.now_ms() + SETTLE_MS
+        return view.look_again_at_ms is None or view.look_again_at_ms <= self._ground.clock.now_ms()
+
+    async def write_variable(self, view: View) -> None:
+        """What the job's ranks and their firewalls read; the same items once more change nothing."""
+        path, items = names.variable(view.nomad_id), self._doors.items(view)
+        try:
+            await self._ground.client.put_variable(path, items, cas=0)
+        except VariableConflict as conflict:
+            if dict(conflict.stored.items) != items:
+                # Nobody else writes here; a second conflict is tried again later.
+                await self._ground.client.put_variable(path, items, cas=conflict.stored.modify_index)
+        view.gate_written, view.peers_written = True, items[names.PEERS]
+
+    async def _take_back(self, view: View) -> None:
+        log.info("nomad.taken_back", job=view.record.job_id, why="not all of its replicas found a place in time")
+        await self._views.change(view, only=Stage.RELEASED, stage=Stage.TAKEN_BACK)
+
+    async def _stop(self, view: View) -> None:
+        await self._views.change(view, only=view.record.stage, stage=Stage.STOPPING, stop=StopReason.RANK_FAILED)
+
+    async def _deregister(self, view: View) -> None:
+        client = self._ground.client
+        if not view.record.registered_index and (index := await self._index_of(view)):
+            # Registered, and the answer did not come to be stored.
+            await self._views.change(view, registered_index=index)
+            view.registered(self._ground.ours, self._ground.clock.now_ms())
+        await client.deregister(view.nomad_id)
+        for allocation in await client.allocations_of(view.nomad_id):
+            view.see(allocation, self._ground.ours, self._ground.clock.now_ms())
+        view.deregistered = True
+
+    async def _clear(self, view: View) -> None:
+        await self.purge(view)
+        self._lines.remove(view)
+        cleared = await self._views.change(
+            view,
+            only=Stage.TAKEN_BACK,
+            stage=Stage.QUEUED,
+            attempt=view.record.attempt + 1,
+            prepared=False,
+            registered_index=0,
+            uid=None,
+            gid=None,
+        )
+        if cleared:
+            self._lines.add(view)
+
+    async def purge(self, view: View) -> None:
+        """Nothing of this attempt stays at Nomad."""
+        await self._ground.client.deregister(view.nomad_id, purge=True)
+        await self._ground.client.delete_variable(names.variable(view.nomad_id))
+        if self._ground.settings.work == "volume":
+            await volumes.remove(self._ground.client, view.nomad_id)
+
+    async def _finish(self, view: View) -> None:
+        """Its last word is stored; what was made for the run only is taken away before, because afterwards nobody would."""
+        await self._ground.threads.run(lambda: self._ground.folders.tidy(view.spec))
+        await self._views.change(view, stage=Stage.ENDED, observation=view.ending(self._ground.clock.now_ms()))
+
+    async def _refuse(self, view: View, why: Why, detail: str) -> None:
+        """It can never run, and nothing of it is at Nomad."""
+        observation = refused(view.record, End.START_FAILED, why, detail, self._ground.clock.now_ms())
+        await self._views.change(view, stage=Stage.ENDED, observation=observation)

@@ -1,0 +1,112 @@
+"""Answers of Nomad that go on for long: events, logs, shells. One aiohttp session for events, so that nothing keeps them from being opened
+anew, and one for the rest, which together with `requester` stays below the 100 connections that Nomad allows an address."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import aiohttp
+
+from serai_backends.nomad.client.errors import Answered, Asked, unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from serai_backends.errors import BackendUnavailable
+    from serai_backends.nomad.client.requester import Requester
+
+CONNECTIONS = 64
+CHUNK_BYTES = 64 * 1024
+FAILURES = (aiohttp.ClientError, OSError, TimeoutError)
+"""What aiohttp raises when there is no answer, or it breaks off."""
+
+
+class Clock(Protocol):
+    def now_ms(self) -> int: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel it and wait for that; what it died of before is nobody's business."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
+
+
+class Streams:
+    def __init__(self, requester: Requester, clock: Clock, timeout_ms: int) -> None:
+        """In a running loop."""
+        self._requester, self.access, self.clock = requester, requester.access, clock
+        self.timeout_s = timeout_ms / 1000
+        self._events, self._rest = self._session(limit=4), self._session(limit=CONNECTIONS)
+
+    @asynccontextmanager
+    async def get(self, path: str, params: list[tuple[str, str]], *, events: bool = False) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """The answer's head has come and it is 2xx; otherwise raises Answered. Leaving closes the connection."""
+        await self._requester.refresh()
+        session = self._events if events else self._rest
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                response = await session.get(
+                    f"{self.access.base}/v1/{path}",
+                    params=self._params(params),
+                    headers=self.access.headers() | {"Accept-Encoding": "identity"},
+                    server_hostname=self._server_name(),
+                    allow_redirects=False,
+                )
+        except FAILURES as error:
+            raise unreachable(error, self.access.address) from error
+        try:
+            if not response.ok:
+                try:
+                    async with asyncio.timeout(self.timeout_s):
+                        body = await response.read()
+                except FAILURES as error:
+                    raise unreachable(error, self.access.address) from error
+                raise Answered(response.status, body)
+            yield response
+        finally:
+            response.close()
+
+    async def websocket(self, path: str, params: list[tuple[str, str]], need: str) -> aiohttp.ClientWebSocketResponse:
+        await self._requester.refresh()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await self._rest.ws_connect(
+                    f"{self.access.base}/v1/{path}",
+                    params=self._params(params),
+                    headers=self.access.headers(),
+                    server_hostname=self._server_name(),
+                    max_msg_size=16 << 20,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            raise self.trouble(Answered(error.status, error.message.encode()), Asked(f"GET /v1/{path}", need)) from error
+        except FAILURES as error:
+            raise unreachable(error, self.access.address) from error
+
+    def trouble(self, answer: Answered, asked: Asked) -> BackendUnavailable:
+        return self._requester.trouble(answer, asked)
+
+    async def close(self) -> None:
+        await self._events.close()
+        await self._rest.close()
+
+    def _params(self, params: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return [*self.access.params().items(), *params]
+
+    def _server_name(self) -> str | None:
+        return self.access.server_name if self.access.tls is not None and self.access.server_name else None
+
+    def _session(self, limit: int) -> aiohttp.ClientSession:
+        access = self.access
+        connector: aiohttp.BaseConnector
+        if access.socket:
+            connector = aiohttp.UnixConnector(access.socket, limit=limit)
+        else:
+            connector = aiohttp.TCPConnector(ssl=access.tls if access.tls is not None else True, limit=limit)
+        forever = aiohttp.ClientTimeout(total=None, sock_connect=self.timeout_s)
+        return aiohttp.ClientSession(connector=connector, timeout=forever, cookie_jar=aiohttp.DummyCookieJar())

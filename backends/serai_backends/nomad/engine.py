@@ -1,0 +1,360 @@
+"""Moves jobs: what Nomad tells goes into the views, and workers carry out the next step of each job that something was told of.
+
+Also the sink of the feed. One worker at a time works on a job; what it tells is stored before anybody hears it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from serai_backends.common.work_queue import WorkQueue
+from serai_backends.errors import BackendUnavailable
+from serai_backends.model import Phase, ReplicaSpec, Resources
+from serai_backends.nomad import names, observed
+from serai_backends.nomad.actions import Actions
+from serai_backends.nomad.doors import Doors
+from serai_backends.nomad.jobfile import codes
+from serai_backends.nomad.life import Step, deadline_of, next_step
+from serai_backends.nomad.line import Lines
+from serai_backends.nomad.records import Record, Stage
+from serai_backends.nomad.room import Room
+from serai_backends.nomad.view import COLLECTED, PURGED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from serai_backends.nomad.client import Event
+    from serai_backends.nomad.ground import Ground
+    from serai_backends.nomad.store import Views
+    from serai_backends.nomad.view import View
+    from serai_backends.nomad.wire import Allocation, Job, Node
+
+log = structlog.get_logger("serai.nomad")
+
+_WORKERS = 32
+_MOST_STEPS = 12
+_BEGIN_MS, _BEGIN_AGAIN_MS = 2_000, 50
+"""A task that runs is believed to be its program after so long, if its folder does not say so before; so often the folder is looked at."""
+_UNSEEN = "it was purged or collected while nobody looked"
+
+
+class Engine:
+    def __init__(self, ground: Ground, views: Views) -> None:
+        self._ground, self._views = ground, views
+        self.room = Room()
+        self.lines = Lines(ground.settings, self.room)
+        self.doors = Doors(views)
+        self._actions = Actions(ground, views, self.lines, self.doors)
+        self.works = WorkQueue(ground.clock, random.random)
+        self._doubtful: set[str] = set()
+        """Jobs of which a list did not say what it should."""
+        self._unlocated: set[str] = set()
+        """Jobs with ranks that a list showed to be placed, without their addresses."""
+        self._how: dict[str, str] = {}
+        """By Nomad's id: how a job went that Nomad does not know any more."""
+        self._line_moved = asyncio.Event()
+        self.look: Callable[[], None] = lambda: None
+        """Has everything listed soon."""
+        for view in views:
+            self._load(view)
+
+    def _load(self, view: View) -> None:
+        stage = view.record.stage
+        if stage is Stage.QUEUED:
+            self.lines.add(view)
+        elif stage is Stage.RELEASED:
+            self.lines.follow(view)
+        view.gate_written = stage is Stage.OPENED and view.started
+        if stage is not Stage.ENDED:
+            self.works.add(view.record.job_id)
+        self._ground.board.publish(view.observation())
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.works.run_timer())
+            group.create_task(self._release())
+            for _ in range(_WORKERS):
+                group.create_task(self._work())
+
+    def took_on(self, view: View) -> None:
+        """A new job, stored."""
+        self._ground.board.publish(view.observation())
+        if view.record.stage is Stage.QUEUED:
+            self.lines.add(view)
+            self.doors.ask(view)
+            self._line_moved.set()
+
+    async def purge(self, view: View) -> None:
+        """Nothing of it stays at Nomad."""
+        await self._actions.purge(view)
+
+    def changed(self, view: View) -> None:
+        """Somebody else than a worker changed its row."""
+        if view.record.stage is Stage.ENDED:
+            self._ended(view)
+        else:
+            self.works.add(view.record.job_id)
+
+    # what the feed says
+
+    def saw_event(self, event: Event) -> None:
+        if event.allocation is not None:
+            self.saw_allocations((event.allocation,))
+        elif event.evaluation is not None:
+            view = self._views.by_nomad_id(event.evaluation.job_id)
+            if view is not None and view.record.stage is Stage.RELEASED:
+                view.evaluations[event.evaluation.id] = event.evaluation
+                self._note_reason(view)
+        elif event.topic == "Job" and event.type in {"JobDeregistered", "JobBatchDeregistered"}:
+            view = self._views.by_nomad_id(event.key)
+            if view is not None:
+                self._how[event.key] = PURGED if event.type == "JobDeregistered" else COLLECTED
+                self._doubt(view)
+        elif event.topic == "Node":
+            self.look()
+
+    def saw_allocations(self, allocations: Sequence[Allocation]) -> None:
+        now_ms = self._ground.clock.now_ms()
+        for allocation in allocations:
+            view = self._views.by_nomad_id(allocation.job_id)
+            if view is not None and view.record.stage is not Stage.ENDED and view.see(allocation, self._ground.ours, now_ms):
+                if view.placed and view.record.stage is Stage.RELEASED:
+                    view.reason = ""
+                    if self.lines.placed(view):
+                        self._line_moved.set()
+                self.works.add(view.record.job_id)
+
+    def saw_everything(self, jobs: Sequence[Job], index: int, allocation_ids: set[str]) -> None:
+        listed = {job.id: job for job in jobs}
+        for view in self._views:
+            record = view.record
+            if not record.registered_index or record.registered_index > index or record.stage in {Stage.ENDED, Stage.QUEUED}:
+                continue
+            job = listed.get(view.nomad_id)
+            unseen = any(not rank.over and rank.alloc_id not in allocation_ids for rank in view.ranks)
+            if job is None or (unseen and (job.status == "dead" or view.placed)):
+                self._doubt(view)
+            elif record.stage in {Stage.RELEASED, Stage.OPENED} and view.placed and view.addresses is None:
+                self._unlocated.add(record.job_id)
+                self.works.add(record.job_id)
+            elif record.stage is Stage.RELEASED and not view.placed:
+                self._doubt(view)
+        for job in jobs:
+            if (job.meta or {}).get(names.META_PROVIDER) == self._ground.settings.provider:
+                self._adopt_if_unknown(job)
+
+    def saw_cluster(self, nodes: Sequence[Node], used: Sequence[Allocation]) -> None:
+        self.room.look(nodes, used)
+        self._line_moved.set()
+
+    def _doubt(self, view: View) -> None:
+        if view.record.stage not in {Stage.ENDED, Stage.QUEUED}:
+            self._doubtful.add(view.record.job_id)
+            self.works.add(view.record.job_id)
+
+    def _adopt_if_unknown(self, job: Job) -> None:
+        """A job of ours without a row, as after the state folder was lost: it is taken over, so that it can be seen and stopped."""
+        meta = job.meta or {}
+        job_id, replicas, attempt = meta.get(names.META_JOB, ""), meta.get(names.META_REPLICAS, ""), meta.get(names.META_ATTEMPT, "")
+        if not (job_id and replicas.isdecimal() and attempt.isdecimal()) or names.nomad_id(job_id, int(attempt)) != job.id or job.stop:
+            return
+        if self._views.get(job_id) is None and not self._views.was_removed(job.id):
+            self._ground.spawn(self._adopt(job_id, int(replicas), int(attempt), job))
+
+    async def _adopt(self, job_id: str, replicas: int, attempt: int, job: Job) -> None:
+        folder = (job.meta or {}).get(names.META_FOLDER, "")
+        spec = ReplicaSpec(job_id, replicas, (), (), Resources(cpu=0, memory_bytes=0), folder)
+        async with self._views.lock(job_id):
+            if self._views.get(job_id) is not None or self._views.was_removed(job.id):
+                return
+            stage = Stage.STOPPING if self._views.was_canceled(job_id) else Stage.OPENED
+            view = await self._views.add(
+                Record(
+                    job_id=job_id,
+                    sequence=self._views.next_sequence(),
+                    stage=stage,
+                    spec=spec,
+                    attempt=attempt,
+                    prepared=True,
+                    registered_index=max(job.create_index, 1),
+                    adopted=True,
+                )
+            )
+        if view is not None:
+            log.warning("nomad.adopted", job=job_id, why="it runs at Nomad and the state folder had no row of it")
+            view.gate_written = True
+            self._doubt(view)
+
+    # the line
+
+    async def _release(self) -> None:
+        """Gives jobs to Nomad in order."""
+        clock = self._ground.clock
+        while True:
+            self._line_moved.clear()
+            while (view := self.lines.next_released(clock.now_ms())) is not None:
+                try:
+                    released = await self._views.change(view, only=Stage.QUEUED, stage=Stage.RELEASED)
+                except BackendUnavailable as error:
+                    log.warning("nomad.not_released", job=view.record.job_id, why=str(error))
+                    await clock.sleep(1)
+                    continue
+                if released:
+                    self.lines.released(view)
+                    self.works.add(view.record.job_id)
+                else:
+                    self.lines.remove(view)
+            for view in self.lines.tell_places():
+                self._ground.board.publish(view.observation())
+            await self._line_moves(clock.now_ms())
+
+    async def _line_moves(self, now_ms: int) -> None:
+        at_ms = self.lines.next_try_ms()
+        if at_ms is None:
+            await self._line_moved.wait()
+            return
+        sleeper = asyncio.ensure_future(self._ground.clock.sleep(max(at_ms - now_ms, 100) / 1000))
+        moved = asyncio.ensure_future(self._line_moved.wait())
+        try:
+            await asyncio.wait((sleeper, moved), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeper.cancel()
+            moved.cancel()
+
+    # the workers
+
+    async def _work(self) -> None:
+        while True:
+            job_id = await self.works.take()
+            try:
+                view = self._views.get(job_id)
+                if view is not None:
+                    await self._move(view)
+                self.works.succeeded(job_id)
+            except BackendUnavailable as error:
+                log.info("nomad.later", job=job_id, why=str(error))
+                self.works.retry(job_id)
+            except Exception:
+                # One job that cannot be moved must not stop the others; it is tried again, ever more slowly.
+                log.exception("nomad.failed", job=job_id)
+                self.works.retry(job_id)
+            finally:
+                self.works.done(job_id)
+
+    async def _move(self, view: View) -> None:
+        job_id, clock = view.record.job_id, self._ground.clock
+        if job_id in self._doubtful:
+            await self._clear_up(view)
+            self._doubtful.discard(job_id)
+        if job_id in self._unlocated:
+            await self._locate(view)
+            self._unlocated.discard(job_id)
+        view.give_up(clock.now_ms(), self._ground.settings.node_lost_ms)
+        for _ in range(_MOST_STEPS):
+            # a step may have listed ranks of which only the folder says whether they started: before the next step that is looked up
+            await self._look_for_marks(view)
+            before = view.record
+            step = next_step(view, clock.now_ms(), placement_deadline_ms=self._ground.settings.placement_deadline_ms)
+            if step is Step.NOTHING:
+                break
+            await self._actions.do(step, view)
+            if view.record is before and step is not Step.DEREGISTER and step is not Step.WRITE_GATE:
+                # It waits for a time (a peer's door), or somebody else changed the row.
+                break
+        else:
+            self.works.add(job_id)
+        await self._tell(view)
+        self._wake(view)
+
+    async def _look_for_marks(self, view: View) -> None:
+        now_ms = self._ground.clock.now_ms()
+        for number, (allocation, since_ms) in list(view.unsure.items()):
+            marks = await self._ground.threads.run(partial(self._ground.folders.marks, view.spec, number)) or frozenset[int]()
+            if observed.runs(allocation) and codes.BEGUN not in marks and now_ms - since_ms < _BEGIN_MS:
+                continue
+            view.unsure.pop(number, None)
+            view.see(allocation, self._ground.ours, self._ground.clock.now_ms(), marks)
+
+    def _wake(self, view: View) -> None:
+        settings = self._ground.settings
+        times = [self._ground.clock.now_ms() + _BEGIN_AGAIN_MS] if view.unsure else []
+        times += [rank.unreached_since_ms + settings.node_lost_ms for rank in view.ranks if rank.unreached_since_ms is not None]
+        if view.record.stage is Stage.RELEASED:
+            times.append(deadline_of(view, settings.placement_deadline_ms))
+        if view.look_again_at_ms is not None:
+            times.append(view.look_again_at_ms)
+        now_ms = self._ground.clock.now_ms()
+        later = [time for time in times if now_ms < time < 1 << 60]
+        if later:
+            self.works.add_at(view.record.job_id, min(later))
+
+    async def _tell(self, view: View) -> None:
+        """Stored when it is more than waiting, then told."""
+        stage = view.record.stage
+        if stage is Stage.ENDED:
+            self._ended(view)
+            return
+        if stage is Stage.QUEUED:
+            self._line_moved.set()
+        if stage is Stage.OPENED and view.record.doors and view.peers_written != self.doors.addresses(view):
+            await self._actions.write_variable(view)
+        observation = view.observation()
+        told = view.record.observation
+        matters = observation.phase is not Phase.WAITING or any(facts.phase is not Phase.WAITING for facts in observation.replicas)
+        if matters and observation != told and not await self._views.change(view, only=stage, observation=observation):
+            self.works.add(view.record.job_id)
+            return
+        # what was seen while this was stored is not: it has its own turn
+        self._ground.board.publish(observation)
+
+    def _ended(self, view: View) -> None:
+        self._ground.board.publish(view.observation())
+        self.lines.remove(view)
+        self.room.give_back((rank.node_id for rank in view.ranks if rank.node_id), view.spec, self._ground.settings)
+        self._line_moved.set()
+        self._how.pop(view.nomad_id, None)
+        for other in self.doors.close(view):
+            self.works.add(other.record.job_id)
+
+    def _note_reason(self, view: View) -> None:
+        reason = "" if view.placed else observed.why_unplaced(list(view.evaluations.values()))
+        if reason != view.reason:
+            view.reason = reason
+            self.works.add(view.record.job_id)
+            self._line_moved.set()
+
+    async def _clear_up(self, view: View) -> None:
+        """Ask for this one job: is it there, and what became of its ranks?"""
+        client, clock = self._ground.client, self._ground.clock
+        if not view.record.registered_index and view.record.stage is not Stage.STOPPING:
+            return
+        job = await client.job(view.nomad_id)
+        allocations = await client.allocations_of(view.nomad_id)
+        for allocation in allocations:
+            view.see(allocation, self._ground.ours, clock.now_ms())
+        if job is None:
+            if not allocations:
+                view.gone = self._how.get(view.nomad_id, _UNSEEN)
+            return
+        evaluations = await client.evaluations_of(view.nomad_id)
+        view.evaluations = {evaluation.id: evaluation for evaluation in evaluations}
+        self._note_reason(view)
+        if job.status != "dead" or any(evaluation.status in {"pending", "blocked"} for evaluation in evaluations):
+            return
+        there = {allocation.id for allocation in allocations}
+        for number, rank in enumerate(view.ranks):
+            if rank.alloc_id not in there and not rank.over:
+                view.lose(number, self._how.get(view.nomad_id, COLLECTED), clock.now_ms())
+
+    async def _locate(self, view: View) -> None:
+        for rank in view.ranks:
+            if rank.alloc_id and rank.address is None:
+                allocation = await self._ground.client.allocation(rank.alloc_id)
+                if allocation is not None:
+                    view.see(allocation, self._ground.ours, self._ground.clock.now_ms())

@@ -1,0 +1,182 @@
+"""A real Nomad agent for tests, where `nomad` is on PATH: server and client in one, all below a folder of its own, ended by its own pid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import aiohttp
+
+_CONFIG = """
+bind_addr = "127.0.0.1"
+data_dir = "{data}"
+disable_update_check = true
+ports {{
+  http = {http}
+  rpc = {rpc}
+  serf = {serf}
+}}
+advertise {{
+  http = "127.0.0.1"
+  rpc = "127.0.0.1"
+  serf = "127.0.0.1"
+}}
+server {{
+  enabled = true
+  bootstrap_expect = 1
+  event_buffer_size = {buffer}
+}}
+client {{
+  enabled = true
+  network_interface = "lo"
+  cni_path = "/usr/lib/cni"
+  gc_max_allocs = {max_allocs}
+  cpu_total_compute = {cpu_mhz}
+  memory_total_mb = {memory_mb}
+  host_volumes_dir = "{data}/host_volumes"
+  options = {{
+    "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean"
+  }}
+}}
+plugin "raw_exec" {{
+  config {{ enabled = true }}
+}}
+plugin "docker" {{
+  config {{
+    volumes {{ enabled = true }}
+    infra_image = "local/pause:1"
+    gc {{ image = false }}
+  }}
+}}
+"""
+
+
+def why_not() -> str | None:
+    """The reason for which no real agent can be had here; None = it can."""
+    if shutil.which("nomad") is None:
+        return "nomad is not on PATH: what a real agent does was not tried here"
+    if os.geteuid() != 0:
+        return "a Nomad client needs root: what a real agent does was not tried here"
+    return None
+
+
+class RealAgent:
+    """Start it with `async with`; `folder` stays until the test run takes it away."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        cpu_mhz: int = 32_000,
+        memory_mb: int = 32_768,
+        event_buffer_size: int = 1_000,
+        max_allocs: int = 5_000,
+        extra: str = "",
+    ) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        ports = free_ports(3)
+        self.port = ports[0]
+        self._config = extra + _CONFIG.format(
+            data=folder / "data",
+            http=ports[0],
+            rpc=ports[1],
+            serf=ports[2],
+            buffer=event_buffer_size,
+            max_allocs=max_allocs,
+            cpu_mhz=cpu_mhz,
+            memory_mb=memory_mb,
+        )
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> RealAgent:
+        await asyncio.to_thread(self._write)
+        await self.start()
+        return self
+
+    def _write(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / "agent.hcl").write_text(self._config)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Jobs first, because tasks outlive their agent; then the agent, then what it mounted for them."""
+        if self._process is not None and self._process.poll() is None:
+            await self._end_jobs()
+        await self.go_down(signal.SIGTERM)
+        await asyncio.to_thread(unmount, self._folder)
+
+    async def start(self) -> None:
+        """Up, and its node ready."""
+        env = {k: v for k, v in os.environ.items() if k not in {"AWS_CA_BUNDLE"} and not k.startswith("NOMAD_")}
+        log = (self._folder / "log").open("ab")
+        try:
+            command = ["nomad", "agent", "-config", str(self._folder / "agent.hcl")]
+            self._process = await asyncio.to_thread(subprocess.Popen, command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
+        finally:
+            log.close()
+        await self._until('"Status":"ready"', "/v1/nodes", 60)
+
+    async def go_down(self, with_signal: signal.Signals = signal.SIGKILL) -> None:
+        """The agent alone; its tasks live on."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(with_signal)
+        await asyncio.to_thread(self._process.wait)
+
+    async def come_back(self) -> None:
+        await self.start()
+
+    async def _until(self, text: str, path: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        async with aiohttp.ClientSession(self.address) as session:
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(path) as response:
+                        if text in await response.text():
+                            return
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the agent did not come up: see {self._folder / 'log'}")
+                await asyncio.sleep(0.1)
+
+    async def _end_jobs(self) -> None:
+        """Stopped, not purged: the agent waits for their ends only while it knows them."""
+        async with aiohttp.ClientSession(self.address) as session:
+            async with session.get("/v1/jobs?namespace=*") as response:
+                rows: list[dict[str, str]] = await response.json()
+            for row in rows:
+                async with session.delete(f"/v1/job/{row['ID']}?namespace={row['Namespace']}"):
+                    pass
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                async with session.get("/v1/allocations?namespace=*") as response:
+                    allocs: list[dict[str, str]] = await response.json()
+                if all(a["ClientStatus"] in {"complete", "failed", "lost"} for a in allocs):
+                    return
+                await asyncio.sleep(0.1)
+
+
+def free_ports(count: int) -> list[int]:
+    """That nothing listens on now."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(s.getsockname()[1]) for s in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+def unmount(folder: Path) -> None:
+    """What the client mounted into task folders: without that the folder cannot be taken away."""
+    mounts = [line.split(" ")[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in sorted((m for m in mounts if m.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "-l", place], check=False)
