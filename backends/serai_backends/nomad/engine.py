@@ -40,6 +40,8 @@ _WORKERS = 32
 _MOST_STEPS = 12
 _BEGIN_MS, _BEGIN_AGAIN_MS = 2_000, 50
 """A task that runs is believed to be its program after so long, if its folder does not say so before; so often the folder is looked at."""
+_ON_ITS_WAY = frozenset((Stage.RELEASED, Stage.OPENED))
+"""Stages in which a job may still wait at Nomad for its places: one rank without peers is OPENED before it is registered."""
 _UNSEEN = "it was purged or collected while nobody looked"
 
 
@@ -67,7 +69,7 @@ class Engine:
         stage = view.record.stage
         if stage is Stage.QUEUED:
             self.lines.add(view)
-        elif stage is Stage.RELEASED:
+        elif stage in _ON_ITS_WAY and view.record.observation is None:
             self.lines.follow(view)
         view.gate_written = stage is Stage.OPENED and view.started
         if stage is not Stage.ENDED:
@@ -108,7 +110,7 @@ class Engine:
             self.saw_allocations((event.allocation,))
         elif event.evaluation is not None:
             view = self._views.by_nomad_id(event.evaluation.job_id)
-            if view is not None and view.record.stage is Stage.RELEASED:
+            if view is not None and view.record.stage in _ON_ITS_WAY and not view.placed:
                 view.evaluations[event.evaluation.id] = event.evaluation
                 self._note_reason(view)
         elif event.topic == "Job" and event.type in {"JobDeregistered", "JobBatchDeregistered"}:
@@ -124,10 +126,7 @@ class Engine:
         for allocation in allocations:
             view = self._views.by_nomad_id(allocation.job_id)
             if view is not None and view.record.stage is not Stage.ENDED and view.see(allocation, self._ground.ours, now_ms):
-                if view.placed and view.record.stage is Stage.RELEASED:
-                    view.reason = ""
-                    if self.lines.placed(view):
-                        self._line_moved.set()
+                self._note_place(view)
                 self.works.add(view.record.job_id)
 
     def saw_everything(self, jobs: Sequence[Job], index: int, allocation_ids: set[str]) -> None:
@@ -140,14 +139,21 @@ class Engine:
             unseen = any(not rank.over and rank.alloc_id not in allocation_ids for rank in view.ranks)
             if job is None or (unseen and (job.status == "dead" or view.placed)):
                 self._doubt(view)
-            elif record.stage in {Stage.RELEASED, Stage.OPENED} and view.placed and view.addresses is None:
+            elif record.stage in _ON_ITS_WAY and view.placed and view.addresses is None:
                 self._unlocated.add(record.job_id)
                 self.works.add(record.job_id)
-            elif record.stage is Stage.RELEASED and not view.placed:
+            elif record.stage in _ON_ITS_WAY and not view.placed:
                 self._doubt(view)
         for job in jobs:
             if (job.meta or {}).get(names.META_PROVIDER) == self._ground.settings.provider:
                 self._adopt_if_unknown(job)
+
+    def _note_place(self, view: View) -> None:
+        """Once all of it is placed, those behind it may go, also when it is the start that was heard first."""
+        if self.lines.follows(view) and view.placed:
+            view.reason = ""
+            self.lines.placed(view)
+            self._line_moved.set()
 
     def saw_cluster(self, nodes: Sequence[Node], used: Sequence[Allocation]) -> None:
         self.room.look(nodes, used)
@@ -194,11 +200,11 @@ class Engine:
     # the line
 
     async def _release(self) -> None:
-        """Gives jobs to Nomad in order."""
+        """Gives jobs to Nomad in order, once it was looked at: who waits there from before is not passed."""
         clock = self._ground.clock
         while True:
             self._line_moved.clear()
-            while (view := self.lines.next_released(clock.now_ms())) is not None:
+            while self.room.known and (view := self.lines.next_released(clock.now_ms())) is not None:
                 try:
                     released = await self._views.change(view, only=Stage.QUEUED, stage=Stage.RELEASED)
                 except BackendUnavailable as error:
@@ -300,6 +306,7 @@ class Engine:
         if stage is Stage.ENDED:
             self._ended(view)
             return
+        self._note_place(view)
         if stage is Stage.QUEUED:
             self._line_moved.set()
         if stage is Stage.OPENED and view.record.doors and view.peers_written != self.doors.addresses(view):

@@ -67,8 +67,13 @@ class Lines:
     def follow(self, view: View) -> None:
         """A released job: it counts as on its way until all of it is placed."""
         line = self._line(view)
-        if line is not None and view.record.stage is Stage.RELEASED:
+        if line is not None and view.record.stage in {Stage.RELEASED, Stage.OPENED}:
             line.on_their_way[view.record.job_id] = view
+
+    def follows(self, view: View) -> bool:
+        """Whether it counts as on its way."""
+        line = self._line(view)
+        return line is not None and view.record.job_id in line.on_their_way
 
     def placed(self, view: View) -> bool:
         """It needs no room any more, or never will. Whether that is news for those behind it."""
