@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("serai.nomad")
 
+_NOT_OURS = "the namespace has another job of the name {}: each provider needs a namespace of its own"
 _VOLUME_MS = 500
 """Between two looks at whether a new volume can be used; it takes about a second (facts: nomad-tried §10)."""
 
@@ -93,9 +94,7 @@ class Actions:
             raise BackendUnavailable(f"Nomad first had the job {view.nomad_id}, then not")
         if index:
             return index
-        await self._refuse(
-            view, Why.NONE, f"the namespace has another job of the name {view.nomad_id}: each provider needs a namespace of its own"
-        )
+        await self._refuse(view, Why.NONE, _NOT_OURS.format(view.nomad_id))
         return 0
 
     async def _index_of(self, view: View) -> int | None:
@@ -133,6 +132,9 @@ class Actions:
             await self._ground.client.put_variable(path, items, cas=0)
         except VariableConflict as conflict:
             if dict(conflict.stored.items) != items:
+                if not view.record.registered_index and await self._index_of(view) == 0:
+                    await self._refuse(view, Why.NONE, _NOT_OURS.format(view.nomad_id))
+                    return
                 # Nobody else writes here; a second conflict is tried again later.
                 await self._ground.client.put_variable(path, items, cas=conflict.stored.modify_index)
         view.gate_written, view.peers_written = True, items[names.PEERS]
@@ -146,10 +148,15 @@ class Actions:
 
     async def _deregister(self, view: View) -> None:
         client = self._ground.client
-        if not view.record.registered_index and (index := await self._index_of(view)):
-            # Registered, and the answer did not come to be stored.
-            await self._views.change(view, registered_index=index)
-            view.registered(self._ground.ours, self._ground.clock.now_ms())
+        if not view.record.registered_index:
+            index = await self._index_of(view)
+            if index == 0:
+                view.deregistered = True  # somebody else's, which goes on; of ours there is nothing
+                return
+            if index:
+                # Registered, and the answer did not come to be stored.
+                await self._views.change(view, registered_index=index)
+                view.registered(self._ground.ours, self._ground.clock.now_ms())
         await client.deregister(view.nomad_id)
         for allocation in await client.allocations_of(view.nomad_id):
             view.see(allocation, self._ground.ours, self._ground.clock.now_ms())
@@ -172,7 +179,9 @@ class Actions:
             self._lines.add(view)
 
     async def purge(self, view: View) -> None:
-        """Nothing of this attempt stays at Nomad."""
+        """Nothing of this attempt stays at Nomad. What has its name and is somebody else's does."""
+        if not view.record.registered_index and await self._index_of(view) == 0:
+            return
         await self._ground.client.deregister(view.nomad_id, purge=True)
         await self._ground.client.delete_variable(names.variable(view.nomad_id))
         if self._ground.settings.work == "volume":

@@ -71,3 +71,27 @@ async def test_a_lone_rank_says_for_what_it_waits(settings: NomadSettings) -> No
     async with await open_nomad(settings) as backend:
         await told(backend, "waits", lambda found: found.reason == "waiting for free cores")
         assert not runs(await told(backend, "behind", lambda found: found.waiting is not None))
+
+
+async def test_a_job_of_another_provider_is_left_alone(agent: FakeAgent, settings: NomadSettings, tmp_path: Path) -> None:
+    """Whose name ours would have: it is neither stopped nor purged by what becomes of ours, nor are its ranks told others' addresses."""
+    theirs = msgspec.structs.replace(settings, state_dir=str(tmp_path / "theirs"), provider="theirs")
+    async with await open_nomad(theirs) as other, await open_nomad(settings) as backend:
+        for job_id, replicas in (("same", 2), ("stopped", 2)):
+            await other.submit(spec_of(job_id, replicas=replicas))
+            await told(other, job_id, runs)
+        stored = {path: variable.items for path, variable in agent.cluster.variables.items()}
+        await backend.submit(spec_of("same"))
+        assert "a namespace of its own" in (await told(backend, "same", ended)).replicas[0].cause
+        agent.fail_next("PUT", "/v1/jobs", 500, "No cluster leader", times=1_000)
+        await backend.submit(spec_of("stopped", replicas=2))
+        async with asyncio.timeout(15):
+            while agent.faults.failures[0].left == 1_000:
+                await asyncio.sleep(0.02)
+        await backend.cancel("stopped")
+        await told(backend, "stopped", ended)
+        for job_id in ("same", "stopped"):
+            await backend.forget(job_id)
+        assert {path: variable.items for path, variable in agent.cluster.variables.items()} == stored
+        for job_id in ("same", "stopped"):
+            assert not agent.cluster.jobs["default", f"ucloud-{job_id}"].stop
