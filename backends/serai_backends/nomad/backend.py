@@ -117,8 +117,9 @@ class NomadBackend:
             all_mhz, _, all_mib, _ = self._engine.room.totals(placement)
             cores, gib = all_mhz // self._settings.mhz_per_core, all_mib / 1024
             asked = f"{spec.replicas} x {spec.resources.cpu} cores and {spec.resources.memory_bytes / 2**30:.1f} GiB"
+            walls = ", a little of which the replicas' firewalls take" if self._settings.firewall.enabled else ""
             raise SubmissionRefused(
-                f"the job needs {asked}, and the cluster's machines for it have {cores} cores and {gib:.1f} GiB", Why.TOO_LARGE
+                f"the job needs {asked}, and the cluster's machines for it have {cores} cores and {gib:.1f} GiB{walls}", Why.TOO_LARGE
             )
 
     async def cancel(self, job_id: str, grace_ms: int = 0) -> None:

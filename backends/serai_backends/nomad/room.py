@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from serai_backends.nomad.jobfile import FIREWALL_MHZ, FIREWALL_MIB, LEAST_MIB
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -29,8 +31,10 @@ class Need:
 
 
 def need_of(resources: Resources, settings: NomadSettings) -> Need:
-    """A rank's whole share: what the job file asks for."""
-    return Need(mhz=resources.cpu * settings.mhz_per_core, memory_mib=-(-resources.memory_bytes // _MIB))
+    """A rank's whole share and its firewall's: what the job file asks for."""
+    mhz, memory_mib = (FIREWALL_MHZ, FIREWALL_MIB) if settings.firewall.enabled else (0, 0)
+    own_mib = max(LEAST_MIB, -(-resources.memory_bytes // _MIB))
+    return Need(mhz=resources.cpu * settings.mhz_per_core + mhz, memory_mib=own_mib + memory_mib)
 
 
 @dataclass(slots=True)

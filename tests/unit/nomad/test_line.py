@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from fakes.nomad_words import spec_of, view_of
 from serai_backends.model import ReplicaSpec, Waiting
+from serai_backends.nomad.jobfile import Prepared, build
 from serai_backends.nomad.line import TRY_ANYWAY_MS, Lines
 from serai_backends.nomad.records import Stage
-from serai_backends.nomad.room import Room
-from serai_backends.nomad.settings import NomadSettings, Placement
+from serai_backends.nomad.room import Need, Room, need_of
+from serai_backends.nomad.settings import Firewall, NomadSettings, Placement
 from serai_backends.nomad.view import View
 from serai_backends.nomad.wire import Allocation, Node
 
@@ -165,3 +166,33 @@ def test_a_cluster_that_nobody_looked_at_is_no_reason_to_refuse(site: Site) -> N
     assert Room().fits_now(spec_of(cpu=99), SETTINGS.placements[0], SETTINGS)
     site.room.look([node("g", pool="gpus")], [])
     assert site.room.could_ever_fit(spec_of(cpu=99), SETTINGS.placements[0], SETTINGS)
+
+
+def test_firewalls_take_room_too() -> None:
+    """What the estimate calls a rank's need is what the job file asks for, so that no job is tried for ever that lacks just that."""
+    settings = msgspec.structs.replace(SETTINGS, firewall=Firewall(enabled=True))
+    for spec in (spec_of(cpu=4, memory_mib=1), spec_of(cpu=1, memory_mib=2048)):
+        job = msgspec.json.decode(msgspec.json.encode(build(spec, 1, Prepared(None, None), settings)), type=_Job)
+        asked = [task.resources for group in job.task_groups for task in group.tasks]
+        assert need_of(spec.resources, settings) == Need(sum(one.cpu for one in asked), sum(one.memory_mb for one in asked))
+    room = Room()
+    room.look([node("a")], [])
+    assert not room.could_ever_fit(spec_of(cpu=4), settings.placements[0], settings)
+    assert not room.fits_now(spec_of(replicas=4), settings.placements[0], settings)
+
+
+class _Asked(msgspec.Struct):
+    cpu: int = msgspec.field(name="CPU")
+    memory_mb: int = msgspec.field(name="MemoryMB")
+
+
+class _Task(msgspec.Struct, rename="pascal"):
+    resources: _Asked
+
+
+class _Group(msgspec.Struct, rename="pascal"):
+    tasks: list[_Task]
+
+
+class _Job(msgspec.Struct, rename="pascal"):
+    task_groups: list[_Group]

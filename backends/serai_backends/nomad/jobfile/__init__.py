@@ -14,7 +14,20 @@ hcl         the same job for people
 
 from serai_backends.nomad.jobfile.folder import CannotPrepare, JobFolders
 from serai_backends.nomad.jobfile.hcl import hcl
-from serai_backends.nomad.jobfile.job import build, spec_hash
+from serai_backends.nomad.jobfile.job import FIREWALL_MHZ, FIREWALL_MIB, LEAST_MIB, build, spec_hash
 from serai_backends.nomad.jobfile.model import JSON, NOBODY, JobFile, Prepared
 
-__all__ = ["JSON", "NOBODY", "CannotPrepare", "JobFile", "JobFolders", "Prepared", "build", "hcl", "spec_hash"]
+__all__ = [
+    "FIREWALL_MHZ",
+    "FIREWALL_MIB",
+    "JSON",
+    "LEAST_MIB",
+    "NOBODY",
+    "CannotPrepare",
+    "JobFile",
+    "JobFolders",
+    "Prepared",
+    "build",
+    "hcl",
+    "spec_hash",
+]

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from serai_backends.nomad.settings import NomadSettings, Placement
 
 _MS, _MIB = 1_000_000, 1 << 20
-_LEAST_MIB = 16
+LEAST_MIB = 16
+"""Of memory: Nomad's drivers want a little more than nothing."""
+FIREWALL_MHZ, FIREWALL_MIB = 20, 32
+"""What each rank's firewall takes beside the rank's own share."""
 _LOST_AFTER_MS = 365 * 86_400_000
 """A rank whose node is out of reach would be placed a second time when Nomad calls it lost, whatever `replace` says (seen on a real cluster
 of two nodes). So Nomad never does; Serai gives it up itself (`node_lost_ms`)."""
@@ -118,7 +121,7 @@ def _main(one: Rank) -> dict[str, JSON]:
     spec, settings = one.spec, one.settings
     resources: dict[str, JSON] = {
         "CPU": spec.resources.cpu * settings.mhz_per_core,
-        "MemoryMB": max(_LEAST_MIB, -(-spec.resources.memory_bytes // _MIB)),
+        "MemoryMB": max(LEAST_MIB, -(-spec.resources.memory_bytes // _MIB)),
     }
     if spec.resources.gpu:
         resources["Devices"] = [{"Name": one.placement.device, "Count": spec.resources.gpu}]
@@ -147,7 +150,7 @@ def _firewall(one: Rank) -> dict[str, JSON]:
         "Config": {"command": "/bin/sh", "args": [f"{scripts.LOCAL}/{scripts.RULES}"]},
         "KillTimeout": 1_000 * _MS,
         "KillSignal": "SIGTERM",
-        "Resources": {"CPU": 20, "MemoryMB": 32},
+        "Resources": {"CPU": FIREWALL_MHZ, "MemoryMB": FIREWALL_MIB},
         "LogConfig": {"MaxFiles": 1, "MaxFileSizeMB": 1, "Disabled": False},
         "Templates": [friends, plain(f"{scripts.LOCAL}/{scripts.RULES}", scripts.firewall(one.spec, one.settings))],
     }
