@@ -83,7 +83,7 @@ class Why(Enum):
     IMAGE_NOT_FETCHED = "image_not_fetched"
     """The image may exist and could not be had. Detail: the image, and what the machine said."""
     ANOTHER_RANK_FAILED = "another_rank_failed"
-    """It was ended because another rank could not start. No detail."""
+    """It was ended because another rank was lost or could not start. No detail."""
     CHILD_OUT_OF_MEMORY = "child_out_of_memory"
     """With any end: a process of the replica was ended by its memory limit. No detail."""
 

@@ -40,8 +40,6 @@ _WORKERS = 32
 _MOST_STEPS = 12
 _BEGIN_MS, _BEGIN_AGAIN_MS = 2_000, 50
 """A task that runs is believed to be its program after so long, if its folder does not say so before; so often the folder is looked at."""
-_ON_ITS_WAY = frozenset((Stage.RELEASED, Stage.OPENED))
-"""Stages in which a job may still wait at Nomad for its places: one rank without peers is OPENED before it is registered."""
 _UNSEEN = "it was purged or collected while nobody looked"
 
 
@@ -66,15 +64,23 @@ class Engine:
             self._load(view)
 
     def _load(self, view: View) -> None:
+        self._furnish(view)
         stage = view.record.stage
         if stage is Stage.QUEUED:
             self.lines.add(view)
-        elif stage in _ON_ITS_WAY and view.record.observation is None:
+        elif view.on_its_way and view.record.observation is None:
             self.lines.follow(view)
         view.gate_written = stage is Stage.OPENED and view.started
         if stage is not Stage.ENDED:
             self.works.add(view.record.job_id)
         self._ground.board.publish(view.observation())
+
+    def _furnish(self, view: View) -> None:
+        if self._ground.settings.network == "host":
+            view.node_address = self._node_address
+
+    def _node_address(self, node_id: str) -> str | None:
+        return self.room.addresses.get(node_id)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -86,6 +92,7 @@ class Engine:
 
     def took_on(self, view: View) -> None:
         """A new job, stored."""
+        self._furnish(view)
         self._ground.board.publish(view.observation())
         if view.record.stage is Stage.QUEUED:
             self.lines.add(view)
@@ -110,12 +117,12 @@ class Engine:
             self.saw_allocations((event.allocation,))
         elif event.evaluation is not None:
             view = self._views.by_nomad_id(event.evaluation.job_id)
-            if view is not None and view.record.stage in _ON_ITS_WAY and not view.placed:
+            if view is not None and view.on_its_way:
                 view.evaluations[event.evaluation.id] = event.evaluation
                 self._note_reason(view)
         elif event.topic == "Job" and event.type in {"JobDeregistered", "JobBatchDeregistered"}:
             view = self._views.by_nomad_id(event.key)
-            if view is not None:
+            if view is not None and view.record.stage not in {Stage.STOPPING, Stage.TAKEN_BACK}:
                 self._how[event.key] = PURGED if event.type == "JobDeregistered" else COLLECTED
                 self._doubt(view)
         elif event.topic == "Node":
@@ -139,11 +146,15 @@ class Engine:
             unseen = any(not rank.over and rank.alloc_id not in allocation_ids for rank in view.ranks)
             if job is None or (unseen and (job.status == "dead" or view.placed)):
                 self._doubt(view)
-            elif record.stage in _ON_ITS_WAY and view.placed and view.addresses is None:
+            elif record.stage in {Stage.RELEASED, Stage.OPENED} and view.placed and view.addresses is None:
                 self._unlocated.add(record.job_id)
                 self.works.add(record.job_id)
-            elif record.stage in _ON_ITS_WAY and not view.placed:
+            elif view.on_its_way:
                 self._doubt(view)
+            elif record.stage is Stage.OPENED and view.gated and not view.started:
+                # Should somebody have deleted the variable, its ranks would wait for ever: written again, which changes nothing else.
+                view.gate_written = False
+                self.works.add(record.job_id)
         for job in jobs:
             if (job.meta or {}).get(names.META_PROVIDER) == self._ground.settings.provider:
                 self._adopt_if_unknown(job)
@@ -194,6 +205,7 @@ class Engine:
             )
         if view is not None:
             log.warning("nomad.adopted", job=job_id, why="it runs at Nomad and the state folder had no row of it")
+            self._furnish(view)
             view.gate_written = True
             self._doubt(view)
 
@@ -330,7 +342,7 @@ class Engine:
             self.works.add(other.record.job_id)
 
     def _note_reason(self, view: View) -> None:
-        reason = "" if view.placed else observed.why_unplaced(list(view.evaluations.values()))
+        reason = "" if not view.on_its_way else observed.why_unplaced(list(view.evaluations.values()))
         if reason != view.reason:
             view.reason = reason
             self.works.add(view.record.job_id)
@@ -352,11 +364,17 @@ class Engine:
         evaluations = await client.evaluations_of(view.nomad_id)
         view.evaluations = {evaluation.id: evaluation for evaluation in evaluations}
         self._note_reason(view)
-        if job.status != "dead" or any(evaluation.status in {"pending", "blocked"} for evaluation in evaluations):
+        if not (job.stop or job.status == "dead") or any(evaluation.status in {"pending", "blocked"} for evaluation in evaluations):
             return
         there = {allocation.id for allocation in allocations}
         for number, rank in enumerate(view.ranks):
-            if rank.alloc_id not in there and not rank.over:
+            if rank.alloc_id in there or rank.over:
+                continue
+            if job.stop and not rank.alloc_id:
+                # By our own stop it is over without a word of Nomad; else somebody else stopped what waited.
+                if view.record.stage in {Stage.RELEASED, Stage.OPENED}:
+                    view.stopped_outside(number, clock.now_ms())
+            else:
                 view.lose(number, self._how.get(view.nomad_id, COLLECTED), clock.now_ms())
 
     async def _locate(self, view: View) -> None:

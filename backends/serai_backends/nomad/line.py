@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from serai_backends.model import Waiting
-from serai_backends.nomad.records import Stage
 from serai_backends.nomad.room import need_of
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Lines:
     def follow(self, view: View) -> None:
         """A released job: it counts as on its way until all of it is placed."""
         line = self._line(view)
-        if line is not None and view.record.stage in {Stage.RELEASED, Stage.OPENED}:
+        if line is not None and view.on_its_way:
             line.on_their_way[view.record.job_id] = view
 
     def follows(self, view: View) -> bool:

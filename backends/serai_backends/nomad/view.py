@@ -6,6 +6,7 @@ ModifyIndex counts, and what has ended stays as it ended. Nothing here waits or 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict
 
@@ -30,6 +31,10 @@ _UNREACHED = "unknown"
 """Nomad's status of an allocation whose node is out of reach and may come back."""
 PURGED = "it was purged"
 COLLECTED = "it was collected as garbage"
+
+
+def _nobody(_node_id: str) -> str | None:
+    return None
 
 
 @dataclass(slots=True)
@@ -73,6 +78,8 @@ class View:
     first_placed_at_ms: int | None = None
     shared: bool = False
     """Its folder can be looked into: a start that failed left its mark there."""
+    node_address: Callable[[str], str | None] = _nobody
+    """Address of a node by its id, where replicas are on their nodes' own network; else, and where it is not known, None."""
     unsure: dict[int, tuple[Allocation, int]] = field(default_factory=dict[int, tuple["Allocation", int]])
     """By rank, with the time since when: allocations of which only the marks in the job's folder say whether the program began."""
     early: dict[str, Allocation] = field(default_factory=dict[str, "Allocation"])
@@ -117,6 +124,11 @@ class View:
         return all(rank.alloc_id for rank in self.ranks)
 
     @property
+    def on_its_way(self) -> bool:
+        """Given to Nomad, and not all of it is known to have a place: it may lack room. One rank without peers is OPENED by then."""
+        return self.record.stage in {Stage.RELEASED, Stage.OPENED} and not self.placed and not self.started
+
+    @property
     def addresses(self) -> list[str] | None:
         """Of every rank; None = not all are known."""
         found = [rank.address for rank in self.ranks]
@@ -154,7 +166,7 @@ class View:
         rank = self.ranks[number]
         if rank.alloc_id and alloc.id != rank.alloc_id:
             return self._see_other(rank, alloc, ours, now_ms)
-        address = rank.address or observed.address_of(alloc)
+        address = rank.address or observed.address_of(alloc) or self.node_address(alloc.node_id)
         if alloc.modify_index < rank.index or (alloc.modify_index == rank.index and address == rank.address):
             return False
         if marks is None and self._needs_marks(rank, alloc):
@@ -223,7 +235,10 @@ class View:
         if new.phase is Phase.ENDED:
             ended = min(max(ended if ended is not None else now_ms, started or self.record.submitted_at_ms), now_ms)
         if self.record.stop is StopReason.RANK_FAILED and new.end is End.CANCELED:
-            new = replace(new, **self._why_stopped(started))
+            # Was it our stop, or what we stopped the job for? Nomad tells our deregistration as the stop of "the job".
+            own = observed.observe(old.rank, alloc, observed.Around(stopped=False, ours=ours, program=program, image=image, marks=marks))
+            by_us = own.end is End.CANCELED and (own.why is Why.NONE or (own.why is Why.STOPPED_BY_OPERATOR and own.cause == "the job"))
+            new = replace(new, **self._why_stopped(started)) if by_us else own
         # after a restart an old entry of the stream may be the first word that is heard
         phase = Phase.RUNNING if new.phase is Phase.WAITING and old.phase is Phase.RUNNING else new.phase
         address, node = new.address or old.address, new.node or old.node
@@ -261,6 +276,14 @@ class View:
             why=Why.FORGOTTEN_BY_CLUSTER,
             cause=how,
             ended_at_ms=max(now_ms, rank.facts.started_at_ms or 0),
+        )
+
+    def stopped_outside(self, number: int, now_ms: int) -> None:
+        """A rank that was never placed, of a job that somebody else stopped."""
+        rank = self.ranks[number]
+        rank.over = True
+        rank.facts = replace(
+            rank.facts, phase=Phase.ENDED, end=End.CANCELED, why=Why.STOPPED_BY_OPERATOR, cause="the job", ended_at_ms=now_ms
         )
 
     def next_attempt(self, record: Record) -> None:

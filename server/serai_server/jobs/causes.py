@@ -86,7 +86,7 @@ _BY_WHY: Mapping[Why, Cause] = {
     Why.FORGOTTEN_BY_CLUSTER: Cause("forgotten-by-cluster", "was lost: the cluster does not know it any more ({detail})", Blame.PROVIDER),
     Why.CLUSTER_LIMIT: Cause("cluster-limit", "was ended by the cluster's own limit of time", Blame.PROVIDER),
     Why.IMAGE_NOT_FETCHED: Cause("image-not-fetched", "could not be started: its image could not be fetched: {detail}", Blame.PROVIDER),
-    Why.ANOTHER_RANK_FAILED: Cause("another-rank-failed", "was ended because another rank could not start", Blame.PROVIDER),
+    Why.ANOTHER_RANK_FAILED: Cause("another-rank-failed", "was ended because another rank was lost or could not start", Blame.PROVIDER),
     Why.KILLED_FROM_OUTSIDE: Cause("killed-from-outside", "was lost: {detail} was ended by somebody on the machine", Blame.PROVIDER),
 }
 

@@ -46,6 +46,8 @@ class _Block:
     inside: list[str | _Block]
     other: list[str | _Block]
     in_other: bool = False
+    chained: bool = False
+    """It began with `else if`: one `end` closes it and the one before."""
 
     def add(self, part: str | _Block) -> None:
         (self.other if self.in_other else self.inside).append(part)
@@ -277,10 +279,14 @@ def _open_or_close(stack: list[_Block], action: str) -> None:
     elif word == "else" and len(stack) > 1:
         stack[-1].in_other = True
         if rest:
-            raise TemplateFailed("the fake agent knows no `else if`: nest it")
+            inner, _, expression = rest.strip().partition(" ")
+            block = _Block(inner, expression, [], [], chained=True)
+            stack[-1].add(block)
+            stack.append(block)
     elif word == "end":
         if len(stack) == 1:
             raise TemplateFailed("unexpected {{end}}")
-        stack.pop()
+        while stack.pop().chained:
+            pass
     else:
         stack[-1].add("\0" + action)

@@ -110,6 +110,8 @@ class Cluster:
         self.allocations: dict[str, Life] = {}
         self.variables: dict[str, Variable] = {}
         self.bodies: dict[tuple[str, int], Body] = {}
+        self.operators_stops: set[str] = set()
+        """Serai's ids of jobs that an operator stopped."""
         """By Serai's job and rank."""
         self.wrong: list[str] = []
         """Rules of the model that the backend broke."""
@@ -140,6 +142,8 @@ class Cluster:
         if purge:
             self._erase(job, "JobDeregistered")
         else:
+            if verdict == by_operator():
+                self.operators_stops.add((job.wire.meta or {})[names.META_JOB])
             for life in self._lives(job):
                 self._want_end(life, verdict, desired="stop", why="alloc not needed due to job update")
             self._set_dead(job)
@@ -195,7 +199,7 @@ class Cluster:
                 self._drain(self.rng.choice(self.machines))
             case 2 | 3 if self.jobs:
                 job = self._any_job()
-                self.deregister(job.wire.id, purge=self.rng.random() < 0.4, verdict=_by_operator())
+                self.deregister(job.wire.id, purge=self.rng.random() < 0.4, verdict=by_operator())
             case 4 | 5 if self._active:
                 self._stop_by_hand(self.rng.choice(self._active))
             case 6 if self._active:
@@ -384,7 +388,7 @@ class Cluster:
         self._next()
         move = DesiredTransition(migrate=True, reschedule=self.rng.random() < 0.5)
         stopped = life.over or life.wire.desired_status != "run"
-        self._want_end(life, _by_operator(), desired="stop", why="alloc is being migrated", move=move)
+        self._want_end(life, by_operator(), desired="stop", why="alloc is being migrated", move=move)
         machine = self._free_machine()
         if not stopped and not move.reschedule and machine is not None and not life.job.wire.stop:
             self._tell(self._place(life.job, life.wire.task_group, machine, self._next()))
@@ -457,5 +461,5 @@ class Cluster:
         return Event("Evaluation", "EvaluationUpdated", evaluation.id, index, evaluation=evaluation)
 
 
-def _by_operator() -> Verdict:
+def by_operator() -> Verdict:
     return End.CANCELED, None, None, Why.STOPPED_BY_OPERATOR

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from serai_backends.model import End, JobObservation, Phase, ReplicaObservation, Why
 
+from fakes.nomad_cluster.cluster import by_operator
+
 if TYPE_CHECKING:
     from fakes.nomad_cluster.cluster import Cluster, Life
     from fakes.nomad_cluster.tasks import Verdict
@@ -98,6 +100,8 @@ class Judge:
     def _check_rank(self, last: JobObservation, facts: ReplicaObservation, life: Life | None) -> None:
         verdict = _verdict(facts)
         allowed = _OURS | {_FORGOTTEN} if life is None else self._allowed(life)
+        if (life is None or life.erased) and last.job_id in self._cluster.operators_stops:
+            allowed = allowed | {by_operator()}
         self.seen[f"{facts.end.value if facts.end else None} {facts.why.value}".strip()] += 1
         if verdict not in allowed:
             truth = "was never placed" if life is None else f"{life.wire.id} of {life.wire.job_id}"

@@ -169,6 +169,37 @@ PROVOKED: Mapping[str, tuple[Callable[[Scene], Awaitable[None]], str, str]] = {
         "1",
         "Rank 1 was lost: the machine n7 was restarted while it ran.",
     ),
+    "node-drained": (
+        replica(End.CANCELED, why=Why.NODE_DRAINED, cause="n7"),
+        "1",
+        "Rank 1 was ended: the machine n7 was taken out of service.",
+    ),
+    "preempted": (
+        replica(End.CANCELED, why=Why.PREEMPTED, cause="n7"),
+        "1",
+        "Rank 1 was ended: its place on the machine n7 was given to a job of higher priority.",
+    ),
+    "stopped-by-operator": (
+        replica(End.CANCELED, why=Why.STOPPED_BY_OPERATOR, cause="the job"),
+        "1",
+        "Rank 1 was ended: an operator of the cluster stopped the job.",
+    ),
+    "forgotten-by-cluster": (
+        replica(End.LOST, why=Why.FORGOTTEN_BY_CLUSTER, cause="it was purged"),
+        "1",
+        "Rank 1 was lost: the cluster does not know it any more (it was purged).",
+    ),
+    "cluster-limit": (replica(End.CANCELED, why=Why.CLUSTER_LIMIT), "1", "Rank 1 was ended by the cluster's own limit of time."),
+    "image-not-fetched": (
+        started(Why.IMAGE_NOT_FETCHED, "acme: refused"),
+        "1",
+        "Rank 1 could not be started: its image could not be fetched: acme: refused.",
+    ),
+    "another-rank-failed": (
+        replica(End.CANCELED, why=Why.ANOTHER_RANK_FAILED),
+        "1",
+        "Rank 1 was ended because another rank was lost or could not start.",
+    ),
     "killed-from-outside": (
         replica(End.LOST, why=Why.KILLED_FROM_OUTSIDE, cause="its sandbox"),
         "1",

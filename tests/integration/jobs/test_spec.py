@@ -46,6 +46,7 @@ async def test_the_seeds_job() -> None:
         resources=PRODUCT.resources,
         output_folder="user/Jobs/Acme batch/54112",
         image="acme/batch:1.0.0",
+        product="c/c1",
         time_limit_ms=60_000,
     )
 
