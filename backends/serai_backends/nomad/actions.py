@@ -164,6 +164,7 @@ class Actions:
 
     async def _clear(self, view: View) -> None:
         await self.purge(view)
+        await self._tidy(view)
         self._lines.remove(view)
         cleared = await self._views.change(
             view,
@@ -188,11 +189,22 @@ class Actions:
             await volumes.remove(self._ground.client, view.nomad_id)
 
     async def _finish(self, view: View) -> None:
-        """Its last word is stored; what was made for the run only is taken away before, because afterwards nobody would."""
-        await self._ground.threads.run(lambda: self._ground.folders.tidy(view.spec))
+        """Its last word is stored; what was made for the run only is taken away before, because afterwards nobody would.
+
+        Its marks are among that, so what they said of its ranks is stored even before: without them a program that failed at once
+        looks like a start that did.
+        """
+        seen = view.observation()
+        if self._ground.settings.work == "path" and seen != view.record.observation:
+            await self._views.change(view, observation=seen)
+        await self._tidy(view)
         await self._views.change(view, stage=Stage.ENDED, observation=view.ending(self._ground.clock.now_ms()))
+
+    async def _tidy(self, view: View) -> None:
+        await self._ground.threads.run(lambda: self._ground.folders.tidy(view.spec))
 
     async def _refuse(self, view: View, why: Why, detail: str) -> None:
         """It can never run, and nothing of it is at Nomad."""
+        await self._tidy(view)
         observation = refused(view.record, End.START_FAILED, why, detail, self._ground.clock.now_ms())
         await self._views.change(view, stage=Stage.ENDED, observation=observation)

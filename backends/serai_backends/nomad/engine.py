@@ -292,11 +292,14 @@ class Engine:
 
     async def _look_for_marks(self, view: View) -> None:
         now_ms = self._ground.clock.now_ms()
-        for number, (allocation, since_ms) in list(view.unsure.items()):
+        for number, asked in list(view.unsure.items()):
+            allocation, since_ms = asked
             marks = await self._ground.threads.run(partial(self._ground.folders.marks, view.spec, number)) or frozenset[int]()
             if observed.runs(allocation) and codes.BEGUN not in marks and now_ms - since_ms < _BEGIN_MS:
                 continue
-            view.unsure.pop(number, None)
+            if view.unsure.get(number) is not asked:
+                continue  # a newer word came meanwhile, and has its own turn
+            del view.unsure[number]
             view.see(allocation, self._ground.ours, self._ground.clock.now_ms(), marks)
 
     def _wake(self, view: View) -> None:

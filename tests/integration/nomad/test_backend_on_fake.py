@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 from fakes.nomad import FakeAgent, NodeSpec
 from fakes.nomad_words import spec_of
-from serai_backends.model import JobObservation, Phase
+from serai_backends.errors import BackendUnavailable
+from serai_backends.model import End, JobObservation, Phase, ReplicaSpec
 from serai_backends.nomad.backend import NomadBackend, open_nomad
+from serai_backends.nomad.jobfile import JobFolders, codes
 from serai_backends.nomad.settings import NomadSettings, Placement
 
 CORES = 32
@@ -95,3 +100,62 @@ async def test_a_job_of_another_provider_is_left_alone(agent: FakeAgent, setting
         assert {path: variable.items for path, variable in agent.cluster.variables.items()} == stored
         for job_id in ("same", "stopped"):
             assert not agent.cluster.jobs["default", f"ucloud-{job_id}"].stop
+
+
+async def test_a_word_that_comes_while_the_folder_is_looked_at(
+    agent: FakeAgent, settings: NomadSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is not lost: a program that fails at once is told as ended then, not at the next sweep."""
+    (tmp_path / "drives/drive").mkdir(parents=True)
+    looked_at, go_on = threading.Event(), threading.Event()
+
+    def marks(_: JobFolders, spec: ReplicaSpec, rank: int) -> frozenset[int]:
+        del spec, rank
+        looked_at.set()
+        go_on.wait(15)
+        return frozenset({codes.BEGUN})
+
+    monkeypatch.setattr(JobFolders, "marks", marks)
+    async with await open_nomad(msgspec.structs.replace(settings, work="path", sweep_ms=600_000)) as backend:
+        agent.delay("/v1/allocations", 60)
+        await backend.submit(spec_of("job"))
+        await asyncio.to_thread(looked_at.wait, 15)
+        (alloc,) = agent.allocs_of("ucloud-job")
+        agent.finish(alloc.id, exit_code=3)
+        view = next(iter(backend._views))
+        async with asyncio.timeout(15):
+            while view.unsure[0][0].client_status != "failed":
+                await asyncio.sleep(0.02)
+        go_on.set()
+        found = await told(backend, "job", ended)
+    assert (found.replicas[0].end, found.replicas[0].exit_code) == (End.EXITED, 3)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="programs of the node get a mount namespace of their own: needs root")
+async def test_an_end_survives_a_crash_after_the_marks_went(
+    settings: NomadSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that failed at once is not taken for a start that failed, which nobody would pay for."""
+    for part in (tmp_path, *tmp_path.parents):
+        if part != Path("/tmp") and part != Path("/"):
+            part.chmod(0o755)  # a job's own user must reach its drive
+    (tmp_path / "drives/drive").mkdir(parents=True)
+    crashed = asyncio.Event()
+    loop, tidy = asyncio.get_running_loop(), JobFolders.tidy
+
+    def crash(folders: JobFolders, spec: ReplicaSpec) -> None:
+        tidy(folders, spec)
+        loop.call_soon_threadsafe(crashed.set)
+        raise BackendUnavailable("the server was killed here")
+
+    async with FakeAgent([NodeSpec()]) as real:
+        settings = msgspec.structs.replace(settings, work="path", address=real.address)
+        with monkeypatch.context() as patched:
+            patched.setattr(JobFolders, "tidy", crash)
+            async with await open_nomad(settings) as backend:
+                await backend.submit(replace(spec_of("job"), argv=("sh", "-c", "exit 3")))
+                await asyncio.wait_for(crashed.wait(), 15)
+        async with await open_nomad(settings) as backend:
+            found = await told(backend, "job", ended)
+    assert (found.replicas[0].end, found.replicas[0].exit_code) == (End.EXITED, 3)
+    assert found.running_since_ms is not None
