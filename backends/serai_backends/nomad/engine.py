@@ -122,7 +122,7 @@ class Engine:
                 self._note_reason(view)
         elif event.topic == "Job" and event.type in {"JobDeregistered", "JobBatchDeregistered"}:
             view = self._views.by_nomad_id(event.key)
-            if view is not None and view.record.stage not in {Stage.STOPPING, Stage.TAKEN_BACK}:
+            if view is not None and view.record.stage in {Stage.RELEASED, Stage.OPENED}:
                 self._how[event.key] = PURGED if event.type == "JobDeregistered" else COLLECTED
                 self._doubt(view)
         elif event.topic == "Node":
@@ -156,8 +156,9 @@ class Engine:
                 view.gate_written = False
                 self.works.add(record.job_id)
         for job in jobs:
-            if (job.meta or {}).get(names.META_PROVIDER) == self._ground.settings.provider:
+            if (job.meta or {}).get(names.META_PROVIDER) == self._ground.settings.provider and not job.stop:
                 self._adopt_if_unknown(job)
+                self._end_if_left_over(job)
 
     def _note_place(self, view: View) -> None:
         """Once all of it is placed, those behind it may go, also when it is the start that was heard first."""
@@ -179,10 +180,20 @@ class Engine:
         """A job of ours without a row, as after the state folder was lost: it is taken over, so that it can be seen and stopped."""
         meta = job.meta or {}
         job_id, replicas, attempt = meta.get(names.META_JOB, ""), meta.get(names.META_REPLICAS, ""), meta.get(names.META_ATTEMPT, "")
-        if not (job_id and replicas.isdecimal() and attempt.isdecimal()) or names.nomad_id(job_id, int(attempt)) != job.id or job.stop:
+        if not (job_id and replicas.isdecimal() and attempt.isdecimal()) or names.nomad_id(job_id, int(attempt)) != job.id:
             return
         if self._views.get(job_id) is None and not self._views.was_removed(job.id):
             self._ground.spawn(self._adopt(job_id, int(replicas), int(attempt), job))
+
+    def _end_if_left_over(self, job: Job) -> None:
+        """A registration that came to Nomad after its job, or the attempt, was over here: nobody else would end it."""
+        view = self._views.get((job.meta or {}).get(names.META_JOB, ""))
+        if view is None or job.status == "dead":
+            return
+        earlier = {names.nomad_id(view.record.job_id, attempt) for attempt in range(1, view.record.attempt)}
+        if job.id in earlier or (job.id == view.nomad_id and view.record.stage is Stage.ENDED):
+            log.info("nomad.left_over", job=view.record.job_id, nomad_id=job.id)
+            self._ground.spawn(self._ground.client.deregister(job.id))
 
     async def _adopt(self, job_id: str, replicas: int, attempt: int, job: Job) -> None:
         folder = (job.meta or {}).get(names.META_FOLDER, "")

@@ -9,14 +9,16 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import msgspec
 import pytest
 from fakes.nomad import FakeAgent, NodeSpec
+from fakes.nomad_calls import Calls
 from fakes.nomad_words import spec_of
 from serai_backends.errors import BackendUnavailable
 from serai_backends.model import End, JobObservation, Phase, ReplicaSpec
 from serai_backends.nomad.backend import NomadBackend, open_nomad
-from serai_backends.nomad.jobfile import JobFolders, codes
+from serai_backends.nomad.jobfile import JobFolders, Prepared, build, codes
 from serai_backends.nomad.settings import NomadSettings, Placement
 
 CORES = 32
@@ -159,3 +161,22 @@ async def test_an_end_survives_a_crash_after_the_marks_went(
             found = await told(backend, "job", ended)
     assert (found.replicas[0].end, found.replicas[0].exit_code) == (End.EXITED, 3)
     assert found.running_since_ms is not None
+
+
+async def test_a_registration_that_comes_late_is_ended(agent: FakeAgent, settings: NomadSettings) -> None:
+    """Nobody waits for its answer any more: the job was cancelled meanwhile, and has ended."""
+    agent.fail_next("PUT", "/v1/jobs", 500, "No cluster leader", times=1_000)
+    spec = spec_of("job")
+    late: dict[str, object] = {**build(spec, 1, Prepared(None, None), settings)}
+    async with await open_nomad(settings) as backend, aiohttp.ClientSession(agent.address) as session:
+        await backend.submit(spec)
+        async with asyncio.timeout(15):
+            while agent.faults.failures[0].left == 1_000:
+                await asyncio.sleep(0.02)
+        await backend.cancel("job")
+        await told(backend, "job", ended)
+        agent.faults.failures.clear()
+        assert (await Calls(session).create(late)).status == 200
+        async with asyncio.timeout(15):
+            while not agent.cluster.jobs["default", "ucloud-job"].stop:
+                await asyncio.sleep(0.02)
