@@ -159,7 +159,8 @@ def test_a_program_with_an_equals_sign_is_no_variable(bench: Bench) -> None:
 def test_a_rank_runs_once(bench: Bench) -> None:
     """The folder says so, whichever node it comes to, and two at the same moment are one."""
     spec = replace(bench.spec, argv=("sh", "-c", "echo ran"))
-    both = [bench.start(spec) for _ in range(2)]
+    bench.lay(spec, "self\n")
+    both = [bench.again() for _ in range(2)]
     assert sorted(each.wait(30) for each in both) == [0, RAN_BEFORE]
     assert bench.run(spec) == RAN_BEFORE
     assert bench.said() == "ran\n"
@@ -221,3 +222,32 @@ def test_inputs_are_seen_through_their_drives(tmp_path: Path) -> None:
     assert bench.run(replace(bench.spec, argv=("sh", "-c", line), mounts=mounts)) == 0
     assert bench.said().startswith("in\nin\n") and bench.said().endswith("10.1.1.1 db\n")
     assert (bench.drives / "home/x").read_text() == "in\n1\n"
+
+
+@pytest.mark.parametrize("as_root", [False, True])
+def test_a_program_on_a_node_does_not_reach_the_folders_of_allocations(tmp_path: Path, as_root: bool) -> None:
+    """Nomad lets everybody write into them: the scripts that root runs lie there, and the friends of each firewall."""
+    own, other = tmp_path / "allocs/1", tmp_path / "allocs/2"
+    for each in (own, other):
+        each.mkdir(parents=True)
+    bench = Bench(own, "dash", "raw_exec")
+    other.chmod(0o777)
+    line = """echo pwned > "$1/x" || echo closed
+ls "${1%/*}"
+umount "${1%/*}" || unshare -m umount "${1%/*}" || echo locked
+ls "$1"
+echo end"""
+    spec = replace(bench.spec, argv=("sh", "-c", line, "sh", str(other)), run_as_root=as_root)
+    assert bench.run(spec) == 0
+    assert bench.said().splitlines() == ["closed", "locked", "end"]
+    assert list(other.iterdir()) == []
+
+
+def test_files_come_to_a_folder_that_is_not_shared(tmp_path: Path) -> None:
+    """On a node, though where Nomad laid them is closed by then."""
+    bench = Bench(tmp_path, "dash", "raw_exec")
+    bench.settings = msgspec.structs.replace(bench.settings, work="scratch")
+    (bench.alloc / "data").mkdir(mode=0o777)
+    (bench.alloc / "data").chmod(0o777)
+    assert bench.run(replace(bench.spec, argv=("cp", "a", "b"), files=(("a", "1\n"), ("c", "2\n")))) == 0
+    assert [(bench.alloc / "data" / name).read_text() for name in "abc"] == ["1\n", "1\n", "2\n"]

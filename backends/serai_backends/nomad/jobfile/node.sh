@@ -6,6 +6,9 @@ prepare() {
     # as everywhere else a rank's own name leads to its own address
     echo "node-$rank" >/proc/sys/kernel/hostname || return 218
     mount -t tmpfs -o mode=0755,nosuid,nodev ucloud /etc/ucloud && cat "$here/start.sh" >/etc/ucloud/.start.sh || exit 218
+    for file in "$here"/file-*; do
+        [ ! -f "$file" ] || cat "$file" >"/etc/ucloud/.${file##*/}" || return 218
+    done
     bind_drives || return 218
     [ -z "$ready" ] || wait_for_firewall || return 215
     fill || return 219
@@ -22,6 +25,8 @@ prepare() {
         [ ! -f "$hosts" ] || cat "$hosts"
     } >/etc/ucloud/.hosts
     mount --bind /etc/ucloud/.hosts /etc/hosts || return 218
+    # Nomad lets every user of the node write into the folders of all its allocations, where root's scripts lie and the firewall's friends.
+    mount -t tmpfs -o mode=0700,size=4k,nosuid,nodev ucloud "${NOMAD_ALLOC_DIR%/*/*}" || return 218
 }
 bind() {
     mkdir -p "$2" && mount --bind "$1" "$2" || return 1

@@ -69,17 +69,17 @@ def start(one: Rank, *, fills: bool, clean: bool) -> str:
         "search": environment.get("PATH", PATH if clean else ""),
     }
     head = _head(facts, node_address=settings.network == "host")
-    return "".join(
-        (head, body("etc.sh"), _files(spec, shared=shared), _run(spec, environment, clean=clean), body("start.sh"), _program(spec))
-    )
+    # what a node prepares can no longer be read where Nomad laid it
+    laid = "" if shared else "/etc/ucloud/.file-" if one.placement.driver == "raw_exec" else "$NOMAD_TASK_DIR/serai/file-"
+    return "".join((head, body("etc.sh"), _files(spec, laid), _run(spec, environment, clean=clean), body("start.sh"), _program(spec)))
 
 
-def _files(spec: ReplicaSpec, *, shared: bool) -> str:
-    """Where the server has no hand in /work, the files for it come with the job."""
+def _files(spec: ReplicaSpec, laid: str) -> str:
+    """Where the server has no hand in /work, the files for it come with the job; `laid`: the beginning of their paths, empty = it has."""
     lines = ["lay_files() {\n", "    :\n"]
-    if not shared:
+    if laid:
         for number, (name, _) in enumerate(spec.files):
-            lines.append(f'    lay "$NOMAD_TASK_DIR/serai/file-{number}" {quote(f"/work/{name}")}\n')
+            lines.append(f'    lay "{laid}{number}" {quote(f"/work/{name}")}\n')
     return "".join([*lines, "}\n"])
 
 
