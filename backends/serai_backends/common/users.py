@@ -61,7 +61,7 @@ class Users:
         except OSError as error:
             if error.errno in _TRY_AGAIN:
                 raise
-            return self._free(used)  # the start will fail at the same place, and say so in words
+            return self.free(used)  # the start will fail at the same place, and say so in words
 
     def _choose(self, drive: str, used: set[int]) -> int:
         elsewhere = self._settings.drives.get(drive)
@@ -69,7 +69,7 @@ class Users:
         try:
             if elsewhere is not None:
                 owner = os.fstat(root).st_uid
-                return owner if self._is_ours(owner) else self._free(used)
+                return owner if self._is_ours(owner) else self.free(used)
             return self._of_drive(root, drive, used)
         finally:
             os.close(root)
@@ -83,7 +83,7 @@ class Users:
             owner = os.fstat(folder).st_uid
             if self._is_ours(owner):
                 return owner
-            uid = self._free(used)
+            uid = self.free(used)
             if owner == os.geteuid():
                 os.fchown(folder, uid, uid)
                 os.fsync(folder)
@@ -105,8 +105,8 @@ class Users:
                 found.add(os.stat(folder).st_uid)  # noqa: PTH116 - as above
         return found
 
-    def _free(self, used: set[int]) -> int:
-        """In turn, so that a user that just ended does not go to the next job at once."""
+    def free(self, used: set[int]) -> int:
+        """One that owns no drive and is not in `used`. In turn, so that a user that just ended does not go to the next job at once."""
         taken, count = used | self._owners(), self._settings.uid_count
         for _ in range(count):
             uid = self._settings.uid_first + self._next % count

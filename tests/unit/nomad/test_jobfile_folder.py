@@ -13,7 +13,7 @@ import pytest
 from serai_backends.model import Mount, ReplicaSpec, Resources, Why
 from serai_backends.nomad.jobfile import CannotPrepare, JobFolders, Prepared
 from serai_backends.nomad.jobfile.codes import FOLDER_NOT_OURS, NOT_BEGUN, NOT_FOUND, NOT_READY, RAN_BEFORE, START_MS, explain
-from serai_backends.nomad.settings import NomadSettings
+from serai_backends.nomad.settings import NomadSettings, Placement
 
 USER = 2_000_000_009
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
@@ -190,6 +190,53 @@ def test_what_is_anothers_fails_the_start(settings: NomadSettings, name: str) ->
 
 
 @root_only
+def test_what_is_moved_to_an_inputs_link_is_not_given_away(settings: NomadSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another job of the user has a file that it may not read at the link's name, one moment after the server made the link."""
+    secret, symlink = Path(settings.drives_dir, "home/data/secret"), os.symlink
+    secret.write_text("of somebody else")
+    os.chown(secret, 1234, 1234)
+
+    def made_and_swapped(source: str, name: str, *, dir_fd: int) -> None:
+        symlink(source, name, dir_fd=dir_fd)
+        secret.rename(work(settings) / name)
+
+    monkeypatch.setattr(os, "symlink", made_and_swapped)
+    failure(settings, Mount("home/data", "/work/in"))
+    assert (work(settings) / "in").stat().st_uid == 1234
+
+
+@root_only
+@pytest.mark.parametrize("links", [1, 2])
+def test_a_file_of_roots_in_the_place_of_a_log_is_not_given_away(settings: NomadSettings, links: int) -> None:
+    """The user owns the folder above it and may move it, not read it. An empty one with one name is ours, from a start that was cut off."""
+    log = work(settings) / "stdout.txt"
+    work(settings).mkdir(parents=True)
+    os.chown(work(settings), USER, USER)
+    log.write_text("root's\n" if links == 1 else "")
+    if links == 2:
+        log.with_name("other").hardlink_to(log)
+    assert failure(settings)[0] is Why.SANDBOX_FAILED
+    assert log.stat().st_uid == 0
+    log.unlink()
+    log.touch()
+    JobFolders(settings).prepare(spec(), set())
+    assert log.stat().st_uid == USER
+
+
+def test_tidy_takes_what_is_ours_by_name(settings: NomadSettings) -> None:
+    """A folder full of a user's files is not gone through: a million of them would hold up the ends of everybody's jobs."""
+    folders = JobFolders(settings)
+    folders.prepare(spec(), set())
+    own = work(settings) / ".ucloud"
+    for name in ("rank-0", f"start-0-{NOT_FOUND}"):
+        (own / name).mkdir()
+    for name in ("began-0", "new-0", "theirs"):
+        (own / name).touch()
+    folders.tidy(spec())
+    assert [path.name for path in own.iterdir()] == ["theirs"]
+
+
+@root_only
 def test_swapping_folders_all_the_time_gains_nothing(settings: NomadSettings, tmp_path: Path) -> None:
     """Another thread puts a link to a victim in the place of each folder, over and over: nothing appears in the victim or changes hands."""
     victim = tmp_path / "victim"
@@ -236,7 +283,7 @@ def test_marks_of_the_start_are_read(settings: NomadSettings) -> None:
         (work(settings) / ".ucloud" / name).mkdir()
     begun.mkdir()
     assert (folders.marks(spec(), 0), folders.marks(spec(), 1)) == ({NOT_BEGUN}, {NOT_FOUND, RAN_BEFORE})
-    folders.tidy(spec())
+    folders.tidy(spec(replicas=2))
     assert folders.marks(spec(), 1) == {NOT_BEGUN}
 
 
@@ -274,6 +321,17 @@ def test_without_shared_drives_nothing_is_made(settings: NomadSettings, tmp_path
         )
         assert JobFolders(cluster).prepare(spec(), set()) == Prepared(None, None)
         JobFolders(cluster).tidy(spec())
+
+
+def test_programs_on_the_nodes_themselves_have_users_of_their_own(tmp_path: Path) -> None:
+    """Nothing but the user keeps them apart there: one that is nobody reads the memory and the files of the next."""
+    cluster = NomadSettings(
+        state_dir="/s", provider="p", drives_dir=str(tmp_path / "none"), work="scratch", placements=(Placement(driver="raw_exec"),)
+    )
+    first = JobFolders(cluster).prepare(spec(), set())
+    assert first.uid is not None and cluster.uid_first <= first.uid < cluster.uid_first + cluster.uid_count and first.gid == first.uid
+    taken = set(range(cluster.uid_first, cluster.uid_first + cluster.uid_count)) - {first.uid}
+    assert JobFolders(cluster).prepare(spec(), taken) == first
 
 
 def test_logs_can_be_appended_by_the_user_only(settings: NomadSettings) -> None:

@@ -71,7 +71,7 @@ class JobFolders:
         Blocking, idempotent, durable; one caller at a time. Raises CannotPrepare, BackendUnavailable.
         """
         if self._settings.work != "path":
-            return Prepared(None, None)
+            return self._without_folder(spec, used)
         with _in_words():
             owner = self._owner(spec, used)
             for mount in spec.mounts:
@@ -83,6 +83,15 @@ class JobFolders:
             finally:
                 os.close(work)
         return Prepared(*owner)
+
+    def _without_folder(self, spec: ReplicaSpec, used: set[int]) -> Prepared:
+        """Containers and chroots keep jobs apart that are all nobody. On the node itself only the user does."""
+        placement = self._settings.placement(spec.product)
+        if placement is None or placement.driver != "raw_exec":
+            return Prepared(None, None)
+        with _in_words():
+            uid = self._users.free(used)
+        return Prepared(uid, uid)
 
     def tidy(self, spec: ReplicaSpec) -> None:
         """After the job's last process: links to inputs and `.ucloud` go; what the job or its user put in their place stays.
@@ -96,7 +105,7 @@ class JobFolders:
             try:
                 for mount in spec.mounts:
                     _unlink(work, mount)
-                _remove_own(work)
+                _remove_own(work, spec)
             finally:
                 os.close(work)
 
@@ -191,11 +200,12 @@ class JobFolders:
 
 def _own(fd: int, owner: tuple[int, int], what: str) -> None:
     """Give what we made to the job's user; what is another's is refused."""
-    found = os.fstat(fd).st_uid
-    if found == owner[0]:
+    found = os.fstat(fd)
+    if found.st_uid == owner[0]:
         return
-    if found != os.geteuid():
-        raise CannotPrepare(Why.SANDBOX_FAILED, f"{what} belongs to another user ({found})")
+    # a log that we made and did not come to give away is empty: what is not was moved there, and may be what the user cannot read
+    if found.st_uid != os.geteuid() or (stat.S_ISREG(found.st_mode) and (found.st_size > 0 or found.st_nlink > 1)):
+        raise CannotPrepare(Why.SANDBOX_FAILED, f"{what} belongs to another user ({found.st_uid})")
     os.fchown(fd, *owner)
 
 
@@ -233,9 +243,9 @@ def _link(work: int, mount: Mount, owner: tuple[int, int]) -> None:
     except (NotADirectoryError, files.UnsafePath) as error:
         raise CannotPrepare(Why.MOUNT_FAILED, f"/{mount.source}: the way to {mount.target} is taken by something else") from error
     try:
+        # It stays the server's: by now another job of the user can have something else at this name, which must not be given to him.
         with suppress(FileExistsError):
             os.symlink(view.link_to(mount), name, dir_fd=folder)
-            os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
         if _said(folder, name) != view.link_to(mount):
             raise CannotPrepare(Why.MOUNT_FAILED, f"/{mount.source}: {mount.target} is in the job's folder already")
     finally:
@@ -268,14 +278,20 @@ def _unlink(work: int, mount: Mount) -> None:
                 os.close(above)
 
 
-def _remove_own(work: int) -> None:
+def _remove_own(work: int, spec: ReplicaSpec) -> None:
+    """What Serai and its start scripts made, by name: the user can have put a million files beside it, and they stay."""
     own = os.open(view.OWN, files.DIRECTORY, dir_fd=work)
     try:
-        with os.scandir(own) as entries:
-            found = list(entries)
-        for entry in found:
+        for name in (spec.job_id, "new"):
             with suppress(OSError):
-                (os.rmdir if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.name, dir_fd=own)
+                os.unlink(name, dir_fd=own)
+        for rank in range(spec.replicas):
+            for name in (f"began-{rank}", f"new-{rank}"):
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=own)
+            for name in (f"rank-{rank}", *(f"start-{rank}-{code}" for code in codes.MARKED)):
+                with suppress(OSError):
+                    os.rmdir(name, dir_fd=own)
     finally:
         os.close(own)
     os.rmdir(view.OWN, dir_fd=work)
