@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from serai_backends.errors import SubmissionRefused
 from serai_backends.model import Mount, Peer, ReplicaSpec, Resources
-from serai_backends.nomad.jobfile import Prepared, build, spec_hash
+from serai_backends.nomad.jobfile import Prepared, build, drivers, spec_hash
 from serai_backends.nomad.settings import Driver, NomadSettings, Placement
 from unit.nomad.jobs import CASES, ODD, OWNER, group, settings, spec, task
 
@@ -54,6 +55,14 @@ def test_no_word_of_a_user_stands_where_nomad_replaces(driver: Driver) -> None:
     assert "MARK" not in json.dumps(main)
 
 
+@pytest.mark.parametrize("described", [spec(argv=("x" * 9_000,)), spec(environment=(("E", "x" * 9_000),)), spec(scripts=("x" * 9_000,))])
+def test_a_job_too_large_is_refused_before_it_is_made(described: ReplicaSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand ranks of a few MiB each are more than the server's memory."""
+    monkeypatch.delattr(drivers, "main")
+    with pytest.raises(SubmissionRefused, match="too large"):
+        build(replace(described, replicas=1_000), 1, OWNER, settings())
+
+
 @pytest.mark.parametrize("text", [*ODD, "<serai<<1serai<", "<serai", "<<serai<"])
 def test_delimiters_never_occur_in_the_text(text: str) -> None:
     """So that no part of a user's text is a template."""
@@ -71,6 +80,7 @@ REFUSED: dict[str, tuple[ReplicaSpec, NomadSettings, str]] = {
     "root": (spec(run_as_root=True), settings(), "wants to be root"),
     "gpu": (spec(resources=Resources(1, 1, gpu=1)), settings(), "names no device"),
     "folder": (spec(output_folder="home/Jobs/${x}/1"), settings(), "rename it"),
+    "folder with a directive": (spec(output_folder="home/Jobs/t/%{if true}x%{endif} (1)"), settings(), "rename it"),
     "inputs": (spec(mounts=(Mount("home/x", "/work/x"),)), settings(work="scratch"), "inputs need drives"),
     "exec": (spec(), settings("exec"), 'work = "volume"'),
     "raw_exec volume": (spec(), settings("raw_exec", work="volume"), "mounts no volumes"),

@@ -28,6 +28,7 @@ _LOST_AFTER_MS = 365 * 86_400_000
 of two nodes). So Nomad never does; Serai gives it up itself (`node_lost_ms`)."""
 _LARGEST_JOB = 8 * _MIB
 """Of all the job's JSON: it goes through Nomad's log of changes as one entry."""
+_TOO_LARGE = "the job's command, environment, scripts and files are too large for Nomad: 8 MiB for all ranks at most"
 
 
 def build(spec: ReplicaSpec, attempt: int, prepared: Prepared, settings: NomadSettings) -> JobFile:
@@ -38,6 +39,8 @@ def build(spec: ReplicaSpec, attempt: int, prepared: Prepared, settings: NomadSe
     ):
         raise SubmissionRefused(f"{view.OWN} in the job's folder is Serai's own: no input or file can have that name")
     placement = _placement(spec, settings)
+    if _least_size(spec) > _LARGEST_JOB:  # before the server has made it, whose memory may be less than that of all ranks
+        raise SubmissionRefused(_TOO_LARGE)
     nomad_id = names.nomad_id(spec.job_id, attempt)
     job: JobFile = {
         "ID": nomad_id,
@@ -61,9 +64,16 @@ def build(spec: ReplicaSpec, attempt: int, prepared: Prepared, settings: NomadSe
     if settings.region:
         job["Region"] = settings.region
     if len(json.dumps(job)) > _LARGEST_JOB:
-        raise SubmissionRefused("the job's command, environment, scripts and files are too large for Nomad: 8 MiB for all ranks at most")
+        raise SubmissionRefused(_TOO_LARGE)
     job["Meta"] = _object(job["Meta"]) | {names.META_HASH: spec_hash(job)}
     return job
+
+
+def _least_size(spec: ReplicaSpec) -> int:
+    """Of the job's JSON: it has at least each word of each rank, and no character less."""
+    words = sum(map(len, spec.argv)) + sum(len(name) + len(value) for name, value in spec.environment)
+    scripts = sum(map(len, spec.scripts))
+    return words * spec.replicas + (scripts * spec.replicas if len(spec.scripts) == 1 else scripts)
 
 
 def spec_hash(job: JobFile) -> str:

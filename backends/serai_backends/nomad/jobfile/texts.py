@@ -47,7 +47,8 @@ def template(path: str, text: str, *, variables: bool = False) -> dict[str, JSON
 
 
 def no_reference(text: str, what: str) -> str:
-    """`text` for a place where Nomad replaces `${…}`. Raises SubmissionRefused."""
-    if "${" in text:
-        raise SubmissionRefused(f"{what} has `${{` in its name, which Nomad would replace: rename it")
+    """`text` for a place where Nomad replaces `${…}` and obeys `%{…}`. Raises SubmissionRefused."""
+    for sign in ("${", "%{"):
+        if sign in text:
+            raise SubmissionRefused(f"{what} has `{sign}` in its name, which Nomad would replace: rename it")
     return text
