@@ -13,7 +13,6 @@ namespace "ucloud" {
     "submit-job",      # create, stop, purge
     "read-logs",       # only for work = "volume" and "scratch", where output is not in a shared folder
     "alloc-exec",      # terminals
-    "alloc-node-exec", # terminals in placements with raw_exec; leave it out where there are none
     "alloc-lifecycle", # end one replica
 
     # only for work = "volume"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from serai_backends.nomad.client.streams import Streams
 
 KEEP_ALIVE_S = 10.0
-_NEED = "alloc-exec, and alloc-node-exec where the driver is raw_exec"
+_NEED = "alloc-exec"
 _START = """\
 started() { shift 19; echo "serai-shell $$ $1"; }
 read -r s </proc/$$/stat && started ${s##*) }
