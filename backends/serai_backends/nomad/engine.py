@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -169,6 +170,7 @@ class Engine:
 
     def saw_cluster(self, nodes: Sequence[Node], used: Sequence[Allocation]) -> None:
         self.room.look(nodes, used)
+        self.lines.reserve_again(Counter(allocation.job_id for allocation in used))
         self._line_moved.set()
 
     def _doubt(self, view: View) -> None:

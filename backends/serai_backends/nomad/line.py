@@ -9,14 +9,14 @@ that all of them fit, or after a while all the same, since an estimate can be wr
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from serai_backends.model import Waiting
 from serai_backends.nomad.room import need_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from serai_backends.nomad.room import Room
     from serai_backends.nomad.settings import NomadSettings, Placement
@@ -107,6 +107,17 @@ class Lines:
             if not self._room.fits_now(view.spec, line.placement, self._settings):
                 line.tries.add(view.record.job_id)
             self._room.reserve(view.spec, line.placement, self._settings)
+
+    def reserve_again(self, placed: Mapping[str, int]) -> None:
+        """The cluster was looked at: what is on its way and has no place there yet will take room too.
+
+        `placed`: how many allocations there were, by Nomad's job.
+        """
+        for line in self._lines.values():
+            for view in line.on_their_way.values():
+                missing = view.spec.replicas - placed.get(view.nomad_id, 0)
+                if missing > 0:
+                    self._room.reserve(replace(view.spec, replicas=missing), line.placement, self._settings)
 
     def __len__(self) -> int:
         return len(self._views)

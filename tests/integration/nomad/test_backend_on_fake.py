@@ -180,3 +180,22 @@ async def test_a_registration_that_comes_late_is_ended(agent: FakeAgent, setting
         async with asyncio.timeout(15):
             while not agent.cluster.jobs["default", "ucloud-job"].stop:
                 await asyncio.sleep(0.02)
+
+
+async def test_a_job_whose_places_are_still_to_come_is_not_passed(settings: NomadSettings) -> None:
+    """A smaller one would fit beside the half that is placed; it waits until the first is placed, or taken back."""
+    nodes = [NodeSpec(name="suits", cpu_mhz=2_000, attributes=(("kind", "good"),)), NodeSpec(name="other", cpu_mhz=2_000)]
+    async with FakeAgent(nodes, simulated=True) as agent:
+        placement = Placement(driver="raw_exec", constraints=(("${attr.kind}", "=", "good"),))
+        settings = msgspec.structs.replace(settings, address=agent.address, placements=(placement,), sweep_ms=500)
+        async with await open_nomad(settings) as backend:
+            agent.delay("/v1/jobs", 0.5)
+            await backend.submit(spec_of("large", replicas=2, cpu=2))
+            await backend.submit(spec_of("small"))
+            for _ in range(3):  # looks at the cluster
+                before = backend._engine.room.nodes
+                async with asyncio.timeout(15):
+                    while backend._engine.room.nodes is before:
+                        await asyncio.sleep(0.02)
+            found = await told(backend, "small", lambda found: found.waiting is not None)
+            assert found.waiting is not None and found.waiting.ahead == 1

@@ -126,6 +126,19 @@ def test_no_more_are_on_their_way_than_the_settings_say(site: Site) -> None:
     assert site.release() == list(range(1, SETTINGS.releases + 1))
 
 
+def test_what_is_on_its_way_keeps_its_room(site: Site) -> None:
+    """A look at the cluster that comes before all of it is placed does not show it: nobody goes past it into that room."""
+    first = site.add(1, replicas=2, cpu=4)
+    site.add(2)
+    assert site.release() == [1]
+    site.room.look([node("a"), node("b")], [holds("a", 4, 64)])
+    site.lines.reserve_again({first.nomad_id: 1})
+    assert site.release() == []
+    site.room.look([node("a"), node("b"), node("c")], [holds("a", 4, 64), holds("b", 4, 64)])
+    site.lines.reserve_again({first.nomad_id: 2})
+    assert site.release() == [2]
+
+
 def test_people_are_told_what_is_missing_and_who_is_before_them(site: Site) -> None:
     """Each once, until it changes."""
     site.room.look([node("a"), node("b")], [holds("a", 3, 4000), holds("b", 2, 100)])
