@@ -109,16 +109,27 @@ class Actions:
     async def _open(self, view: View) -> None:
         if view.spec.peers and not await self._open_doors(view):
             return
+        if self._doors.too_many(view):
+            await self._never_open(
+                view, Why.TOO_LARGE, "the addresses of its replicas and of its peers have no room in one variable of Nomad"
+            )
+            return
         await self._views.change(view, only=Stage.RELEASED, stage=Stage.OPENED)
+
+    async def _never_open(self, view: View, why: Why, detail: str) -> None:
+        failure = (why, detail)
+        await self._views.change(view, only=Stage.RELEASED, stage=Stage.STOPPING, stop=StopReason.RANK_FAILED, failure=failure)
 
     async def _open_doors(self, view: View) -> bool:
         """The peers let this job in. False = not yet, or a peer does not run and the job is over."""
         if hostname := self._doors.missing(view):
-            failure = (Why.PEER_GONE, hostname)
-            await self._views.change(view, only=Stage.RELEASED, stage=Stage.STOPPING, stop=StopReason.RANK_FAILED, failure=failure)
+            await self._never_open(view, Why.PEER_GONE, hostname)
             return False
         for peer in view.spec.peers:
             other = self._views.get(peer.job_id)
+            if other is not None and self._doors.too_many(other):
+                await self._never_open(view, Why.TOO_LARGE, f"too many jobs are connected to its peer {peer.hostname}")
+                return False
             if other is not None and other.peers_written != self._doors.addresses(other):
                 await self._views.change(other, only=Stage.OPENED, doors=True)
                 await self.write_variable(other)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SETTLE_MS = 1_500
 """From the answer to a changed variable until the firewalls have it (facts: nomad-tried §8, with a short `wait`)."""
 
+MOST_BYTES = 64 * 1024
+"""Of all names and values in one variable: Nomad takes no more."""
+
 
 class Doors:
     def __init__(self, views: Views) -> None:
@@ -63,6 +66,10 @@ class Doors:
         """The job's variable, whole."""
         nodes = "\n".join(view.addresses or ()) if view.gated else "self"
         return {names.NODES: nodes, names.PEERS: self.addresses(view), names.HOSTS: self._hosts(view)}
+
+    def too_many(self, view: View) -> bool:
+        """Nomad would not take the job's variable, now or ever: those who are in it are too many."""
+        return sum(len(name) + len(text) for name, text in self.items(view).items()) > MOST_BYTES
 
     def _hosts(self, view: View) -> str:
         lines: list[str] = []

@@ -8,7 +8,7 @@
 | RELEASED | nothing of it is there any more | FINISH |
 | RELEASED | a rank is lost with its node, or placed twice, before the gate opened | TAKE_BACK |
 | RELEASED | a rank is over otherwise before the gate opened | STOP |
-| RELEASED | every address is known, peers' doors are open | OPEN |
+| RELEASED | every address is known, peers' doors are open | OPEN (which stops it instead when the addresses have no room in a variable) |
 | RELEASED | some rank is not placed at the deadline | TAKE_BACK |
 | OPENED | the variable is not known to be written, every address is known or none is needed | WRITE_GATE |
 | OPENED | not registered | REGISTER |

@@ -12,11 +12,12 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
-from fakes.nomad import FakeAgent, NodeSpec
+from fakes.nomad import FakeAgent, NodeSpec, variables
 from fakes.nomad_calls import Calls
 from fakes.nomad_words import spec_of
 from serai_backends.errors import BackendUnavailable
-from serai_backends.model import End, JobObservation, Phase, ReplicaSpec
+from serai_backends.model import End, JobObservation, Phase, ReplicaSpec, Why
+from serai_backends.nomad import doors
 from serai_backends.nomad.backend import NomadBackend, open_nomad
 from serai_backends.nomad.jobfile import JobFolders, Prepared, build, codes
 from serai_backends.nomad.settings import NomadSettings, Placement
@@ -199,3 +200,17 @@ async def test_a_job_whose_places_are_still_to_come_is_not_passed(settings: Noma
                         await asyncio.sleep(0.02)
             found = await told(backend, "small", lambda found: found.waiting is not None)
             assert found.waiting is not None and found.waiting.ahead == 1
+
+
+async def test_addresses_that_nomad_does_not_take(agent: FakeAgent, settings: NomadSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job whose ranks' addresses have no room in one variable ends and says so, instead of holding its places for ever."""
+    assert variables._LIMIT == doors.MOST_BYTES
+    for module, name in ((variables, "_LIMIT"), (doors, "MOST_BYTES")):
+        monkeypatch.setattr(module, name, 60)
+    async with await open_nomad(settings) as backend:
+        await backend.submit(spec_of("small", replicas=2))
+        await told(backend, "small", runs)
+        await backend.submit(spec_of("large", replicas=6))
+        found = await told(backend, "large", ended)
+    assert {(rank.end, rank.why) for rank in found.replicas} == {(End.START_FAILED, Why.TOO_LARGE)}
+    assert agent.cluster.jobs["default", "ucloud-large"].stop
