@@ -249,8 +249,8 @@ async def open_nomad(settings: NomadSettings, clock: SteadyClock | None = None) 
     """Open the backend: what earlier instances started is taken over, what waited is in the line again.
 
     `clock`: the server's, because it bills by the times that jobs have here; None = the one of the state folder. A Nomad that cannot be
-    reached is waited for no longer than one call may take. Raises BackendUnavailable when the state folder cannot be used, or when what
-    says how to reach Nomad is wrong.
+    reached is waited for no longer than one call may take. Raises BackendUnavailable when the state folder cannot be used, when what
+    says how to reach Nomad is wrong, or when jobs live in another namespace than it says.
     """
     async with AsyncExitStack() as stack:
         threads = Threads(8, "nomad")
@@ -259,6 +259,7 @@ async def open_nomad(settings: NomadSettings, clock: SteadyClock | None = None) 
         stack.push_async_callback(records.close)
         steady = clock or await threads.run(lambda: open_clock(Path(settings.state_dir)))
         client = await stack.enter_async_context(open_client(settings))
+        _check_namespace(rows, client.access.namespace)
         backend, feed, work = _assemble(settings, client, records, rows, threads=threads, clock=steady)
         stack.push_async_callback(_end, work)
         waiter = asyncio.ensure_future(feed.listed.wait())
@@ -269,6 +270,16 @@ async def open_nomad(settings: NomadSettings, clock: SteadyClock | None = None) 
         backend.keep(stack.pop_all())
         return backend
     raise AssertionError  # the stack swallows nothing
+
+
+def _check_namespace(rows: Sequence[Record], namespace: str) -> None:
+    """Jobs in another one would look as if Nomad had forgotten them: ended here, and running on where nobody stops them."""
+    there = {row.namespace for row in rows if row.registered_index and row.stage is not Stage.ENDED} - {"", namespace}
+    if there:
+        raise BackendUnavailable(
+            f"jobs that have not ended are in Nomad's namespace {', '.join(sorted(there))}, and the settings say {namespace}: "
+            "set it back until they have ended"
+        )
 
 
 async def check_nomad(settings: NomadSettings) -> CheckReport:

@@ -76,6 +76,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Its folder is made and its inputs were found."""
     registered_index: int = 0
     """Nomad's index of the registration of this attempt; 0 = it is not known to be registered."""
+    namespace: str = ""
+    """Nomad's namespace in which it is registered; empty = not yet, or it was written before this was noted."""
     stop: StopReason | None = None
     failure: tuple[Why, str] | None = None
     """With RANK_FAILED: why it failed where no rank can say so, and the detail."""

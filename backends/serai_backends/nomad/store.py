@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         gid: int | None
         prepared: bool
         registered_index: int
+        namespace: str
         stop: StopReason | None
         failure: tuple[Why, str] | None
         doors: bool

@@ -214,3 +214,21 @@ async def test_addresses_that_nomad_does_not_take(agent: FakeAgent, settings: No
         found = await told(backend, "large", ended)
     assert {(rank.end, rank.why) for rank in found.replicas} == {(End.START_FAILED, Why.TOO_LARGE)}
     assert agent.cluster.jobs["default", "ucloud-large"].stop
+
+
+async def test_another_namespace_is_refused_while_jobs_live_in_the_old_one(agent: FakeAgent, settings: NomadSettings) -> None:
+    """They would look as if Nomad had forgotten them, and run on where nobody stops them."""
+    agent.cluster.namespaces["new"] = ""
+    new = msgspec.structs.replace(settings, namespace="new")
+    async with await open_nomad(settings) as backend:
+        await backend.submit(spec_of("job"))
+        await told(backend, "job", runs)
+    with pytest.raises(BackendUnavailable, match="namespace default, and the settings say new"):
+        await open_nomad(new)
+    async with await open_nomad(settings) as backend:
+        assert runs(await told(backend, "job", lambda _: True))
+        await backend.cancel("job")
+        await told(backend, "job", ended)
+    async with await open_nomad(new) as backend:
+        await backend.submit(spec_of("next"))
+        await told(backend, "next", runs)
