@@ -13,6 +13,7 @@ client {
 plugin "docker" {
   config {
     allow_privileged = false
+    pids_limit       = 16384 # of each container: without it one job can use up the node's
     volumes {
       enabled = true # /work is a folder of the shared file system
     }

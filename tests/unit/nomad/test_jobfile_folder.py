@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from serai_backends.model import Mount, ReplicaSpec, Resources, Why
 from serai_backends.nomad.jobfile import CannotPrepare, JobFolders, Prepared
-from serai_backends.nomad.jobfile.codes import FOLDER_NOT_OURS, NOT_BEGUN, NOT_FOUND, NOT_READY, RAN_BEFORE, START_MS, explain
+from serai_backends.nomad.jobfile.codes import FOLDER_NOT_OURS, GUARD_MS, NOT_BEGUN, NOT_FOUND, NOT_READY, RAN_BEFORE, START_MS, explain
 from serai_backends.nomad.settings import NomadSettings, Placement
 
 USER = 2_000_000_009
@@ -295,6 +295,8 @@ def test_marks_of_the_start_are_read(settings: NomadSettings) -> None:
         (NOT_FOUND, 5, None, Why.COMMAND_NOT_FOUND),
         (NOT_FOUND, START_MS + 1, frozenset({NOT_FOUND}), None),
         (RAN_BEFORE, 5, frozenset({NOT_FOUND}), None),
+        (RAN_BEFORE, GUARD_MS, frozenset({RAN_BEFORE}), Why.NONE),
+        (RAN_BEFORE, GUARD_MS + 1, frozenset({RAN_BEFORE}), None),
         (FOLDER_NOT_OURS, 5, frozenset({NOT_BEGUN}), Why.SANDBOX_FAILED),
         (FOLDER_NOT_OURS, 5, frozenset[int](), None),
         (127, 5, frozenset({NOT_BEGUN}), Why.SANDBOX_FAILED),

@@ -24,6 +24,7 @@ NASTY = (
     "$${a}\nb\n",
     "END\nEND_\n",
     "\x01\x7f\b\f\r\n",
+    "\\b\\f \\\\b \\\b",
     "\\u0024{",
     "<<END\n",
     "a\n\n\n",

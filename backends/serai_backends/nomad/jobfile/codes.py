@@ -3,7 +3,8 @@
 Nomad tells nothing of a task but its exit code, and a program may use any of them itself. So a code is only taken for the start's when
   1. the task ended within START_MS of its start (a start that takes longer does not exist: the wait for the firewall is 30 s), and
   2. where /work is a shared folder, what the start script left there agrees (`JobFolders.marks`): the folder `.ucloud/rank-{rank}`, made
-     before anything else, says that it was reached, and `.ucloud/start-{rank}-{code}` that it gave up and why.
+     before anything else, says that it was reached, and `.ucloud/start-{rank}-{code}` that it gave up and why, and
+  3. for RAN_BEFORE it ended within GUARD_MS: the guard comes first, and nobody pays for what was not yet billed of a rank that ends so.
 A program that ends with such a code by itself has no mark. What is left: a user can make a mark by hand, within START_MS, to have an own
 job called "not started"; and without a shared folder a program that ends with one of these codes within START_MS is misread. A program
 whose interpreter (`#!`) or loader is missing ends with 126 or 127 as if by itself.
@@ -27,6 +28,7 @@ NO_ADDRESSES = 219
 """The addresses of the ranks did not come as they should, or /etc/ucloud could not be written."""
 
 START_MS = 60_000
+GUARD_MS = 5_000
 NOT_BEGUN = -1
 """Among the marks of a rank: its start script never came so far as to say that it runs."""
 MARKED = frozenset({RAN_BEFORE, FIREWALL, NOT_FOUND, NOT_EXECUTABLE, NOT_READY, NO_ADDRESSES})
@@ -55,6 +57,8 @@ def explain(code: int, ran_ms: int, marks: frozenset[int] | None) -> tuple[Why, 
         return None
     if marks is not None and NOT_BEGUN in marks:
         return MEANING.get(code) or ((Why.SANDBOX_FAILED, _NOT_RUN) if 0 < code <= 127 else None)
+    if code == RAN_BEFORE and ran_ms > GUARD_MS:
+        return None
     if code not in MEANING or not (marks is None or code in marks):
         return None
     return MEANING[code]

@@ -48,6 +48,10 @@ _NAMES = {
 _LABELS = {"TaskGroups": "Name", "Tasks": "Name", "Devices": "Name", "DynamicPorts": "Label", "ReservedPorts": "Label"}
 _DURATIONS = {"Interval", "Delay", "MaxRunDuration", "KillTimeout", "Splay", "Min", "Max"}
 _UNITS = ((3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"), (1_000_000, "ms"), (1, "ns"))
+_UNKNOWN = re.compile(r"\\.|\x7f")
+"""Each escape of JSON, as a whole: what is behind a backslash that is one itself begins none."""
+_ESCAPES = {r"\b": r"\u0008", r"\f": r"\u000c", "\x7f": r"\u007f"}
+"""Those that the language does not have."""
 _ABOUT = {
     "Meta": "By these Serai knows the job again.",
     "RestartPolicy": "Never twice: not on the same node, not on another, not when a lost node comes back.",
@@ -165,7 +169,7 @@ def _value(value: JSON) -> str:
 
 def _string(text: str) -> str:
     """Quoted, with nothing left that the language would replace."""
-    quoted = json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f").replace("\\b", "\\u0008").replace("\\f", "\\u000c")
+    quoted = _UNKNOWN.sub(lambda found: _ESCAPES.get(found[0], found[0]), json.dumps(text, ensure_ascii=False))
     if "$${" in text or "%%{" in text:
         return quoted.replace("${", "\\u0024{").replace("%{", "\\u0025{")
     return quoted.replace("${", "$${").replace("%{", "%%{")
