@@ -21,6 +21,8 @@ from serai_backends.nomad.settings import Driver, Firewall, NomadSettings, Place
 from unit.nomad.jobs import task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from serai_backends.nomad.jobfile import JobFile
 
 pytestmark = pytest.mark.skipif(
@@ -251,3 +253,50 @@ def test_files_come_to_a_folder_that_is_not_shared(tmp_path: Path) -> None:
     (bench.alloc / "data").chmod(0o777)
     assert bench.run(replace(bench.spec, argv=("cp", "a", "b"), files=(("a", "1\n"), ("c", "2\n")))) == 0
     assert [(bench.alloc / "data" / name).read_text() for name in "abc"] == ["1\n", "1\n", "2\n"]
+
+
+_FIRST = """mount --bind "$shell" /bin/sh && mkdir -p /work && mount --bind "$folder" /work && cd /work &&
+exec env -i NOMAD_TASK_DIR="$NOMAD_TASK_DIR" /bin/sh "$NOMAD_TASK_DIR/serai/start.sh" > "$folder/said" """
+
+
+@pytest.mark.parametrize("shell", ["dash", "busybox"])
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("exit 0", 0),
+        ("exit 127", 127),
+        ("exit 130", 130),
+        ("kill -9 $$", 137),
+        ("kill $$; sleep 9", 143),
+        ("sleep 0.2 & exit 3", 3),
+        ("echo up; trap 'exit 4' TERM; while :; do sleep 0.05; done", 4),
+        ("echo up; trap 'echo once' TERM; for i in 1 2 3 4 5 6 7 8; do sleep 0.05; done; exit 5", 5),
+        ("echo up; exec sleep 600", 143),
+    ],
+)
+def test_as_process_1_it_stands_between_the_kernel_and_the_program(tmp_path: Path, shell: str, line: str, code: int) -> None:
+    """The driver exec runs it so: kill -9 of itself ends a program, SIGTERM reaches it and one that does not handle it ends by it."""
+    bench = Bench(tmp_path, shell, "exec")
+    bench.settings = msgspec.structs.replace(bench.settings, work="volume")
+    work = tmp_path / "work"
+    work.mkdir()
+    job = build(replace(bench.spec, argv=("/bin/sh", "-c", line)), 1, JobFolders(bench.settings).prepare(bench.spec, set()), bench.settings)
+    templates = task(job)["Templates"]
+    assert isinstance(templates, list)
+    (text,) = [str(each["EmbeddedTmpl"]) for each in templates if isinstance(each, dict) and each["DestPath"] == "local/serai/start.sh"]
+    (bench.task / "serai" / "start.sh").write_text(text)
+    environment = {"PATH": os.environ["PATH"], "NOMAD_TASK_DIR": str(bench.task), "shell": bench.shell, "folder": str(work)}
+    command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc", "--", "/bin/bash", "-c", _FIRST]
+    started = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    if line.startswith("echo up"):
+        _until(lambda: (work / "said").exists() and "up" in (work / "said").read_text())
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGTERM)
+    assert started.wait(30) == code
+
+
+def _until(wanted: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not wanted():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

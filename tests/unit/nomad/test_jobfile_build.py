@@ -134,3 +134,13 @@ def test_resources_are_of_the_machine_type() -> None:
         "MemoryMB": 16,
         "Devices": [{"Name": "nvidia/gpu", "Count": 2}],
     }
+
+
+@pytest.mark.parametrize("driver", ["docker", "podman", "raw_exec", "exec"])
+@pytest.mark.parametrize("firewall", [False, True])
+def test_a_hostname_is_asked_for_only_where_nomad_gives_one(driver: Driver, firewall: bool) -> None:
+    """Nomad starts no group that wants one and has a task of another driver than docker."""
+    cluster = settings(driver, work="volume" if driver == "exec" else "path", firewall=firewall)
+    networks = group(build(spec(), 1, OWNER, cluster))["Networks"]
+    assert isinstance(networks, list) and isinstance(networks[0], dict)
+    assert ("Hostname" in networks[0]) == (driver == "docker" and not firewall)

@@ -164,7 +164,7 @@ def _exec(one: Rank) -> dict[str, JSON]:
     found += [template(f"etc/ucloud/node-{number}.txt", network.node_template(one.nomad_id, number)) for number in range(spec.replicas)]
     if one.script is not None:
         found.append(plain("etc/ucloud/script.sh", one.script, mode="0755"))
-    start = scripts.start(one, fills=False, clean=True)
+    start = scripts.start(one, fills=False, clean=True, first=True)
     return {
         "Driver": "exec",
         "Config": {"command": "/bin/sh", "args": [f"/{LOCAL}/{scripts.START}"]},

@@ -20,8 +20,9 @@ def port_label(port: int) -> str:
 
 
 def names_itself(settings: NomadSettings, driver: str) -> bool:
-    """Whether the replica can have its hostname from Nomad, which makes none where any task of the group is a raw_exec."""
-    return settings.network != HOST and driver != "raw_exec" and not settings.firewall.enabled
+    """Whether the replica can have its hostname from Nomad, which refuses to start a group that asks for one unless all of its tasks are
+    docker's; the firewall is a raw_exec."""
+    return settings.network != HOST and driver == "docker" and not settings.firewall.enabled
 
 
 def network(spec: ReplicaSpec, rank: int, settings: NomadSettings, driver: str) -> dict[str, JSON]:

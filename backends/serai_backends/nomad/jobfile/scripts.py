@@ -55,8 +55,9 @@ def _head(facts: dict[str, str], *, node_address: bool) -> str:
     return "".join(lines)
 
 
-def start(one: Rank, *, fills: bool, clean: bool) -> str:
-    """The start script. `fills`: it writes /etc/ucloud itself, nobody did before. `clean`: nothing of the environment around is left."""
+def start(one: Rank, *, fills: bool, clean: bool, first: bool = False) -> str:
+    """The start script. `fills`: it writes /etc/ucloud itself, nobody did before. `clean`: nothing of the environment around is left.
+    `first`: it is process 1 of the replica."""
     spec, rank, settings, facts = one.spec, one.number, one.settings, _facts(one)
     shared = settings.work == "path"
     environment = dict(spec.environment)
@@ -66,6 +67,7 @@ def start(one: Rank, *, fills: bool, clean: bool) -> str:
         "out": f"/work/{log_name(rank, 'stdout')}" if shared else "",
         "err": f"/work/{log_name(rank, 'stderr')}" if shared else "",
         "folder": "/work" if spec.change_working_directory else "/" if clean else "",
+        "first": "yes" if first else "",
         "search": environment.get("PATH", PATH if clean else ""),
     }
     head = _head(facts, node_address=settings.network == "host")

@@ -1,4 +1,5 @@
-# Runs as the job's user, where the program will run. From here on everything is done by exec: signals reach the program itself.
+# Runs as the job's user, where the program will run. From here on everything is done by exec: signals reach the program itself. Only where
+# this is process 1 it stays: the kernel keeps from that one all signals that it does not handle, even its own kill -9.
 umask 022
 # The folder that was mounted is the job's: nobody can lay this file into a folder that is not his anyway.
 [ -z "$token" ] || [ -f "/work/.ucloud/$token" ] || exit 214
@@ -47,6 +48,23 @@ find_program() {
     done
     return $verdict
 }
+# Gives SIGTERM on, takes the ends of orphans, and ends as the program did (128 + N for signal N).
+stay() {
+    run "$@" &
+    child=$!
+    trap 'kill -TERM "$child" 2>/dev/null' TERM
+    wait "$child"
+    code=$?
+    # a SIGTERM ends the wait before the program has ended, or together with it
+    while kill -0 "$child" 2>/dev/null; do
+        wait "$child"
+        code=$?
+    done
+    wait "$child"
+    last=$?
+    [ "$last" -eq 127 ] || code=$last
+    exit "$code"
+}
 program() {
     find_program "$1"
     case $? in
@@ -55,5 +73,6 @@ program() {
     esac
     # the server tells nobody that the job runs before this is there; where nothing can be written it waits a little longer
     [ -z "$token" ] || { : >"/work/.ucloud/began-$rank"; } 2>/dev/null
+    [ -z "$first" ] || stay "$@"
     run "$@"
 }
