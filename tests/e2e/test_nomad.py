@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from fakes.nomad_agents import AGENTS, Agent
-from fakes.stack import UNIT_PRODUCT, Stack, stack
+from fakes.nomad_agents import AGENTS
+from fakes.nomad_site import Site, site_on
+from fakes.stack import UNIT_PRODUCT
 from serai_devcore.applications import EXAMPLE_PRODUCT, Application, JobRequest, shell_request, word
 
 if TYPE_CHECKING:
@@ -45,40 +45,10 @@ thread.join()
 """
 
 
-@dataclass
-class Site:
-    serai: Stack
-    agent: Agent
-
-    async def submit(self, request: JobRequest) -> str:
-        sent = await self.serai.core.submit(request)
-        assert sent.accepted, sent.answer
-        return sent.job_id
-
-    async def running(self, request: JobRequest) -> str:
-        job_id = await self.submit(request)
-        await self.serai.core.until(lambda: self.serai.core.jobs[job_id].state == "RUNNING", 60)
-        return job_id
-
-    async def ended(self, job_id: str) -> tuple[str, str]:
-        """State and words of the end, as Core has them; told in order. What was not acknowledged before a kill comes again."""
-        await self.serai.until_final(job_id)
-        job = self.serai.core.jobs[job_id]
-        states = [state for state, _ in groupby(arrival.state for arrival in job.arrivals if arrival.state)]
-        assert states == list(dict.fromkeys(states)), states
-        return job.state, job.arrivals[-1].status
-
-    def text(self, job_id: str, name: str = "stdout.txt") -> str:
-        return (self.serai.work(job_id) / name).read_text()
-
-
 @pytest.fixture(params=AGENTS)
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Site]:
-    async with (
-        AGENTS[str(request.param)](tmp_path / "agent") as agent,
-        stack(tmp_path / "serai", backend=agent.settings_text()) as serai,
-    ):
-        yield Site(serai, agent)
+    async with AGENTS[str(request.param)](tmp_path / "agent") as agent, site_on(agent, tmp_path / "serai") as made:
+        yield made
 
 
 async def test_a_job_runs_writes_and_is_billed_once(site: Site) -> None:

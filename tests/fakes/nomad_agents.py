@@ -19,6 +19,24 @@ if TYPE_CHECKING:
 MHZ, MEMORY_MIB = 8_000, 8_192
 
 
+def settings_text(address: str, driver: str = "raw_exec", more: str = "", *, firewall: bool = False) -> str:
+    """Sections of serai.toml for the agent at `address`. `more`: further lines of [backend.nomad]."""
+    return f"""
+[backend]
+kind = "nomad"
+[backend.nomad]
+address = "{address}"
+drives_dir = "drives"
+raw_exec = true
+sweep_ms = 2000
+{more}
+[[backend.nomad.placements]]
+driver = "{driver}"
+[backend.nomad.firewall]
+enabled = {str(firewall).lower()}
+"""
+
+
 class Agent(Protocol):
     @property
     def address(self) -> str: ...
@@ -27,7 +45,13 @@ class Agent(Protocol):
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    def settings_text(self) -> str: ...
+    def settings_text(self, driver: str = "raw_exec", more: str = "", *, firewall: bool = False) -> str:
+        """Sections of serai.toml. `more`: further lines of [backend.nomad]."""
+        ...
+
+    async def rows(self, path: str) -> list[dict[str, object]]:
+        """What Nomad lists there."""
+        ...
 
     async def restart(self) -> None:
         """Ended, and a new one on the same state."""
@@ -59,18 +83,11 @@ class _Calls:
             found: object = await answer.json(content_type=None)
             return cast("list[dict[str, object]]", found) if isinstance(found, list) else []
 
-    def settings_text(self) -> str:
-        return f"""
-[backend]
-kind = "nomad"
-[backend.nomad]
-address = "{self.address}"
-drives_dir = "drives"
-raw_exec = true
-sweep_ms = 2000
-[[backend.nomad.placements]]
-driver = "raw_exec"
-"""
+    def settings_text(self, driver: str = "raw_exec", more: str = "", *, firewall: bool = False) -> str:
+        return settings_text(self.address, driver, more, firewall=firewall)
+
+    async def rows(self, path: str) -> list[dict[str, object]]:
+        return await self._call("GET", path)
 
     async def purge(self, nomad_id: str) -> None:
         await self._call("DELETE", f"/v1/job/{nomad_id}?purge=true")
@@ -108,10 +125,10 @@ class FakeSite(_Calls):
 
 
 class RealSite(_Calls):
-    def __init__(self, folder: Path, mhz: int = MHZ, memory_mib: int = MEMORY_MIB) -> None:
+    def __init__(self, folder: Path, mhz: int = MHZ, memory_mib: int = MEMORY_MIB, programs: Path | None = None) -> None:
         if (why := why_not()) is not None:
             pytest.skip(why)
-        self.agent = RealAgent(folder, cpu_mhz=mhz, memory_mb=memory_mib)
+        self.agent = RealAgent(folder, cpu_mhz=mhz, memory_mb=memory_mib, programs=programs)
         self.address = self.agent.address
 
     async def __aenter__(self) -> Self:
