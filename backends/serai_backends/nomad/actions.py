@@ -37,6 +37,8 @@ class Actions:
     def __init__(self, ground: Ground, views: Views, lines: Lines, doors: Doors) -> None:
         self._ground, self._views, self._lines, self._doors = ground, views, lines, doors
         self._choosing_user = asyncio.Lock()
+        self._chosen: dict[str, int] = {}
+        """By job: users whose folders are being made."""
         self._steps: dict[Step, Callable[[View], Awaitable[None]]] = {
             Step.PREPARE: self._prepare,
             Step.REGISTER: self._register,
@@ -61,15 +63,18 @@ class Actions:
         if settings.work == "volume" and placement is not None and not await volumes.make(self._ground.client, view.nomad_id, placement):
             view.look_again_at_ms = self._ground.clock.now_ms() + _VOLUME_MS
             return
-        async with self._choosing_user:
-            alive = {Stage.RELEASED, Stage.OPENED, Stage.STOPPING, Stage.TAKEN_BACK}
-            used = {other.record.uid for other in self._views if other.record.uid is not None and other.record.stage in alive}
-            try:
-                prepared = await self._ground.threads.run(lambda: self._ground.folders.prepare(view.spec, used))
-            except jobfile.CannotPrepare as error:
-                await self._refuse(view, error.why, error.detail)
-                return
-            await self._views.change(view, only=Stage.RELEASED, prepared=True, uid=prepared.uid, gid=prepared.gid)
+        try:
+            async with self._choosing_user:
+                used = self._views.users | set(self._chosen.values())
+                chosen = await self._ground.threads.run(lambda: self._ground.folders.choose(view.spec, used))
+                if chosen.uid is not None:
+                    self._chosen[view.record.job_id] = chosen.uid
+            await self._ground.threads.run(lambda: self._ground.folders.make(view.spec, chosen))
+            await self._views.change(view, only=Stage.RELEASED, prepared=True, uid=chosen.uid, gid=chosen.gid)
+        except jobfile.CannotPrepare as error:
+            await self._refuse(view, error.why, error.detail)
+        finally:
+            self._chosen.pop(view.record.job_id, None)
 
     async def _register(self, view: View) -> None:
         record = view.record

@@ -41,6 +41,8 @@ _WORKERS = 32
 _MOST_STEPS = 12
 _BEGIN_MS, _BEGIN_AGAIN_MS = 2_000, 50
 """A task that runs is believed to be its program after so long, if its folder does not say so before; so often the folder is looked at."""
+_PLACES_MS = 1_000
+"""Between two times that everybody in the line is told their places: each job that goes changes those of all behind it."""
 _UNSEEN = "it was purged or collected while nobody looked"
 
 
@@ -226,32 +228,41 @@ class Engine:
     # the line
 
     async def _release(self) -> None:
-        """Gives jobs to Nomad in order, once it was looked at: who waits there from before is not passed."""
-        clock = self._ground.clock
+        """Gives jobs to Nomad in order, once it was looked at: who waits there from before is not passed. Tells the others their places."""
+        clock, told_at_ms = self._ground.clock, 0
         while True:
             self._line_moved.clear()
-            while self.room.known and (view := self.lines.next_released(clock.now_ms())) is not None:
-                try:
-                    released = await self._views.change(view, only=Stage.QUEUED, stage=Stage.RELEASED)
-                except BackendUnavailable as error:
-                    log.warning("nomad.not_released", job=view.record.job_id, why=str(error))
-                    await clock.sleep(1)
-                    continue
-                if released:
-                    self.lines.released(view)
-                    self.works.add(view.record.job_id)
-                else:
-                    self.lines.remove(view)
-            for view in self.lines.tell_places():
+            await self._release_all()
+            now_ms, wake_ms = clock.now_ms(), self.lines.next_try_ms()
+            again = now_ms >= told_at_ms + _PLACES_MS
+            if again:
+                told_at_ms = now_ms
+            elif len(self.lines):
+                wake_ms = min(told_at_ms + _PLACES_MS, wake_ms if wake_ms is not None else 1 << 62)
+            for view in self.lines.tell_places(again=again):
                 self._ground.board.publish(view.observation())
-            await self._line_moves(clock.now_ms())
+            await self._line_moves(now_ms, wake_ms)
 
-    async def _line_moves(self, now_ms: int) -> None:
-        at_ms = self.lines.next_try_ms()
-        if at_ms is None:
+    async def _release_all(self) -> None:
+        clock = self._ground.clock
+        while self.room.known and (view := self.lines.next_released(clock.now_ms())) is not None:
+            try:
+                released = await self._views.change(view, only=Stage.QUEUED, stage=Stage.RELEASED)
+            except BackendUnavailable as error:
+                log.warning("nomad.not_released", job=view.record.job_id, why=str(error))
+                await clock.sleep(1)
+                continue
+            if released:
+                self.lines.released(view)
+                self.works.add(view.record.job_id)
+            else:
+                self.lines.remove(view)
+
+    async def _line_moves(self, now_ms: int, wake_ms: int | None) -> None:
+        if wake_ms is None:
             await self._line_moved.wait()
             return
-        sleeper = asyncio.ensure_future(self._ground.clock.sleep(max(at_ms - now_ms, 100) / 1000))
+        sleeper = asyncio.ensure_future(self._ground.clock.sleep(max(wake_ms - now_ms, 100) / 1000))
         moved = asyncio.ensure_future(self._line_moved.wait())
         try:
             await asyncio.wait((sleeper, moved), return_when=asyncio.FIRST_COMPLETED)

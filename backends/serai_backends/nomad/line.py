@@ -126,12 +126,14 @@ class Lines:
         """When a head is tried whatever the estimate says; None = no head waits for that."""
         return min((line.head_since_ms + TRY_ANYWAY_MS for line in self._lines.values() if line.head_since_ms is not None), default=None)
 
-    def tell_places(self) -> Iterator[View]:
-        """Those of which what they wait for has changed, with the new words in them."""
+    def tell_places(self, *, again: bool) -> Iterator[View]:
+        """Those of which what they wait for has changed, with the new words in them; without `again` only those that were told nothing yet."""
         for line in self._lines.values():
             before = sum(1 for view in line.on_their_way.values() if view.record.sequence < (line.waiting[0][0] if line.waiting else 0))
             for position, (_, job_id) in enumerate(line.waiting[:_TOLD]):
                 view = self._views[job_id]
+                if view.waiting is not None and not again:
+                    continue
                 waiting = self._place(line, view, before + position, head=position == 0)
                 if waiting != view.waiting:
                     view.waiting = waiting

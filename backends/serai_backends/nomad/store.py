@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Unpack
 
 import msgspec
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         observation: JobObservation | None
 
 
+_HOLD_USERS = {Stage.RELEASED, Stage.OPENED, Stage.STOPPING, Stage.TAKEN_BACK}
 _REMOVED = 10_000
 """More than are forgotten while one list is on its way."""
 
@@ -49,6 +51,8 @@ class Views:
         """Jobs as Nomad called them that were forgotten here, the newest of them: a list that was asked for before may still have them."""
         self._canceled: set[str] = set()
         """Cancelled before they were submitted."""
+        self._users: Counter[int] = Counter()
+        """Of the nodes: jobs that may have something running as them."""
         self._sequence = max((row.sequence for row in rows), default=0)
         for row in rows:
             if row.stage is Stage.CANCELED_BEFORE:
@@ -65,6 +69,11 @@ class Views:
 
     def __iter__(self) -> Iterator[View]:
         return iter(list(self._views.values()))
+
+    @property
+    def users(self) -> set[int]:
+        """Of the nodes, that jobs have which may run."""
+        return set(self._users)
 
     def next_sequence(self) -> int:
         self._sequence += 1
@@ -104,6 +113,8 @@ class Views:
         record = msgspec.structs.replace(view.record, **fields)
         await self._records.save(record)
         self._by_nomad_id.pop(view.nomad_id, None)
+        self._count(view.record, -1)
+        self._count(record, 1)
         if record.attempt != view.record.attempt:
             view.next_attempt(record)
         view.record = record
@@ -114,6 +125,7 @@ class Views:
             await self._records.delete(job_id)
             view = self._views.pop(job_id, None)
             if view is not None:
+                self._count(view.record, -1)
                 self._by_nomad_id.pop(view.nomad_id, None)
                 self._removed[view.nomad_id] = None
                 if len(self._removed) > _REMOVED:
@@ -121,6 +133,16 @@ class Views:
             self._canceled.discard(job_id)
         self._locks.pop(job_id, None)
 
+    def _count(self, record: Record, change: int) -> None:
+        if record.uid is None or record.stage not in _HOLD_USERS:
+            return
+        self._users[record.uid] += change
+        if not self._users[record.uid]:
+            del self._users[record.uid]
+
     def _put(self, view: View) -> None:
+        if (before := self._views.get(view.record.job_id)) is not None:
+            self._count(before.record, -1)
+        self._count(view.record, 1)
         self._views[view.record.job_id] = view
         self._by_nomad_id[names.nomad_id(view.record.job_id, view.record.attempt)] = view.record.job_id

@@ -85,9 +85,12 @@ class _Folders:
             return frozenset()
         return frozenset({codes.BEGUN if body.mark is None else body.mark})
 
-    def prepare(self, spec: ReplicaSpec, used: set[int]) -> Prepared:
+    def choose(self, spec: ReplicaSpec, used: set[int]) -> Prepared:
         del spec, used
         return Prepared(uid=None, gid=None)
+
+    def make(self, spec: ReplicaSpec, chosen: Prepared) -> None:
+        pass
 
     def tidy(self, spec: ReplicaSpec) -> None:
         pass

@@ -144,13 +144,13 @@ def test_people_are_told_what_is_missing_and_who_is_before_them(site: Site) -> N
     site.room.look([node("a"), node("b")], [holds("a", 3, 4000), holds("b", 2, 100)])
     first, second = site.add(1, replicas=3, cpu=2), site.add(2)
     assert site.release() == []
-    told = list(site.lines.tell_places())
+    told = list(site.lines.tell_places(again=True))
     assert told == [first, second]
     assert first.waiting == Waiting(ahead=0, cpu=6, free_cpu=3, all_cpu=8)
     assert second.waiting == Waiting(ahead=1)
-    assert list(site.lines.tell_places()) == []
+    assert list(site.lines.tell_places(again=True)) == []
     site.lines.remove(first)
-    assert [view.waiting for view in site.lines.tell_places()] == [Waiting(ahead=0)]
+    assert [view.waiting for view in site.lines.tell_places(again=True)] == [Waiting(ahead=0)]
 
 
 def test_a_job_that_was_taken_back_gets_its_old_place(site: Site) -> None:

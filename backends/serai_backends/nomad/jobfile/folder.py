@@ -65,8 +65,9 @@ class JobFolders:
         self._settings = settings
         self._users = Users(settings)
 
-    def prepare(self, spec: ReplicaSpec, used: set[int]) -> Prepared:
-        """Make, own and fill the job's folder; look at each input. `used`: the users of all jobs that have not ended.
+    def choose(self, spec: ReplicaSpec, used: set[int]) -> Prepared:
+        """Whose the job's folder is to be; folders above it, which other jobs have too, are made. `used`: the users of all jobs that have
+        not ended.
 
         Blocking, idempotent, durable; one caller at a time. Raises CannotPrepare, BackendUnavailable.
         """
@@ -74,6 +75,18 @@ class JobFolders:
             return self._without_folder(spec, used)
         with _in_words():
             owner = self._owner(spec, used)
+            os.close(self._open_path(spec.output_folder.rpartition("/")[0] or spec.output_folder, create=True, owner=owner))
+            return Prepared(*owner)
+
+    def make(self, spec: ReplicaSpec, chosen: Prepared) -> None:
+        """Make and fill the job's folder for the user that was chosen; look at each input. Several at once are as good as one.
+
+        Blocking, idempotent, durable. Raises CannotPrepare, BackendUnavailable.
+        """
+        if self._settings.work != "path" or chosen.uid is None or chosen.gid is None:
+            return
+        owner = (chosen.uid, chosen.gid)
+        with _in_words():
             for mount in spec.mounts:
                 self._look_at(mount, owner)
             work = self._open(spec, create=True, owner=owner)
@@ -82,7 +95,12 @@ class JobFolders:
                 self._fill(spec, work, owner)
             finally:
                 os.close(work)
-        return Prepared(*owner)
+
+    def prepare(self, spec: ReplicaSpec, used: set[int]) -> Prepared:
+        """`choose`, then `make`."""
+        chosen = self.choose(spec, used)
+        self.make(spec, chosen)
+        return chosen
 
     def _without_folder(self, spec: ReplicaSpec, used: set[int]) -> Prepared:
         """Containers and chroots keep jobs apart that are all nobody. On the node itself only the user does."""
@@ -125,7 +143,9 @@ class JobFolders:
         return frozenset({codes.NOT_BEGUN})
 
     def _open(self, spec: ReplicaSpec, *, create: bool = False, owner: tuple[int, int] | None = None, below: str = "") -> int:
-        path = f"{spec.output_folder}/{below}" if below else spec.output_folder
+        return self._open_path(f"{spec.output_folder}/{below}" if below else spec.output_folder, create=create, owner=owner)
+
+    def _open_path(self, path: str, *, create: bool, owner: tuple[int, int] | None) -> int:
         uid = owner[0] if owner is not None and os.geteuid() == 0 else None
         return files.open_output(self._settings.drives_dir, self._settings.drives, path, create=create, owner=uid)
 

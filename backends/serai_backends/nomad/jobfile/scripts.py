@@ -5,6 +5,7 @@ Plain POSIX: they run in whatever /bin/sh an image has (dash and busybox are tri
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ LOCAL = "local/serai"
 START, NODE, NODES, HOSTS, SCRIPT, RULES, FRIENDS = "start.sh", "node.sh", "nodes", "hosts", "script.sh", "firewall.sh", "friends"
 
 
+@cache
 def body(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
