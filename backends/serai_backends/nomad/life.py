@@ -58,7 +58,7 @@ def next_step(view: View, now_ms: int, *, placement_deadline_ms: int) -> Step:
         case Stage.STOPPING | Stage.TAKEN_BACK:
             if not view.deregistered and not view.gone:
                 return Step.DEREGISTER
-            if not view.gone and not view.nothing_lives:
+            if view.unsure or (not view.gone and not view.nothing_lives):
                 return Step.NOTHING
             return Step.FINISH if view.record.stage is Stage.STOPPING else Step.CLEAR
         case _:
@@ -70,7 +70,7 @@ def _released(view: View, now_ms: int, placement_deadline_ms: int) -> Step:  # n
         return Step.PREPARE
     if not view.record.registered_index:
         return Step.REGISTER if view.gated else Step.OPEN
-    if view.gone:
+    if view.gone and not view.unsure:
         return Step.FINISH
     if any(rank.over for rank in view.ranks) or view.extra:
         lost = view.extra or all(rank.facts.end is End.LOST for rank in view.ranks if rank.over)
@@ -87,7 +87,7 @@ def _opened(view: View) -> Step:
         return Step.WRITE_GATE
     if not view.record.registered_index:
         return Step.REGISTER
-    if (view.over and not any(rank.given_up for rank in view.ranks)) or view.gone:
+    if (view.over and not any(rank.given_up for rank in view.ranks)) or (view.gone and not view.unsure):
         return Step.FINISH
     if any(rank.failed for rank in view.ranks) or view.extra:
         return Step.STOP

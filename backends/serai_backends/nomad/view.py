@@ -136,13 +136,13 @@ class View:
 
     @property
     def over(self) -> bool:
-        """Nothing of it runs, or will."""
-        return all(rank.over for rank in self.ranks) and all(self.extra.values())
+        """Nothing of it runs, or will, and how each rank ended is known."""
+        return not self.unsure and all(rank.over for rank in self.ranks) and all(self.extra.values())
 
     @property
     def nothing_lives(self) -> bool:
         """As `over`, where ranks that were never placed count as over: right only after a deregistration."""
-        return all(rank.over or not rank.alloc_id for rank in self.ranks) and all(self.extra.values())
+        return not self.unsure and all(rank.over or not rank.alloc_id for rank in self.ranks) and all(self.extra.values())
 
     @property
     def started(self) -> bool:
