@@ -144,3 +144,9 @@ def test_a_hostname_is_asked_for_only_where_nomad_gives_one(driver: Driver, fire
     networks = group(build(spec(), 1, OWNER, cluster))["Networks"]
     assert isinstance(networks, list) and isinstance(networks[0], dict)
     assert ("Hostname" in networks[0]) == (driver == "docker" and not firewall)
+
+
+def test_on_the_nodes_network_a_port_tells_the_nodes_address() -> None:
+    """Without any Nomad tells no address there, and ranks that wait for each other's would wait for ever."""
+    networks = group(build(spec(replicas=2), 1, OWNER, settings("raw_exec", network="host")))["Networks"]
+    assert networks == [{"Mode": "host", "ReservedPorts": [], "DynamicPorts": [{"Label": "address"}]}]

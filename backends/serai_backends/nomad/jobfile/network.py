@@ -33,7 +33,9 @@ def network(spec: ReplicaSpec, rank: int, settings: NomadSettings, driver: str) 
         if spec.peers:
             raise SubmissionRefused("jobs on the nodes' own network cannot be closed to each other, so they have no peers")
         # the program listens on the port that it knows; two that want the same one never come to the same node
-        return {"Mode": HOST, "ReservedPorts": [{"Label": port_label(port), "Value": port} for port in spec.ports]}
+        reserved: list[JSON] = [{"Label": port_label(port), "Value": port} for port in spec.ports]
+        # Nomad tells the node's address only with a port of the allocation; nobody listens on this one
+        return {"Mode": HOST, "ReservedPorts": reserved, "DynamicPorts": [{"Label": "address"}]}
     found: dict[str, JSON] = {
         "Mode": settings.network,
         "DynamicPorts": [{"Label": port_label(port), "To": port} for port in spec.ports],
