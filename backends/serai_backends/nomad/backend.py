@@ -7,6 +7,7 @@ where folders are not shared) fails then.
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,6 +111,9 @@ class NomadBackend:
         placement = self._settings.placement(spec.product)
         if placement is None:
             raise SubmissionRefused(f"no placement is set up for the machine type {spec.product}")
+        if placement.driver == "raw_exec" and self._settings.work == "path" and os.geteuid() != 0:
+            words = "programs on the nodes need a server that runs as root: it gives each drive to a user of its own, who keeps them apart"
+            raise SubmissionRefused(words)
         if spec.peers and not self.features.peers:
             raise SubmissionRefused("this cluster does not connect jobs: its firewall is not enabled")
         jobfile.build(spec, 1, jobfile.Prepared(uid=None, gid=None), self._settings)

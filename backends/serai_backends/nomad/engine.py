@@ -67,7 +67,6 @@ class Engine:
             self._load(view)
 
     def _load(self, view: View) -> None:
-        self._furnish(view)
         stage = view.record.stage
         if stage is Stage.QUEUED:
             self.lines.add(view)
@@ -77,13 +76,6 @@ class Engine:
         if stage is not Stage.ENDED:
             self.works.add(view.record.job_id)
         self._ground.board.publish(view.observation())
-
-    def _furnish(self, view: View) -> None:
-        if self._ground.settings.network == "host":
-            view.node_address = self._node_address
-
-    def _node_address(self, node_id: str) -> str | None:
-        return self.room.addresses.get(node_id)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -95,7 +87,6 @@ class Engine:
 
     def took_on(self, view: View) -> None:
         """A new job, stored."""
-        self._furnish(view)
         self._ground.board.publish(view.observation())
         if view.record.stage is Stage.QUEUED:
             self.lines.add(view)
@@ -221,7 +212,6 @@ class Engine:
             )
         if view is not None:
             log.warning("nomad.adopted", job=job_id, why="it runs at Nomad and the state folder had no row of it")
-            self._furnish(view)
             view.gate_written = True
             self._doubt(view)
 

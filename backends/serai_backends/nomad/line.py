@@ -127,7 +127,7 @@ class Lines:
         return min((line.head_since_ms + TRY_ANYWAY_MS for line in self._lines.values() if line.head_since_ms is not None), default=None)
 
     def tell_places(self, *, again: bool) -> Iterator[View]:
-        """Those of which what they wait for has changed, with the new words in them; without `again` only those that were told nothing yet."""
+        """Those of which what they wait for has changed, with the new words; without `again` only those that were told nothing yet."""
         for line in self._lines.values():
             before = sum(1 for view in line.on_their_way.values() if view.record.sequence < (line.waiting[0][0] if line.waiting else 0))
             for position, (_, job_id) in enumerate(line.waiting[:_TOLD]):

@@ -63,13 +63,11 @@ class Room:
     nodes: dict[str, _Space] = field(default_factory=dict[str, _Space])
     known: bool = False
     """The cluster was looked at."""
-    addresses: dict[str, str] = field(default_factory=dict[str, str])
-    """Of the nodes, by their ids."""
 
     def look(self, nodes: Sequence[Node], allocations: Iterable[Allocation]) -> None:
         """`allocations`: those that hold resources, of everybody."""
         self.nodes = {node.id: _space(node) for node in nodes}
-        self.known, self.addresses = True, {node.id: node.address for node in nodes if node.address}
+        self.known = True
         for allocation in allocations:
             space = self.nodes.get(allocation.node_id)
             if space is None or allocation.allocated_resources is None:

@@ -33,10 +33,6 @@ PURGED = "it was purged"
 COLLECTED = "it was collected as garbage"
 
 
-def _nobody(_node_id: str) -> str | None:
-    return None
-
-
 @dataclass(slots=True)
 class Rank:
     """One rank of the attempt that counts."""
@@ -78,8 +74,6 @@ class View:
     first_placed_at_ms: int | None = None
     shared: bool = False
     """Its folder can be looked into: a start that failed left its mark there."""
-    node_address: Callable[[str], str | None] = _nobody
-    """Address of a node by its id, where replicas are on their nodes' own network; else, and where it is not known, None."""
     unsure: dict[int, tuple[Allocation, int]] = field(default_factory=dict[int, tuple["Allocation", int]])
     """By rank, with the time since when: allocations of which only the marks in the job's folder say whether the program began."""
     early: dict[str, Allocation] = field(default_factory=dict[str, "Allocation"])
@@ -166,7 +160,7 @@ class View:
         rank = self.ranks[number]
         if rank.alloc_id and alloc.id != rank.alloc_id:
             return self._see_other(rank, alloc, ours, now_ms)
-        address = rank.address or observed.address_of(alloc) or self.node_address(alloc.node_id)
+        address = rank.address or observed.address_of(alloc)
         if alloc.modify_index < rank.index or (alloc.modify_index == rank.index and address == rank.address):
             return False
         if marks is None and self._needs_marks(rank, alloc):
