@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from serai_backends.nomad.client import NomadClient
     from serai_backends.nomad.settings import NomadSettings, Placement
 
+_EXEC = (
+    "its programs may write into the folder of Nomad's logs, and by a link there have Nomad write anywhere on the node as root (seen with "
+    "Nomad 2.0.6): use docker, or let nobody submit who may not be root there"
+)
 LOOKED_AT = 50
 """Nodes of a placement whose attributes are read."""
 _CNI = ("bridge", "firewall", "host-local", "loopback", "portmap")
@@ -78,6 +82,8 @@ async def _placement(client: NomadClient, settings: NomadSettings, placement: Pl
         elif without:
             text = f"{_some(without)} of {where} cannot be used: the driver {driver} ({why}) is not healthy there"
             found.append(Finding(Severity.WARNING, subject, text))
+    if placement.driver == "exec":
+        found.append(Finding(Severity.WARNING, subject, _EXEC))
     if placement.driver == "raw_exec" and not settings.raw_exec:
         found.append(error("it wants raw_exec, and backend.nomad.raw_exec is false"))
     read = await asyncio.gather(*(client.get(f"node/{node.id}", _Node, need='node { policy = "read" }') for node in usable[:LOOKED_AT]))

@@ -211,5 +211,12 @@ async def test_settings_of_the_agent_that_lose_facts_are_told(tmp_path: Path) ->
         mine = msgspec.structs.replace(on(agent, tmp_path / "none", Placement(driver="exec")), kill_timeout_ms=60_000)
         found = await asked(mine)
     texts = " ".join(f.text for f in found)
-    for words in ("event_buffer_size is 50", "gc_max_allocs is 20", "max_kill_timeout 30s is less than", "not needed", "drives_dir"):
+    for words in (
+        "event_buffer_size is 50",
+        "gc_max_allocs is 20",
+        "max_kill_timeout 30s is less than",
+        "not needed",
+        "drives_dir",
+        "write anywhere",
+    ):
         assert words in texts

@@ -251,6 +251,30 @@ def test_the_firewall_closes_both_directions_and_opens_by_the_variable(docker: C
         assert opened < 10 and closed < 10
 
 
+def test_what_is_sent_to_all_does_not_reach_the_node(agent: Agent, drives: Path) -> None:
+    """Services of the node hear broadcasts and multicasts of its bridge."""
+    cluster = Cluster(agent, drives, "raw_exec")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+        here.bind(("0.0.0.0", 0))
+        here.settimeout(1)
+        line = f"""from socket import *
+one = socket(AF_INET, SOCK_DGRAM)
+one.setsockopt(SOL_SOCKET, SO_BROADCAST, 1)
+for to in ("255.255.255.255", "224.0.0.1"):
+    try: one.sendto(b"heard", (to, {here.getsockname()[1]}))
+    except PermissionError: print("closed")"""
+        for enabled, said in ((False, ""), (True, "closed\nclosed\n")):
+            cluster.settings = msgspec.structs.replace(cluster.settings, firewall=Firewall(enabled=enabled))
+            spec = cluster.spec("python3", "-c", line)
+            assert cluster.run(spec) == [(0, 0)], cluster.said(spec, "stderr.txt")
+            assert cluster.said(spec) == said
+            if enabled:
+                with pytest.raises(TimeoutError):
+                    here.recv(99)
+            else:
+                assert [here.recv(99) for _ in range(2)] == [b"heard"] * 2
+
+
 def test_web_ports_are_open_to_proxies_only(docker: Cluster) -> None:
     """The node's end of the bridge stands for the proxy: its port, and no other."""
     docker.settings = msgspec.structs.replace(docker.settings, firewall=Firewall(enabled=True, proxies=(f"{BRIDGE}/32",)))

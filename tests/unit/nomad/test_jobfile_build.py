@@ -63,6 +63,13 @@ def test_a_job_too_large_is_refused_before_it_is_made(described: ReplicaSpec, mo
         build(replace(described, replicas=1_000), 1, OWNER, settings())
 
 
+@pytest.mark.parametrize("driver", ["docker", "podman", "exec"])
+def test_programs_have_no_capabilities(driver: Driver) -> None:
+    """Nomad gives those of a container's root to nobody too, where nothing is said."""
+    config = task(build(spec(), 1, OWNER, settings(driver, work="volume" if driver == "exec" else "path")))["Config"]
+    assert isinstance(config, dict) and config["cap_drop"] == ["all"]
+
+
 @pytest.mark.parametrize("text", [*ODD, "<serai<<1serai<", "<serai", "<<serai<"])
 def test_delimiters_never_occur_in_the_text(text: str) -> None:
     """So that no part of a user's text is a template."""

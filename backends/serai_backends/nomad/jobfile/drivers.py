@@ -167,7 +167,8 @@ def _exec(one: Rank) -> dict[str, JSON]:
     start = scripts.start(one, fills=False, clean=True, first=True)
     return {
         "Driver": "exec",
-        "Config": {"command": "/bin/sh", "args": [f"/{LOCAL}/{scripts.START}"]},
+        # without a word nobody gets those that a container's root has, to change owners and make devices among them
+        "Config": {"command": "/bin/sh", "args": [f"/{LOCAL}/{scripts.START}"], "cap_drop": ["all"]},
         "Templates": [*found, plain(f"{LOCAL}/{scripts.START}", start)],
     }
 

@@ -131,6 +131,10 @@ def _set(networks: tuple[str, ...]) -> str:
     return "{ " + ", ".join(networks) + " }"
 
 
+_TO_ALL = ("224.0.0.0/4", "255.255.255.255/32")
+"""Multicast and broadcast, which the node itself hears too."""
+
+
 def _rules(firewall: Firewall, ports: tuple[int, ...]) -> list[str]:
     """Both directions; established connections are looked at after the closed networks, so that a peer that is taken away is cut off."""
     shut = (*firewall.job_networks, *firewall.closed)
@@ -143,7 +147,7 @@ def _rules(firewall: Firewall, ports: tuple[int, ...]) -> list[str]:
     into += ["meta nfproto ipv4 ct state established,related accept"]
     out = ['oifname "lo" accept', "ip daddr @friends accept"]
     out += [f"ip daddr {proxies} {back} ct state established accept"] if web else []
-    out += [f"ip daddr {_set(shut)} drop"] if shut else []
+    out += [f"ip daddr {_set((*shut, *_TO_ALL))} drop"]
     out += ["meta nfproto ipv4 accept"]
     lines = ["table inet ucloud", "delete table inet ucloud", "table inet ucloud {", "set friends { type ipv4_addr; }"]
     for name, rules in (("input", into), ("output", out)):
