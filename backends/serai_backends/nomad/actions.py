@@ -89,7 +89,7 @@ class Actions:
             await self._refuse(view, why, str(error))
             return
         if index:
-            await self._views.change(view, registered_index=index, namespace=self._ground.client.access.namespace)
+            await self._views.change(view, registered_index=index, namespace=self._ground.client.namespace)
             view.registered(self._ground.ours, self._ground.clock.now_ms())
 
     async def _registered_before(self, view: View) -> int:
@@ -171,7 +171,7 @@ class Actions:
                 return
             if index:
                 # Registered, and the answer did not come to be stored.
-                await self._views.change(view, registered_index=index, namespace=self._ground.client.access.namespace)
+                await self._views.change(view, registered_index=index, namespace=self._ground.client.namespace)
                 view.registered(self._ground.ours, self._ground.clock.now_ms())
         await client.deregister(view.nomad_id)
         for allocation in await client.allocations_of(view.nomad_id):

@@ -206,7 +206,7 @@ class Engine:
                     attempt=attempt,
                     prepared=True,
                     registered_index=max(job.create_index, 1),
-                    namespace=self._ground.client.access.namespace,
+                    namespace=self._ground.client.namespace,
                     adopted=True,
                 )
             )

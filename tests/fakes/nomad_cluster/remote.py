@@ -31,6 +31,7 @@ class Remote:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster, self._rng = cluster, cluster.rng
+        self.namespace = "default"
         self.failing = 0.0
         """How many of the calls fail, 0 to 1."""
         self.dead = False

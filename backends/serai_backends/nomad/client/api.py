@@ -81,6 +81,11 @@ class NomadClient:
         self._requester, self._streams, self._silence_ms = requester, streams, silence_ms
         self.access = requester.access
 
+    @property
+    def namespace(self) -> str:
+        """The one that everything is asked of."""
+        return self.access.namespace
+
     # jobs
 
     async def register(self, job: Mapping[str, JSON]) -> Registered:
