@@ -282,12 +282,15 @@ class Engine:
 
     async def _move(self, view: View) -> None:
         job_id, clock = view.record.job_id, self._ground.clock
-        if job_id in self._doubtful:
-            await self._clear_up(view)
-            self._doubtful.discard(job_id)
-        if job_id in self._unlocated:
-            await self._locate(view)
-            self._unlocated.discard(job_id)
+        for marked, look in ((self._doubtful, self._clear_up), (self._unlocated, self._locate)):
+            if job_id in marked:
+                # before the look: a mark that is set meanwhile asks for another one
+                marked.discard(job_id)
+                try:
+                    await look(view)
+                except BaseException:
+                    marked.add(job_id)
+                    raise
         view.give_up(clock.now_ms(), self._ground.settings.node_lost_ms)
         for _ in range(_MOST_STEPS):
             # a step may have listed ranks of which only the folder says whether they started: before the next step that is looked up

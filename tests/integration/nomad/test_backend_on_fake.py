@@ -19,8 +19,10 @@ from serai_backends.errors import BackendUnavailable
 from serai_backends.model import End, JobObservation, Phase, ReplicaSpec, Why
 from serai_backends.nomad import doors
 from serai_backends.nomad.backend import NomadBackend, open_nomad
+from serai_backends.nomad.client import NomadClient
 from serai_backends.nomad.jobfile import JobFolders, Prepared, build, codes
 from serai_backends.nomad.settings import NomadSettings, Placement
+from serai_backends.nomad.wire import Evaluation
 
 CORES = 32
 
@@ -42,6 +44,7 @@ def settings(agent: FakeAgent, tmp_path: Path) -> NomadSettings:
         raw_exec=True,
         placements=(Placement(driver="raw_exec"),),
         sweep_ms=1_000,
+        timeout_ms=2_000,
     )
 
 
@@ -232,3 +235,32 @@ async def test_another_namespace_is_refused_while_jobs_live_in_the_old_one(agent
     async with await open_nomad(new) as backend:
         await backend.submit(spec_of("next"))
         await told(backend, "next", runs)
+
+
+async def test_a_doubt_that_comes_while_another_is_looked_into(
+    agent: FakeAgent, settings: NomadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Has its own turn: a job that is purged just then is told as lost at once, not at the next sweep."""
+    look, purged = NomadClient.evaluations_of, False
+    async with (
+        await open_nomad(msgspec.structs.replace(settings, sweep_ms=600_000)) as backend,
+        aiohttp.ClientSession(agent.address) as session,
+    ):
+
+        async def purged_meanwhile(client: NomadClient, nomad_id: str) -> list[Evaluation]:
+            nonlocal purged
+            found = await look(client, nomad_id)
+            if not purged:
+                purged = True
+                await Calls(session).call("DELETE", f"/v1/job/{nomad_id}?purge=true")
+                async with asyncio.timeout(15):
+                    while nomad_id not in backend._engine._how:
+                        await asyncio.sleep(0.02)
+            return found
+
+        await backend.submit(spec_of("job"))
+        await told(backend, "job", runs)
+        agent.delay("/v1/allocations", 60)
+        monkeypatch.setattr(NomadClient, "evaluations_of", purged_meanwhile)
+        backend._engine._doubt(next(iter(backend._views)))
+        assert (await told(backend, "job", ended)).replicas[0].why is Why.FORGOTTEN_BY_CLUSTER
