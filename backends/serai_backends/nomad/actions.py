@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("serai.nomad")
 
 _NOT_OURS = "the namespace has another job of the name {}: each provider needs a namespace of its own"
+_AGAIN_MS, _AGAIN_AT_MOST_MS = 5_000, 600_000
+"""From a roll-back to the next try, doubled each time: a try that fails holds places that others could use."""
 _VOLUME_MS = 500
 """Between two looks at whether a new volume can be used; it takes about a second (facts: nomad-tried §10)."""
 
@@ -56,7 +58,7 @@ class Actions:
 
     async def _prepare(self, view: View) -> None:
         if hostname := self._doors.missing(view):
-            await self._refuse(view, Why.PEER_GONE, hostname)
+            await self.refuse(view, Why.PEER_GONE, hostname)
             return
         settings = self._ground.settings
         placement = settings.placement(view.spec.product)
@@ -72,7 +74,7 @@ class Actions:
             await self._ground.threads.run(lambda: self._ground.folders.make(view.spec, chosen))
             await self._views.change(view, only=Stage.RELEASED, prepared=True, uid=chosen.uid, gid=chosen.gid)
         except jobfile.CannotPrepare as error:
-            await self._refuse(view, error.why, error.detail)
+            await self.refuse(view, error.why, error.detail)
         finally:
             self._chosen.pop(view.record.job_id, None)
 
@@ -86,7 +88,7 @@ class Actions:
             index = await self._registered_before(view)
         except (RegistrationRefused, SubmissionRefused) as error:
             why = error.why if isinstance(error, SubmissionRefused) else Why.NONE
-            await self._refuse(view, why, str(error))
+            await self.refuse(view, why, str(error))
             return
         if index:
             await self._views.change(view, registered_index=index, namespace=self._ground.client.namespace)
@@ -99,7 +101,7 @@ class Actions:
             raise BackendUnavailable(f"Nomad first had the job {view.nomad_id}, then not")
         if index:
             return index
-        await self._refuse(view, Why.NONE, _NOT_OURS.format(view.nomad_id))
+        await self.refuse(view, Why.NONE, _NOT_OURS.format(view.nomad_id))
         return 0
 
     async def _index_of(self, view: View) -> int | None:
@@ -149,7 +151,7 @@ class Actions:
         except VariableConflict as conflict:
             if dict(conflict.stored.items) != items:
                 if not view.record.registered_index and await self._index_of(view) == 0:
-                    await self._refuse(view, Why.NONE, _NOT_OURS.format(view.nomad_id))
+                    await self.refuse(view, Why.NONE, _NOT_OURS.format(view.nomad_id))
                     return
                 # Nobody else writes here; a second conflict is tried again later.
                 await self._ground.client.put_variable(path, items, cas=conflict.stored.modify_index)
@@ -193,6 +195,8 @@ class Actions:
             gid=None,
         )
         if cleared:
+            pause_ms = min(_AGAIN_MS << min(view.record.attempt - 2, 10), _AGAIN_AT_MOST_MS)
+            view.not_before_ms = self._ground.clock.now_ms() + pause_ms
             self._lines.add(view)
 
     async def purge(self, view: View) -> None:
@@ -219,7 +223,7 @@ class Actions:
     async def _tidy(self, view: View) -> None:
         await self._ground.threads.run(lambda: self._ground.folders.tidy(view.spec))
 
-    async def _refuse(self, view: View, why: Why, detail: str) -> None:
+    async def refuse(self, view: View, why: Why, detail: str) -> None:
         """It can never run, and nothing of it is at Nomad."""
         await self._tidy(view)
         observation = refused(view.record, End.START_FAILED, why, detail, self._ground.clock.now_ms())

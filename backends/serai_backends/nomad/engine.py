@@ -15,14 +15,14 @@ import structlog
 
 from serai_backends.common.work_queue import WorkQueue
 from serai_backends.errors import BackendUnavailable
-from serai_backends.model import Phase, ReplicaSpec, Resources
+from serai_backends.model import Phase, ReplicaSpec, Resources, Why
 from serai_backends.nomad import names, observed
 from serai_backends.nomad.actions import Actions
 from serai_backends.nomad.doors import Doors
 from serai_backends.nomad.jobfile import codes
 from serai_backends.nomad.life import Step, deadline_of, next_step
 from serai_backends.nomad.line import Lines
-from serai_backends.nomad.records import Record, Stage
+from serai_backends.nomad.records import Record, Stage, StopReason
 from serai_backends.nomad.room import Room
 from serai_backends.nomad.view import COLLECTED, PURGED
 
@@ -61,8 +61,10 @@ class Engine:
         self._how: dict[str, str] = {}
         """By Nomad's id: how a job went that Nomad does not know any more."""
         self._line_moved = asyncio.Event()
-        self.look: Callable[[], None] = lambda: None
-        """Has everything listed soon."""
+        self._seen_all = False
+        """Everything was looked at once: nobody is released before, lest a job that is at Nomad is given to it again."""
+        self.look_at_nodes: Callable[[], None] = lambda: None
+        """Has the nodes and what they hold listed soon."""
         for view in views:
             self._load(view)
 
@@ -120,7 +122,7 @@ class Engine:
                 self._how[event.key] = PURGED if event.type == "JobDeregistered" else COLLECTED
                 self._doubt(view)
         elif event.topic == "Node":
-            self.look()
+            self.look_at_nodes()
 
     def saw_allocations(self, allocations: Sequence[Allocation]) -> None:
         now_ms = self._ground.clock.now_ms()
@@ -130,11 +132,11 @@ class Engine:
                 self._note_place(view)
                 self.works.add(view.record.job_id)
 
-    def saw_everything(self, jobs: Sequence[Job], index: int, allocation_ids: set[str]) -> None:
+    def saw_everything(self, jobs: Sequence[Job], allocation_ids: set[str]) -> None:
         listed = {job.id: job for job in jobs}
         for view in self._views:
             record = view.record
-            if not record.registered_index or record.registered_index > index or record.stage in {Stage.ENDED, Stage.QUEUED}:
+            if not record.registered_index or record.stage in {Stage.ENDED, Stage.QUEUED}:
                 continue
             job = listed.get(view.nomad_id)
             unseen = any(not rank.over and rank.alloc_id not in allocation_ids for rank in view.ranks)
@@ -149,6 +151,8 @@ class Engine:
                 # Should somebody have deleted the variable, its ranks would wait for ever: written again, which changes nothing else.
                 view.gate_written = False
                 self.works.add(record.job_id)
+        self._seen_all = True
+        self._line_moved.set()
         for job in jobs:
             if (job.meta or {}).get(names.META_PROVIDER) == self._ground.settings.provider and not job.stop:
                 self._adopt_if_unknown(job)
@@ -196,7 +200,8 @@ class Engine:
         async with self._views.lock(job_id):
             if self._views.get(job_id) is not None or self._views.was_removed(job.id):
                 return
-            stage = Stage.STOPPING if self._views.was_canceled(job_id) else Stage.OPENED
+            opened = await self._ground.client.variable(names.variable(job.id)) is not None
+            stage = Stage.OPENED if opened and not self._views.was_canceled(job_id) else Stage.STOPPING
             view = await self._views.add(
                 Record(
                     job_id=job_id,
@@ -208,6 +213,8 @@ class Engine:
                     registered_index=max(job.create_index, 1),
                     namespace=self._ground.client.namespace,
                     adopted=True,
+                    stop=None if opened else StopReason.RANK_FAILED,
+                    failure=None if opened else (Why.NONE, "what was noted of the job was lost before its ranks were let go"),
                 )
             )
         if view is not None:
@@ -223,7 +230,8 @@ class Engine:
         while True:
             self._line_moved.clear()
             await self._release_all()
-            now_ms, wake_ms = clock.now_ms(), self.lines.next_try_ms()
+            now_ms = clock.now_ms()
+            wake_ms = self.lines.next_try_ms(now_ms)
             again = now_ms >= told_at_ms + _PLACES_MS
             if again:
                 told_at_ms = now_ms
@@ -235,9 +243,9 @@ class Engine:
 
     async def _release_all(self) -> None:
         clock = self._ground.clock
-        while self.room.known and (view := self.lines.next_released(clock.now_ms())) is not None:
+        while self._seen_all and (view := self.lines.next_released(clock.now_ms())) is not None:
             try:
-                released = await self._views.change(view, only=Stage.QUEUED, stage=Stage.RELEASED)
+                released = await self._views.change(view, only=Stage.QUEUED, stage=Stage.RELEASED, released_at_ms=clock.now_ms())
             except BackendUnavailable as error:
                 log.warning("nomad.not_released", job=view.record.job_id, why=str(error))
                 await clock.sleep(1)
@@ -282,6 +290,8 @@ class Engine:
 
     async def _move(self, view: View) -> None:
         job_id, clock = view.record.job_id, self._ground.clock
+        if view.record.stage is Stage.QUEUED and self._ground.settings.placement(view.spec.product) is None:
+            await self._actions.refuse(view, Why.NONE, f"the settings have no placement for the machine type {view.spec.product} any more")
         for marked, look in ((self._doubtful, self._clear_up), (self._unlocated, self._locate)):
             if job_id in marked:
                 # before the look: a mark that is set meanwhile asks for another one

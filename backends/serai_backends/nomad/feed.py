@@ -52,8 +52,8 @@ class Sink(Protocol):
 
     def saw_allocations(self, allocations: Sequence[Allocation]) -> None: ...
 
-    def saw_everything(self, jobs: Sequence[Job], index: int, allocation_ids: set[str]) -> None:
-        """A complete look: jobs of our prefix as of Nomad's `index`, and every allocation that was there a moment later."""
+    def saw_everything(self, jobs: Sequence[Job], allocation_ids: set[str]) -> None:
+        """A complete look: jobs of our prefix, and every allocation that was there a moment later."""
         ...
 
     def saw_cluster(self, nodes: Sequence[Node], used: Sequence[Allocation]) -> None: ...
@@ -64,6 +64,8 @@ class Feed:
         self._source, self._sink, self._settings, self._clock = source, sink, settings, clock
         self._index = 0
         self._wanted = asyncio.Event()
+        self._whole = True
+        """Not only the nodes are wanted."""
         self.listed = asyncio.Event()
         """Everything was looked at once."""
         self.trouble = ""
@@ -77,6 +79,11 @@ class Feed:
 
     def look(self) -> None:
         """Have everything listed soon."""
+        self._whole = True
+        self._wanted.set()
+
+    def look_at_nodes(self) -> None:
+        """Have the nodes listed soon, and what they hold."""
         self._wanted.set()
 
     async def _follow(self) -> None:
@@ -107,11 +114,12 @@ class Feed:
         failures = 0
         while True:
             self._wanted.clear()
+            whole, self._whole = self._whole, False
             try:
-                await self._list()
+                await self._list(whole=whole)
                 failures = 0
             except BackendUnavailable as error:
-                failures += 1
+                failures, self._whole = failures + 1, self._whole or whole
                 if failures == 1:
                     log.warning("nomad.not_listed", why=str(error))
                 await self._clock.sleep(min(_FIRST_PAUSE_S * 2**failures, _LONGEST_PAUSE_S))
@@ -125,17 +133,20 @@ class Feed:
         try:
             await asyncio.wait((sleeper, wanted), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._whole = self._whole or not wanted.done()
             sleeper.cancel()
             wanted.cancel()
 
-    async def _list(self) -> None:
+    async def _list(self, *, whole: bool) -> None:
         nodes, used = await self._source.nodes(), await self._source.used()
         self._sink.saw_cluster(nodes, used)
+        if not whole:
+            return
         # Jobs first: an allocation that is listed later than its job was missed cannot make the job look gone.
-        jobs, index = await self._source.jobs(names.PREFIX)
+        jobs, _ = await self._source.jobs(names.PREFIX)
         found: set[str] = set()
         async for page in self._source.allocations():
             self._sink.saw_allocations(page)
             found.update(allocation.id for allocation in page)
-        self._sink.saw_everything(jobs, index, found)
+        self._sink.saw_everything(jobs, found)
         self.listed.set()

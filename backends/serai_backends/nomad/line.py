@@ -122,9 +122,11 @@ class Lines:
     def __len__(self) -> int:
         return len(self._views)
 
-    def next_try_ms(self) -> int | None:
-        """When a head is tried whatever the estimate says; None = no head waits for that."""
-        return min((line.head_since_ms + TRY_ANYWAY_MS for line in self._lines.values() if line.head_since_ms is not None), default=None)
+    def next_try_ms(self, now_ms: int) -> int | None:
+        """When a head is tried whatever the estimate says, or again after a roll-back; None = nobody waits for that."""
+        times = [line.head_since_ms + TRY_ANYWAY_MS for line in self._lines.values() if line.head_since_ms is not None]
+        times += [view.not_before_ms for view in self._views.values() if view.not_before_ms > now_ms]
+        return min(times, default=None)
 
     def tell_places(self, *, again: bool) -> Iterator[View]:
         """Those of which what they wait for has changed, with the new words; without `again` only those that were told nothing yet."""
@@ -140,9 +142,9 @@ class Lines:
                     yield view
 
     def _worth_a_try(self, line: _Line, now_ms: int) -> View | None:
-        view = self._views[line.waiting[0][1]]
+        view = self._first(line, now_ms)
         short = line.tries or any(other.reason for other in line.on_their_way.values())
-        if short or len(line.on_their_way) >= self._settings.releases:
+        if view is None or short or len(line.on_their_way) >= self._settings.releases:
             return None
         if self._room.fits_now(view.spec, line.placement, self._settings):
             line.head_since_ms = None
@@ -157,6 +159,10 @@ class Lines:
             return None
         line.head_since_ms = now_ms
         return view
+
+    def _first(self, line: _Line, now_ms: int) -> View | None:
+        """The first that may be tried now: those that were taken back wait a while, and are passed meanwhile."""
+        return next((view for _, job_id in line.waiting if (view := self._views[job_id]).not_before_ms <= now_ms), None)
 
     def _place(self, line: _Line, view: View, ahead: int, *, head: bool) -> Waiting:
         if not head:

@@ -69,6 +69,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     spec: ReplicaSpec
     attempt: int = 1
     submitted_at_ms: int = 0
+    released_at_ms: int = 0
+    """When it was given to Nomad last; 0 = it was not. Nothing of it ran before, whatever a node's clock says."""
     uid: int | None = None
     """User of the job on the nodes, once it has one; None = the server's own."""
     gid: int | None = None
@@ -169,7 +171,8 @@ class Records:
                         self._database.execute("DELETE FROM jobs WHERE job_id = ?", (wish.job_id,))
                     else:
                         self._database.execute("INSERT OR REPLACE INTO jobs (job_id, record) VALUES (?, ?)", (wish.job_id, wish.data))
-        except sqlite3.Error as trouble:
+        except Exception as trouble:
+            # Whatever it is: who waits must hear of it, and this thread must go on.
             error = BackendUnavailable(f"the Nomad backend cannot write its records: {trouble}")
         for wish in batch:
             with suppress(RuntimeError):  # its loop is closed: nobody waits any more

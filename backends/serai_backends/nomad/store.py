@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
         stage: Stage
         attempt: int
+        released_at_ms: int
         uid: int | None
         gid: int | None
         prepared: bool

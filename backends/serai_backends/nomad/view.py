@@ -89,6 +89,8 @@ class View:
     reason: str = ""
     """For what it waits, where that is no place in the line."""
     look_again_at_ms: int | None = None
+    not_before_ms: int = 0
+    """Taken back before: it is not released again earlier, and others may pass it meanwhile."""
 
     def __post_init__(self) -> None:
         if not self.ranks:
@@ -207,7 +209,8 @@ class View:
             self.extra[rank.alloc_id] = False
             rank.alloc_id, rank.index, rank.created_index, rank.address = "", 0, 0, None
             return self.see(alloc, ours, now_ms)
-        over = observed.is_over(alloc)
+        # one whose node is out of reach is ended by Nomad when the node comes back: the job is deregistered by then
+        over = observed.is_over(alloc) or alloc.client_status == _UNREACHED
         if self.extra.get(alloc.id) == over or self.extra.get(alloc.id):
             return False
         self.extra[alloc.id] = over
@@ -224,7 +227,7 @@ class View:
             started = None
         elif started is not None:
             # By our clock: never before it was taken on, never in the future.
-            started = min(max(started, self.record.submitted_at_ms), now_ms)
+            started = min(max(started, self.record.released_at_ms or self.record.submitted_at_ms), now_ms)
         ended = new.ended_at_ms
         if new.phase is Phase.ENDED:
             ended = min(max(ended if ended is not None else now_ms, started or self.record.submitted_at_ms), now_ms)
@@ -303,7 +306,7 @@ class View:
             phase=Phase.RUNNING if started else Phase.WAITING,
             replicas=tuple(facts),
             reason="" if started else self.reason or self._preparing(),
-            waiting=None if started or record.stage is not Stage.QUEUED else self.waiting,
+            waiting=None if started or record.stage is not Stage.QUEUED or (self.reason and self.not_before_ms) else self.waiting,
             running_since_ms=since_ms,
         )
 

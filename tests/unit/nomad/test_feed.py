@@ -90,7 +90,7 @@ class Ear:
     def saw_allocations(self, allocations: Sequence[Allocation]) -> None:
         self.heard += [f"list {allocation.id}" for allocation in allocations]
 
-    def saw_everything(self, jobs: Sequence[Job], index: int, allocation_ids: set[str]) -> None:
+    def saw_everything(self, jobs: Sequence[Job], allocation_ids: set[str]) -> None:
         self.looks += 1
 
     def saw_cluster(self, nodes: Sequence[Node], used: Sequence[Allocation]) -> None: ...
