@@ -309,7 +309,7 @@ def _assemble(
     views = Views(records, rows, shared=settings.work == "path")
     engine = Engine(ground, views)
     feed = Feed(client, engine, settings, clock)
-    engine.look_at_nodes = feed.look_at_nodes
+    engine.look, engine.look_at_room = feed.look, feed.look_at_room
 
     async def run() -> None:
         try:

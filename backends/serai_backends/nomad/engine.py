@@ -63,8 +63,10 @@ class Engine:
         self._line_moved = asyncio.Event()
         self._seen_all = False
         """Everything was looked at once: nobody is released before, lest a job that is at Nomad is given to it again."""
-        self.look_at_nodes: Callable[[], None] = lambda: None
-        """Has the nodes and what they hold listed soon."""
+        self.look: Callable[[], None] = lambda: None
+        """Has everything listed soon."""
+        self.look_at_room: Callable[[], None] = lambda: None
+        """Has only nodes and what is used of them listed soon."""
         for view in views:
             self._load(view)
 
@@ -122,7 +124,11 @@ class Engine:
                 self._how[event.key] = PURGED if event.type == "JobDeregistered" else COLLECTED
                 self._doubt(view)
         elif event.topic == "Node":
-            self.look_at_nodes()
+            # Nomad tells a node with each change of an allocation on it (its LastAllocUpdateIndex)
+            if event.type != "AllocationUpdated":
+                self.look()
+            elif len(self.lines):
+                self.look_at_room()
 
     def saw_allocations(self, allocations: Sequence[Allocation]) -> None:
         now_ms = self._ground.clock.now_ms()

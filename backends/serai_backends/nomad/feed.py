@@ -28,7 +28,8 @@ log = structlog.get_logger("serai.nomad")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
 _BETWEEN_S = 0.5
-"""At least, between two lists."""
+"""At least, between two lists; a list that took long is followed by a longer pause, so that listing is never most of the work."""
+_PAUSES = 3
 
 
 class Source(Protocol):
@@ -63,9 +64,8 @@ class Feed:
     def __init__(self, source: Source, sink: Sink, settings: NomadSettings, clock: Clock) -> None:
         self._source, self._sink, self._settings, self._clock = source, sink, settings, clock
         self._index = 0
-        self._wanted = asyncio.Event()
-        self._whole = True
-        """Not only the nodes are wanted."""
+        self._listed_ms = 0
+        self._wanted, self._everything = asyncio.Event(), True
         self.listed = asyncio.Event()
         """Everything was looked at once."""
         self.trouble = ""
@@ -79,11 +79,11 @@ class Feed:
 
     def look(self) -> None:
         """Have everything listed soon."""
-        self._whole = True
+        self._everything = True
         self._wanted.set()
 
-    def look_at_nodes(self) -> None:
-        """Have the nodes listed soon, and what they hold."""
+    def look_at_room(self) -> None:
+        """Have the cluster's room looked at soon, and nothing else."""
         self._wanted.set()
 
     async def _follow(self) -> None:
@@ -114,34 +114,41 @@ class Feed:
         failures = 0
         while True:
             self._wanted.clear()
-            whole, self._whole = self._whole, False
+            everything, self._everything = self._everything, False
+            began_ms = self._clock.now_ms()
             try:
-                await self._list(whole=whole)
+                await self._list_room()
+                if everything:
+                    await self._list()
                 failures = 0
             except BackendUnavailable as error:
-                failures, self._whole = failures + 1, self._whole or whole
+                self._everything = self._everything or everything
+                failures += 1
                 if failures == 1:
                     log.warning("nomad.not_listed", why=str(error))
                 await self._clock.sleep(min(_FIRST_PAUSE_S * 2**failures, _LONGEST_PAUSE_S))
                 continue
-            await self._clock.sleep(_BETWEEN_S)
+            took_s = (self._clock.now_ms() - began_ms) / 1000
+            await self._clock.sleep(max(_BETWEEN_S, min(_PAUSES * took_s, _LONGEST_PAUSE_S)))
             await self._until_wanted()
 
     async def _until_wanted(self) -> None:
-        sleeper = asyncio.ensure_future(self._clock.sleep(self._settings.sweep_ms / 1000))
+        due_ms = self._listed_ms + self._settings.sweep_ms
+        sleeper = asyncio.ensure_future(self._clock.sleep(max(0, due_ms - self._clock.now_ms()) / 1000))
         wanted = asyncio.ensure_future(self._wanted.wait())
         try:
             await asyncio.wait((sleeper, wanted), return_when=asyncio.FIRST_COMPLETED)
+            if sleeper.done() or self._clock.now_ms() >= due_ms:
+                self._everything = True
         finally:
-            self._whole = self._whole or not wanted.done()
             sleeper.cancel()
             wanted.cancel()
 
-    async def _list(self, *, whole: bool) -> None:
+    async def _list_room(self) -> None:
         nodes, used = await self._source.nodes(), await self._source.used()
         self._sink.saw_cluster(nodes, used)
-        if not whole:
-            return
+
+    async def _list(self) -> None:
         # Jobs first: an allocation that is listed later than its job was missed cannot make the job look gone.
         jobs, _ = await self._source.jobs(names.PREFIX)
         found: set[str] = set()
@@ -149,4 +156,5 @@ class Feed:
             self._sink.saw_allocations(page)
             found.update(allocation.id for allocation in page)
         self._sink.saw_everything(jobs, found)
+        self._listed_ms = self._clock.now_ms()
         self.listed.set()

@@ -122,7 +122,7 @@ class Instance:
         views = Views(records, sorted(memory.rows.values(), key=lambda row: row.sequence), shared=True)
         engine = Engine(ground, views)
         feed = Feed(self.remote, engine, settings, clock)
-        engine.look_at_nodes = feed.look
+        engine.look, engine.look_at_room = feed.look, feed.look_at_room
         self.backend = NomadBackend(ground, views, engine, feed)
         self.spawn(engine.run())
         self.spawn(feed.run())
