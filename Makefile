@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos property generate lock format
+.PHONY: help setup demo test check nomad bench chaos property generate lock format
 
 help: ## What can be made here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,12 @@ demo: setup ## The main job, everything embedded: Core's request in, replicas ru
 
 test: setup ## All tests; at most 8 minutes on 2 cores
 	@python -m pytest -n 2 -q
+
+# -rsP: what was skipped and why, and what the tests measured
+nomad: setup ## The tests that need a real Nomad agent: `nomad` on PATH, root; also dockerd and a static busybox for the drivers
+	@command -v nomad > /dev/null || { echo "nomad is not on PATH: see CONTRIBUTING.md" >&2; exit 1; }
+	@python -m pytest -q -rsP tests/e2e tests/conformance --ignore tests/conformance/nomad -k 'nomad and (real or drivers or docker)'
+	@python -m pytest -q -rs tests/conformance/nomad tests/integration/nomad tests/unit/nomad
 
 check: setup ## Format, lint, types, imports, protos, drift of generated code
 	@ruff format --check . && ruff check .

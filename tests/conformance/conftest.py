@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from fakes.backends import InstantBackend, InstantMachine, SlowBackend
 from fakes.nomad_agents import FakeSite, RealSite
+from fakes.nomad_images import IMAGE, why_no_images
 from serai_backends.api import Suspends
 from serai_backends.local.backend import open_local
 from serai_backends.local.settings import LocalSettings
@@ -39,6 +40,8 @@ DEADLINE_S = 30
 class Harness(Protocol):
     real: bool
     """Runs real programs: what a shell can do, a test may ask for."""
+    image: str
+    """What its programs are in; empty = nothing, they are the machine's own."""
 
     async def open(self) -> Backend: ...
 
@@ -57,6 +60,7 @@ class Harness(Protocol):
 
 class InstantHarness:
     real = False
+    image = ""
 
     def __init__(self, _folder: Path) -> None:
         self._machine = InstantMachine(cpu=CPU, memory_bytes=MEMORY_BYTES)
@@ -87,6 +91,7 @@ class ShellHarness:
     """Runs the words as lines of a shell, and has drives in a folder."""
 
     real = True
+    image = ""
     drives_dir: str
     uid_first: int
 
@@ -148,7 +153,9 @@ class LocalHarness(ShellHarness):
 class NomadHarness(ShellHarness):
     """Programs on the agent's node; a real agent also has their networks, with a firewall in each."""
 
-    def __init__(self, folder: Path, agent: Agent, *, firewall: bool) -> None:
+    def __init__(self, folder: Path, agent: Agent, *, firewall: bool, image: str = "") -> None:
+        """`image`: programs run in containers of it."""
+        self.image = image
         if os.geteuid() != 0:
             pytest.skip("raw_exec tasks make a mount namespace of their own: needs root")
         for part in (folder, *folder.parents):
@@ -161,7 +168,7 @@ class NomadHarness(ShellHarness):
             provider="conformance",
             address=agent.address,
             drives_dir=str(folder / "drives"),
-            placements=(Placement(driver="raw_exec"),),
+            placements=(Placement(driver="docker" if image else "raw_exec"),),
             raw_exec=True,
             firewall=Firewall(enabled=firewall),
             mhz_per_core=1_000,
@@ -183,6 +190,10 @@ async def harness_of(name: str, folder: Path, request: pytest.FixtureRequest) ->
             yield NomadHarness(folder, agent, firewall=False)
     elif name == "nomad-real":
         yield NomadHarness(folder, request.getfixturevalue("real_agent"), firewall=True)
+    elif name == "nomad-docker":
+        if (why := why_no_images()) is not None:
+            pytest.skip(why)
+        yield NomadHarness(folder, request.getfixturevalue("real_agent"), firewall=True, image=IMAGE)
     else:
         yield HARNESSES[name](folder)
 
@@ -210,6 +221,8 @@ class Site:
     def raw(
         self, job_id: str, argv: tuple[str, ...], *, replicas: int = 1, cpu: int = 1, memory_bytes: int = 64 << 20, folder: str = ""
     ) -> ReplicaSpec:
+        if self.harness.image and argv[0] == "/usr/bin/python3":
+            pytest.skip(f"there is no python3 in the image {self.harness.image}")
         self.jobs.append(job_id)
         return ReplicaSpec(
             job_id=job_id,
@@ -218,6 +231,7 @@ class Site:
             environment=(("GREETING", "a b=c"),),
             resources=Resources(cpu=cpu, memory_bytes=memory_bytes),
             output_folder=folder or f"drive/Jobs/conformance/{job_id}",
+            image=self.harness.image,
         )
 
     async def until(self, job_id: str, wanted: Callable[[JobObservation], bool]) -> JobObservation:
@@ -261,7 +275,7 @@ class Site:
         self.backend = await self.harness.open()
 
 
-@pytest.fixture(params=[*HARNESSES, "nomad-fake", "nomad-real"])
+@pytest.fixture(params=[*HARNESSES, "nomad-fake", "nomad-real", "nomad-docker"])
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
     async with harness_of(str(request.param), tmp_path, request) as harness:
         site = Site(harness, await harness.open())

@@ -130,6 +130,8 @@ async def test_scripts_can_be_executed(inputs: Site) -> None:
 
 async def test_root_inside_is_nobody_outside(inputs: Site) -> None:
     """`run_as_root`: uid 0 in its own view, the files it makes belong to the job's user."""
+    if inputs.harness.image:
+        pytest.skip("programs are root in containers only where the container engine maps users")
     spec = replace(inputs.raw("job", ("sh", "-c", "id -u; id -g; whoami; touch made; stat -c %u made")), run_as_root=True)
     await inputs.backend.submit(spec)
     await inputs.ended("job")

@@ -13,7 +13,6 @@ from fakes.nomad import FakeAgent, NodeSpec
 from fakes.nomad_real import RealAgent, why_not
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 MHZ, MEMORY_MIB = 8_000, 8_192
@@ -144,4 +143,8 @@ class RealSite(_Calls):
         await self.agent.come_back()
 
 
-AGENTS: dict[str, Callable[[Path], Agent]] = {"nomad-fake": FakeSite, "nomad-real": RealSite}
+class Maker(Protocol):
+    def __call__(self, folder: Path, mhz: int = MHZ, memory_mib: int = MEMORY_MIB) -> Agent: ...
+
+
+AGENTS: dict[str, Maker] = {"nomad-fake": FakeSite, "nomad-real": RealSite}
