@@ -36,6 +36,17 @@ async def test_a_missing_program(calls: Calls, golden: Golden) -> None:
     golden.check("ended-missing-program", end(row))
 
 
+async def test_a_hostname_without_docker(calls: Calls) -> None:
+    """The allocation fails before any task has a story; only its description says why."""
+    made = job("named", network="bridge")
+    cast("list[Json]", cast("list[Json]", made["TaskGroups"])[0]["Networks"])[0]["Hostname"] = "node-0"
+    await calls.started(made)
+    (row,) = await calls.until("named", lambda rows: [a["ClientStatus"] for a in rows] == ["failed"])
+    assert str(row["ClientDescription"]).endswith("hostname is not currently supported on driver raw_exec")
+    states = cast("dict[str, dict[str, list[Json] | None]]", row["TaskStates"] or {})
+    assert not any(state["Events"] for state in states.values())
+
+
 async def test_a_wrong_template(calls: Calls, golden: Golden) -> None:
     """Killing that fails the task, with the template's error; nothing started."""
     made = job("template")

@@ -112,7 +112,21 @@ class Runner:
             self.description = EXCEEDED
             self.stop(Killing(reason=EXCEEDED))
 
+    def _wrong_hostname(self) -> str:
+        """Only docker gives one; empty = nothing is wrong."""
+        network = self.alloc.group.network
+        others = [task.driver for task in self.alloc.group.members if task.driver != "docker"]
+        if network is None or not network.hostname or not others:
+            return ""
+        why = f"hostname is not currently supported on driver {others[0]}"
+        return f"Unable to add allocation due to error: failed to configure network manager: {why}"
+
     async def _live(self) -> None:
+        if wrong := self._wrong_hostname():
+            self.description = wrong
+            for task in self.alloc.group.members:
+                self._dead(task, failed=True)
+            return
         for task in self.alloc.group.members:
             self.note(task.name, "Received", "Task received by client")
         if not self.around.simulated:

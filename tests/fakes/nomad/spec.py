@@ -103,6 +103,7 @@ class Port(_Read, frozen=True):
 
 class Network(_Read, frozen=True):
     mode: str = "host"
+    hostname: str = ""
     dynamic_ports: list[Port] | None = None
     reserved_ports: list[Port] | None = None
 
