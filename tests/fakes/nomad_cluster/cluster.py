@@ -139,11 +139,11 @@ class Cluster:
             return
         index = self._next()
         job.wire = structs.replace(job.wire, stop=True, modify_index=index)
+        if verdict == by_operator():
+            self.operators_stops.add((job.wire.meta or {})[names.META_JOB])
         if purge:
             self._erase(job, "JobDeregistered")
         else:
-            if verdict == by_operator():
-                self.operators_stops.add((job.wire.meta or {})[names.META_JOB])
             for life in self._lives(job):
                 self._want_end(life, verdict, desired="stop", why="alloc not needed due to job update")
             self._set_dead(job)
