@@ -20,7 +20,7 @@ from serai.jobs.v1.job_pb2 import JOB_STATE_RUNNING
 from serai_backends.nomad.backend import open_nomad
 from serai_backends.nomad.names import PREFIX
 
-from bench.nomad_site import CLOCK, Fake, Updates, bodies, create, folder, server, settings, spec_of, straight
+from bench.nomad_site import CLOCK, Fake, Updates, bodies, create, folder, logs_aside, server, settings, spec_of, straight
 from bench.ratio import Ratio
 
 JOBS = 1_000
@@ -93,4 +93,5 @@ async def measure() -> _Found:
 
 
 if __name__ == "__main__":
+    logs_aside()
     print(json.dumps(uvloop.run(measure())))

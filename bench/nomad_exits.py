@@ -25,7 +25,7 @@ from serai_backends.nomad import names
 from serai_backends.nomad.backend import NomadBackend, open_nomad
 from serai_backends.nomad.client.events import Lines
 
-from bench.nomad_site import CLOCK, Fake, Updates, create, folder, server, settings, told_of
+from bench.nomad_site import CLOCK, Fake, Updates, create, folder, logs_aside, server, settings, told_of
 from bench.ratio import Ratio
 
 LIVE, EXITS, PER_S = 1_000, 400, 20.0
@@ -137,4 +137,5 @@ async def measure() -> _Found:
 
 
 if __name__ == "__main__":
+    logs_aside()
     print(json.dumps(uvloop.run(listen(sys.argv[1]) if sys.argv[1:] else measure())))

@@ -23,7 +23,7 @@ from serai_backends.nomad.client import open_client
 from serai_backends.nomad.engine import Engine
 from serai_backends.nomad.settings import NomadSettings
 
-from bench.nomad_site import CLOCK, Fake, folder, resident, settings, spec_of
+from bench.nomad_site import CLOCK, Fake, folder, logs_aside, resident, settings, spec_of
 from bench.ratio import Ratio
 
 REPLICAS = 10_000
@@ -109,7 +109,7 @@ async def _fill(site: NomadSettings) -> dict[str, float]:
 async def _all_running(backend: NomadBackend) -> None:
     news = backend.watch()
     left = {seen.job_id for seen in await backend.list() if seen.phase is not Phase.RUNNING}
-    async with asyncio.timeout(600):
+    async with asyncio.timeout(1_800):
         while left:
             seen = (await anext(news)).observation
             if seen.phase is Phase.RUNNING:
@@ -167,5 +167,6 @@ async def _open(site: NomadSettings) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    logs_aside()
     here = settings(sys.argv[2], Path(sys.argv[3]))
     print(json.dumps(uvloop.run(_fill(here) if sys.argv[1] == "fill" else _open(here))))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
+import structlog
 from fakes.core_on import job
 from serai.jobs.v1.job_pb2 import Job, JobUpdate
 from serai_backends.clock import SteadyClock
@@ -206,6 +207,11 @@ def told_of(line: bytes, client_status: str) -> list[str]:
     """Nomad's ids of the jobs of which this line of the event stream tells that an allocation has come to that."""
     found = [event.payload.allocation for event in _read(line).events]
     return [one.job_id for one in found if one is not None and one.client_status == client_status]
+
+
+def logs_aside() -> None:
+    """Standard output is for the figures."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 def resident() -> int:
