@@ -120,7 +120,7 @@ class RealAgent:
     async def __aexit__(self, *_: object) -> None:
         """Jobs first, because tasks outlive their agent; then the agent, then what it mounted for them."""
         if self._process is not None and self._process.poll() is None:
-            await self._end_jobs()
+            await end_jobs(self.address)
         await self.go_down(signal.SIGTERM)
         await asyncio.to_thread(unmount, self._folder)
 
@@ -160,7 +160,7 @@ class RealAgent:
 
     async def clear(self) -> None:
         """No job, no variable: as new, for the next test."""
-        await self._end_jobs()
+        await end_jobs(self.address)
         async with aiohttp.ClientSession(self.address) as session:
             for row in await _rows(session, "/v1/jobs?namespace=*"):
                 async with session.delete(f"/v1/job/{row['ID']}?namespace={row['Namespace']}&purge=true"):
@@ -172,18 +172,19 @@ class RealAgent:
                 async with session.delete(f"/v1/volume/host/{row['ID']}/delete"):
                     pass
 
-    async def _end_jobs(self) -> None:
-        """Stopped, not purged: the agent waits for their ends only while it knows them."""
-        async with aiohttp.ClientSession(self.address) as session:
-            for row in await _rows(session, "/v1/jobs?namespace=*"):
-                async with session.delete(f"/v1/job/{row['ID']}?namespace={row['Namespace']}"):
-                    pass
-            deadline = time.monotonic() + 30
-            while time.monotonic() < deadline:
-                allocations = await _rows(session, "/v1/allocations?namespace=*")
-                if all(a["ClientStatus"] in {"complete", "failed", "lost"} for a in allocations):
-                    return
-                await asyncio.sleep(0.1)
+
+async def end_jobs(address: str) -> None:
+    """Stopped, not purged: the agent waits for their ends only while it knows them."""
+    async with aiohttp.ClientSession(address) as session:
+        for row in await _rows(session, "/v1/jobs?namespace=*"):
+            async with session.delete(f"/v1/job/{row['ID']}?namespace={row['Namespace']}"):
+                pass
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            allocations = await _rows(session, "/v1/allocations?namespace=*")
+            if all(a["ClientStatus"] in {"complete", "failed", "lost"} for a in allocations):
+                return
+            await asyncio.sleep(0.1)
 
 
 async def _rows(session: aiohttp.ClientSession, path: str) -> list[dict[str, str]]:

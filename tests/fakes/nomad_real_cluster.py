@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from fakes.nomad_real import free_ports, unmount
+from fakes.nomad_real import end_jobs, free_ports, unmount
 
 _COMMON = """
 name = "{name}"
@@ -103,6 +103,9 @@ class RealCluster:
                 await asyncio.sleep(0.1)
 
     async def __aexit__(self, *_: object) -> None:
+        """Jobs first, because tasks outlive their agents."""
+        if all(process.poll() is None for process in self._running.values()):
+            await end_jobs(self.address)
         for process in self._running.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
