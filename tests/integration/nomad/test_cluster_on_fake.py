@@ -198,3 +198,39 @@ async def test_events_that_were_lost_are_made_good_by_the_sweep(site: Site) -> N
     for number, alloc in enumerate(site.agent.allocs_of("ucloud-job")):
         site.agent.finish(alloc.id, exit_code=number)
     assert {r.exit_code for r in (await site.ended("job")).replicas} == {0, 1}
+
+
+async def test_a_job_without_row_and_gate_is_ended_in_words(site: Site) -> None:
+    """Its ranks would hold their places for ever: nobody knows any more where to."""
+    site.agent.fail_next("PUT", "/v1/var", 500, "rpc error: No cluster leader", times=1_000)
+    await site.backend.submit(spec_of(replicas=2))
+    await site.allocs("ucloud-job", 2)
+    await site.backend.close()
+    shutil.rmtree(site.settings.state_dir)
+    site.backend = await open_nomad(site.settings)
+    found = await site.ended("job")
+    assert {(r.end, r.cause) for r in found.replicas} == {
+        (End.START_FAILED, "what was noted of the job was lost before its ranks were let go")
+    }
+
+
+async def test_a_cluster_that_was_built_anew_has_lost_its_jobs(site: Site, tmp_path: Path) -> None:
+    """Its indexes begin again; what it does not know is over, not RUNNING for ever."""
+    for number in range(3):
+        await site.backend.submit(spec_of(f"job{number}"))
+        await site.running(f"job{number}")
+    async with FakeAgent(simulated=True) as other:
+        await site.reopen(address=other.address)
+        for number in range(3):
+            found = await site.ended(f"job{number}")
+            assert (found.replicas[0].end, found.replicas[0].why) == (End.LOST, Why.FORGOTTEN_BY_CLUSTER)
+
+
+async def test_a_waiting_job_whose_placement_is_gone_is_refused(site: Site) -> None:
+    """The settings do not place its machine type any more: it would wait for ever."""
+    await site.agent.go_down()
+    await site.backend.submit(spec_of())
+    await site.agent.come_back()
+    await site.reopen(placements=(Placement(product="other/type"),))
+    found = await site.ended("job")
+    assert "no placement" in found.replicas[0].cause

@@ -209,3 +209,14 @@ class _Group(msgspec.Struct, rename="pascal"):
 
 class _Job(msgspec.Struct, rename="pascal"):
     task_groups: list[_Group]
+
+
+def test_a_job_that_was_taken_back_is_passed_until_its_next_try(site: Site) -> None:
+    """It held places in vain; then it is the first again."""
+    first, second = site.add(1, cpu=4), site.add(2, cpu=4)
+    first.not_before_ms = 5_000
+    assert site.release() == [2]
+    assert site.lines.next_try_ms(0) == 5_000
+    site.lines.placed(second)
+    site.now_ms = 5_000
+    assert site.release() == [1]

@@ -158,3 +158,19 @@ def test_a_job_that_was_told_as_running_does_not_wait_again() -> None:
     now = view.observation()
     assert (now.phase, now.running_since_ms) == (told.phase, told.running_since_ms)
     assert view.ending(NOW).running_since_ms == told.running_since_ms
+
+
+def test_a_slow_clock_of_a_node_bills_no_wait() -> None:
+    """Nothing of it ran before it was given to Nomad."""
+    view = view_of(Stage.OPENED, index=5, gate=True)
+    view.record = msgspec.structs.replace(view.record, submitted_at_ms=NOW - 60_000, released_at_ms=NOW - 1_000)
+    see(view, alloc(view, **RUNNING))
+    assert view.observation().running_since_ms == NOW - 1_000
+
+
+def test_a_second_allocation_out_of_reach_holds_up_no_end() -> None:
+    """The job is deregistered: Nomad ends it when its node is back."""
+    view = view_of(Stage.STOPPING, index=5, stop=StopReason.RANK_FAILED)
+    see(view, alloc(view, id="first", status="complete", desired="stop", task="dead", index=20))
+    see(view, alloc(view, id="second", created=30, index=30, status="unknown", task="running"))
+    assert view.nothing_lives
