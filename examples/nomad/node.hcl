@@ -6,7 +6,7 @@ server {
 
 client {
   gc_max_allocs    = 500   # the default of 50 throws ended jobs away within seconds
-  max_kill_timeout = "30s" # at least kill_timeout_ms
+  max_kill_timeout = "30s" # at least jobs.stop_grace_ms
   cni_path         = "/opt/cni/bin"
 }
 

@@ -2,8 +2,9 @@
 #
 #   nomad namespace apply -description "Serai itself" serai
 #   nomad namespace apply -description "Jobs of UCloud users" ucloud
-#   nomad acl policy apply -namespace serai -job serai serai examples/nomad/serai-policy.hcl
+#   nomad acl policy apply -namespace serai -job serai serai-job examples/nomad/serai-policy.hcl
 #   nomad volume create examples/nomad/serai-state.volume.hcl
+#   nomad var put -namespace serai nomad/jobs/serai settings=@serai.toml    # with [server] state_dir = "/var/lib/serai"
 #   nomad job run examples/nomad/serai.nomad.hcl
 
 job "serai" {

@@ -267,3 +267,28 @@ def test_a_drive_as_people_see_it() -> None:
     assert rule.drive("JaneDoe#1234", "") == "JaneDoe#1234"
     assert rule.drive("JaneDoe#1234", "3f2a") == "3f2a@JaneDoe#1234"
     assert rule.drive("../x", "") == "%2E.%2Fx"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('[[backend.nomad.placements]]\nproduct = "nope/x"', "sell no machine type nope/x"),
+        ('[[backend.nomad.placements]]\nproduct = "c/c2"', "the machine type c/c1 has none"),
+        ("[[backend.nomad.placements]]\n[[backend.nomad.placements]]", "has a placement already"),
+        ('[[backend.nomad.placements]]\ndriver = "exec"', 'needs backend.nomad.work = "volume"'),
+        ('[[backend.nomad.placements]]\ndriver = "raw_exec"', "raw_exec is off"),
+        ('[[backend.nomad.placements]]\nconstraints = ["attr.cpu.arch = amd64"]', "stands in ${…}"),
+        ('network = "host"\n[backend.nomad.firewall]\nenabled = true', "cannot have a firewall"),
+        ('client_cert = "a.pem"', "one does nothing without the other"),
+    ],
+)
+def test_placements_with_which_no_job_could_run_are_refused(lines: str, said: str) -> None:
+    """Before a user finds out."""
+    found = problems(MINIMAL + f'[backend]\nkind = "nomad"\n[backend.nomad]\n{lines}\n')
+    assert any(said in problem for problem in found), found
+
+
+def test_gpus_need_a_device_at_nomad() -> None:
+    """The machine type has them, and nothing says what Nomad calls them."""
+    text = MINIMAL.replace("cpu = 2", "cpu = 2\ngpu = 1") + '[backend]\nkind = "nomad"\n'
+    assert any("has GPUs" in problem for problem in problems(text))

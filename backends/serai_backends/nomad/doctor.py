@@ -52,7 +52,12 @@ class _Client(msgspec.Struct, rename="pascal"):
     disable_remote_exec: bool = False
 
 
+class _Acl(msgspec.Struct, rename="pascal"):
+    enabled: bool = False
+
+
 class _Config(msgspec.Struct, rename="pascal"):
+    acl: _Acl = msgspec.field(default_factory=_Acl, name="ACL")
     version: _Version = msgspec.field(default_factory=_Version)
     server: _Server = msgspec.field(default_factory=_Server)
     client: _Client = msgspec.field(default_factory=_Client)
@@ -71,6 +76,9 @@ async def findings(client: NomadClient, settings: NomadSettings) -> list[Finding
     found = way_in(client.access)
     try:
         leader = await client.get("status/leader", str)
+        if leader is None:
+            words = f"{client.access.address} answers 404: is that the address of a Nomad agent?"
+            return [*found, _error("nomad", words)]
         if not leader:
             return [*found, _error("nomad", f"the servers behind {client.access.address} have no leader: nothing can run until they have")]
     except BackendUnavailable as error:
@@ -134,6 +142,9 @@ async def _agent(client: NomadClient, settings: NomadSettings) -> list[Finding]:
     if config.server.enabled and (config.server.event_buffer_size or 0) < EVENT_BUFFER:
         size = config.server.event_buffer_size or 100
         found.append(_warning("events", f"event_buffer_size is {size}: set `server {{ event_buffer_size = 10000 }}` on all servers"))
+    if not config.acl.enabled:
+        root = " and, with raw_exec, be root on the nodes" if settings.firewall.enabled or settings.raw_exec else ""
+        found.append(_warning("acl", f"ACLs are off: whoever reaches Nomad may stop jobs, read them{root}. Switch them on"))
     if config.client.enabled:
         found += _client(config.client, settings)
     return found
@@ -147,22 +158,33 @@ def _client(config: _Client, settings: NomadSettings) -> list[Finding]:
         found.append(_warning("nodes", text))
     longest = seconds(config.max_kill_timeout)
     if longest is not None and longest * 1000 < settings.kill_timeout_ms:
-        text = (
-            f"client.max_kill_timeout {config.max_kill_timeout} is less than kill_timeout_ms {settings.kill_timeout_ms}: raise or lower one"
-        )
+        text = f"client.max_kill_timeout {config.max_kill_timeout} is less than jobs.stop_grace_ms {settings.kill_timeout_ms}"
         found.append(_warning("nodes", text))
     if config.disable_remote_exec:
         found.append(_warning("nodes", "client.disable_remote_exec is on: terminals cannot be opened"))
     return found
 
 
-async def _namespace(client: NomadClient, _settings: NomadSettings) -> list[Finding]:
+async def _namespace(client: NomadClient, settings: NomadSettings) -> list[Finding]:
     name = client.access.namespace
     try:
         known = await client.get(f"namespace/{name}", _Namespace)
     except NotAllowed:
         return [_missing(client, f'namespace "{name}" {{ … }}')]
-    return [] if known is not None else [_error("namespace", f"there is no namespace {name}: `nomad namespace apply {name}`")]
+    if known is not None:
+        return await _strangers(client, settings)
+    return [_error("namespace", f"there is no namespace {name}: `nomad namespace apply {name}`")]
+
+
+async def _strangers(client: NomadClient, settings: NomadSettings) -> list[Finding]:
+    """The namespace should hold jobs of this provider only: whoever may submit there reads all variables of jobs."""
+    jobs, _ = await client.jobs("")
+    others = [job.id for job in jobs if (job.meta or {}).get(names.META_PROVIDER) != settings.provider and not job.stop]
+    if not others:
+        return []
+    shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    text = f"the namespace {client.access.namespace} has jobs that are not Serai's ({shown}): give Serai one of its own"
+    return [_warning("namespace", text)]
 
 
 async def _events(client: NomadClient, _settings: NomadSettings) -> list[Finding]:
@@ -281,7 +303,8 @@ def _drives(settings: NomadSettings) -> list[Finding]:
             Finding(Severity.NOTE, "work", f"work is {settings.work}: output stays on the nodes, and logs are what Nomad keeps of them")
         ]
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        return [_error("drives", f"drives_dir {folder} is not there or cannot be written by this user: mount the shared file system")]
+        what = "cannot be written by this user" if folder.is_dir() else "is not there: make it, or mount the shared file system there"
+        return [_error("drives", f"drives_dir {folder} {what}")]
     nodes = settings.node_drives_dir or settings.drives_dir
     return [Finding(Severity.NOTE, "drives", f"the nodes must see {folder} as {nodes}: that cannot be looked at from here")]
 

@@ -20,7 +20,7 @@ from serai_backends.nomad import names, observed
 from serai_backends.nomad.actions import Actions
 from serai_backends.nomad.doors import Doors
 from serai_backends.nomad.jobfile import codes
-from serai_backends.nomad.life import Step, deadline_of, next_step
+from serai_backends.nomad.life import START_PATIENCE_MS, Step, deadline_of, next_step
 from serai_backends.nomad.line import Lines
 from serai_backends.nomad.records import Record, Stage, StopReason
 from serai_backends.nomad.room import Room
@@ -340,6 +340,7 @@ class Engine:
         settings = self._ground.settings
         times = [self._ground.clock.now_ms() + _BEGIN_AGAIN_MS] if view.unsure else []
         times += [rank.unreached_since_ms + settings.node_lost_ms for rank in view.ranks if rank.unreached_since_ms is not None]
+        times += [failed_ms + START_PATIENCE_MS for failed_ms in view.failed_starts]
         if view.record.stage is Stage.RELEASED:
             times.append(deadline_of(view, settings.placement_deadline_ms))
         if view.look_again_at_ms is not None:
@@ -372,7 +373,8 @@ class Engine:
     def _ended(self, view: View) -> None:
         self._ground.board.publish(view.observation())
         self.lines.remove(view)
-        self.room.give_back((rank.node_id for rank in view.ranks if rank.node_id), view.spec, self._ground.settings)
+        nodes = [rank.node_id for rank in view.ranks if rank.node_id]
+        self.room.give_back(view.nomad_id, nodes, view.spec, self._ground.settings)
         self._line_moved.set()
         self._how.pop(view.nomad_id, None)
         for other in self.doors.close(view):

@@ -106,7 +106,7 @@ class Lines:
         if (line := self._line(view)) is not None:
             if not self._room.fits_now(view.spec, line.placement, self._settings):
                 line.tries.add(view.record.job_id)
-            self._room.reserve(view.spec, line.placement, self._settings)
+            self._room.reserve(view.nomad_id, view.spec, line.placement, self._settings)
 
     def reserve_again(self, placed: Mapping[str, int]) -> None:
         """The cluster was looked at: what is on its way and has no place there yet will take room too.
@@ -117,7 +117,7 @@ class Lines:
             for view in line.on_their_way.values():
                 missing = view.spec.replicas - placed.get(view.nomad_id, 0)
                 if missing > 0:
-                    self._room.reserve(replace(view.spec, replicas=missing), line.placement, self._settings)
+                    self._room.reserve(view.nomad_id, replace(view.spec, replicas=missing), line.placement, self._settings)
 
     def __len__(self) -> int:
         return len(self._views)

@@ -6,8 +6,10 @@ a try now (a part of it would hold its places until the deadline), and what peop
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from serai_backends.nomad.jobfile import FIREWALL_MHZ, FIREWALL_MIB, LEAST_MIB
@@ -63,15 +65,18 @@ class Room:
     nodes: dict[str, _Space] = field(default_factory=dict[str, _Space])
     known: bool = False
     """The cluster was looked at."""
+    counted: Counter[str] = field(default_factory=Counter[str])
+    """By Nomad's job: how many of its ranks the estimate counts as holding room."""
 
     def look(self, nodes: Sequence[Node], allocations: Iterable[Allocation]) -> None:
         """`allocations`: those that hold resources, of everybody."""
         self.nodes = {node.id: _space(node) for node in nodes}
-        self.known = True
+        self.known, self.counted = True, Counter()
         for allocation in allocations:
             space = self.nodes.get(allocation.node_id)
             if space is None or allocation.allocated_resources is None:
                 continue
+            self.counted[allocation.job_id] += 1
             for task in (allocation.allocated_resources.tasks or {}).values():
                 space.mhz -= task.cpu.cpu_shares
                 space.memory_mib -= task.memory.memory_mb
@@ -92,7 +97,7 @@ class Room:
         free = [space for space in self.nodes.values() if space.taken and space.suits(placement)]
         return sum(_times(space.mhz, space.memory_mib, need) for space in free) >= spec.replicas
 
-    def reserve(self, spec: ReplicaSpec, placement: Placement, settings: NomadSettings) -> None:
+    def reserve(self, nomad_id: str, spec: ReplicaSpec, placement: Placement, settings: NomadSettings) -> None:
         """What a job that is on its way will take, until the next look: first nodes first, as far as it fits."""
         need, left = need_of(spec.resources, settings), spec.replicas
         for space in self.nodes.values():
@@ -102,11 +107,12 @@ class Room:
             space.mhz -= here * need.mhz
             space.memory_mib -= here * need.memory_mib
             left -= here
+        self.counted[nomad_id] += spec.replicas - left
 
-    def give_back(self, node_ids: Iterable[str], spec: ReplicaSpec, settings: NomadSettings) -> None:
-        """What a job that is over held, on the nodes of its ranks; corrected by the next look."""
+    def give_back(self, nomad_id: str, node_ids: Iterable[str], spec: ReplicaSpec, settings: NomadSettings) -> None:
+        """What a job that is over held, as far as it is counted, on the nodes of its ranks; corrected by the next look."""
         need = need_of(spec.resources, settings)
-        for node_id in node_ids:
+        for node_id in islice(node_ids, self.counted.pop(nomad_id, 0)):
             if (space := self.nodes.get(node_id)) is not None:
                 space.mhz = min(space.mhz + need.mhz, space.all_mhz)
                 space.memory_mib = min(space.memory_mib + need.memory_mib, space.all_memory_mib)

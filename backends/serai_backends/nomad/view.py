@@ -131,6 +131,13 @@ class View:
         return [address for address in found if address is not None] if all(found) else None
 
     @property
+    def failed_starts(self) -> list[int]:
+        """When ranks ended that could not start, as long as others have not ended."""
+        if all(rank.over for rank in self.ranks):
+            return []
+        return [rank.facts.ended_at_ms or 0 for rank in self.ranks if rank.over and rank.facts.end is End.START_FAILED]
+
+    @property
     def over(self) -> bool:
         """Nothing of it runs, or will, and how each rank ended is known."""
         return not self.unsure and all(rank.over for rank in self.ranks) and all(self.extra.values())

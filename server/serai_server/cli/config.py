@@ -171,7 +171,27 @@ def _contradictions(settings: Settings) -> list[str]:
 def _nomad_contradictions(settings: Settings) -> list[str]:
     nomad = settings.backend.nomad
     problems: list[str] = []
+    placed = [placement.product for placement in nomad.placements]
+    sold = {f"{product.category}/{product.id}": product for product in settings.products}
+    if settings.backend.kind == "nomad":
+        problems += [
+            f"backend.nomad.placements: the machine type {name} has none; add one for it, or one for `*`"
+            for name in sold
+            if name not in placed and "*" not in placed
+        ]
     for index, placement in enumerate(nomad.placements):
+        at = f"backend.nomad.placements[{index}]"
+        if placement.product in placed[:index]:
+            problems.append(f"{at}.product: {placement.product} has a placement already")
+        elif placement.product != "*" and placement.product not in sold:
+            problems.append(f"{at}.product: the settings sell no machine type {placement.product}")
+        if placement.driver == "exec" and nomad.work != "volume":
+            problems.append(f'{at}.driver: exec mounts no folders; it needs backend.nomad.work = "volume"')
+        if any(not text.startswith("${") for text in placement.constraints):
+            problems.append(f"{at}.constraints: an attribute of Nomad stands in ${{…}}, such as ${{attr.cpu.arch}} = amd64")
+        wants_gpu = [name for name, product in sold.items() if product.gpu and placement.product in {name, "*"}]
+        if wants_gpu and not placement.device and settings.backend.kind == "nomad":
+            problems.append(f"{at}.device: the machine type {wants_gpu[0]} has GPUs; name Nomad's device, such as nvidia/gpu")
         if placement.driver == "raw_exec" and not nomad.raw_exec:
             problems.append(f"backend.nomad.placements[{index}].driver: raw_exec is off; backend.nomad.raw_exec = true allows it")
     if nomad.firewall.enabled and nomad.network == "host":

@@ -59,7 +59,7 @@ def render(job_id: str | None, *, product: str | None, replicas: int, image: str
 def _record(nomad: NomadSettings, job_id: str) -> Record:
     record = read_record(Path(nomad.state_dir), job_id)
     if record is None or record.stage is Stage.CANCELED_BEFORE:
-        raise CliError(f"job {job_id} is not known here: it was never taken on, or it is over and forgotten", Exit.NOT_FOUND)
+        raise CliError(f"job {job_id} has no job file here: it was never taken on, or it is over and forgotten", Exit.NOT_FOUND)
     if record.adopted:
         raise CliError(f"job {job_id} was taken over from Nomad; `nomad job inspect` shows what runs")
     return record

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from serai_backends.api import Backend
 from serai_backends.clock import SteadyClock, open_clock
+from serai_backends.errors import BackendUnavailable
 from serai_backends.local.backend import check_local, open_local
 from serai_backends.local.settings import LocalSettings
 from serai_backends.model import CheckReport
@@ -59,7 +60,10 @@ async def open_backend(settings: Settings) -> AsyncGenerator[tuple[Backend, Stea
     clock = await asyncio.to_thread(open_clock, settings.state_dir)
     if settings.backend.kind == "nomad":
         nomad = nomad_settings(settings)
-        await asyncio.to_thread(Path(nomad.drives_dir).mkdir, mode=0o755, parents=True, exist_ok=True)
+        if nomad.work == "path" and not await asyncio.to_thread(Path(nomad.drives_dir).is_dir):
+            # Made here it would be a folder of this machine, below a file system that is not mounted.
+            words = f"backend.nomad.drives_dir {nomad.drives_dir} is not there: make it, or mount the shared file system there"
+            raise BackendUnavailable(words)
         backend: Backend = await open_nomad(nomad, clock)
     else:
         local = local_settings(settings)

@@ -54,5 +54,5 @@ def _job_folders(folder: Path) -> list[str]:
 
 
 def _networks() -> list[str]:
-    """No job has a device in the machine's own network."""
-    return [f"device {device.name}" for device in Path("/sys/class/net").iterdir() if device.name.startswith(("veth", "serai"))]
+    """No cable between jobs has an end in the machine's own network; what others have there (veth…) is theirs."""
+    return [f"device {device.name}" for device in Path("/sys/class/net").iterdir() if device.name.startswith("peer")]

@@ -220,3 +220,16 @@ def test_a_job_that_was_taken_back_is_passed_until_its_next_try(site: Site) -> N
     site.lines.placed(second)
     site.now_ms = 5_000
     assert site.release() == [1]
+
+
+def test_room_is_given_back_once_and_only_where_it_was_taken(site: Site) -> None:
+    """A job that a look at the cluster counted no more holds nothing."""
+    spec = spec_of(replicas=2, cpu=4)
+    site.room.reserve("ucloud-job", spec, SETTINGS.placements[0], SETTINGS)
+    assert not site.room.fits_now(spec_of(), SETTINGS.placements[0], SETTINGS)
+    for _ in range(2):
+        site.room.give_back("ucloud-job", ["a", "b"], spec, SETTINGS)
+        assert site.room.totals(SETTINGS.placements[0])[1] == 8_000
+    site.room.look([node("a"), node("b")], [holds("a", 3, 64)])
+    site.room.give_back("ucloud-job", ["a", "b"], spec, SETTINGS)
+    assert site.room.totals(SETTINGS.placements[0])[1] == 5_000
