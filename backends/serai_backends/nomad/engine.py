@@ -407,7 +407,7 @@ class Engine:
             return
         there = {allocation.id for allocation in allocations}
         for number, rank in enumerate(view.ranks):
-            if rank.alloc_id in there or rank.over:
+            if rank.alloc_id in there or rank.over or number in view.unsure:
                 continue
             if job.stop and not rank.alloc_id:
                 # By our own stop it is over without a word of Nomad; else somebody else stopped what waited.

@@ -80,7 +80,10 @@ class Judge:
             mine = [life for life in lives if life.job is lives[-1].job]
             # of several, by an operator's "alloc stop", either's end may be the one that was heard of first
             verdict = _verdict(facts)
-            self._check_rank(last, facts, next((life for life in mine if verdict in self._allowed(life)), mine[0] if mine else None))
+            fitting = [life for life in mine if verdict in self._allowed(life)]
+            # both of them may have ended so: then it is the one whose time was told
+            fitting.sort(key=lambda life: life.ended_ms != facts.ended_at_ms)
+            self._check_rank(last, facts, (fitting or mine or [None])[0])
 
     def _check_running(self, seen: JobObservation) -> None:
         for facts in seen.replicas:
