@@ -10,7 +10,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 
-from serai_backends.common.time import Clock
+from serai_backends.common.time import Clock, sleep_or
 
 _FIRST_BACKOFF_MS = 200
 _LONGEST_BACKOFF_MS = 30_000
@@ -122,17 +122,7 @@ class WorkQueue:
             if wait is None:
                 await self._later_changed.wait()
             else:
-                await self._first(wait)
-
-    async def _first(self, seconds: float) -> None:
-        """Until the time is over or an earlier one was added."""
-        sleeper = asyncio.ensure_future(self._clock.sleep(max(seconds, 0)))
-        changed = asyncio.ensure_future(self._later_changed.wait())
-        try:
-            await asyncio.wait((sleeper, changed), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeper.cancel()
-            changed.cancel()
+                await sleep_or(self._clock, max(wait, 0), self._later_changed)
 
     def release(self) -> None:
         """Add every key whose time has come."""

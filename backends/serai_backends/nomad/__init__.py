@@ -15,6 +15,7 @@ line, room  who goes to Nomad next, and how much room it seems to have
 doors       which jobs reach each other through their firewalls
 feed        the event stream and the lists: what happens at the cluster
 engine      moves jobs by all of these
+strays      jobs of ours at Nomad that no row asks for
 backend     the Backend that the server holds; ground: what its parts stand on
 
 volumes, remote_logs    for clusters without a shared file system

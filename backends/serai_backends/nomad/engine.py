@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from serai_backends.common.time import sleep_or
 from serai_backends.common.work_queue import WorkQueue
 from serai_backends.errors import BackendUnavailable
-from serai_backends.model import Phase, ReplicaSpec, Resources, Why
+from serai_backends.model import Phase, Why
 from serai_backends.nomad import names, observed
 from serai_backends.nomad.actions import Actions
 from serai_backends.nomad.doors import Doors
 from serai_backends.nomad.jobfile import codes
 from serai_backends.nomad.life import START_PATIENCE_MS, Step, deadline_of, next_step
 from serai_backends.nomad.line import Lines
-from serai_backends.nomad.records import Record, Stage, StopReason
+from serai_backends.nomad.records import Stage
 from serai_backends.nomad.room import Room
+from serai_backends.nomad.strays import Strays
 from serai_backends.nomad.view import COLLECTED, PURGED
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Engine:
         self.lines = Lines(ground.settings, self.room)
         self.doors = Doors(views)
         self._actions = Actions(ground, views, self.lines, self.doors)
+        self._strays = Strays(ground, views, self._doubt)
         self.works = WorkQueue(ground.clock, random.random)
         self._doubtful: set[str] = set()
         """Jobs of which a list did not say what it should."""
@@ -161,8 +164,7 @@ class Engine:
         self._line_moved.set()
         for job in jobs:
             if (job.meta or {}).get(names.META_PROVIDER) == self._ground.settings.provider and not job.stop:
-                self._adopt_if_unknown(job)
-                self._end_if_left_over(job)
+                self._strays.look_at(job)
 
     def _note_place(self, view: View) -> None:
         """Once all of it is placed, those behind it may go, also when it is the start that was heard first."""
@@ -180,53 +182,6 @@ class Engine:
         if view.record.stage not in {Stage.ENDED, Stage.QUEUED}:
             self._doubtful.add(view.record.job_id)
             self.works.add(view.record.job_id)
-
-    def _adopt_if_unknown(self, job: Job) -> None:
-        """A job of ours without a row, as after the state folder was lost: it is taken over, so that it can be seen and stopped."""
-        meta = job.meta or {}
-        job_id, replicas, attempt = meta.get(names.META_JOB, ""), meta.get(names.META_REPLICAS, ""), meta.get(names.META_ATTEMPT, "")
-        if not (job_id and replicas.isdecimal() and attempt.isdecimal()) or names.nomad_id(job_id, int(attempt)) != job.id:
-            return
-        if self._views.get(job_id) is None and not self._views.was_removed(job.id):
-            self._ground.spawn(self._adopt(job_id, int(replicas), int(attempt), job))
-
-    def _end_if_left_over(self, job: Job) -> None:
-        """A registration that came to Nomad after its job, or the attempt, was over here: nobody else would end it."""
-        view = self._views.get((job.meta or {}).get(names.META_JOB, ""))
-        if view is None or job.status == "dead":
-            return
-        earlier = {names.nomad_id(view.record.job_id, attempt) for attempt in range(1, view.record.attempt)}
-        if job.id in earlier or (job.id == view.nomad_id and view.record.stage is Stage.ENDED):
-            log.info("nomad.left_over", job=view.record.job_id, nomad_id=job.id)
-            self._ground.spawn(self._ground.client.deregister(job.id))
-
-    async def _adopt(self, job_id: str, replicas: int, attempt: int, job: Job) -> None:
-        folder = (job.meta or {}).get(names.META_FOLDER, "")
-        spec = ReplicaSpec(job_id, replicas, (), (), Resources(cpu=0, memory_bytes=0), folder)
-        async with self._views.lock(job_id):
-            if self._views.get(job_id) is not None or self._views.was_removed(job.id):
-                return
-            opened = await self._ground.client.variable(names.variable(job.id)) is not None
-            stage = Stage.OPENED if opened and not self._views.was_canceled(job_id) else Stage.STOPPING
-            view = await self._views.add(
-                Record(
-                    job_id=job_id,
-                    sequence=self._views.next_sequence(),
-                    stage=stage,
-                    spec=spec,
-                    attempt=attempt,
-                    prepared=True,
-                    registered_index=max(job.create_index, 1),
-                    namespace=self._ground.client.namespace,
-                    adopted=True,
-                    stop=None if opened else StopReason.RANK_FAILED,
-                    failure=None if opened else (Why.NONE, "what was noted of the job was lost before its ranks were let go"),
-                )
-            )
-        if view is not None:
-            log.warning("nomad.adopted", job=job_id, why="it runs at Nomad and the state folder had no row of it")
-            view.gate_written = True
-            self._doubt(view)
 
     # the line
 
@@ -266,13 +221,7 @@ class Engine:
         if wake_ms is None:
             await self._line_moved.wait()
             return
-        sleeper = asyncio.ensure_future(self._ground.clock.sleep(max(wake_ms - now_ms, 100) / 1000))
-        moved = asyncio.ensure_future(self._line_moved.wait())
-        try:
-            await asyncio.wait((sleeper, moved), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeper.cancel()
-            moved.cancel()
+        await sleep_or(self._ground.clock, max(wake_ms - now_ms, 100) / 1000, self._line_moved)
 
     # the workers
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from serai_backends.common.time import sleep_or
 from serai_backends.errors import BackendUnavailable
 from serai_backends.nomad import names
 
@@ -134,15 +135,9 @@ class Feed:
 
     async def _until_wanted(self) -> None:
         due_ms = self._listed_ms + self._settings.sweep_ms
-        sleeper = asyncio.ensure_future(self._clock.sleep(max(0, due_ms - self._clock.now_ms()) / 1000))
-        wanted = asyncio.ensure_future(self._wanted.wait())
-        try:
-            await asyncio.wait((sleeper, wanted), return_when=asyncio.FIRST_COMPLETED)
-            if sleeper.done() or self._clock.now_ms() >= due_ms:
-                self._everything = True
-        finally:
-            sleeper.cancel()
-            wanted.cancel()
+        over = await sleep_or(self._clock, max(0, due_ms - self._clock.now_ms()) / 1000, self._wanted)
+        if over or self._clock.now_ms() >= due_ms:
+            self._everything = True
 
     async def _list_room(self) -> None:
         nodes, used = await self._source.nodes(), await self._source.used()

@@ -5,9 +5,9 @@ Nomad's copy may lack bytes (facts: nomad-tried §6), so this is for sites that 
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+from serai_backends.common.time import sleep_or
 from serai_backends.errors import JobNotThere
 from serai_backends.nomad import names
 
@@ -52,11 +52,7 @@ class RemoteLogs:
     async def _wait(self, job_id: str) -> None:
         """Until something is told of the job, or a second is over."""
         changed = self._ground.board.subscribe(job_id)
-        sleeper = asyncio.ensure_future(self._ground.clock.sleep(_LOOK_AGAIN_S))
-        news = asyncio.ensure_future(changed.wait())
         try:
-            await asyncio.wait((sleeper, news), return_when=asyncio.FIRST_COMPLETED)
+            await sleep_or(self._ground.clock, _LOOK_AGAIN_S, changed)
         finally:
-            sleeper.cancel()
-            news.cancel()
             self._ground.board.unsubscribe(changed, job_id)
