@@ -5,7 +5,7 @@ All calls of Backend are coroutines that may be cancelled at any await; none blo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from serai_backends.model import (
@@ -16,6 +16,7 @@ from serai_backends.model import (
     JobObservation,
     LogChunk,
     ReplicaSpec,
+    Secret,
     Stream,
     TerminalSize,
     WatchEvent,
@@ -105,6 +106,20 @@ class TellsLimits(Protocol):
 
     def tell_limit(self, job_id: str, time_limit_ms: int) -> None:
         """The job's limit is another one now. Only for estimates; nothing is stored."""
+        ...
+
+
+SecretSource = Callable[[str], Awaitable[tuple[Secret, ...]]]
+"""Id of a job → its secrets, all that its ReplicaSpec names. Raises BackendUnavailable when they cannot be had now, and SubmissionRefused
+when they never can be."""
+
+
+@runtime_checkable
+class TakesSecrets(Protocol):
+    """A backend whose `features.secrets` is True."""
+
+    def take_secrets_from(self, source: SecretSource) -> None:
+        """Called once, after the backend was opened. Jobs with secrets that it took over from earlier wait until then."""
         ...
 
 

@@ -124,6 +124,16 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class Secret:
+    """A file that each replica of a job has and nobody else: `/etc/ucloud/secrets/{name}`, mode 0400, owned by the replica's user, in
+    memory only. A backend never writes its content to a disk of its own, to a log, into an argument or into an answer."""
+
+    name: str
+    """1 to 64 characters of [A-Za-z0-9._-], no dot in front."""
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaSpec:
     """A job as a backend must run it: the same command on every rank."""
 
@@ -153,6 +163,9 @@ class ReplicaSpec:
     """The machine type, `{category}/{id}`: where a cluster places it and how. Empty = nothing special."""
     ports: tuple[int, ...] = ()
     """TCP ports of each replica that are reached from outside the job's network, by `Endpoints`."""
+    secrets: tuple[str, ...] = ()
+    """Names of the job's secrets. Their content is asked for when the replicas are started (`TakesSecrets`) and is no part of this, because
+    this is kept."""
     time_limit_ms: int = 0
     """Longest time in RUNNING, for estimates of when others can start; 0 = none. The server keeps the limit, not the backend."""
 
@@ -275,6 +288,8 @@ class Features:
     suspension: bool = False
     inputs: bool = False
     """Mounts of files and folders."""
+    secrets: bool = False
+    """ReplicaSpec.secrets; the backend is a `TakesSecrets`."""
     docker: bool = True
     """Runs applications of tools that are container images (or stands in for the image)."""
     native: bool = False

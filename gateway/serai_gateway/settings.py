@@ -38,6 +38,16 @@ class ProviderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         return frozenset((self.id, *self.aliases))
 
 
+class UsersSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[gateway.users]: calls that users make themselves, with tokens of their own (`/api/licenses/…`)."""
+
+    public_key_file: str = ""
+    """Key with which users' tokens are checked: PEM, or one line of base64 (DER SPKI). Read again when it changes; empty = such calls are
+    not served."""
+    issuer: Annotated[str, Meta(min_length=1)] = "cloud.sdu.dk"
+    """Who must have made the tokens (`iss`)."""
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[gateway]: where Core's calls come in."""
 
@@ -57,6 +67,14 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """One JSON line for each request."""
     public_url: Annotated[str, Meta(pattern="^(|https?://[^/?#@\\s]+/?)$", description="nothing, or an address without a path")] = ""
     """Where Core and browsers reach this gateway from outside, like https://provider.example.org; `serai register` tells it to Core."""
+    users: UsersSettings = UsersSettings()
+
+    def relative_to(self, folder: Path) -> GatewaySettings:
+        """The same settings with file names that are not absolute taken from `folder` (that of serai.toml)."""
+        if not self.users.public_key_file:
+            return self
+        users = msgspec.structs.replace(self.users, public_key_file=str(folder / self.users.public_key_file))
+        return msgspec.structs.replace(self, users=users)
 
 
 class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,6 +9,10 @@ SeraiError
 ├── JobConflictError    a job of this id with other content exists
 ├── WrongState
 ├── NotEnoughCredits    the owner's wallet is known to be empty
+├── LicenseUnknown      also one that the caller may not see
+├── LicenseConflictError  a license of this id with other content exists
+├── NotEnoughLicenses   more seats are asked for than there are
+├── LicenseServerUnknown, LicenseServerConflict
 ├── StoreDown           nothing was stored, try again
 └── BackendDown         logs and sessions cannot be reached now
 """
@@ -63,6 +67,26 @@ class WrongState(SeraiError):
 
 class NotEnoughCredits(SeraiError):
     reason = errors_pb2.ERROR_REASON_NOT_ENOUGH_CREDITS
+
+
+class LicenseUnknown(SeraiError):
+    reason = errors_pb2.ERROR_REASON_LICENSE_UNKNOWN
+
+
+class LicenseConflictError(SeraiError):
+    reason = errors_pb2.ERROR_REASON_LICENSE_CONFLICT
+
+
+class NotEnoughLicenses(SeraiError):
+    reason = errors_pb2.ERROR_REASON_NOT_ENOUGH_LICENSES
+
+
+class LicenseServerUnknown(SeraiError):
+    reason = errors_pb2.ERROR_REASON_LICENSE_SERVER_UNKNOWN
+
+
+class LicenseServerConflict(SeraiError):
+    reason = errors_pb2.ERROR_REASON_LICENSE_SERVER_CONFLICT
 
 
 class StoreDown(SeraiError):

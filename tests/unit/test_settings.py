@@ -197,7 +197,9 @@ def test_the_example_is_right_and_shows_the_defaults() -> None:
     # A drive is no default: what is shown is one of a list that is empty.
     assert all_of_it.drives.mapped == (MappedDriveSettings(id="shared", path="/srv/shared"),)
     drives = msgspec.structs.replace(all_of_it.drives, mapped=())
-    assert msgspec.structs.replace(all_of_it, drives=drives) == as_it_is
+    assert [product.id for product in all_of_it.licenses.products] == ["mesh-solver"]
+    licenses = msgspec.structs.replace(all_of_it.licenses, products=())
+    assert msgspec.structs.replace(all_of_it, drives=drives, licenses=licenses) == as_it_is
     assert isinstance(as_it_is, Settings)
 
 

@@ -17,6 +17,8 @@ from serai_gateway import settings as gateway
 from serai_server.cli.toml_errors import unknown_keys, wrong_values
 from serai_server.jobs.folders import component
 from serai_server.jobs.products import DAY_MS, HOUR_MS, MINUTE_MS, Product
+from serai_server.license_settings import LicensesSettings
+from serai_server.licenses.products import LicenseProduct
 from serai_server.nomad_settings import NomadBackendSettings
 from serai_server.settings import BackendSettings, DrivesSettings, JobsSettings, ProductSettings, ServerSettings, StoreSettings
 
@@ -46,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     drives: DrivesSettings = DrivesSettings()
     backend: BackendSettings = BackendSettings()
     products: Annotated[tuple[ProductSettings, ...], Meta(min_length=1)]
+    licenses: LicensesSettings = LicensesSettings()
     provider: gateway.ProviderSettings
     core: gateway.CoreSettings
     gateway: gateway.GatewaySettings = gateway.GatewaySettings()
@@ -72,6 +75,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 without=frozenset(p.without),
             )
             for p in self.products
+        )
+
+    def sold_licenses(self) -> tuple[LicenseProduct, ...]:
+        """The license products, as the server takes them."""
+        return tuple(
+            LicenseProduct(
+                id=p.id,
+                category=p.category,
+                provider=p.provider,
+                description=p.description or p.id,
+                tags=p.tags,
+                price=p.price_per_unit,
+                environment=p.environment,
+                key_file=p.key_file,
+                argument=p.argument,
+            )
+            for p in self.licenses.products
         )
 
     def for_gateway(self) -> gateway.Settings:
@@ -130,12 +150,25 @@ def _filled_in(read: Settings, folder: Path) -> Settings:
         drives=replace(read.drives, mapped=tuple(replace(d, path=str(folder / d.path)) for d in read.drives.mapped)),
         products=tuple(replace(p, provider=p.provider or read.provider.id) for p in read.products),
         core=read.core.relative_to(folder),
+        gateway=read.gateway.relative_to(folder),
+        licenses=_licenses_filled_in(read, folder, state),
     )
 
 
 def _nomad_filled_in(read: NomadBackendSettings, folder: Path) -> NomadBackendSettings:
     files = {name: str(folder / path) if (path := str(getattr(read, name))) else "" for name in _NOMAD_FILES}
     return msgspec.structs.replace(read, drives_dir=str(folder / read.drives_dir), **files)
+
+
+def _licenses_filled_in(read: Settings, folder: Path, state: Path) -> LicensesSettings:
+    replace, found = msgspec.structs.replace, read.licenses
+    key = folder / found.encryption_key_file if found.encryption_key_file else state / "licenses.key"
+    return replace(
+        found,
+        encryption_key_file=str(key),
+        lmutil=str(folder / found.lmutil) if found.lmutil else "",
+        products=tuple(replace(p, provider=p.provider or read.provider.id) for p in found.products),
+    )
 
 
 def _store_url(url: str, folder: Path, state: Path) -> str:
@@ -165,7 +198,23 @@ def _contradictions(settings: Settings) -> list[str]:
         seen.add(key)
         if product.provider not in settings.provider.names:
             problems.append(f"products[{index}].provider: {product.provider!r} is neither provider.id nor one of provider.aliases")
-    return problems + _nomad_contradictions(settings)
+    return problems + _license_contradictions(settings) + _nomad_contradictions(settings)
+
+
+def _license_contradictions(settings: Settings) -> list[str]:
+    problems: list[str] = []
+    seen = {(product.provider, product.category, product.id) for product in settings.products}
+    for index, product in enumerate(settings.licenses.products):
+        key = (product.provider, product.category, product.id)
+        at = f"licenses.products[{index}]"
+        if key in seen:
+            problems.append(f"{at}: there is a product {product.category}/{product.id} already")
+        seen.add(key)
+        if product.provider not in settings.provider.names:
+            problems.append(f"{at}.provider: {product.provider!r} is neither provider.id nor one of provider.aliases")
+        if product.argument == "file" and not product.key_file:
+            problems.append(f"{at}.argument: file is the path of the key's file, and key_file is off")
+    return problems
 
 
 def _nomad_contradictions(settings: Settings) -> list[str]:

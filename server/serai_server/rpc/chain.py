@@ -26,24 +26,34 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from urllib.parse import unquote
 
 from google.protobuf.message import Message
 from structlog.typing import FilteringBoundLogger
 
-from serai_server.errors import Unauthenticated
+from serai_server.errors import Forbidden, Unauthenticated
 from serai_server.rpc.iterate import converted
 from serai_server.rpc.methods import Call, Caller, Method, Request
 from serai_server.rpc.status import Failures, OverLimit, RpcFailure
 
 CALLER = "serai-caller"
-"""Metadata: `core` when the gateway calls for Core; absent for tools."""
+"""Metadata: `core` when the gateway calls for Core, `user` when it calls for a user; absent for tools."""
 USER = "serai-user"
-"""Metadata: the UCloud username; absent = not known."""
+"""Metadata: the UCloud username, %XX for what is not printable ASCII; absent = not known."""
+PROJECT = "serai-project"
+"""Metadata of a user's call: the project's id, written as the username; absent = their personal workspace."""
+ROLE = "serai-role"
+"""Metadata of a user's call: "PI", "ADMIN" or "USER"; absent = no member of that project."""
+GROUPS = "serai-groups"
+"""Metadata of a user's call: ids of the project's groups that the user is in, each written as the username, with commas between them."""
 REQUEST_ID = "serai-request-id"
 """Metadata: an id of the caller's, to find a call again in the log; absent or odd = the server makes one."""
 
 LIMIT_S = 60.0
 """Longest time that one unary call may take."""
+
+_USERS = "/serai.licenses.v1.LicensesService/"
+"""What users may call; all else is for Core and for the operator's tools."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
@@ -120,7 +130,23 @@ def _identify(call: Call, metadata: Mapping[str, str]) -> None:
     caller = metadata.get(CALLER)
     if caller is None:
         return
+    if caller == Caller.USER.value:
+        _identify_user(call, metadata)
+        return
     if caller != Caller.CORE.value:
-        raise Unauthenticated(f"{CALLER} is either {Caller.CORE.value!r} or left out")
+        raise Unauthenticated(f"{CALLER} is {Caller.CORE.value!r}, {Caller.USER.value!r} or left out")
     call.caller = Caller.CORE
     call.user = metadata.get(USER, "")
+
+
+def _identify_user(call: Call, metadata: Mapping[str, str]) -> None:
+    """Raises Unauthenticated for a user without a name, Forbidden for a service that is not for users."""
+    if not call.method.startswith(_USERS):
+        raise Forbidden("this call is not for users")
+    call.caller = Caller.USER
+    call.user = unquote(metadata.get(USER, ""))
+    if not call.user:
+        raise Unauthenticated(f"{USER} is missing")
+    call.project = unquote(metadata.get(PROJECT, ""))
+    call.role = metadata.get(ROLE, "")
+    call.groups = tuple(unquote(group) for group in metadata.get(GROUPS, "").split(",") if group)

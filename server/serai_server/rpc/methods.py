@@ -23,6 +23,8 @@ class Caller(Enum):
 
     CORE = "core"
     """The gateway, for UCloud/Core."""
+    USER = "user"
+    """The gateway, for a user with a token of their own."""
     TOOL = "tool"
     """A program of the operator on the socket."""
 
@@ -36,6 +38,12 @@ class Call(msgspec.Struct, gc=False):
     caller: Caller = Caller.TOOL
     user: str = ""
     """UCloud username; empty = not told."""
+    project: str = ""
+    """Of a user's call: the project in which they work; empty = their personal workspace."""
+    role: str = ""
+    """Of a user's call: what they are in that project, "PI", "ADMIN" or "USER"; empty = no member of it."""
+    groups: tuple[str, ...] = ()
+    """Of a user's call: the groups of that project that they are in."""
 
 
 class Shape(Enum):

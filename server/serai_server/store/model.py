@@ -10,6 +10,8 @@ from enum import IntEnum
 
 import msgspec
 
+from serai_server.store.license_model import LicenseNote, NewClaim
+
 
 class State(IntEnum):
     """Numbers are those of serai.jobs.v1.JobState."""
@@ -51,6 +53,8 @@ class EventKind(IntEnum):
     """serai.jobs.v1.JobUpdate"""
     CHARGE = 2
     """serai.events.v1.Charge"""
+    LICENSE = 3
+    """serai.events.v1.Event, with all that a license's event has but its place and time"""
 
 
 class Outcome(IntEnum):
@@ -80,9 +84,11 @@ class JobRecord(msgspec.Struct, gc=False, frozen=True):
 
 class NewEvent(msgspec.Struct, frozen=True):
     job_id: str
+    """Empty = of a license."""
     kind: EventKind
     body: bytes
     at_ms: int
+    license_id: str = ""
 
 
 class NewJob(msgspec.Struct, frozen=True):
@@ -116,6 +122,8 @@ class NewJob(msgspec.Struct, frozen=True):
     """A final state makes a tombstone: a job of which nothing was known when Core asked, over and forgotten from the start."""
     notes: bytes = b""
     """serai.jobs.v1.JobNotes"""
+    claims: tuple[NewClaim, ...] = ()
+    """Licenses that it uses; each license once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +171,8 @@ class StoredJob:
     """How much of its time limit was left, in round numbers, when its user was warned last; 0 = not warned yet."""
     notes: bytes = b""
     """serai.jobs.v1.JobNotes: what Core told of it after its creation."""
+    claims: int = 0
+    """Licenses that it uses; their claims are there until it is final."""
 
     def ran_until_ms(self, now_ms: int) -> int:
         """ms of RUNNING in all; never less than what it was, also when the clock was set back."""
@@ -225,6 +235,8 @@ class JobChange:
     time_limit_ms: int | None = None
     warned_ms: int | None = None
     notes: bytes | None = None
+    license_notes: tuple[LicenseNote, ...] = ()
+    """What this step means to licenses: bound, or free again."""
     charges: tuple[LedgerRow, ...] = ()
     events: tuple[NewEvent, ...] = ()
 
@@ -247,6 +259,8 @@ class StoredEvent:
     at_ms: int
     maybe_delivered: bool = False
     """Set by the event log: it was there before the subscription that now reads it, so an earlier one may have delivered it."""
+    license_id: str = ""
+    """Empty = of a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +269,8 @@ class EventSettlement:
     outcome: Outcome
     detail: str
     at_ms: int
+    license_core_id: str = ""
+    """Core's id of a license that was registered."""
 
 
 @dataclass(frozen=True, slots=True)

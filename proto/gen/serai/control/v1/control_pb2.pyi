@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from serai.core.v1 import resources_pb2 as _resources_pb2
 from serai.jobs.v1 import job_pb2 as _job_pb2
+from serai.licenses.v1 import license_pb2 as _license_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -728,18 +729,22 @@ class Product(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COMPUTE_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def compute(self) -> _resources_pb2.ComputeProduct: ...
+    @_builtins.property
+    def license(self) -> _license_pb2.LicenseProduct: ...
     def __init__(
         self,
         *,
         compute: _resources_pb2.ComputeProduct | None = ...,
+        license: _license_pb2.LicenseProduct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "product", b"product"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "license", b"license", "product", b"product"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "product", b"product"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "license", b"license", "product", b"product"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_product: _TypeAlias = _typing.Literal["compute"]  # noqa: Y015
+    _WhichOneofReturnType_product: _TypeAlias = _typing.Literal["compute", "license"]  # noqa: Y015
     _WhichOneofArgType_product: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_product) -> _WhichOneofReturnType_product | None: ...
 
@@ -785,18 +790,22 @@ class ProductV2(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COMPUTE_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def compute(self) -> Global___ComputeProductV2: ...
+    @_builtins.property
+    def license(self) -> Global___LicenseProductV2: ...
     def __init__(
         self,
         *,
         compute: Global___ComputeProductV2 | None = ...,
+        license: Global___LicenseProductV2 | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "product", b"product"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "license", b"license", "product", b"product"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "product", b"product"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute", b"compute", "license", b"license", "product", b"product"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_product: _TypeAlias = _typing.Literal["compute"]  # noqa: Y015
+    _WhichOneofReturnType_product: _TypeAlias = _typing.Literal["compute", "license"]  # noqa: Y015
     _WhichOneofArgType_product: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_product) -> _WhichOneofReturnType_product | None: ...
 
@@ -963,3 +972,294 @@ class ComputeProductV2(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ComputeProductV2: _TypeAlias = ComputeProductV2  # noqa: Y015
+
+@_typing.final
+class LicenseProductV2(_message.Message):
+    """A license product in the form of today's Core."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PRODUCT_TYPE_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    FRACTION_FIELD_NUMBER: _builtins.int
+    HIDDEN_IN_GRANT_APPLICATIONS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    product_type: _resources_pb2.ProductType.ValueType
+    price: _builtins.int
+    """Units of accounting for each license."""
+    hidden_in_grant_applications: _builtins.bool
+    @_builtins.property
+    def category(self) -> Global___ProductCategory: ...
+    @_builtins.property
+    def fraction(self) -> Global___Fraction: ...
+    def __init__(
+        self,
+        *,
+        category: Global___ProductCategory | None = ...,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        product_type: _resources_pb2.ProductType.ValueType = ...,
+        price: _builtins.int = ...,
+        fraction: Global___Fraction | None = ...,
+        hidden_in_grant_applications: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "fraction", b"fraction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "description", b"description", "fraction", b"fraction", "hidden_in_grant_applications", b"hidden_in_grant_applications", "name", b"name", "price", b"price", "product_type", b"product_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LicenseProductV2: _TypeAlias = LicenseProductV2  # noqa: Y015
+
+@_typing.final
+class LicensesControlServiceUpdateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___LicenseUpdateAndId]:
+        """1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___LicenseUpdateAndId] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LicensesControlServiceUpdateRequest: _TypeAlias = LicensesControlServiceUpdateRequest  # noqa: Y015
+
+@_typing.final
+class LicenseUpdateAndId(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    @_builtins.property
+    def update(self) -> _license_pb2.LicenseUpdate: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        update: _license_pb2.LicenseUpdate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "update", b"update"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LicenseUpdateAndId: _TypeAlias = LicenseUpdateAndId  # noqa: Y015
+
+@_typing.final
+class LicensesControlServiceUpdateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LicensesControlServiceUpdateResponse: _TypeAlias = LicensesControlServiceUpdateResponse  # noqa: Y015
+
+@_typing.final
+class LicensesControlServiceChargeCreditsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceChargeCredits]:
+        """1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ResourceChargeCredits] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LicensesControlServiceChargeCreditsRequest: _TypeAlias = LicensesControlServiceChargeCreditsRequest  # noqa: Y015
+
+@_typing.final
+class LicensesControlServiceChargeCreditsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSUFFICIENT_FUNDS_FIELD_NUMBER: _builtins.int
+    DUPLICATE_CHARGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def insufficient_funds(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FindByStringId]: ...
+    @_builtins.property
+    def duplicate_charges(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FindByStringId]: ...
+    def __init__(
+        self,
+        *,
+        insufficient_funds: _abc.Iterable[_resources_pb2.FindByStringId] | None = ...,
+        duplicate_charges: _abc.Iterable[_resources_pb2.FindByStringId] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_charges", b"duplicate_charges", "insufficient_funds", b"insufficient_funds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LicensesControlServiceChargeCreditsResponse: _TypeAlias = LicensesControlServiceChargeCreditsResponse  # noqa: Y015
+
+@_typing.final
+class LicensesControlServiceRegisterRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegisteredLicense]:
+        """1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___RegisteredLicense] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LicensesControlServiceRegisterRequest: _TypeAlias = LicensesControlServiceRegisterRequest  # noqa: Y015
+
+@_typing.final
+class RegisteredLicense(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    PROVIDER_GENERATED_ID_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    provider_generated_id: _builtins.str
+    created_by: _builtins.str
+    """null = the provider itself."""
+    project: _builtins.str
+    """null = a personal workspace."""
+    @_builtins.property
+    def spec(self) -> _license_pb2.LicenseSpecification: ...
+    def __init__(
+        self,
+        *,
+        spec: _license_pb2.LicenseSpecification | None = ...,
+        provider_generated_id: _builtins.str = ...,
+        created_by: _builtins.str | None = ...,
+        project: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_project", b"_project", "created_by", b"created_by", "project", b"project", "spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_project", b"_project", "created_by", b"created_by", "project", b"project", "provider_generated_id", b"provider_generated_id", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__created_by: _TypeAlias = _typing.Literal["created_by"]  # noqa: Y015
+    _WhichOneofArgType__created_by: _TypeAlias = _typing.Literal["_created_by", b"_created_by"]  # noqa: Y015
+    _WhichOneofReturnType__project: _TypeAlias = _typing.Literal["project"]  # noqa: Y015
+    _WhichOneofArgType__project: _TypeAlias = _typing.Literal["_project", b"_project"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_by) -> _WhichOneofReturnType__created_by | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__project) -> _WhichOneofReturnType__project | None: ...
+
+Global___RegisteredLicense: _TypeAlias = RegisteredLicense  # noqa: Y015
+
+@_typing.final
+class LicensesControlServiceRegisterResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def responses(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FindByStringId]:
+        """One for each item, in order."""
+
+    def __init__(
+        self,
+        *,
+        responses: _abc.Iterable[_resources_pb2.FindByStringId] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["responses", b"responses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LicensesControlServiceRegisterResponse: _TypeAlias = LicensesControlServiceRegisterResponse  # noqa: Y015
+
+@_typing.final
+class LicensesControlServiceBrowseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_PER_PAGE_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    FILTER_PROVIDER_IDS_FIELD_NUMBER: _builtins.int
+    items_per_page: _builtins.int
+    """10, 25, 50, 100 or 250; anything else is 50 to Core."""
+    next: _builtins.str
+    """`next` of the page before."""
+    filter_provider_ids: _builtins.str
+    """Comma-separated."""
+    def __init__(
+        self,
+        *,
+        items_per_page: _builtins.int = ...,
+        next: _builtins.str | None = ...,
+        filter_provider_ids: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_filter_provider_ids", b"_filter_provider_ids", "_next", b"_next", "filter_provider_ids", b"filter_provider_ids", "next", b"next"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_filter_provider_ids", b"_filter_provider_ids", "_next", b"_next", "filter_provider_ids", b"filter_provider_ids", "items_per_page", b"items_per_page", "next", b"next"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__filter_provider_ids: _TypeAlias = _typing.Literal["filter_provider_ids"]  # noqa: Y015
+    _WhichOneofArgType__filter_provider_ids: _TypeAlias = _typing.Literal["_filter_provider_ids", b"_filter_provider_ids"]  # noqa: Y015
+    _WhichOneofReturnType__next: _TypeAlias = _typing.Literal["next"]  # noqa: Y015
+    _WhichOneofArgType__next: _TypeAlias = _typing.Literal["_next", b"_next"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__filter_provider_ids) -> _WhichOneofReturnType__filter_provider_ids | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next) -> _WhichOneofReturnType__next | None: ...
+
+Global___LicensesControlServiceBrowseRequest: _TypeAlias = LicensesControlServiceBrowseRequest  # noqa: Y015
+
+@_typing.final
+class LicensesControlServiceBrowseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    next: _builtins.str
+    """null = this was the last page."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_license_pb2.License]: ...
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_license_pb2.License] | None = ...,
+        next: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_next", b"_next", "next", b"next"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next", b"_next", "items", b"items", "next", b"next"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__next: _TypeAlias = _typing.Literal["next"]  # noqa: Y015
+    _WhichOneofArgType__next: _TypeAlias = _typing.Literal["_next", b"_next"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next) -> _WhichOneofReturnType__next | None: ...
+
+Global___LicensesControlServiceBrowseResponse: _TypeAlias = LicensesControlServiceBrowseResponse  # noqa: Y015

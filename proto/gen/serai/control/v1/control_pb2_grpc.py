@@ -186,6 +186,214 @@ class JobsControlService:
             _registered_method=True)
 
 
+class LicensesControlServiceStub:
+    """Source: facts 2021 §5.2 and §5.3, today §9.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Update = channel.unary_unary(
+                '/serai.control.v1.LicensesControlService/Update',
+                request_serializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceUpdateRequest.SerializeToString,
+                response_deserializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceUpdateResponse.FromString,
+                _registered_method=True)
+        self.ChargeCredits = channel.unary_unary(
+                '/serai.control.v1.LicensesControlService/ChargeCredits',
+                request_serializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceChargeCreditsRequest.SerializeToString,
+                response_deserializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceChargeCreditsResponse.FromString,
+                _registered_method=True)
+        self.Register = channel.unary_unary(
+                '/serai.control.v1.LicensesControlService/Register',
+                request_serializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceRegisterRequest.SerializeToString,
+                response_deserializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceRegisterResponse.FromString,
+                _registered_method=True)
+        self.Browse = channel.unary_unary(
+                '/serai.control.v1.LicensesControlService/Browse',
+                request_serializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceBrowseRequest.SerializeToString,
+                response_deserializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceBrowseResponse.FromString,
+                _registered_method=True)
+
+
+class LicensesControlServiceServicer:
+    """Source: facts 2021 §5.2 and §5.3, today §9.
+    """
+
+    def Update(self, request, context):
+        """Tells Core of state, words and bindings. Core of 2026 takes it and does nothing with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChargeCredits(self, request, context):
+        """Bills a license, in generation 2021.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Register(self, request, context):
+        """Makes Core know licenses that were made here; it answers with its ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Browse(self, request, context):
+        """Our licenses as Core knows them; the request travels in the query. Asked before a registration is repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_LicensesControlServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Update': grpc.unary_unary_rpc_method_handler(
+                    servicer.Update,
+                    request_deserializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceUpdateRequest.FromString,
+                    response_serializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceUpdateResponse.SerializeToString,
+            ),
+            'ChargeCredits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChargeCredits,
+                    request_deserializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceChargeCreditsRequest.FromString,
+                    response_serializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceChargeCreditsResponse.SerializeToString,
+            ),
+            'Register': grpc.unary_unary_rpc_method_handler(
+                    servicer.Register,
+                    request_deserializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceRegisterRequest.FromString,
+                    response_serializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceRegisterResponse.SerializeToString,
+            ),
+            'Browse': grpc.unary_unary_rpc_method_handler(
+                    servicer.Browse,
+                    request_deserializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceBrowseRequest.FromString,
+                    response_serializer=serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceBrowseResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'serai.control.v1.LicensesControlService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('serai.control.v1.LicensesControlService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class LicensesControlService:
+    """Source: facts 2021 §5.2 and §5.3, today §9.
+    """
+
+    @staticmethod
+    def Update(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.control.v1.LicensesControlService/Update',
+            serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceUpdateRequest.SerializeToString,
+            serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceUpdateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChargeCredits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.control.v1.LicensesControlService/ChargeCredits',
+            serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceChargeCreditsRequest.SerializeToString,
+            serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceChargeCreditsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Register(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.control.v1.LicensesControlService/Register',
+            serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceRegisterRequest.SerializeToString,
+            serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceRegisterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Browse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.control.v1.LicensesControlService/Browse',
+            serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceBrowseRequest.SerializeToString,
+            serai_dot_control_dot_v1_dot_control__pb2.LicensesControlServiceBrowseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class ResourcesControlServiceStub:
     """What today's Core has for all types of resources. Source: facts today §9.
     """

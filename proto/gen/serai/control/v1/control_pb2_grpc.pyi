@@ -77,6 +77,73 @@ class JobsControlServiceServicer(metaclass=_abc_1.ABCMeta):
 
 def add_JobsControlServiceServicer_to_server(servicer: JobsControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
+class LicensesControlServiceStub:
+    """Source: facts 2021 §5.2 and §5.3, today §9."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> LicensesControlServiceAsyncStub: ...
+    Update: _grpc.UnaryUnaryMultiCallable[_control_pb2.LicensesControlServiceUpdateRequest, _control_pb2.LicensesControlServiceUpdateResponse]
+    """Tells Core of state, words and bindings. Core of 2026 takes it and does nothing with it."""
+    ChargeCredits: _grpc.UnaryUnaryMultiCallable[_control_pb2.LicensesControlServiceChargeCreditsRequest, _control_pb2.LicensesControlServiceChargeCreditsResponse]
+    """Bills a license, in generation 2021."""
+    Register: _grpc.UnaryUnaryMultiCallable[_control_pb2.LicensesControlServiceRegisterRequest, _control_pb2.LicensesControlServiceRegisterResponse]
+    """Makes Core know licenses that were made here; it answers with its ids."""
+    Browse: _grpc.UnaryUnaryMultiCallable[_control_pb2.LicensesControlServiceBrowseRequest, _control_pb2.LicensesControlServiceBrowseResponse]
+    """Our licenses as Core knows them; the request travels in the query. Asked before a registration is repeated."""
+
+@_typing.type_check_only
+class LicensesControlServiceAsyncStub(LicensesControlServiceStub):
+    """Source: facts 2021 §5.2 and §5.3, today §9."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Update: _aio.UnaryUnaryMultiCallable[_control_pb2.LicensesControlServiceUpdateRequest, _control_pb2.LicensesControlServiceUpdateResponse]  # type: ignore[assignment]
+    """Tells Core of state, words and bindings. Core of 2026 takes it and does nothing with it."""
+    ChargeCredits: _aio.UnaryUnaryMultiCallable[_control_pb2.LicensesControlServiceChargeCreditsRequest, _control_pb2.LicensesControlServiceChargeCreditsResponse]  # type: ignore[assignment]
+    """Bills a license, in generation 2021."""
+    Register: _aio.UnaryUnaryMultiCallable[_control_pb2.LicensesControlServiceRegisterRequest, _control_pb2.LicensesControlServiceRegisterResponse]  # type: ignore[assignment]
+    """Makes Core know licenses that were made here; it answers with its ids."""
+    Browse: _aio.UnaryUnaryMultiCallable[_control_pb2.LicensesControlServiceBrowseRequest, _control_pb2.LicensesControlServiceBrowseResponse]  # type: ignore[assignment]
+    """Our licenses as Core knows them; the request travels in the query. Asked before a registration is repeated."""
+
+class LicensesControlServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Source: facts 2021 §5.2 and §5.3, today §9."""
+
+    @_abc_1.abstractmethod
+    def Update(
+        self,
+        request: _control_pb2.LicensesControlServiceUpdateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.LicensesControlServiceUpdateResponse, _abc.Awaitable[_control_pb2.LicensesControlServiceUpdateResponse]]:
+        """Tells Core of state, words and bindings. Core of 2026 takes it and does nothing with it."""
+
+    @_abc_1.abstractmethod
+    def ChargeCredits(
+        self,
+        request: _control_pb2.LicensesControlServiceChargeCreditsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.LicensesControlServiceChargeCreditsResponse, _abc.Awaitable[_control_pb2.LicensesControlServiceChargeCreditsResponse]]:
+        """Bills a license, in generation 2021."""
+
+    @_abc_1.abstractmethod
+    def Register(
+        self,
+        request: _control_pb2.LicensesControlServiceRegisterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.LicensesControlServiceRegisterResponse, _abc.Awaitable[_control_pb2.LicensesControlServiceRegisterResponse]]:
+        """Makes Core know licenses that were made here; it answers with its ids."""
+
+    @_abc_1.abstractmethod
+    def Browse(
+        self,
+        request: _control_pb2.LicensesControlServiceBrowseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.LicensesControlServiceBrowseResponse, _abc.Awaitable[_control_pb2.LicensesControlServiceBrowseResponse]]:
+        """Our licenses as Core knows them; the request travels in the query. Asked before a registration is repeated."""
+
+def add_LicensesControlServiceServicer_to_server(servicer: LicensesControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
 class ResourcesControlServiceStub:
     """What today's Core has for all types of resources. Source: facts today §9."""
 

@@ -50,6 +50,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such path. Only the gateway says this."""
     ERROR_REASON_WRONG_VERB: _ErrorReason.ValueType  # 16
     """The path is there, not with this verb. Only the gateway says this."""
+    ERROR_REASON_LICENSE_CONFLICT: _ErrorReason.ValueType  # 17
+    """A license of this id with other content exists."""
+    ERROR_REASON_LICENSE_SERVER_UNKNOWN: _ErrorReason.ValueType  # 18
+    """Tools of the operator only."""
+    ERROR_REASON_LICENSE_SERVER_CONFLICT: _ErrorReason.ValueType  # 19
+    """The name or the product has a server already. Tools of the operator only."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Travels as google.rpc.ErrorInfo.reason (the value's name without ERROR_REASON_) with domain "serai"."""
@@ -82,4 +88,10 @@ ERROR_REASON_NO_ROUTE: ErrorReason.ValueType  # 15
 """No such path. Only the gateway says this."""
 ERROR_REASON_WRONG_VERB: ErrorReason.ValueType  # 16
 """The path is there, not with this verb. Only the gateway says this."""
+ERROR_REASON_LICENSE_CONFLICT: ErrorReason.ValueType  # 17
+"""A license of this id with other content exists."""
+ERROR_REASON_LICENSE_SERVER_UNKNOWN: ErrorReason.ValueType  # 18
+"""Tools of the operator only."""
+ERROR_REASON_LICENSE_SERVER_CONFLICT: ErrorReason.ValueType  # 19
+"""The name or the product has a server already. Tools of the operator only."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -24,31 +24,34 @@ _sym_db = _symbol_database.Default()
 
 from serai.core.v1 import resources_pb2 as serai_dot_core_dot_v1_dot_resources__pb2
 from serai.jobs.v1 import job_pb2 as serai_dot_jobs_dot_v1_dot_job__pb2
+from serai.licenses.v1 import license_pb2 as serai_dot_licenses_dot_v1_dot_license__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$serai/events/v1/events_service.proto\x12\x0fserai.events.v1\x1a\x1dserai/core/v1/resources.proto\x1a\x17serai/jobs/v1/job.proto\"J\n\x10SubscribeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_now\x18\x02 \x01(\x08\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\";\n\x11SubscribeResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.serai.events.v1.Event\"\xbf\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x16\n\x0eoccurred_at_ms\x18\x03 \x01(\x03\x12\x17\n\x0fmaybe_delivered\x18\x06 \x01(\x08\x12.\n\njob_update\x18\x04 \x01(\x0b\x32\x18.serai.jobs.v1.JobUpdateH\x00\x12)\n\x06\x63harge\x18\x05 \x01(\x0b\x32\x17.serai.events.v1.ChargeH\x00\x42\x08\n\x06\x63hange\"\xe4\x01\n\x06\x43harge\x12\x11\n\tcharge_id\x18\x01 \x01(\t\x12\r\n\x05units\x18\x02 \x01(\x03\x12\x1a\n\x12number_of_products\x18\x03 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x13\n\x0btotal_units\x18\x05 \x01(\x03\x12\x13\n\x0btotal_usage\x18\x06 \x01(\x03\x12+\n\x05owner\x18\x07 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\x12\x30\n\x07product\x18\x08 \x01(\x0b\x32\x1f.serai.core.v1.ProductReference\"c\n\nSettlement\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x33\n\x07outcome\x18\x02 \x01(\x0e\x32\".serai.events.v1.SettlementOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"X\n\x12\x41\x63knowledgeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x30\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x1b.serai.events.v1.Settlement\"\x15\n\x13\x41\x63knowledgeResponse*\xc8\x01\n\x11SettlementOutcome\x12\"\n\x1eSETTLEMENT_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1cSETTLEMENT_OUTCOME_DELIVERED\x10\x01\x12\"\n\x1eSETTLEMENT_OUTCOME_JOB_UNKNOWN\x10\x02\x12)\n%SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS\x10\x03\x12\x1e\n\x1aSETTLEMENT_OUTCOME_REFUSED\x10\x04\x32\xc3\x01\n\rEventsService\x12V\n\tSubscribe\x12!.serai.events.v1.SubscribeRequest\x1a\".serai.events.v1.SubscribeResponse\"\x00\x30\x01\x12Z\n\x0b\x41\x63knowledge\x12#.serai.events.v1.AcknowledgeRequest\x1a$.serai.events.v1.AcknowledgeResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$serai/events/v1/events_service.proto\x12\x0fserai.events.v1\x1a\x1dserai/core/v1/resources.proto\x1a\x17serai/jobs/v1/job.proto\x1a\x1fserai/licenses/v1/license.proto\"J\n\x10SubscribeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_now\x18\x02 \x01(\x08\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\";\n\x11SubscribeResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.serai.events.v1.Event\"\xee\x02\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x16\n\x0eoccurred_at_ms\x18\x03 \x01(\x03\x12\x17\n\x0fmaybe_delivered\x18\x06 \x01(\x08\x12\x12\n\nlicense_id\x18\x07 \x01(\t\x12\x17\n\x0flicense_core_id\x18\x08 \x01(\t\x12.\n\njob_update\x18\x04 \x01(\x0b\x32\x18.serai.jobs.v1.JobUpdateH\x00\x12)\n\x06\x63harge\x18\x05 \x01(\x0b\x32\x17.serai.events.v1.ChargeH\x00\x12:\n\x0elicense_update\x18\t \x01(\x0b\x32 .serai.licenses.v1.LicenseUpdateH\x00\x12\x44\n\x14license_registration\x18\n \x01(\x0b\x32$.serai.events.v1.LicenseRegistrationH\x00\x42\x08\n\x06\x63hange\"\x98\x01\n\x13LicenseRegistration\x12\x35\n\x04spec\x18\x01 \x01(\x0b\x32\'.serai.licenses.v1.LicenseSpecification\x12\x1d\n\x15provider_generated_id\x18\x02 \x01(\t\x12+\n\x05owner\x18\x03 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\"\xe4\x01\n\x06\x43harge\x12\x11\n\tcharge_id\x18\x01 \x01(\t\x12\r\n\x05units\x18\x02 \x01(\x03\x12\x1a\n\x12number_of_products\x18\x03 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x13\n\x0btotal_units\x18\x05 \x01(\x03\x12\x13\n\x0btotal_usage\x18\x06 \x01(\x03\x12+\n\x05owner\x18\x07 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\x12\x30\n\x07product\x18\x08 \x01(\x0b\x32\x1f.serai.core.v1.ProductReference\"|\n\nSettlement\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x33\n\x07outcome\x18\x02 \x01(\x0e\x32\".serai.events.v1.SettlementOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x17\n\x0flicense_core_id\x18\x04 \x01(\t\"X\n\x12\x41\x63knowledgeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x30\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x1b.serai.events.v1.Settlement\"\x15\n\x13\x41\x63knowledgeResponse*\xc8\x01\n\x11SettlementOutcome\x12\"\n\x1eSETTLEMENT_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1cSETTLEMENT_OUTCOME_DELIVERED\x10\x01\x12\"\n\x1eSETTLEMENT_OUTCOME_JOB_UNKNOWN\x10\x02\x12)\n%SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS\x10\x03\x12\x1e\n\x1aSETTLEMENT_OUTCOME_REFUSED\x10\x04\x32\xc3\x01\n\rEventsService\x12V\n\tSubscribe\x12!.serai.events.v1.SubscribeRequest\x1a\".serai.events.v1.SubscribeResponse\"\x00\x30\x01\x12Z\n\x0b\x41\x63knowledge\x12#.serai.events.v1.AcknowledgeRequest\x1a$.serai.events.v1.AcknowledgeResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serai.events.v1.events_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SETTLEMENTOUTCOME']._serialized_start=890
-  _globals['_SETTLEMENTOUTCOME']._serialized_end=1090
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=113
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=187
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=189
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=248
-  _globals['_EVENT']._serialized_start=251
-  _globals['_EVENT']._serialized_end=442
-  _globals['_CHARGE']._serialized_start=445
-  _globals['_CHARGE']._serialized_end=673
-  _globals['_SETTLEMENT']._serialized_start=675
-  _globals['_SETTLEMENT']._serialized_end=774
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=776
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=864
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=866
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=887
-  _globals['_EVENTSSERVICE']._serialized_start=1093
-  _globals['_EVENTSSERVICE']._serialized_end=1288
+  _globals['_SETTLEMENTOUTCOME']._serialized_start=1278
+  _globals['_SETTLEMENTOUTCOME']._serialized_end=1478
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=146
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=220
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=222
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=281
+  _globals['_EVENT']._serialized_start=284
+  _globals['_EVENT']._serialized_end=650
+  _globals['_LICENSEREGISTRATION']._serialized_start=653
+  _globals['_LICENSEREGISTRATION']._serialized_end=805
+  _globals['_CHARGE']._serialized_start=808
+  _globals['_CHARGE']._serialized_end=1036
+  _globals['_SETTLEMENT']._serialized_start=1038
+  _globals['_SETTLEMENT']._serialized_end=1162
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1164
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1252
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1254
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1275
+  _globals['_EVENTSSERVICE']._serialized_start=1481
+  _globals['_EVENTSSERVICE']._serialized_end=1676
 # @@protoc_insertion_point(module_scope)

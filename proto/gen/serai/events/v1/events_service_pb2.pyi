@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from serai.core.v1 import resources_pb2 as _resources_pb2
 from serai.jobs.v1 import job_pb2 as _job_pb2
+from serai.licenses.v1 import license_pb2 as _license_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -31,7 +32,7 @@ class _SettlementOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Set
     SETTLEMENT_OUTCOME_DELIVERED: _SettlementOutcome.ValueType  # 1
     """Core has it."""
     SETTLEMENT_OUTCOME_JOB_UNKNOWN: _SettlementOutcome.ValueType  # 2
-    """Core does not know the job: it is stopped here and recorded as disowned."""
+    """Core does not know the job: it is stopped here and recorded as disowned. Or the license, which is then gone here too."""
     SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS: _SettlementOutcome.ValueType  # 3
     """A charge that the owner's wallet could not pay."""
     SETTLEMENT_OUTCOME_REFUSED: _SettlementOutcome.ValueType  # 4
@@ -43,7 +44,7 @@ SETTLEMENT_OUTCOME_UNSPECIFIED: SettlementOutcome.ValueType  # 0
 SETTLEMENT_OUTCOME_DELIVERED: SettlementOutcome.ValueType  # 1
 """Core has it."""
 SETTLEMENT_OUTCOME_JOB_UNKNOWN: SettlementOutcome.ValueType  # 2
-"""Core does not know the job: it is stopped here and recorded as disowned."""
+"""Core does not know the job: it is stopped here and recorded as disowned. Or the license, which is then gone here too."""
 SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS: SettlementOutcome.ValueType  # 3
 """A charge that the owner's wallet could not pay."""
 SETTLEMENT_OUTCOME_REFUSED: SettlementOutcome.ValueType  # 4
@@ -105,24 +106,41 @@ class Event(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     OCCURRED_AT_MS_FIELD_NUMBER: _builtins.int
     MAYBE_DELIVERED_FIELD_NUMBER: _builtins.int
+    LICENSE_ID_FIELD_NUMBER: _builtins.int
+    LICENSE_CORE_ID_FIELD_NUMBER: _builtins.int
     JOB_UPDATE_FIELD_NUMBER: _builtins.int
     CHARGE_FIELD_NUMBER: _builtins.int
+    LICENSE_UPDATE_FIELD_NUMBER: _builtins.int
+    LICENSE_REGISTRATION_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Place in the log; grows, may have gaps."""
     job_id: _builtins.str
+    """Empty for an event of a license."""
     occurred_at_ms: _builtins.int
     """ms since epoch."""
     maybe_delivered: _builtins.bool
     """true: it was handed to this consumer before, in an earlier subscription or before a restart of the server, so Core may
     have it already. Core of 2021 reports a repeated charge as one that the wallet could not pay (facts 2021 §0.2 #7).
     """
+    license_id: _builtins.str
+    """Empty for an event of a job."""
+    license_core_id: _builtins.str
+    """The id under which Core knows the license, where that is another one: it was made here and registered at Core. Empty = license_id."""
     @_builtins.property
     def job_update(self) -> _job_pb2.JobUpdate:
         """Something to tell Core about a job."""
 
     @_builtins.property
     def charge(self) -> Global___Charge:
-        """Usage to be billed."""
+        """Usage to be billed, of a job or a license."""
+
+    @_builtins.property
+    def license_update(self) -> _license_pb2.LicenseUpdate:
+        """Something to tell Core about a license."""
+
+    @_builtins.property
+    def license_registration(self) -> Global___LicenseRegistration:
+        """A license that was made here and that Core shall know. Until it is settled as delivered, nothing else of it is for Core."""
 
     def __init__(
         self,
@@ -131,22 +149,56 @@ class Event(_message.Message):
         job_id: _builtins.str = ...,
         occurred_at_ms: _builtins.int = ...,
         maybe_delivered: _builtins.bool = ...,
+        license_id: _builtins.str = ...,
+        license_core_id: _builtins.str = ...,
         job_update: _job_pb2.JobUpdate | None = ...,
         charge: Global___Charge | None = ...,
+        license_update: _license_pb2.LicenseUpdate | None = ...,
+        license_registration: Global___LicenseRegistration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "charge", b"charge", "job_update", b"job_update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "charge", b"charge", "job_update", b"job_update", "license_registration", b"license_registration", "license_update", b"license_update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "charge", b"charge", "job_id", b"job_id", "job_update", b"job_update", "maybe_delivered", b"maybe_delivered", "occurred_at_ms", b"occurred_at_ms", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "charge", b"charge", "job_id", b"job_id", "job_update", b"job_update", "license_core_id", b"license_core_id", "license_id", b"license_id", "license_registration", b"license_registration", "license_update", b"license_update", "maybe_delivered", b"maybe_delivered", "occurred_at_ms", b"occurred_at_ms", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["job_update", "charge"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["job_update", "charge", "license_update", "license_registration"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
 Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
+class LicenseRegistration(_message.Message):
+    """A license as Core is told of it (facts 2021 §5.2)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    PROVIDER_GENERATED_ID_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    provider_generated_id: _builtins.str
+    """Ours; never used twice, because Core of 2026 dies of that (facts today §6.1)."""
+    @_builtins.property
+    def spec(self) -> _license_pb2.LicenseSpecification: ...
+    @_builtins.property
+    def owner(self) -> _resources_pb2.ResourceOwner: ...
+    def __init__(
+        self,
+        *,
+        spec: _license_pb2.LicenseSpecification | None = ...,
+        provider_generated_id: _builtins.str = ...,
+        owner: _resources_pb2.ResourceOwner | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "provider_generated_id", b"provider_generated_id", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LicenseRegistration: _TypeAlias = LicenseRegistration  # noqa: Y015
+
+@_typing.final
 class Charge(_message.Message):
-    """Periods of a job's life, billed under an id that can only ever mean these periods."""
+    """Periods of a job's life, billed under an id that can only ever mean these periods; or the one unit of a license."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -159,7 +211,7 @@ class Charge(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     PRODUCT_FIELD_NUMBER: _builtins.int
     charge_id: _builtins.str
-    """"{job id}-{first period}"; unique for the provider (facts 2021 §0.2 #8)."""
+    """"{job id}-{first period}", "license-{license id}-{attempt}"; unique for the provider (facts 2021 §0.2 #8)."""
     units: _builtins.int
     """Whole periods of the product's unit (minutes, hours, days); 1 or more."""
     number_of_products: _builtins.int
@@ -202,20 +254,24 @@ class Settlement(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    LICENSE_CORE_ID_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     outcome: Global___SettlementOutcome.ValueType
     detail: _builtins.str
     """For people; empty = nothing to add."""
+    license_core_id: _builtins.str
+    """Core's id of a license that was registered; empty for all else."""
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         outcome: Global___SettlementOutcome.ValueType = ...,
         detail: _builtins.str = ...,
+        license_core_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "outcome", b"outcome", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "license_core_id", b"license_core_id", "outcome", b"outcome", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -138,6 +138,7 @@ class Route(_message.Message):
     CALL_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
     ALSO_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
     verb: _builtins.str
     """HTTP verb in capitals: GET, POST, DELETE."""
     path: _builtins.str
@@ -153,6 +154,8 @@ class Route(_message.Message):
     """The call's full name, as used on WebSockets: "jobs.provider.{provider}.follow"."""
     open: _builtins.bool
     """Core makes this call without a token: anybody may, so it tells and changes nothing that needs one."""
+    users: _builtins.bool
+    """Users make this call, each with a token of their own; Core's does not open it."""
     @_builtins.property
     def also(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """More paths of the same call, for types of resources that are answered alike."""
@@ -168,10 +171,11 @@ class Route(_message.Message):
         call: _builtins.str = ...,
         open: _builtins.bool = ...,
         also: _abc.Iterable[_builtins.str] | None = ...,
+        users: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "bulk", b"bulk", "call", b"call", "direction", b"direction", "empty_element", b"empty_element", "open", b"open", "path", b"path", "verb", b"verb"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "bulk", b"bulk", "call", b"call", "direction", b"direction", "empty_element", b"empty_element", "open", b"open", "path", b"path", "users", b"users", "verb", b"verb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -185,21 +189,25 @@ class MessageForm(_message.Message):
 
     UNION_KEY_FIELD_NUMBER: _builtins.int
     EMPTY_FIELD_NUMBER: _builtins.int
+    ONLY_FIELD_NUMBER: _builtins.int
     union_key: _builtins.str
     """Set = the message holds one oneof and is spelled as that member's object with one more key of this name, which tells
     the member (`"type":"text"`). The member's tag is its FieldForm.tag, or else the field's name.
     """
     empty: _builtins.bool
     """The message is always `{}` on the wire, both ways."""
+    only: _builtins.bool
+    """The message holds one field and is spelled as that field's value: an array where it is repeated."""
     def __init__(
         self,
         *,
         union_key: _builtins.str = ...,
         empty: _builtins.bool = ...,
+        only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["empty", b"empty", "union_key", b"union_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["empty", b"empty", "only", b"only", "union_key", b"union_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -217,6 +225,7 @@ class FieldForm(_message.Message):
     REQUIRED_FIELD_NUMBER: _builtins.int
     INTERNAL_FIELD_NUMBER: _builtins.int
     REPEATS_FIELD_NUMBER: _builtins.int
+    FLAT_FIELD_NUMBER: _builtins.int
     null_rule: Global___NullRule.ValueType
     scalar: Global___ScalarForm.ValueType
     tag: _builtins.str
@@ -227,6 +236,8 @@ class FieldForm(_message.Message):
     """Internal to Serai: neither read from nor written to the wire."""
     repeats: _builtins.bool
     """The same subtree comes with many requests (a resolved application): the codec may cache it by its bytes."""
+    flat: _builtins.bool
+    """A message whose keys stand among those of the message around it, in the query of a GET (facts 2021 §2.4)."""
     def __init__(
         self,
         *,
@@ -236,10 +247,11 @@ class FieldForm(_message.Message):
         required: _builtins.bool = ...,
         internal: _builtins.bool = ...,
         repeats: _builtins.bool = ...,
+        flat: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["internal", b"internal", "null_rule", b"null_rule", "repeats", b"repeats", "required", b"required", "scalar", b"scalar", "tag", b"tag"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flat", b"flat", "internal", b"internal", "null_rule", b"null_rule", "repeats", b"repeats", "required", b"required", "scalar", b"scalar", "tag", b"tag"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,16 +264,20 @@ class EnumForm(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STRICT_FIELD_NUMBER: _builtins.int
+    LOWER_CASE_FIELD_NUMBER: _builtins.int
     strict: _builtins.bool
     """Unknown text is a 400 with the path. Otherwise it reads as the zero value, as Core's own readers do."""
+    lower_case: _builtins.bool
+    """Names are in lower case on the wire."""
     def __init__(
         self,
         *,
         strict: _builtins.bool = ...,
+        lower_case: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["strict", b"strict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lower_case", b"lower_case", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,147 @@
+"""The store's part about licenses, `Store.licenses`: same database, same owner thread, same rules as store/api.py.
+
+Raises what store/api.py raises, and:
+
+StoreError
+├── LicenseConflict   a license of this id with other content exists
+└── ServerConflict    the name or the product has a license server already
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from serai_server.store.api import StoreError
+from serai_server.store.license_model import (
+    Claim,
+    LicenseChange,
+    LicenseFilter,
+    LicensePage,
+    LicenseState,
+    Line,
+    NewLicense,
+    SeatsAnswer,
+    StoredLicense,
+    StoredServer,
+    StoredWindow,
+)
+from serai_server.store.model import JobChange, StoredJob
+
+DecideLicense = Callable[[int, StoredLicense | None], LicenseChange | NewLicense | None]
+"""(place in the list of ids, row or None) → what becomes of it; None = nothing. Pure and quick, as store/api.py's Decide."""
+
+Reseal = Callable[[str, bytes], bytes]
+"""(name of a server, its sealed key) → the key sealed anew. Runs on the thread that owns all writes."""
+
+
+class LicenseConflict(StoreError):
+    """A license of this id with another digest exists; nothing of the batch was stored."""
+
+    def __init__(self, license_id: str, index: int) -> None:
+        super().__init__(f"license {license_id} exists with other content")
+        self.license_id = license_id
+        self.index = index
+
+
+class ServerConflict(StoreError):
+    """The name or the product has a license server already; nothing was stored."""
+
+
+class LicenseStore(Protocol):
+    # Licenses
+
+    async def create(self, licenses: Sequence[NewLicense]) -> list[str]:
+        """Store them, all or none, each with a first line of history that says its state and status, and answer with their ids. One that is
+        there with the same digest is left as it is, also when it was deleted. Raises LicenseConflict."""
+        ...
+
+    async def decide(self, ids: Sequence[str], decide: DecideLicense) -> list[StoredLicense | None]:
+        """As Store.decide, for licenses: one transaction, all or none; what `decide` raises is raised here."""
+        ...
+
+    async def license(self, license_id: str) -> StoredLicense | None:
+        """By its id; a deleted one too."""
+        ...
+
+    async def find(self, names: Sequence[str]) -> dict[str, StoredLicense]:
+        """By id or core_id, as Core and jobs name them; the name as it was given → the row. Deleted ones too."""
+        ...
+
+    async def page(self, condition: LicenseFilter, limit: int, token: str, skip: int = 0) -> LicensePage:
+        """In the order of `condition.sort`, then by id. Raises ValueError for a token that is not of this store's making or of another
+        order. The first pages of a workspace cost the same however many licenses there are (sort CREATED_AT)."""
+        ...
+
+    async def history(self, ids: Sequence[str], limit: int) -> dict[str, tuple[bytes, ...]]:
+        """The newest `limit` lines of each, oldest first: serai.licenses.v1.LicenseUpdate. Kept are the newest 1,000."""
+        ...
+
+    async def bound_to(self, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The jobs that hold each, in order of arrival."""
+        ...
+
+    async def to_move(self, product: str, state: LicenseState, status: str, limit: int) -> list[StoredLicense]:
+        """Licenses of the product that are there, paid or not charged, and have another state or status."""
+        ...
+
+    async def unpaid(self, before_ms: int, limit: int) -> list[StoredLicense]:
+        """Licenses that are there and were found unpaid before that time, oldest first."""
+        ...
+
+    async def count(self) -> dict[str, int]:
+        """Licenses that are there, by product."""
+        ...
+
+    # Seats. Claims are made with their job (NewJob.claims) and go with its final state, whichever way it came to that.
+
+    async def claims(self, job_id: str) -> list[Claim]: ...
+
+    async def take_seats(self, change: JobChange, limits: Mapping[str, int | None]) -> tuple[StoredJob | None, SeatsAnswer]:
+        """All of the job's seats or none, and with them `change`, in one transaction: the row after, or None and why not.
+
+        `limits`: product → seats that jobs may hold in all; None = not counted; a product that is missing has no server, and its jobs
+        wait. Strictly in the order of arrival for each product; a job that waits for a license that is not READY holds up nobody.
+        Raises VersionConflict.
+        """
+        ...
+
+    async def first_in_line(self, product: str, limit: int) -> list[str]:
+        """Jobs that wait for the product's seats and whose licenses are all READY, in order of arrival."""
+        ...
+
+    async def lines(self) -> dict[str, Line]:
+        """Every product of which seats are held or waited for."""
+        ...
+
+    # Servers and maintenance
+
+    async def add_server(self, server: StoredServer) -> None:
+        """Raises ServerConflict."""
+        ...
+
+    async def change_server(
+        self, name: str, *, body: bytes | None = None, sealed: bytes | None = None, observed_at_ms: int | None = None
+    ) -> bool:
+        """False = there is none of this name."""
+        ...
+
+    async def remove_server(self, name: str) -> bool:
+        """False = there was none of this name."""
+        ...
+
+    async def servers(self) -> list[StoredServer]:
+        """By name."""
+        ...
+
+    async def reseal(self, reseal: Reseal) -> int:
+        """Every sealed key anew, all in one transaction; how many it were. What `reseal` raises is raised here."""
+        ...
+
+    async def add_window(self, window: StoredWindow) -> None: ...
+
+    async def remove_window(self, window_id: str) -> bool: ...
+
+    async def windows(self) -> list[StoredWindow]:
+        """By their start."""
+        ...
