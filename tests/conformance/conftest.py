@@ -42,6 +42,8 @@ class Harness(Protocol):
     """Runs real programs: what a shell can do, a test may ask for."""
     image: str
     """What its programs are in; empty = nothing, they are the machine's own."""
+    largest_secret: int
+    """Bytes."""
 
     async def open(self) -> Backend: ...
 
@@ -57,10 +59,15 @@ class Harness(Protocol):
         """The text of a file of a drive; None = it is not there."""
         ...
 
+    def folders(self) -> list[Path]:
+        """Where everything lies that it stores: its state, the drives, and what the cluster has of it."""
+        ...
+
 
 class InstantHarness:
     real = False
     image = ""
+    largest_secret = 0
 
     def __init__(self, _folder: Path) -> None:
         self._machine = InstantMachine(cpu=CPU, memory_bytes=MEMORY_BYTES)
@@ -77,6 +84,9 @@ class InstantHarness:
     def get(self, path: str) -> str | None:
         pytest.skip("has no drives")
 
+    def folders(self) -> list[Path]:
+        return []
+
 
 class SlowHarness(InstantHarness):
     """The wrapper of the badly behaved ones adds nothing of its own."""
@@ -92,7 +102,9 @@ class ShellHarness:
 
     real = True
     image = ""
+    largest_secret = 48 << 10
     drives_dir: str
+    state_dir: str
     uid_first: int
 
     def argv(self, *words: str) -> tuple[str, ...]:
@@ -130,6 +142,9 @@ class ShellHarness:
         file = Path(self.drives_dir, path)
         return file.read_text() if file.exists() else None
 
+    def folders(self) -> list[Path]:
+        return [Path(self.state_dir), Path(self.drives_dir)]
+
 
 class LocalHarness(ShellHarness):
     def __init__(self, folder: Path) -> None:
@@ -140,6 +155,7 @@ class LocalHarness(ShellHarness):
             state_dir=str(folder / "state"), drives_dir=str(folder / "drives"), cpu=CPU, memory_bytes=MEMORY_BYTES
         )
         self.drives_dir, self.uid_first = self.settings.drives_dir, self.settings.uid_first
+        self.state_dir = self.settings.state_dir
 
     async def open(self) -> Backend:
         backend = await open_local(self.settings)
@@ -175,6 +191,7 @@ class NomadHarness(ShellHarness):
             sweep_ms=2_000,
         )
         self.drives_dir, self.uid_first = self.settings.drives_dir, self.settings.uid_first
+        self.state_dir = self.settings.state_dir
 
     async def open(self) -> Backend:
         return await open_nomad(self.settings)

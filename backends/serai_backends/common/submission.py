@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from serai_backends.common import files
+from serai_backends.common import files, secrets
 from serai_backends.errors import SubmissionRefused
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def check(spec: ReplicaSpec) -> None:
         raise SubmissionRefused("the output folder is not a path below the drives")
     _check_mounts(spec.mounts)
     _check_peers(spec)
+    secrets.check_names(spec.secrets)
     if any("/" in name or not _is_path(name) for name, _ in spec.files):
         raise SubmissionRefused("a file for the job's folder has a name that is none")
     if len(spec.scripts) not in {0, 1, spec.replicas} or sum(len(text) for text in spec.scripts) > _SCRIPTS_BYTES:

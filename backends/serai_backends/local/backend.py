@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from typing import Self
 
+    from serai_backends.api import SecretSource
     from serai_backends.clock import SteadyClock
     from serai_backends.local.settings import LocalSettings
     from serai_backends.local.supervisor.plan import Spec
@@ -69,7 +70,7 @@ class LocalBackend:
     @property
     def features(self) -> Features:
         peers = self._machine.peers_trouble is None
-        return Features(logs=True, suspension=True, inputs=True, peers=peers, time_extension=True, utilization=True)
+        return Features(logs=True, suspension=True, inputs=True, secrets=True, peers=peers, time_extension=True, utilization=True)
 
     @property
     def machine(self) -> Machine:
@@ -139,6 +140,9 @@ class LocalBackend:
     async def resume(self, job_id: str) -> None:
         self._board.check_open()
         self._runner.ask(job_id, "resume")
+
+    def take_secrets_from(self, source: SecretSource) -> None:
+        self._runner.secrets.take_from(source)
 
     def tell_limit(self, job_id: str, time_limit_ms: int) -> None:
         self._runner.queue.limit(job_id, time_limit_ms)

@@ -105,6 +105,7 @@ class Machine:
                 "files": [],
                 "scripts": [],
                 "run_as_root": False,
+                "secrets": [],
                 "time_limit_ms": 0,
             }
         )

@@ -23,6 +23,8 @@ class Place:
     block: str
     begun: bool
     """Its replicas have a place; before, they are nowhere."""
+    held: str = ""
+    """While it is being started: for what that waits, in words."""
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ def observe(job_id: str, replicas: int, place: Place, history: History, waiting:
         job_id=job_id,
         phase=phase,
         replicas=tuple(_replica(rank, place, history) for rank in range(replicas)),
-        reason=history.cause if ended else "",
+        reason=history.cause if ended else place.held if phase is Phase.WAITING and waiting is None else "",
         why=Why(history.why) if ended else Why.NONE,
         waiting=waiting if phase is Phase.WAITING else None,
         pauses=tuple(history.pauses),

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from serai_backends.common import files
+from serai_backends.common.secrets import SecretDesk
 from serai_backends.common.users import Users
-from serai_backends.errors import BackendUnavailable
+from serai_backends.errors import BackendUnavailable, SubmissionRefused
 from serai_backends.local import limits
 from serai_backends.local.adopt import Link, dial, tell_cancel, until_gone
 from serai_backends.local.blocks import Blocks
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from serai_backends.local.ground import Ground
     from serai_backends.local.queue import CapacityQueue
     from serai_backends.local.supervisor.plan import Spec
-    from serai_backends.model import JobObservation
+    from serai_backends.model import JobObservation, Secret
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -62,6 +63,10 @@ class Job:
     """Its addresses, from its first attempt to start on."""
     link: Link | None = None
     attempts: int = 0
+    canceled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set with `cancel`, for who waits for something else meanwhile."""
+    held: str = ""
+    """Why it cannot be started though it has room, in words."""
 
     @property
     def id(self) -> str:
@@ -94,6 +99,7 @@ class Runner:
         self._placed: dict[str, Job] = {}
         """Jobs that have a block of addresses and a user, or are about to: few, where thousands wait."""
         self.queue = queue
+        self.secrets = SecretDesk()
         self._board = board
         self._settings, self._machine, self._threads, self._clock = ground.settings, ground.machine, ground.threads, ground.clock
         self._group_prefix = limits.prefix(ground.settings.state_dir)
@@ -148,6 +154,7 @@ class Runner:
         if job is None or job.ended:
             return
         job.cancel = cancel
+        job.canceled.set()
         if job.link is not None:
             job.link.cancel(cancel.grace_ms)
         elif self.queue.is_waiting(job_id):
@@ -166,7 +173,7 @@ class Runner:
 
     def observe(self, job: Job) -> JobObservation:
         waiting = None if job.ended or job.begun else self.queue.explain(job.id, self._clock.now_ms())
-        return observe(job.id, job.spec["replicas"], Place(self._node, job.block or OLD_BLOCK, job.begun), job.history, waiting)
+        return observe(job.id, job.spec["replicas"], Place(self._node, job.block or OLD_BLOCK, job.begun, job.held), job.history, waiting)
 
     def has_ended(self, job_id: str, rank: int) -> bool:
         job = self.jobs.get(job_id)
@@ -214,7 +221,26 @@ class Runner:
         for job_id in self.queue.first(TOLD_WAITING):
             self._board.publish(self.observe(self.jobs[job_id]))
 
+    async def _secrets_of(self, job: Job) -> tuple[Secret, ...] | None:
+        """For a start now; None = there is none: the job was written off. Meanwhile it keeps its room."""
+
+        def tell(words: str) -> None:
+            job.held = words
+            self._board.publish(self.observe(job))
+
+        try:
+            found = await self.secrets.ask_until(job.id, job.spec["secrets"], job.canceled, tell)
+        except SubmissionRefused as error:
+            await self._write_off(job, "start_failed", str(error), error.why)
+            return None
+        job.held = ""
+        if found is None:
+            await self._write_off(job, "canceled", "")
+        return found
+
     async def _start(self, job: Job) -> None:
+        if (secrets := await self._secrets_of(job) if job.spec["secrets"] else ()) is None:
+            return
         async with self._starts:
             job.attempts += 1
             self._placed[job.id] = job
@@ -225,7 +251,7 @@ class Runner:
                 job.block = job.block or self._blocks.choose(job.spec["replicas"], self._used_blocks())
                 plan = self._machine.plan(self._settings, job.uid, job.block, self._group_prefix, self._clock.offset_ms)
                 await self._threads.run(lambda: job.folder.save_plan(plan))
-                code = await self._threads.run(lambda: launch(job.folder))
+                code = await self._threads.run(lambda: launch(job.folder, secrets))
             except BackendUnavailable as error:
                 # The machine's trouble, not the job's: it does not count.
                 job.attempts -= 1

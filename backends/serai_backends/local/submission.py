@@ -30,5 +30,6 @@ def spec_of(spec: ReplicaSpec, sequence: int, now_ms: int) -> Spec:
         "files": list(spec.files),
         "scripts": list(spec.scripts),
         "run_as_root": spec.run_as_root,
+        "secrets": list(spec.secrets),
         "time_limit_ms": spec.time_limit_ms,
     }

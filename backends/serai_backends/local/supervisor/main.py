@@ -1,6 +1,7 @@
 # pathlib would cost each supervisor 5 ms and its memory
 # ruff: noqa: PTH101, PTH108, PTH123, PTH208
-"""The way from the server to a running supervisor: `python -I -S -c … JOB-FOLDER`.
+"""The way from the server to a running supervisor: `python -I -S -c … JOB-FOLDER [DESCRIPTOR]`.
+DESCRIPTOR: of the job's secrets, if it has any (see secrets.py).
 
 Three processes, each for a reason:
     launcher    (as the server's user) takes the lock, opens all files, makes the groups; waits until the supervisor stands, then writes
@@ -25,7 +26,7 @@ import sys
 from serai_backends.common import files
 from serai_backends.local import journal
 from serai_backends.local.limits import Group
-from serai_backends.local.supervisor import namespaces, peers, seccomp
+from serai_backends.local.supervisor import namespaces, peers, seccomp, secrets
 from serai_backends.local.supervisor.control import Supervisor
 from serai_backends.local.supervisor.failure import StartFailure, failure_of, on_the_drive
 from serai_backends.local.supervisor.inputs import clear_points, make_points, open_inputs, write_files
@@ -33,6 +34,8 @@ from serai_backends.local.supervisor.plan import BEGUN, CANCEL, CONTROL, PLAN, S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from serai_backends.local.supervisor.plan import Begun, Plan, Spec
 
 EXIT_FAILED, EXIT_LOCKED, EXIT_BEGUN = 70, 75, 76
@@ -99,9 +102,12 @@ def raise_file_limit(replicas: int) -> tuple[int, int]:
     return old
 
 
-def launch(job_path: str) -> int:
+def launch(job_path: str, secrets_fd: int | None) -> int:
     """The launcher. Returns its exit code."""
     os.umask(0o022)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if secrets_fd is not None:
+        os.set_inheritable(secrets_fd, False)
     job_fd = os.open(job_path, files.DIRECTORY)
     if files.try_lock(job_fd) is None:
         return EXIT_LOCKED
@@ -118,7 +124,7 @@ def launch(job_path: str) -> int:
         close_journal(journal_fd, spec, plan, "canceled")
         return EXIT_BEGUN
     try:
-        return _begin(job_path, job_fd, journal_fd, spec, plan)
+        return _begin(job_path, job_fd, journal_fd, spec, plan, secrets_fd=secrets_fd)
     except OSError as error:
         clear_points(job_fd, spec, plan)
         close_journal(journal_fd, spec, plan, "start_failed", failure_of(error))
@@ -133,7 +139,9 @@ def close_journal(journal_fd: int, spec: Spec, plan: Plan, how: str, failure: St
     journal.append(journal_fd, [*ends, journal.done(at_ms, cause, why)])
 
 
-def _begin(job_path: str, job_fd: int, journal_fd: int, spec: Spec, plan: Plan) -> int:
+def _begin(job_path: str, job_fd: int, journal_fd: int, spec: Spec, plan: Plan, *, secrets_fd: int | None) -> int:
+    if spec["secrets"] and secrets_fd is None:
+        raise OSError("its secrets did not come with it")
     namespaces.leave_keyring()
     codecs.lookup("ascii")  # now: a job's user may not be able to read it from the server's Python
     no_files = raise_file_limit(spec["replicas"])
@@ -173,7 +181,7 @@ def _begin(job_path: str, job_fd: int, journal_fd: int, spec: Spec, plan: Plan) 
         view = namespaces.View(
             work_fd, plan["program_dirs"], [(f"/{m['source']}", fd) for m, fd in zip(spec["mounts"], mounts, strict=True)]
         )
-        _middle(plan, view, supervisor, no_files, go_read=go_read, told_write=told_write)
+        _middle(plan, view, supervisor, no_files, go_read=go_read, told_write=told_write, lay=lambda: _lay(secrets_fd, spec))
     os.close(go_read)
     os.close(told_write)
     with open(told_read, "rb") as told:
@@ -195,13 +203,27 @@ def _begin(job_path: str, job_fd: int, journal_fd: int, spec: Spec, plan: Plan) 
     return 0
 
 
-def _middle(plan: Plan, view: namespaces.View, supervisor: Supervisor, no_files: tuple[int, int], *, go_read: int, told_write: int) -> None:
+def _lay(secrets_fd: int | None, spec: Spec) -> None:
+    if secrets_fd is not None:
+        secrets.lay(secrets_fd, spec["secrets"])
+
+
+def _middle(
+    plan: Plan,
+    view: namespaces.View,
+    supervisor: Supervisor,
+    no_files: tuple[int, int],
+    *,
+    go_read: int,
+    told_write: int,
+    lay: Callable[[], None],
+) -> None:
     """Never returns. Tells the launcher {"pid":N}, or {"why":…,"detail":…}, a line each."""
     try:
         namespaces.enter(plan["uid"], view, plan["block"])
         pid = os.fork()
         if pid == 0:
-            _pid_one(supervisor, no_files, go_read, told_write)
+            _pid_one(supervisor, no_files, go_read, told_write, lay)
         _tell(told_write, {"pid": pid})
     except BaseException as error:
         _tell_failure(told_write, error)
@@ -218,7 +240,7 @@ def _tell_failure(told_write: int, error: BaseException) -> None:
     _tell(told_write, {"why": failure.why, "detail": failure.detail})
 
 
-def _pid_one(supervisor: Supervisor, no_files: tuple[int, int], go_read: int, told_write: int) -> None:
+def _pid_one(supervisor: Supervisor, no_files: tuple[int, int], go_read: int, told_write: int, lay: Callable[[], None]) -> None:
     """Never returns."""
     status = 1
     try:
@@ -227,6 +249,11 @@ def _pid_one(supervisor: Supervisor, no_files: tuple[int, int], go_read: int, to
             namespaces.quiet_network()
         except OSError as error:
             _tell_failure(told_write, OSError(f"no private /proc here: {error}"))
+            raise
+        try:
+            lay()
+        except OSError as error:
+            _tell_failure(told_write, error)
             raise
         os.close(told_write)
         if os.read(go_read, 1) == b"g":
@@ -241,4 +268,4 @@ def _pid_one(supervisor: Supervisor, no_files: tuple[int, int], go_read: int, to
 
 
 def main() -> None:
-    os._exit(launch(sys.argv[1]))
+    os._exit(launch(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None))

@@ -108,7 +108,7 @@ def enter(uid: int | None, view: View, block: str) -> None:
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
         # without this /proc/self/uid_map still belongs to root
-        _check(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
+        set_dumpable(True)
     user, group = os.getuid(), os.getgid()
     _check(_libc.unshare(_NEWUSER | _NEWNS | _NEWNET | _NEWPID), "unshare")
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
@@ -117,6 +117,11 @@ def enter(uid: int | None, view: View, block: str) -> None:
     if uid is None:
         build_view(view, 0)
     raise_loopback(block)
+
+
+def set_dumpable(can: bool) -> None:
+    """Whether this process leaves cores, and others of its user may look into it. Raises OSError."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, int(can), 0, 0, 0), "prctl")
 
 
 def raise_loopback(block: str) -> None:

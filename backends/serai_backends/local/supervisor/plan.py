@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         files: list[tuple[str, str]]
         scripts: list[str]
         run_as_root: bool
+        secrets: list[str]
+        """Their names; their content comes with each attempt to start and is on no disk."""
         time_limit_ms: int
 
     class Plan(TypedDict):
@@ -76,6 +78,7 @@ def read_spec(data: bytes) -> Spec:
     spec.setdefault("files", [])
     spec.setdefault("scripts", [])
     spec.setdefault("run_as_root", False)
+    spec.setdefault("secrets", [])
     spec.setdefault("time_limit_ms", 0)
     return spec
 

@@ -17,6 +17,7 @@ import signal
 
 from serai_backends.local import journal
 from serai_backends.local.supervisor import namespaces
+from serai_backends.local.supervisor.secrets import FOLDER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def write_shared(spec: Spec, plan: Plan, hosts: list[str]) -> None:
     scripts = spec["scripts"]
     if scripts:
         plain["etc/script.sh"] = scripts[0]
+    if spec["secrets"]:
+        os.mkdir(f"{view}/etc/secrets")
     if len(scripts) > 1:
         os.mkdir(f"{view}/script")
         plain |= {f"script/{rank}": text for rank, text in enumerate(scripts)}
@@ -88,6 +91,8 @@ def sandbox(spec: Spec, plan: Plan, rank: int, seccomp_fd: int, status_fd: int) 
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     words += ["--proc", "/proc", "--dev", "/dev", *tmpfs, "/tmp", *tmpfs, "/run", *tmpfs, "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108 - inside the sandbox
     words += ["--ro-bind", f"{view}/etc", "/etc/ucloud", "--ro-bind", f"{view}/rank/{rank}", "/etc/ucloud/rank.txt"]
+    if spec["secrets"]:
+        words += ["--ro-bind", FOLDER, "/etc/ucloud/secrets"]
     if len(spec["scripts"]) > 1:
         words += ["--ro-bind", f"{view}/script/{rank}", "/etc/ucloud/script.sh"]
     for name in ("hosts", "passwd", "group"):
