@@ -18,7 +18,7 @@ extension of a job's time, which would count twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from serai_server.store.model import (
     Committed,
@@ -35,6 +35,9 @@ from serai_server.store.model import (
     StoredJob,
     Unpaid,
 )
+
+if TYPE_CHECKING:
+    from serai_server.store.license_api import LicenseStore
 
 Listener = Callable[[list[Committed]], None]
 
@@ -73,6 +76,9 @@ class VersionConflict(StoreError):
 
 
 class Store(Protocol):
+    @property
+    def licenses(self) -> LicenseStore: ...
+
     async def create_jobs(self, jobs: Sequence[NewJob]) -> None:
         """All or none. A job that exists with the same digest is left as it is, and the listener is told of it once more.
 

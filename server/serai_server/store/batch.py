@@ -6,12 +6,16 @@ earlier ones, and a hundred waiting creates become a handful of statements. Noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from serai_server.store.api import Decide, JobConflict, VersionConflict
+from serai_server.store.license_model import LicenseNote
 from serai_server.store.model import Committed, JobChange, JobRecord, NewEvent, NewJob, StopRequest, StoredJob, Target
 from serai_server.store.rows import Value, as_job, changed_row, charge_row, first_row, is_active, job_row
+
+Note = Callable[[Sequence[LicenseNote]], list[NewEvent]]
+"""Writes what a step means to licenses into their history; returns what Core is told of it."""
 
 
 @dataclass(slots=True)
@@ -32,6 +36,7 @@ class Batch:
     """Every stored job that a write of the group names, as stored; then as it becomes."""
     last_event: int
     """Highest sequence given out."""
+    note: Note
     created: dict[str, tuple[Value, ...]] = field(default_factory=dict[str, "tuple[Value, ...]"])
     """Rows of new jobs, in order. Rows because most are never looked at again in their batch."""
     changed: dict[str, None] = field(default_factory=dict[str, None])
@@ -41,6 +46,10 @@ class Batch:
     intervals: list[NewInterval] = field(default_factory=list[NewInterval])
     interval_ends: dict[str, int] = field(default_factory=dict[str, int])
     """Job id → end of the interval that was open before this batch."""
+    claims: dict[str, list[tuple[Value, ...]]] = field(default_factory=dict[str, "list[tuple[Value, ...]]"])
+    """New job → rows of its claims that are not written yet."""
+    freed: dict[str, None] = field(default_factory=dict[str, None])
+    """Jobs that are over and whose claims are not dropped yet."""
     running: dict[str, NewInterval | bool] = field(default_factory=dict[str, "NewInterval | bool"])
     """Job id → its open interval as the writes so far leave it; True = the stored one, False = none."""
 
@@ -49,7 +58,7 @@ class Batch:
         new: dict[str, NewJob] = {}
         there: list[StoredJob] = []
         for index, job in enumerate(jobs):
-            stored = self._job(job.id)
+            stored = self.job(job.id)
             if stored is not None:
                 there.append(stored)
                 digest = stored.digest
@@ -63,19 +72,24 @@ class Batch:
             self.created[job.id] = first_row(job)
             if not job.state.final:
                 told.append(JobRecord(job.id, job.state.value, Target.RUN.value, 1, job.replicas, job.created_at_ms, 0, 0))
-            written = self._log(job.events) or written
+                self._claim(job)
+            written = self.log(job.events) or written
         return Committed(tuple(told), (), written)
 
     def change(self, change: JobChange) -> tuple[StoredJob, Committed]:
         """Raises VersionConflict or ValueError before anything is applied."""
-        before = self._job(change.job_id)
+        before = self.job(change.job_id)
         if before is None or before.version != change.expected_version:
             raise VersionConflict(f"job {change.job_id} is not at version {change.expected_version}")
         after = changed_row(before, change)
         self._put(after)
         self._interval(before, change)
         self.ledger.extend(map(charge_row, change.charges))
-        written = self._log(change.events)
+        if after.state.final and not before.state.final and after.claims and self.claims.pop(after.id, None) is None:
+            self.freed[after.id] = None
+        written = self.log(change.events)
+        if change.license_notes:
+            written = self.log(self.note(change.license_notes)) or written
         if is_active(after):
             return after, Committed((after.record,), (), written)
         return after, Committed((), (after.id,), written)
@@ -85,7 +99,7 @@ class Batch:
         rows: dict[str, StoredJob | None] = {}
         steps: list[JobChange | NewJob] = []
         for place, job_id in enumerate(job_ids):
-            row = rows[job_id] if job_id in rows else self._job(job_id)
+            row = rows[job_id] if job_id in rows else self.job(job_id)
             step = decide(place, row)
             if isinstance(step, NewJob):
                 if row is not None or step.id != job_id:
@@ -109,7 +123,7 @@ class Batch:
         known: set[str] = set()
         told: dict[str, JobRecord] = {}
         for stop in stops:
-            job = self._job(stop.job_id)
+            job = self.job(stop.job_id)
             if job is None:
                 continue
             known.add(job.id)
@@ -120,7 +134,7 @@ class Batch:
             told[job.id] = after.record
         return frozenset(known), Committed(tuple(told.values()), (), 0)
 
-    def _job(self, job_id: str) -> StoredJob | None:
+    def job(self, job_id: str) -> StoredJob | None:
         """As the writes before this one leave it."""
         row = self.created.get(job_id)
         return self.jobs.get(job_id) if row is None else as_job(row)
@@ -132,12 +146,18 @@ class Batch:
             self.jobs[job.id] = job
             self.changed[job.id] = None
 
-    def _log(self, events: Iterable[NewEvent]) -> int:
+    def _claim(self, job: NewJob) -> None:
+        """Before its events are logged: its place in the line is the sequence of its first event, in the order in which jobs came."""
+        if job.claims:
+            arrival = self.last_event + 1
+            self.claims[job.id] = [(job.id, c.license_id, c.product, c.seats, arrival, 0) for c in job.claims]
+
+    def log(self, events: Iterable[NewEvent]) -> int:
         """Give out sequences; returns the last one, 0 = none."""
         written = 0
         for event in events:
             self.last_event = written = self.last_event + 1
-            self.events.append((written, event.job_id, event.kind.value, event.body, event.at_ms))
+            self.events.append((written, event.job_id, event.kind.value, event.body, event.at_ms, event.license_id))
         return written
 
     def _interval(self, before: StoredJob, change: JobChange) -> None:

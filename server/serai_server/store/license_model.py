@@ -82,6 +82,8 @@ class NewLicense:
     readers: tuple[str, ...]
     """Keys under which lists find it; licenses/access.py makes them."""
     state: LicenseState = LicenseState.PREPARING
+    first_note: bytes = b""
+    """serai.licenses.v1.LicenseUpdate: the first line of its history, which says state and status; empty = no line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +138,13 @@ class LicenseChange:
 
 @dataclass(frozen=True, slots=True)
 class LicenseFilter:
-    """None and empty = no condition. Deleted licenses are in no list."""
+    """None and empty text = no condition; an empty tuple finds nothing. Deleted licenses are in no list."""
 
     readers: tuple[str, ...] | None = None
     """Any of these; None = whoever (the operator)."""
     owner: str = ""
     created_after_ms: int | None = None
+    """That moment too; so with the next one."""
     created_before_ms: int | None = None
     provider: str = ""
     category: str = ""

@@ -52,8 +52,8 @@ class Link(Protocol):
         """All columns, in order. `ignore` passes over rows that break a unique index."""
         ...
 
-    def update_jobs(self, rows: Sequence[tuple[Value, ...]]) -> None:
-        """Rows as `rows.changing_row` makes them."""
+    def update(self, table: Table, names: Sequence[str], rows: Sequence[tuple[Value, ...]]) -> None:
+        """Each row: the new values of the columns in `names`, then the id of the row to change."""
         ...
 
     def script(self, sql: str) -> None:

@@ -13,15 +13,17 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
-from serai_server.store import tables
+from serai_server.store import license_writes, seats, tables
 from serai_server.store.api import JobConflict, Listener, StoreError, StoreUnavailable, VersionConflict
 from serai_server.store.batch import Batch
 from serai_server.store.consumers import last_sequence
+from serai_server.store.license_api import LicenseConflict, ServerConflict
 from serai_server.store.link import CommitUnknown, Link
 from serai_server.store.model import Committed, StoredJob
-from serai_server.store.rows import as_job, changing_row, is_active
+from serai_server.store.rows import CHANGING, as_job, changing_row, is_active
 
 T = TypeVar("T")
 
@@ -66,8 +68,8 @@ class Write(Waiting, Generic[T]):
     def perform(self, batch: Batch, link: Link) -> Committed | None:
         try:
             result, told = self._run(batch, link)
-        except (JobConflict, VersionConflict, ValueError) as error:
-            # Raised by the batch before it applied anything.
+        except (JobConflict, VersionConflict, LicenseConflict, ServerConflict, ValueError) as error:
+            # Raised before anything was applied.
             self._outcome = error
             return None
         self._outcome = (result,)
@@ -163,7 +165,7 @@ class Owner:
 
     def _transaction(self, group: Sequence[Waiting]) -> list[Committed]:
         link = self._link
-        batch = Batch({}, 0)
+        batch = Batch({}, 0, partial(license_writes.note, link))
         try:
             batch.last_event = self._begin()
             batch.jobs = self._load(dict.fromkeys(i for write in group for i in write.ids))
@@ -205,7 +207,7 @@ class Owner:
         if batch.created:
             link.insert(tables.jobs, list(batch.created.values()))
         if batch.changed:
-            link.update_jobs([changing_row(batch.jobs[i]) for i in batch.changed])
+            link.update(tables.jobs, CHANGING, [changing_row(batch.jobs[i]) for i in batch.changed])
         if batch.events:
             link.insert(tables.events, batch.events)
         for job_id, ended_at_ms in batch.interval_ends.items():
@@ -220,6 +222,7 @@ class Owner:
             link.insert(tables.intervals, [(i.job_id, i.version, i.started_at_ms, i.ended_at_ms) for i in batch.intervals])
         if batch.ledger:
             link.insert(tables.ledger, batch.ledger)
+        seats.flush(batch, link)
 
     def _resolve_doubt(self) -> None:
         """After a commit whose outcome was lost: tell the listener how its jobs really are."""

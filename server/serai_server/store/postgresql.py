@@ -17,7 +17,7 @@ from sqlalchemy import LargeBinary, Table, Text
 from serai_server.store import tables
 from serai_server.store.api import StoreUnavailable, StoreUnusable, WriteRefused
 from serai_server.store.link import Cell, CommitUnknown
-from serai_server.store.rows import CHANGING, Row, Value
+from serai_server.store.rows import Row, Value
 
 _LOCK = 0x5E7A1
 """First half of the advisory lock's key; the second is the schema's name."""
@@ -152,13 +152,13 @@ class PostgresLink:
             sql = f"INSERT INTO {table.name} ({', '.join(names)}) SELECT * FROM unnest({', '.join(_array(table, c) for c in names)})"  # noqa: S608
             connection.execute((sql + " ON CONFLICT DO NOTHING" if ignore else sql).encode(), _by_column(rows))
 
-    def update_jobs(self, rows: Sequence[tuple[Value, ...]]) -> None:
-        names = (*CHANGING, "id")
+    def update(self, table: Table, names: Sequence[str], rows: Sequence[tuple[Value, ...]]) -> None:
+        given = (*names, "id")
         sql = (
-            f"UPDATE jobs SET {', '.join(f'{c} = n.{c}' for c in CHANGING)} "  # noqa: S608
-            f"FROM unnest({', '.join(_array(tables.jobs, c) for c in names)}) AS n({', '.join(names)}) WHERE jobs.id = n.id"
+            f"UPDATE {table.name} SET {', '.join(f'{c} = n.{c}' for c in names)} "  # noqa: S608
+            f"FROM unnest({', '.join(_array(table, c) for c in given)}) AS n({', '.join(given)}) WHERE {table.name}.id = n.id"
         )
-        with self._using("write jobs") as connection:
+        with self._using(f"write {table.name}") as connection:
             connection.execute(sql.encode(), _by_column(rows))
 
     def script(self, sql: str) -> None:

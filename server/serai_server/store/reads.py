@@ -69,7 +69,7 @@ class Reader:
         self._job = _Prepared(engine, select(jobs).where(jobs.c.id == bindparam("wanted")))
         self._events = _Prepared(engine, _events_query())
 
-    async def _run(self, statement: Executable | tuple[_Prepared, _Values], convert: Callable[[Row], T]) -> list[T]:
+    async def run(self, statement: Executable | tuple[_Prepared, _Values], convert: Callable[[Row], T]) -> list[T]:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, statement, convert)
         except RuntimeError as error:
@@ -94,7 +94,7 @@ class Reader:
     async def job(self, job_id: str) -> StoredJob | None:
         if "\0" in job_id:
             return None
-        found = await self._run((self._job, self._job.values(wanted=job_id)), as_job)
+        found = await self.run((self._job, self._job.values(wanted=job_id)), as_job)
         return found[0] if found else None
 
     async def page(self, condition: JobFilter, limit: int, token: str) -> JobPage:
@@ -110,41 +110,41 @@ class Reader:
         if token:
             created_at_ms, job_id = read_token(token)
             query = query.where(or_(jobs.c.created_at_ms < created_at_ms, and_(jobs.c.created_at_ms == created_at_ms, jobs.c.id < job_id)))
-        found = await self._run(query.order_by(jobs.c.created_at_ms.desc(), jobs.c.id.desc()).limit(limit + 1), as_job)
+        found = await self.run(query.order_by(jobs.c.created_at_ms.desc(), jobs.c.id.desc()).limit(limit + 1), as_job)
         page = tuple(found[:limit])
         return JobPage(page, make_token(page[-1]) if page and len(found) > limit else "")
 
     async def active_records(self) -> list[JobRecord]:
         c = jobs.c
         columns = (c.id, c.state, c.target, c.version, c.replicas, c.created_at_ms, c.started_at_ms, c.wake_at_ms)
-        return await self._run(select(*columns).where(c.forgotten_at_ms == 0), as_record)
+        return await self.run(select(*columns).where(c.forgotten_at_ms == 0), as_record)
 
     async def undelivered_count(self, job_id: str, consumer: str) -> int:
         query = select(func.count()).select_from(events).where(events.c.job_id == job_id, _undelivered(consumer))
-        return (await self._run(query, as_int))[0]
+        return (await self.run(query, as_int))[0]
 
     async def undelivered_among(self, job_ids: Sequence[str], consumer: str) -> frozenset[str]:
         query = select(events.c.job_id).distinct().where(events.c.job_id.in_(job_ids), _undelivered(consumer))
-        return frozenset(await self._run(query, as_text))
+        return frozenset(await self.run(query, as_text))
 
     async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
-        return await self._run((self._events, self._events.values(consumer=consumer, after=after, most=limit)), as_event)
+        return await self.run((self._events, self._events.values(consumer=consumer, after=after, most=limit)), as_event)
 
     async def events_at(self, sequences: Sequence[int]) -> list[StoredEvent]:
         wanted = sorted(set(sequences))
         found: list[StoredEvent] = []
         for start in range(0, len(wanted), _AT_ONCE):
             part = wanted[start : start + _AT_ONCE]
-            found += await self._run(select(events).where(events.c.sequence.in_(part)).order_by(events.c.sequence), as_event)
+            found += await self.run(select(events).where(events.c.sequence.in_(part)).order_by(events.c.sequence), as_event)
         return found
 
     async def intervals(self, job_id: str) -> list[Interval]:
         c = intervals.c
         query = select(c.job_id, c.started_at_ms, c.ended_at_ms).where(c.job_id == job_id).order_by(c.version)
-        return await self._run(query, as_interval)
+        return await self.run(query, as_interval)
 
     async def ledger(self, job_id: str) -> list[LedgerRow]:
-        return await self._run(select(ledger).where(ledger.c.job_id == job_id).order_by(ledger.c.first_period), as_charge)
+        return await self.run(select(ledger).where(ledger.c.job_id == job_id).order_by(ledger.c.first_period), as_charge)
 
     async def unpaid(self, after_ms: int) -> list[Unpaid]:
         query = (
@@ -154,10 +154,10 @@ class Reader:
             .join(jobs, jobs.c.id == events.c.job_id)
             .where(settlements.c.outcome == literal_column(str(int(Outcome.INSUFFICIENT_FUNDS))), settlements.c.at_ms > after_ms)
         )
-        return await self._run(query, as_unpaid)
+        return await self.run(query, as_unpaid)
 
     async def ping(self) -> None:
-        await self._run(select(literal(1)), as_int)
+        await self.run(select(literal(1)), as_int)
 
     def close(self) -> None:
         """Blocks until the reads under way have ended."""

@@ -36,7 +36,7 @@ def as_record(row: Row) -> JobRecord:
 
 
 def as_event(row: Row) -> StoredEvent:
-    return StoredEvent(row[0], row[1], EventKind(row[2]), row[3], row[4])
+    return StoredEvent(row[0], row[1], EventKind(row[2]), row[3], row[4], license_id=row[5])
 
 
 def as_interval(row: Row) -> Interval:
@@ -90,6 +90,7 @@ def job_row(job: StoredJob) -> tuple[Value, ...]:
         job.running_since_ms,
         job.warned_ms,
         job.notes,
+        job.claims,
     )
 
 
@@ -181,6 +182,7 @@ def first_row(job: NewJob) -> tuple[Value, ...]:
         0,
         0,
         job.notes,
+        len(job.claims),
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from serai_server.store import consumers
-from serai_server.store.api import Decide
+from serai_server.store.api import Decide, StoreUnavailable, WriteRefused
 from serai_server.store.batch import Batch
+from serai_server.store.licenses import SqlLicenses
 from serai_server.store.link import Link
 from serai_server.store.model import (
     Committed,
@@ -35,6 +36,11 @@ class SqlStore:
     def __init__(self, owner: Owner, reader: Reader) -> None:
         self._owner = owner
         self._reader = reader
+        self._licenses = SqlLicenses(owner, reader)
+
+    @property
+    def licenses(self) -> SqlLicenses:
+        return self._licenses
 
     async def create_jobs(self, jobs: Sequence[NewJob]) -> None:
         await self._owner.submit([j.id for j in jobs], partial(_create, tuple(jobs)))
@@ -120,6 +126,9 @@ def _change(change: JobChange, batch: Batch, _: Link) -> tuple[StoredJob, Commit
 def _decide(job_ids: Sequence[str], decide: Decide, batch: Batch, _: Link) -> tuple[list[StoredJob | None] | Exception, Committed]:
     try:
         return batch.decide(job_ids, decide)
+    except (StoreUnavailable, WriteRefused):
+        # The database's, while it was applied: nothing of this transaction can stay.
+        raise
     except Exception as error:
         # Raised before anything was applied; it belongs to the caller alone.
         return error, Committed()

@@ -18,7 +18,7 @@ from sqlalchemy import Table
 from serai_server.store import tables
 from serai_server.store.api import StoreError, StoreUnavailable, StoreUnusable, WriteRefused
 from serai_server.store.link import Cell
-from serai_server.store.rows import CHANGING, Row, Value
+from serai_server.store.rows import Row, Value
 
 _BUSY_S = 5.0
 """How long a write waits for a lock of somebody else's, a backup tool's for example."""
@@ -140,9 +140,9 @@ class SqliteLink:
         with _told(f"write {table.name}"):
             self._open.executemany(sql + " ON CONFLICT DO NOTHING" if ignore else sql, rows)
 
-    def update_jobs(self, rows: Sequence[tuple[Value, ...]]) -> None:
-        with _told("write jobs"):
-            self._open.executemany(f"UPDATE jobs SET {', '.join(f'{c} = ?' for c in CHANGING)} WHERE id = ?", rows)  # noqa: S608
+    def update(self, table: Table, names: Sequence[str], rows: Sequence[tuple[Value, ...]]) -> None:
+        with _told(f"write {table.name}"):
+            self._open.executemany(f"UPDATE {table.name} SET {', '.join(f'{c} = ?' for c in names)} WHERE id = ?", rows)  # noqa: S608
 
     def script(self, sql: str) -> None:
         """Not executescript, which would commit first."""

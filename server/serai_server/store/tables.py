@@ -58,6 +58,7 @@ jobs = Table(
     _int("running_since_ms"),
     _int("warned_ms"),
     _bytes("notes"),
+    _int("claims"),
     sqlite_strict=True,
 )
 """Columns in the order of StoredJob's fields: rows are read and written by position."""
@@ -76,12 +77,14 @@ events = Table(
     "events",
     metadata,
     Column("sequence", _INT, primary_key=True, autoincrement=False, nullable=False),
-    Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
+    _text("job_id"),
     _int("kind"),
     _bytes("body"),
     _int("at_ms"),
+    _text("license_id"),
     sqlite_strict=True,
 )
+"""Of a job, or of a license: the other id is empty."""
 Index("events_by_job", events.c.job_id, events.c.sequence)
 
 consumers = Table(
@@ -152,6 +155,124 @@ ledger = Table(
     _int("at_ms"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+)
+
+licenses = Table(
+    "licenses",
+    metadata,
+    Column("id", Text, primary_key=True, nullable=False),
+    _int("state"),
+    _int("version"),
+    _bytes("digest"),
+    _text("owner"),
+    _text("project"),
+    _text("product"),
+    _int("created_at_ms"),
+    _int("deleted_at_ms"),
+    _int("at_core"),
+    _text("core_id"),
+    _int("payment"),
+    _int("charges"),
+    _int("payment_at_ms"),
+    _text("status"),
+    _bytes("body"),
+    _bytes("acl"),
+    _text("provider"),
+    _text("category"),
+    _text("product_id"),
+    _int("status_mark"),
+    _text("folded"),
+    sqlite_strict=True,
+)
+"""Columns in the order of StoredLicense's fields, then what lists and searches are made of: the parts of the product's key, a number that
+stands for the status (an index cannot hold a long text), and the text to be searched, in one case. No row is ever deleted."""
+
+_THERE = licenses.c.deleted_at_ms == 0
+_UNPAID = 3
+
+Index("licenses_by_age", licenses.c.created_at_ms, licenses.c.id, sqlite_where=_THERE, postgresql_where=_THERE)
+Index("licenses_by_core_id", licenses.c.core_id, sqlite_where=licenses.c.core_id != "", postgresql_where=licenses.c.core_id != "")
+Index(
+    "licenses_by_product",
+    licenses.c.product,
+    licenses.c.state,
+    licenses.c.status_mark,
+    licenses.c.id,
+    sqlite_where=_THERE & (licenses.c.payment != _UNPAID),
+    postgresql_where=_THERE & (licenses.c.payment != _UNPAID),
+)
+Index(
+    "licenses_unpaid",
+    licenses.c.payment_at_ms,
+    licenses.c.id,
+    sqlite_where=_THERE & (licenses.c.payment == _UNPAID),
+    postgresql_where=_THERE & (licenses.c.payment == _UNPAID),
+)
+
+license_readers = Table(
+    "license_readers",
+    metadata,
+    Column("reader", Text, primary_key=True, nullable=False),
+    Column("created_at_ms", _INT, primary_key=True, nullable=False),
+    Column("license_id", Text, ForeignKey("licenses.id"), primary_key=True, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Under which keys lists find a license that is there. The key is a list's order, so a page reads its own rows and no others."""
+Index("license_readers_by_license", license_readers.c.license_id)
+
+license_history = Table(
+    "license_history",
+    metadata,
+    Column("license_id", Text, ForeignKey("licenses.id"), primary_key=True, nullable=False),
+    Column("number", _INT, primary_key=True, nullable=False),
+    _int("at_ms"),
+    _bytes("body"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""`number` grows by one with each line of a license, so the newest ones are a stretch of the key."""
+
+counters = Table("counters", metadata, Column("name", Text, primary_key=True, nullable=False), _int("next"), sqlite_strict=True)
+"""Numbers that are given out once: the next one of each kind."""
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("job_id", Text, primary_key=True, nullable=False),
+    Column("license_id", Text, primary_key=True, nullable=False),
+    _text("product"),
+    _int("seats"),
+    _int("arrival"),
+    _int("held_at_ms"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Of jobs that are not final. They refer to no job's row, because within a transaction they are written before it."""
+Index("claims_by_product", claims.c.product, claims.c.held_at_ms, claims.c.arrival, claims.c.job_id, claims.c.seats)
+Index("claims_by_license", claims.c.license_id, claims.c.arrival)
+
+license_servers = Table(
+    "license_servers",
+    metadata,
+    Column("name", Text, primary_key=True, nullable=False),
+    _text("product"),
+    _bytes("body"),
+    _bytes("sealed"),
+    _int("observed_at_ms"),
+    sqlite_strict=True,
+)
+Index("license_servers_by_product", license_servers.c.product, unique=True)
+
+license_windows = Table(
+    "license_windows",
+    metadata,
+    Column("id", Text, primary_key=True, nullable=False),
+    _text("product"),
+    _int("starts_at_ms"),
+    _int("ends_at_ms"),
+    _bytes("body"),
+    sqlite_strict=True,
 )
 
 

@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from serai_server.store import open as store_open
 from serai_server.store.api import Listener, Store, StoreUnavailable
+from serai_server.store.license_api import LicenseStore
 from serai_server.store.sqlite import SqliteLink
 
 
@@ -66,9 +67,13 @@ class Power:
 class _PoweredStore:
     """A store whose every call goes through `Power.through`."""
 
-    def __init__(self, store: Store, power: Power) -> None:
+    def __init__(self, store: Store | LicenseStore, power: Power) -> None:
         self._store = store
         self._power = power
+
+    @property
+    def licenses(self) -> _PoweredStore:
+        return _PoweredStore(cast(Store, self._store).licenses, self._power)
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method: Callable[..., Awaitable[Any]] = getattr(self._store, name)

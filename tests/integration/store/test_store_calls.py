@@ -275,14 +275,14 @@ async def test_filters(store: SqlStore) -> None:
 
 
 async def test_what_the_database_cannot_hold_is_refused_alone(store: SqlStore, told: list[Committed]) -> None:
-    """A number of more than 64 bits, and an event of a job that does not exist: refused in words that quote no value."""
+    """A number of more than 64 bits, and a charge of a job that does not exist: refused in words that quote no value."""
     await store.create_jobs([new_job("1")])
     told.clear()
     with pytest.raises(WriteRefused) as caught:
         await store.create_jobs([msgspec.structs.replace(new_job("2", text="secret"), time_limit_ms=2**70)])
     assert str(2**70) not in str(caught.value)
     with pytest.raises(WriteRefused):
-        await store.change_job(JobChange("1", 1, events=(update("nobody"),)))
+        await store.change_job(JobChange("1", 1, charges=(LedgerRow("nobody", 0, 1, 1, "nobody-0", 1),)))
     assert told == []
     assert await store.job("2") is None
     await store.create_jobs([new_job("3")])

@@ -1,0 +1,97 @@
+"""Who gets seats, decided inside a transaction of the owner thread, from what it finds there.
+
+New claims and freed ones wait in the batch and are written before anybody asks for seats, so that a job sees what all writes before it in
+the group did: a seat that came free a moment ago can be had. What is decided is written at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from serai_server.store import tables
+from serai_server.store.api import VersionConflict
+from serai_server.store.batch import Batch
+from serai_server.store.license_model import Claim, LicenseAway, LicenseState, SeatsAnswer, SeatsFull, SeatsTaken
+from serai_server.store.license_rows import as_claim
+from serai_server.store.link import Link
+from serai_server.store.model import Committed, JobChange, StoredJob
+from serai_server.store.rows import as_int
+
+ALL_READY = f"""NOT EXISTS (
+  SELECT 1 FROM claims o LEFT JOIN licenses l ON l.id = o.license_id
+  WHERE o.job_id = c.job_id AND (l.id IS NULL OR l.state <> {int(LicenseState.READY)} OR l.deleted_at_ms <> 0))"""  # noqa: S608
+"""Of claims c: all licenses of its job are READY."""
+
+_AHEAD = "c.product = ? AND c.held_at_ms = 0 AND (c.arrival, c.job_id) < (?, ?)"
+
+
+def flush(batch: Batch, link: Link) -> None:
+    """Write the claims of jobs that came, and drop those of jobs that are over."""
+    if batch.claims:
+        link.insert(tables.claims, [row for rows in batch.claims.values() for row in rows])
+        batch.claims.clear()
+    if batch.freed:
+        link.execute(f"DELETE FROM claims WHERE {link.among('job_id')}", link.listed(list(batch.freed)))  # noqa: S608
+        batch.freed.clear()
+
+
+def take(
+    change: JobChange, limits: Mapping[str, int | None], batch: Batch, link: Link
+) -> tuple[tuple[StoredJob | None, SeatsAnswer], Committed]:
+    """See LicenseStore.take_seats. Raises VersionConflict, and ValueError for a job that is over or a step that makes no sense, before
+    anything of it is written."""
+    flush(batch, link)
+    job = batch.job(change.job_id)
+    if job is None or job.version != change.expected_version:
+        raise VersionConflict(f"job {change.job_id} is not at version {change.expected_version}")
+    if job.state.final:
+        raise ValueError(f"job {job.id} is {job.state.name} and takes no seats")
+    waiting = _waiting(link, job.id)
+    answer = (_away(link, waiting) or _full(link, waiting, limits)) if waiting else None
+    if answer is not None:
+        return (None, answer), Committed()
+    after, told = batch.change(change)
+    if waiting:
+        held_at_ms = max(after.submitted_at_ms or after.created_at_ms, 1)
+        link.execute("UPDATE claims SET held_at_ms = ? WHERE job_id = ?", held_at_ms, job.id)
+    return (after, SeatsTaken()), told
+
+
+def _waiting(link: Link, job_id: str) -> list[Claim]:
+    """None for a job that holds its seats already, one that was suspended for example."""
+    names = ", ".join(tables.columns(tables.claims))
+    sql = f"SELECT {names} FROM claims WHERE job_id = ? AND held_at_ms = 0 ORDER BY license_id"  # noqa: S608  # no value in it
+    return [as_claim(row) for row in link.query(sql, job_id)]
+
+
+def _away(link: Link, claims: Sequence[Claim]) -> LicenseAway | None:
+    """A license that is gone comes before one that is not READY: the first one never comes back."""
+    ids = [c.license_id for c in claims]
+    rows = link.query(f"SELECT id, state, status, deleted_at_ms FROM licenses WHERE {link.among('id')}", link.listed(ids))  # noqa: S608
+    found = {str(r[0]): (int(r[1]), str(r[2]), bool(r[3])) for r in rows}
+    away: LicenseAway | None = None
+    for license_id in ids:
+        state, status, deleted = found.get(license_id, (0, "", True))
+        if deleted:
+            return LicenseAway(license_id, True, status)
+        if state != LicenseState.READY and away is None:
+            away = LicenseAway(license_id, False, status)
+    return away
+
+
+def _full(link: Link, claims: Sequence[Claim], limits: Mapping[str, int | None]) -> SeatsFull | None:
+    """The first product that has no room for the job, or has others before it."""
+    needed: dict[str, int] = {}
+    for claim in claims:
+        needed[claim.product] = needed.get(claim.product, 0) + claim.seats
+    arrival, job_id = claims[0].arrival, claims[0].job_id
+    for product, seats in needed.items():
+        limit = limits.get(product, 0)
+        if limit is None:
+            continue
+        used = as_int(link.query("SELECT coalesce(sum(seats), 0) FROM claims WHERE product = ? AND held_at_ms > 0", product)[0])
+        first = f"SELECT 1 FROM claims c WHERE {_AHEAD} AND {ALL_READY} LIMIT 1"  # noqa: S608  # no value in it
+        if used + seats > limit or link.query(first, product, arrival, job_id):
+            ahead = f"SELECT count(DISTINCT c.job_id) FROM claims c WHERE {_AHEAD}"  # noqa: S608
+            return SeatsFull(product, used, limit, as_int(link.query(ahead, product, arrival, job_id)[0]))
+    return None
