@@ -1,0 +1,36 @@
+"""What a license server told of its seats, and what that leaves for jobs of ours: pure rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from serai_server.licenses.lmstat import FeatureUse
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The server's last answer."""
+
+    at_ms: int
+    features: Mapping[str, FeatureUse]
+    held: int
+    """Seats of each feature that jobs of ours held at that time, and that are among those in use."""
+
+
+def limit_of(seats: Sequence[tuple[str, int]], seen: Observation | None) -> int | None:
+    """Seats that jobs of ours may hold in all: the scarcest feature decides. `seats` = (feature, as configured); None = not counted."""
+    return min((_left(feature, configured, seen) for feature, configured in seats), default=None)
+
+
+def use_of(feature: str, seen: Observation | None) -> FeatureUse | None:
+    """None = the server was not asked, or did not tell."""
+    return seen.features.get(feature.lower()) if seen is not None else None
+
+
+def _left(feature: str, configured: int, seen: Observation | None) -> int:
+    use = use_of(feature, seen)
+    if seen is None or use is None:
+        return configured
+    others = max(0, use.used - seen.held)
+    return max(0, min(configured, use.total) - others)

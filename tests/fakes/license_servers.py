@@ -1,0 +1,97 @@
+"""`licenses.servers` over a store in memory, a clock that tests move, and a network that tests make."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+from serai.core.v1.resources_pb2 import ProductReference
+from serai.licenses.v1 import license_servers_service_pb2 as pb
+from serai_server.licenses.servers import Servers, running_servers
+from serai_server.licenses.watcher import Pacing
+
+from fakes.clock import FakeClock
+from fakes.license_store import MemoryLicenseStore
+
+PROVIDER, CATEGORY = "example", "licenses"
+
+
+def product(name: str) -> str:
+    return f"{PROVIDER}/{CATEGORY}/{name}"
+
+
+def server(name: str = "solver", *, hosts: int = 1, vendor_port: int = 0, **seats: int) -> pb.LicenseServer:
+    """Of the product of the same name, at `{name}-1`, …"""
+    return pb.LicenseServer(
+        name=name,
+        addresses=[pb.LicenseServerAddress(host=f"{name}-{number}") for number in range(1, hosts + 1)],
+        vendor_port=vendor_port,
+        features=[pb.LicenseFeature(name=feature, seats=count) for feature, count in seats.items()],
+        product=ProductReference(id=name, category=CATEGORY, provider=PROVIDER),
+    )
+
+
+class Network:
+    """Hosts that answer, refuse, or are silent until somebody has waited long enough."""
+
+    def __init__(self) -> None:
+        self.refusing: set[str] = set()
+        self.silent: set[str] = set()
+        self.tried: list[tuple[str, int]] = []
+
+    async def connect(self, host: str, port: int) -> None:
+        self.tried.append((host, port))
+        if host in self.silent:
+            await asyncio.Event().wait()
+        if host in self.refusing:
+            raise ConnectionRefusedError
+
+
+class Site:
+    """What outlives the servers' process."""
+
+    def __init__(self, folder: Path, lmutil: str = "") -> None:
+        self.folder = folder
+        self.lmutil = lmutil
+        self.key_file = folder / "licenses.key"
+        self.store = MemoryLicenseStore()
+        self.clock = FakeClock()
+        self.network = Network()
+        self.told: list[str] = []
+        """Products of which a change was told."""
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, probes_to_fail: int = 3) -> AsyncGenerator[Servers]:
+        async with running_servers(
+            self.store,
+            self.clock,
+            key_file=self.key_file,
+            pacing=Pacing(probes_to_fail=probes_to_fail),
+            probe_timeout_ms=3_000,
+            lmutil=self.lmutil,
+            jitter=lambda: 0.5,
+            connect=self.network.connect,
+        ) as servers:
+            servers.on_change(self.told.append)
+            yield servers
+
+    async def until(self, holds: Callable[[], bool], step_ms: int = 0) -> None:
+        """Lets everything go on until it holds; `step_ms` moves the clock at each turn."""
+        async with asyncio.timeout(20):
+            while not holds():
+                self.clock.move(step_ms)
+                await asyncio.sleep(0.001)
+
+    async def pass_time(self, ms: int) -> None:
+        """Second by second, so that everything has its turns."""
+        for _ in range(0, ms, 1_000):
+            self.clock.move(1_000)
+            await settle()
+
+
+async def settle() -> None:
+    """Whatever can go on without time or the outside has gone on."""
+    for _ in range(50):
+        await asyncio.sleep(0)
