@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
+from fakes.store_groups import one_group, outcomes
 from fakes.store_rows import new_job, update
 from serai_server.store import owner as owner_module
 from serai_server.store.api import JobConflict, StoreUnavailable, VersionConflict, WriteRefused
@@ -29,32 +28,6 @@ def told() -> list[list[Committed]]:
 async def store(url: str, told: list[list[Committed]]) -> AsyncIterator[SqlStore]:
     async with open_store(url, told.append) as opened:
         yield opened
-
-
-@contextlib.contextmanager
-def one_group(store: SqlStore) -> Generator[None]:
-    """All writes queued inside are one group: the owner thread is held up until the end of the block."""
-    go, held_up = threading.Event(), threading.Event()
-
-    def hold(_: Batch, __: Link) -> tuple[None, Committed]:
-        held_up.set()
-        go.wait()
-        return None, Committed()
-
-    store._owner.submit((), hold)
-    held_up.wait()
-    try:
-        yield
-    finally:
-        go.set()
-
-
-async def outcomes(store: SqlStore, *calls: Callable[[], Coroutine[object, object, object]]) -> list[object]:
-    """What each call, all in one group, answers or raises."""
-    with one_group(store):
-        tasks = [asyncio.create_task(call()) for call in calls]  # pyright: ignore[reportArgumentType] - all are coroutines
-        await asyncio.sleep(0)
-    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_conflict_leaves_its_neighbours_alone(store: SqlStore, told: list[list[Committed]]) -> None:
