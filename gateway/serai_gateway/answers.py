@@ -26,7 +26,6 @@ _SHORT_TEXT = 200
 _NOBODY_CONNECTS = "Nobody needs to connect to this provider: it knows UCloud's users by their names, and jobs can be started at once"
 _NO_SSH = "Jobs of this provider cannot be reached by SSH, so it has no use for keys; open a terminal in UCloud instead"
 _TYPES: Mapping[str, str] = {
-    "licenses": "software licenses",
     "ingresses": "public links",
     "networkips": "public IP addresses",
     "private-networks": "private networks",

@@ -1,8 +1,9 @@
-"""Core's calls in: HTTP/JSON of UCloud to a call of the server and back.
+"""Core's and users' calls in: HTTP/JSON of UCloud to a call of the server and back.
 
 One raw ASGI application without a framework, because a create has tens of microseconds (what they are spent on: `bench/gateway.py`). For
-each request in this order: route, token, body within its limit, JSON to protobuf, the server, protobuf to JSON. So nobody without Core's
-token makes us read a body, and nothing that the codec refuses reaches the server.
+each request in this order: route, token, body within its limit, JSON to protobuf, the server, protobuf to JSON. So nobody without a token
+makes us read a body, and nothing that the codec refuses reaches the server. A call is either Core's or users', never both: the token of
+the one does not open what is the other's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from serai.core.v1 import errors_pb2
+from serai.wire.v1 import options_pb2
 
 from serai_gateway import errors
 from serai_gateway.access import AccessLog
@@ -34,6 +36,7 @@ from serai_gateway.routes import NoRoute, Route, WrongVerb
 from serai_gateway.routes import match as match_route
 from serai_gateway.settings import Generation, Settings
 from serai_gateway.upstream import CALLER, USER, Upstream, UpstreamError
+from serai_gateway.users import NOT_SERVED, UserCheck, metadata_of, project_of
 
 READY_METHOD = "/grpc.health.v1.Health/Check"
 """Knows whether the store answers and the reconciler works, and needs the server's whole chain."""
@@ -70,6 +73,30 @@ class _Endpoint:
     """Answers here; None = the server does."""
 
 
+class _Given(msgspec.Struct, gc=False):
+    """What a call's headers say."""
+
+    authorization: bytes | None = None
+    user: bytes | None = None
+    length: bytes | None = None
+    projects: tuple[bytes, ...] = ()
+
+
+def _given(headers: Headers) -> _Given:
+    given = _Given()
+    for name, value in headers:
+        if name == b"authorization":
+            # Two of them are an attempt to have one checked and another one used.
+            given.authorization = value if given.authorization is None else b""
+        elif name == b"ucloud-username":
+            given.user = value
+        elif name == b"content-length":
+            given.length = value
+        elif name == b"project":
+            given.projects += (value,)
+    return given
+
+
 class _Outcome(msgspec.Struct, gc=False):
     """What became of a request, for the answer and for the log."""
 
@@ -92,13 +119,15 @@ class App:
         token_check: Check,
         access: AccessLog | None,
         *,
+        users: UserCheck | None = None,
         ticks: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        """`access` None = no access log. `ticks` gives ns for the time that requests take."""
+        """`access` None = no access log; `users` None = calls of users are not served. `ticks` gives ns for the time that requests take."""
         self._codec = codec
         self._upstream = upstream
         self._token_check = token_check
         self._access = access
+        self._users = users
         self._answers = Answers(settings)
         self._ticks = ticks
         self._providers = settings.provider.names
@@ -114,7 +143,7 @@ class App:
         if kind == "http":
             method = scope.get("method", "")
             try:
-                outcome = await self._answer(method, scope.get("path", ""), scope.get("headers", ()), receive)
+                outcome = await self._answer(method, scope, receive)
             except ClientGone:
                 return
             await send_json(send, outcome.status, outcome.body, *outcome.extra)
@@ -129,7 +158,8 @@ class App:
         if self._access is not None:
             self._access.add(method, outcome.path, outcome.status, self._ticks() - started, outcome.error_id)
 
-    async def _answer(self, method: str, path: str, headers: Headers, receive: Receive) -> _Outcome:
+    async def _answer(self, method: str, scope: Scope, receive: Receive) -> _Outcome:
+        path = scope.get("path", "")
         endpoint = self._endpoints.get((method, path))
         template = endpoint.route.path if endpoint is not None else "none"
         try:
@@ -138,7 +168,7 @@ class App:
                     return await self._health(method, path)
                 endpoint = self._find(method, path)
                 template = endpoint.route.path
-            return _Outcome(template, 200, await self._call(endpoint, headers, receive))
+            return _Outcome(template, 200, await self._call(endpoint, scope, receive))
         except ClientGone:
             raise
         except Exception as error:
@@ -169,41 +199,42 @@ class App:
         if isinstance(found, WrongVerb):
             raise _WrongVerbError(found.allowed)
         route = found.route
-        sliced = route.bulk and [field.name for field in route.request.fields] == ["items"]
+        sliced = route.bulk and _has_only_items(route)
         endpoint = _Endpoint(route, sliced, GetMessageClass(route.response), {}, self._answers.handler(route))
         # Only paths of routes come here; the spellings of one (aliases, trailing slash) are few.
         if len(self._endpoints) < _MOST_REMEMBERED:
             self._endpoints[method, path] = endpoint
         return endpoint
 
-    async def _call(self, endpoint: _Endpoint, headers: Headers, receive: Receive) -> bytes:
-        authorization = user = length = None
-        for name, value in headers:
-            if name == b"authorization":
-                # Two of them are an attempt to have one checked and another one used.
-                authorization = value if authorization is None else b""
-            elif name == b"ucloud-username":
-                user = value
-            elif name == b"content-length":
-                length = value
+    async def _call(self, endpoint: _Endpoint, scope: Scope, receive: Receive) -> bytes:
+        given = _given(scope.get("headers", ()))
         route = endpoint.route
-        limit = self._limit
-        if route.open:
-            limit = min(limit, OPEN_BODY_LIMIT)
+        metadata = self._who(route, given)
+        if route.verb == "GET":
+            request = self._codec.read_query(route.request, scope.get("query_string", b"")) if route.request.fields else b""
         else:
-            self._token_check.check(authorization)
-        request = b""
-        if route.verb != "GET":
-            body = await read_body(receive, length, limit)
-            if endpoint.sliced and len(body) > SLICE_BYTES:
+            limit = min(self._limit, OPEN_BODY_LIMIT) if route.open else self._limit
+            body = await read_body(receive, given.length, limit)
+            if not body and not route.request.fields:
+                request = b""  # UCloud's Unit: some clients send {}, some nothing
+            elif endpoint.sliced and len(body) > SLICE_BYTES:
                 request = await self._read_slices(route, body)
             else:
                 request = self._codec.read(route.request, body)
         if endpoint.handler is not None:
             return self._write(endpoint, await endpoint.handler(request))
-        metadata = _CORE if user is None else self._metadata_of(user)
         answer = await self._upstream.unary(route.method, request, metadata, self._timeout_s)
         return self._write(endpoint, answer)
+
+    def _who(self, route: Route, given: _Given) -> Mapping[str, str]:
+        """What the server is told of the caller. AuthError for one who may not make this call."""
+        if route.users:
+            if self._users is None:
+                raise GatewayError(errors_pb2.ERROR_REASON_NO_ROUTE, NOT_SERVED)
+            return metadata_of(self._users.user(given.authorization, route), project_of(given.projects))
+        if not route.open:
+            self._token_check.check(given.authorization)
+        return _CORE if given.user is None else self._metadata_of(given.user)
 
     async def _read_slices(self, route: Route, body: bytes) -> bytes:
         """The same as codec.read of the whole body, without holding the loop for all of it at once."""
@@ -267,6 +298,11 @@ class App:
 
 _ITEM = re.compile(r"items\[(\d+)\]")
 _SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+
+def _has_only_items(route: Route) -> bool:
+    """The request on the wire is nothing but its items."""
+    return [field.name for field in route.request.fields if not field.GetOptions().Extensions[options_pb2.field].internal] == ["items"]
 
 
 class _WrongVerbError(GatewayError):

@@ -1,4 +1,4 @@
-"""Who calls: Core's token, checked as strictly as its documents allow.
+"""Who calls: Core's token, checked as strictly as its documents allow; and what users' tokens have in common with it (`users`).
 
 Core signs with the key pair that it made for this provider and shows us the public half (facts 2021 §6.1, facts today §3). Only
 RS256 counts, whatever the token's header says. The signature is checked once for each token; after that a digest of the token is
@@ -10,14 +10,16 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 import jwt
 import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+from cryptography.x509 import load_pem_x509_certificate
 
 from serai_gateway.clock import Clock
 from serai_gateway.settings import Generation
@@ -35,8 +37,11 @@ KEY_BITS = 2_048
 _KEY_CHECK_MS = 1_000
 _LONGEST_TOKEN = 16 * 1024
 _LONGEST_USERNAME = 512
+_REGISTER = "`serai register` gets it from Core"
 
 _log = structlog.stdlib.get_logger("serai_gateway.auth")
+
+Who = TypeVar("Who")
 
 
 class AuthError(Exception):
@@ -48,9 +53,11 @@ class KeyFileError(Exception):
 
 
 def parse_public_key(content: bytes) -> RSAPublicKey:
-    """An RSA public key from PEM, or from base64 of DER (SubjectPublicKeyInfo) as Core shows it. KeyFileError otherwise."""
+    """An RSA public key from PEM (a certificate's too), or from base64 of DER (SubjectPublicKeyInfo) as Core shows it. Or KeyFileError."""
     try:
-        if b"-----BEGIN" in content:
+        if b"-----BEGIN CERTIFICATE-----" in content:
+            key = load_pem_x509_certificate(content).public_key()
+        elif b"-----BEGIN" in content:
             key = load_pem_public_key(content)
         else:
             key = load_der_public_key(base64.b64decode(b"".join(content.split()), validate=True))
@@ -66,9 +73,10 @@ def parse_public_key(content: bytes) -> RSAPublicKey:
 class PublicKeyFile:
     """The key in a file, read again when the file changes. A file that went bad leaves the last good key in force."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        """KeyFileError when there is no good key at start."""
+    def __init__(self, path: Path, clock: Clock, *, setting: str = "core.public_key_file", hint: str = _REGISTER) -> None:
+        """KeyFileError when there is no good key at start. `setting` names the file to people, `hint` says how one comes by it."""
         self._path = path
+        self._setting = setting
         self._clock = clock
         self._look_again_ms = 0
         self._mark: tuple[int, int, int] | None = None
@@ -76,11 +84,11 @@ class PublicKeyFile:
             self._mark = self._look()
             self._key = parse_public_key(path.read_bytes())
         except FileNotFoundError as error:
-            raise KeyFileError(f"core.public_key_file: there is no {path} yet; `serai register` gets it from Core") from error
+            raise KeyFileError(f"{setting}: there is no {path} yet; {hint}") from error
         except OSError as error:
-            raise KeyFileError(f"core.public_key_file cannot be read: {path}: {error.strerror}") from error
+            raise KeyFileError(f"{setting} cannot be read: {path}: {error.strerror}") from error
         except KeyFileError as error:
-            raise KeyFileError(f"core.public_key_file {path}: {error}") from error
+            raise KeyFileError(f"{setting} {path}: {error}") from error
         self.version = 0
         """Grows with each new key."""
 
@@ -103,12 +111,17 @@ class PublicKeyFile:
             self._mark = mark
             key = parse_public_key(self._path.read_bytes())
         except (OSError, KeyFileError) as error:
-            _log.warning("core's public key cannot be read again, the last one stays in force", cause=type(error).__name__, text=str(error))
+            _log.warning(
+                "a public key cannot be read again, the last one stays in force",
+                setting=self._setting,
+                cause=type(error).__name__,
+                text=str(error),
+            )
             return
         if key.public_numbers() != self._key.public_numbers():
             self._key = key
             self.version += 1
-            _log.info("core's public key has changed")
+            _log.info("a public key has changed", setting=self._setting)
 
 
 class Check(Protocol):
@@ -117,18 +130,31 @@ class Check(Protocol):
         ...
 
 
-class TokenCheck:
-    """Says whether an `Authorization` header is Core's."""
+class TokenReader(Generic[Who]):
+    """Says who a token's owner is. A token is verified once, and remembered by its digest until it expires or the key changes."""
 
-    def __init__(self, key: PublicKeyFile, clock: Clock) -> None:
+    def __init__(
+        self,
+        key: PublicKeyFile,
+        clock: Clock,
+        read: Callable[[Mapping[str, object], int], tuple[Who, int]],
+        *,
+        whose: str,
+        most_remembered: int = REMEMBERED,
+    ) -> None:
+        """`read`: claims and the present, ms since epoch, to the owner and the ms until which that holds; it raises AuthError.
+        `whose`: the key's name in errors."""
         self._key = key
         self._clock = clock
-        self._remembered: dict[bytes, int] = {}
+        self._read = read
+        self._whose = whose
+        self._most_remembered = most_remembered
+        self._remembered: dict[bytes, tuple[Who, int]] = {}
         self._version = key.version
         self._jwt = jwt.PyJWT()
 
-    def check(self, authorization: bytes | None) -> None:
-        """AuthError unless the header's value is "Bearer " and a valid token of Core."""
+    def owner(self, authorization: bytes | None) -> Who:
+        """AuthError unless the value of this `Authorization` header is "Bearer " and a valid token."""
         if authorization is None:
             raise AuthError("Unauthorized: the call has no token")
         # The scheme's case is free in HTTP; Core always writes "Bearer" (facts 2021 §6.5).
@@ -140,22 +166,23 @@ class TokenCheck:
             self._version = self._key.version
         digest = hashlib.sha256(authorization).digest()
         now_ms = self._clock.now_ms()
-        until_ms = self._remembered.get(digest)
-        if until_ms is not None:
-            if now_ms < until_ms:
-                return
+        known = self._remembered.get(digest)
+        if known is not None:
+            if now_ms < known[1]:
+                return known[0]
             del self._remembered[digest]
-        until_ms = self._verify(key, authorization[7:].strip(), now_ms)
-        if len(self._remembered) >= REMEMBERED:
+        found = self._read(self._claims(key, authorization[7:].strip()), now_ms)
+        if len(self._remembered) >= self._most_remembered:
             del self._remembered[next(iter(self._remembered))]
-        self._remembered[digest] = until_ms
+        self._remembered[digest] = found
+        return found[0]
 
-    def _verify(self, key: RSAPublicKey, token: bytes, now_ms: int) -> int:
+    def _claims(self, key: RSAPublicKey, token: bytes) -> Mapping[str, object]:
         if len(token) > _LONGEST_TOKEN:
             raise AuthError("Unauthorized: the token is too long")
         try:
             # Times and names are checked below, with the injected clock; here only form, algorithm and signature.
-            claims = cast(
+            return cast(
                 "dict[str, object]",
                 self._jwt.decode(
                     token,
@@ -177,13 +204,26 @@ class TokenCheck:
         except jwt.InvalidAlgorithmError as error:
             raise AuthError("Unauthorized: the token is not signed with RS256") from error
         except jwt.InvalidSignatureError as error:
-            raise AuthError("Unauthorized: the token's signature is not of Core's key for this provider") from error
+            raise AuthError(f"Unauthorized: the token's signature is not of {self._whose}") from error
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise AuthError("Unauthorized: the token cannot be read") from error
-        return check_claims(claims, now_ms)
 
 
-def check_claims(claims: dict[str, object], now_ms: int) -> int:
+class TokenCheck:
+    """Says whether an `Authorization` header is Core's."""
+
+    def __init__(self, key: PublicKeyFile, clock: Clock) -> None:
+        def read(claims: Mapping[str, object], now_ms: int) -> tuple[None, int]:
+            return None, check_claims(claims, now_ms)
+
+        self._tokens = TokenReader(key, clock, read, whose="Core's key for this provider")
+
+    def check(self, authorization: bytes | None) -> None:
+        """AuthError unless the header's value is "Bearer " and a valid token of Core."""
+        self._tokens.owner(authorization)
+
+
+def check_claims(claims: Mapping[str, object], now_ms: int) -> int:
     """The ms since epoch until which these claims hold, leeway included. AuthError when they are not Core's or not of now."""
     if claims.get("iss") != ISSUER:
         raise AuthError(f"Unauthorized: the token's issuer is not {ISSUER}")
@@ -192,11 +232,20 @@ def check_claims(claims: dict[str, object], now_ms: int) -> int:
     role = claims.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise AuthError("Unauthorized: the token's role is neither SERVICE nor ADMIN")
-    audience = claims.get("aud")
-    # A string or an array, by the library that wrote it (facts 2021 §6.1, §11).
-    scopes: list[object] = cast("list[object]", audience) if isinstance(audience, list) else [audience]
-    if SCOPE not in scopes:
+    if SCOPE not in scopes(claims):
         raise AuthError(f"Unauthorized: the token's audience does not hold {SCOPE}")
+    return check_times(claims, now_ms)
+
+
+def scopes(claims: Mapping[str, object]) -> tuple[str, ...]:
+    """What the token is for. `aud` is a string or an array, by the library that wrote it (facts 2021 §6.1, §11)."""
+    audience = claims.get("aud")
+    found = cast("list[object]", audience) if isinstance(audience, list) else [audience]
+    return tuple(scope for scope in found if isinstance(scope, str))
+
+
+def check_times(claims: Mapping[str, object], now_ms: int) -> int:
+    """The ms since epoch until which the token holds, leeway included. AuthError when it does not hold now."""
     expires_ms = _time_ms(claims, "exp")
     issued_ms = _time_ms(claims, "iat")
     if "nbf" in claims and _time_ms(claims, "nbf") > now_ms + LEEWAY_MS:
@@ -208,7 +257,7 @@ def check_claims(claims: dict[str, object], now_ms: int) -> int:
     return expires_ms + LEEWAY_MS
 
 
-def _time_ms(claims: dict[str, object], name: str) -> int:
+def _time_ms(claims: Mapping[str, object], name: str) -> int:
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e12 < value < 1e12:
         raise AuthError(f"Unauthorized: the token's {name} is not a time in seconds")

@@ -34,6 +34,7 @@ from serai_gateway.protocol import bounded
 from serai_gateway.settings import Settings
 from serai_gateway.tokens import Tokens
 from serai_gateway.upstream import Upstream
+from serai_gateway.users import SETTING, UserCheck
 
 _log = structlog.stdlib.get_logger("serai_gateway")
 _BACKLOG = 2_048
@@ -83,6 +84,7 @@ class Gateway:
     async def _start(self, stack: AsyncExitStack) -> None:
         core = self._settings.core
         token_check = TokenCheck(PublicKeyFile(Path(core.public_key_file), self._clock), self._clock)
+        users = _user_check(self._settings, self._clock)
         access = AccessLog(self._clock) if self._settings.gateway.access_log else None
         if access is not None:
             stack.callback(access.close)
@@ -92,7 +94,7 @@ class Gateway:
         calls = Calls(transport, tokens)
         client = CoreClient(calls, self._codec, core.generation)
         deliveries = Deliveries(self._upstream, client, core, self._clock, random=self._random)
-        app = App(self._settings, self._codec, self._upstream, token_check, access)
+        app = App(self._settings, self._codec, self._upstream, token_check, access, users=users)
         listener = listen(self._settings.gateway.host, self._settings.gateway.port)
         stack.callback(listener.close)
         self._port = listener.getsockname()[1]
@@ -115,6 +117,15 @@ class Gateway:
         if not done:
             _log.warning("deliveries did not end in time and are cut off; they are sent again after the next start")
             delivering.cancel()
+
+
+def _user_check(settings: Settings, clock: Clock) -> UserCheck | None:
+    """None = calls of users are not served. KeyFileError when their key is asked for and is not there."""
+    users = settings.gateway.users
+    if not users.public_key_file:
+        return None
+    hint = "put the key there with which Core signs its users' tokens"
+    return UserCheck(PublicKeyFile(Path(users.public_key_file), clock, setting=SETTING, hint=hint), clock, users.issuer)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -26,6 +26,8 @@ class Scope(TypedDict, total=False):
     method: str
     path: str
     """Percent-decoded."""
+    query_string: bytes
+    """As it came, without the question mark."""
     headers: Headers
     """Names in lower case."""
     extensions: dict[str, object] | None

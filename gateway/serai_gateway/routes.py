@@ -12,10 +12,17 @@ from google.protobuf.descriptor import Descriptor, FileDescriptor
 from serai.control.v1 import control_pb2
 from serai.integration.v1 import integration_pb2
 from serai.jobs.v1 import jobs_service_pb2
+from serai.licenses.v1 import licenses_provider_service_pb2, licenses_service_pb2
 from serai.wire.v1 import options_pb2
 
 # Every file that may hold routes.
-FILES: tuple[FileDescriptor, ...] = (jobs_service_pb2.DESCRIPTOR, integration_pb2.DESCRIPTOR, control_pb2.DESCRIPTOR)
+FILES: tuple[FileDescriptor, ...] = (
+    jobs_service_pb2.DESCRIPTOR,
+    licenses_provider_service_pb2.DESCRIPTOR,
+    licenses_service_pb2.DESCRIPTOR,
+    integration_pb2.DESCRIPTOR,
+    control_pb2.DESCRIPTOR,
+)
 
 _PROVIDER = "{provider}"
 
@@ -26,7 +33,8 @@ class Route:
 
     `path` has `{provider}` where the provider's id stands; `direction` is a `serai.wire.v1.Direction`, `empty_element` a
     `serai.wire.v1.EmptyElement`; `method` is gRPC's path ("/serai.jobs.v1.JobsService/Create"); `call` is the full name on WebSockets,
-    '' when the options name none; `open` = Core sends no token. A call with several paths is one route for each.
+    '' when the options name none; `open` = Core sends no token; `users` = users make this call, with tokens of their own.
+    A call with several paths is one route for each.
     """
 
     verb: str
@@ -40,6 +48,7 @@ class Route:
     response: Descriptor = field(repr=False)
     server_streaming: bool
     open: bool
+    users: bool = False
 
     @property
     def answers(self) -> bool:
@@ -98,6 +107,7 @@ def routes_of(files: Iterable[FileDescriptor] = FILES) -> tuple[Route, ...]:
                         response=method.output_type,
                         server_streaming=method.server_streaming,
                         open=form.open,
+                        users=form.users,
                     )
     return tuple(found.values())
 

@@ -13,9 +13,15 @@ from typing import Protocol
 from google.rpc import code_pb2, status_pb2
 
 CALLER = "serai-caller"
-"""Metadata: who calls. "core" when the gateway calls for Core."""
+"""Metadata: who calls. "core" when the gateway calls for Core, "user" when it calls for a user."""
 USER = "serai-user"
-"""Metadata: the UCloud user for whom Core calls; absent = Core's own business."""
+"""Metadata: the UCloud user who calls, or for whom Core calls, %XX for what is not printable ASCII; absent = Core's own business."""
+PROJECT = "serai-project"
+"""Metadata of a user's call: the project in which they work, written as the username; absent = their personal workspace."""
+ROLE = "serai-role"
+"""Metadata of a user's call: "PI", "ADMIN" or "USER" in that project."""
+GROUPS = "serai-groups"
+"""Metadata of a user's call: the groups of that project that they are in, each written as the username, with commas between them."""
 
 
 class UpstreamError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from serai_gateway.app import App
@@ -17,9 +18,17 @@ class Client:
         self.headers: dict[bytes, bytes] = {}
         self.received = 0
 
-    async def call(self, method: str, path: str, *chunks: bytes, headers: dict[bytes, bytes] | None = None) -> tuple[int, Any]:
-        """Status and decoded body; `chunks` are the body as it comes in."""
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *chunks: bytes,
+        headers: dict[bytes, bytes] | None = None,
+        more: Iterable[tuple[bytes, bytes]] = (),
+    ) -> tuple[int, Any]:
+        """Status and decoded body; `path` may have a query, `chunks` are the body as it comes in, `more` are further headers."""
         given = {b"authorization": self._token} if headers is None else headers
+        path, _, query = path.partition("?")
         parts = list(chunks) or [b""]
         sent: list[dict[str, Any]] = []
 
@@ -32,7 +41,8 @@ class Client:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await self._app({"type": "http", "method": method, "path": path, "headers": list(given.items())}, receive, send)  # pyright: ignore[reportArgumentType]
+        scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": [*given.items(), *more]}
+        await self._app(scope, receive, send)  # pyright: ignore[reportArgumentType]
         start, body = sent
         self.headers = dict(start["headers"])
         assert self.headers[b"content-type"] == b"application/json"

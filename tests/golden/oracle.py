@@ -37,6 +37,11 @@ def _standard(descriptor: Descriptor, value: Any) -> Any:
     form = descriptor.GetOptions().Extensions[options_pb2.message]
     if form.empty:
         return {}
+    if form.only:
+        only = descriptor.fields[0]
+        if value is None:
+            return {}
+        return {only.json_name: [_value(only, element) for element in value] if only.is_repeated else _value(only, value)}
     if form.union_key:
         for member in descriptor.fields:
             tag = member.GetOptions().Extensions[options_pb2.field].tag or member.name
@@ -67,7 +72,8 @@ def _value(field: FieldDescriptor, value: Any) -> Any:
     if field.message_type is not None:
         return _standard(field.message_type, value)
     if field.enum_type is not None:
-        name = prefix(field.enum_type) + value
+        form_of_enum = field.enum_type.GetOptions().Extensions[options_pb2.enum]
+        name = prefix(field.enum_type) + (value.upper() if form_of_enum.lower_case else value)
         return name if name in field.enum_type.values_by_name else 0
     return value
 

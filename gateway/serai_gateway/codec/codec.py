@@ -12,6 +12,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from serai.core.v1 import resources_pb2
 
+from serai_gateway.codec.query import QueryReader
 from serai_gateway.codec.reader import Readers
 from serai_gateway.codec.shape import Shapes
 from serai_gateway.codec.writer import Writers
@@ -30,6 +31,7 @@ class Codec:
         self._shapes = Shapes()
         self._readers = Readers(most_entries=cache_entries, most_bytes=cache_bytes)
         self._writers = Writers()
+        self._queries: dict[str, QueryReader] = {}
         known = {resources_pb2.CommonErrorMessage.DESCRIPTOR.full_name: (resources_pb2.CommonErrorMessage.DESCRIPTOR, False)}
         for route in routes:
             known[route.request.full_name] = (route.request, route.bulk)
@@ -44,6 +46,14 @@ class Codec:
         if name not in self._readers:
             self._readers.add([(self._shapes.message(message_descriptor), False)])
         return self._readers.read(name, json_bytes)
+
+    def read_query(self, message_descriptor: Descriptor, query: bytes) -> bytes:
+        """As `read`, for the query of a GET, without its question mark; see `codec.query`."""
+        name = message_descriptor.full_name
+        reader = self._queries.get(name)
+        if reader is None:
+            reader = self._queries[name] = QueryReader(self._shapes.message(message_descriptor), message_descriptor)
+        return reader.read(query)
 
     def write(self, message: Message) -> bytes:
         """UCloud's JSON of a message: explicit nulls, numbers, short names, keys in the order of the fields; compact."""

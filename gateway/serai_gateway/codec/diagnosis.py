@@ -60,6 +60,12 @@ def check_count(count: int) -> None:
 
 
 def _message(shape: MessageShape, value: object, path: str) -> None:
+    if shape.only:
+        only = shape.fields[0]
+        if value is None and (only.repeated or only.is_map):
+            raise WireError(path, f"expected {_expected(only)}, found null")
+        _field(only, value, path, "null")
+        return
     if not isinstance(value, dict):
         raise WireError(path, f"expected an object, found {_found(value)}")
     entries = cast("Mapping[str, object]", value)
@@ -84,30 +90,33 @@ def _member(shape: MessageShape, entries: Mapping[str, object], path: str) -> Me
 
 def _fields(shape: MessageShape, entries: Mapping[str, object], path: str) -> None:
     for field in shape.fields:
-        value = entries.get(field.key)
-        where = _join(path, field.key)
-        if value is None:
-            if field.required:
-                raise WireError(where, f"expected {_expected(field)}, found {_absent(field.key, entries)}")
-        elif field.repeated:
-            if not isinstance(value, list):
-                raise WireError(where, f"expected a list, found {_found(value)}")
-            for index, element in enumerate(cast("list[object]", value)):
-                _value(field, element, f"{where}[{index}]")
-        elif field.is_map:
-            if not isinstance(value, dict):
-                raise WireError(where, f"expected an object, found {_found(value)}")
-            for key, element in cast("Mapping[str, object]", value).items():
-                _value(field, element, f"{where}[{_quoted(key)}]")
-        else:
-            _value(field, value, where)
+        _field(field, entries.get(field.key), _join(path, field.key), _absent(field.key, entries))
+
+
+def _field(field: FieldShape, value: object, where: str, absent: str) -> None:
+    """`absent` says what there is when the value is None."""
+    if value is None:
+        if field.required:
+            raise WireError(where, f"expected {_expected(field)}, found {absent}")
+    elif field.repeated:
+        if not isinstance(value, list):
+            raise WireError(where, f"expected a list, found {_found(value)}")
+        for index, element in enumerate(cast("list[object]", value)):
+            _value(field, element, f"{where}[{index}]")
+    elif field.is_map:
+        if not isinstance(value, dict):
+            raise WireError(where, f"expected an object, found {_found(value)}")
+        for key, element in cast("Mapping[str, object]", value).items():
+            _value(field, element, f"{where}[{_quoted(key)}]")
+    else:
+        _value(field, value, where)
 
 
 def _value(field: FieldShape, value: object, path: str) -> None:
     if field.kind is Kind.MESSAGE:
         _message(field.submessage, value, path)
     elif not _fits(field, value):
-        raise WireError(path, f"expected {_expected_value(field)}, found {_found_for(field, value)}")
+        raise WireError(path, f"expected {expected_value(field)}, found {_found_for(field, value)}")
 
 
 def _found_for(field: FieldShape, value: object) -> str:
@@ -159,7 +168,8 @@ _EXPECTED = {
 }
 
 
-def _expected_value(field: FieldShape) -> str:
+def expected_value(field: FieldShape) -> str:
+    """What one value of a field has to be, in words."""
     if field.kind is Kind.INTEGER:
         return f"a whole number from {field.low} to {field.high}"
     if field.kind is Kind.ENUM and field.words.strict:
@@ -170,7 +180,7 @@ def _expected_value(field: FieldShape) -> str:
 def _expected(field: FieldShape) -> str:
     if field.repeated or field.is_map:
         return "a list" if field.repeated else "an object"
-    return _expected_value(field)
+    return expected_value(field)
 
 
 # bool before int: Python's True is an int.

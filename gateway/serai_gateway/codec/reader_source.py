@@ -72,13 +72,13 @@ class ReaderSource:
         lines: list[str] = []
         pieces: list[str] = []
         for field in () if message.empty else message.fields:
-            before, piece = self._field(field, local)
+            before, piece = self._field(field, local, local if message.only else f"{local}.{attribute(field)}")
             lines += before
             pieces.append(piece)
         return lines, f'f"{"".join(pieces)}"' if pieces else '""'
 
-    def _field(self, field: FieldShape, local: str) -> tuple[list[str], str]:
-        value = f"{local}.{attribute(field)}"
+    def _field(self, field: FieldShape, local: str, value: str) -> tuple[list[str], str]:
+        """`value` is the expression of the field's value in the Struct of the variable `local`."""
         name = f"{local}_{field.number}"
         if field.is_map:
             return self._map(field, value, name)

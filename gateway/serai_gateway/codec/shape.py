@@ -6,7 +6,7 @@ Source of the rules: proto/serai/wire/v1/options.proto.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -58,6 +58,7 @@ class FieldShape:
     required: bool
     lenient: bool
     repeats: bool
+    flat: bool
     absent: Absent
     tag: str
     low: int
@@ -82,12 +83,16 @@ class FieldShape:
 
 @dataclass(frozen=True, slots=True)
 class MessageShape:
-    """One message. `union_key` '' = a plain object; otherwise `fields` are the members of the oneof named `oneof`."""
+    """One message. `union_key` '' = a plain object; otherwise `fields` are the members of the oneof named `oneof`.
+
+    `only` = it is spelled as the value of its one field.
+    """
 
     full_name: str
     union_key: str
     oneof: str
     empty: bool
+    only: bool
     fields: tuple[FieldShape, ...]
 
     @property
@@ -98,7 +103,7 @@ class MessageShape:
     @property
     def is_small(self) -> bool:
         """No lists, maps or unions and few fields: generated code may deal with it in place of a call."""
-        if self.union_key or len(self.fields) > 16:
+        if self.union_key or self.only or len(self.fields) > 16:
             return False
         return not any(
             field.repeated or field.is_map or (field.message is not None and not field.message.is_small) for field in self.fields
@@ -107,7 +112,7 @@ class MessageShape:
     @property
     def bare_field(self) -> FieldShape | None:
         """The only field, when it is a required message: generation 2021 sends such an item bare (`SuspendItem`); otherwise None."""
-        if len(self.fields) != 1:
+        if self.only or len(self.fields) != 1:
             return None
         only = self.fields[0]
         return only if only.kind is Kind.MESSAGE and only.required and not only.repeated else None
@@ -161,8 +166,9 @@ class Shapes:
         fields = tuple(self._fields(descriptor, union=bool(form.union_key)))
         self._open.pop()
         oneof = descriptor.oneofs[0].name if form.union_key else ""
-        shape = MessageShape(name, form.union_key, oneof, form.empty, fields)
+        shape = MessageShape(name, form.union_key, oneof, form.empty, form.only, fields)
         _check_union(shape)
+        _check_only(shape)
         self._messages[name] = shape
         return shape
 
@@ -186,6 +192,10 @@ class Shapes:
         raw = form.scalar == options_pb2.SCALAR_FORM_RAW_JSON
         kind = Kind.RAW_JSON if raw else _KINDS[value.cpp_type]
         bits = 31 if value.cpp_type == FieldDescriptor.CPPTYPE_INT32 else 63
+        message = self.message(value.message_type) if kind is Kind.MESSAGE and value.message_type is not None else None
+        if message is not None and message.only and not message.fields[0].repeated:
+            # Its null would be the same as that of the field here.
+            raise TypeError(f"{one.full_name}: a message spelled as its only field stands in another one only where that is a list")
         return FieldShape(
             name=one.name,
             key=one.json_name,
@@ -197,11 +207,12 @@ class Shapes:
             required=form.required,
             lenient=form.scalar in _LENIENT,
             repeats=form.repeats,
+            flat=form.flat,
             absent=_ABSENT[form.null_rule],
             tag=form.tag or one.name,
             low=-(1 << bits),
             high=(1 << bits) - 1,
-            message=self.message(value.message_type) if kind is Kind.MESSAGE and value.message_type is not None else None,
+            message=message,
             enum=self._enum(value.enum_type) if kind is Kind.ENUM and value.enum_type is not None else None,
         )
 
@@ -210,12 +221,13 @@ class Shapes:
         if known is not None:
             return known
         prefix = enum_prefix(descriptor.name)
-        numbers = {value.name.removeprefix(prefix): value.number for value in descriptor.values if value.number != 0}
+        form = descriptor.GetOptions().Extensions[options_pb2.enum]
+        spelled: Callable[[str], str] = str.lower if form.lower_case else str
+        numbers = {spelled(value.name.removeprefix(prefix)): value.number for value in descriptor.values if value.number != 0}
         names: dict[int, str] = {}
         for name, number in numbers.items():
             names.setdefault(number, name)
-        strict = descriptor.GetOptions().Extensions[options_pb2.enum].strict
-        shape = EnumShape(descriptor.full_name, strict, numbers, names)
+        shape = EnumShape(descriptor.full_name, form.strict, numbers, names)
         self._enums[descriptor.full_name] = shape
         return shape
 
@@ -234,3 +246,8 @@ def _check_union(shape: MessageShape) -> None:
             raise TypeError(f"{shape.full_name}.{member.name}: a member of a union is one plain message")
         if any(inner.key == shape.union_key for inner in member.message.fields):
             raise TypeError(f"{member.message.full_name}: has a field of the union's key {shape.union_key!r}")
+
+
+def _check_only(shape: MessageShape) -> None:
+    if shape.only and (len(shape.fields) != 1 or shape.union_key or shape.empty or shape.fields[0].repeats):
+        raise TypeError(f"{shape.full_name}: a message spelled as its only field has one, which is of a plain form")

@@ -37,11 +37,19 @@ class Structs:
         return self._cached and field.repeats and field.kind is Kind.MESSAGE and not field.repeated and not field.is_map
 
     def plain(self, message: MessageShape) -> TypeForm:
-        """The type of a message's JSON: one Struct, or a union of tagged Structs."""
+        """The type of a message's JSON: one Struct, a union of tagged Structs, or what its only field is."""
+        if message.only:
+            return self._only(message.fields[0])
         if not message.union_key:
             return self._struct(message, "", "")
         members = tuple(self.member(message, field) for field in message.fields)
         return Union[members]  # noqa: UP007  # pyright: ignore[reportInvalidTypeForm, reportInvalidTypeArguments] -- made at run time
+
+    def _only(self, field: FieldShape) -> TypeForm:
+        form = self._form(field)
+        if field.required or field.repeated or field.is_map:
+            return form
+        return Union[form, None]  # noqa: UP007  # pyright: ignore[reportInvalidTypeForm, reportInvalidTypeArguments] -- made at run time
 
     def member(self, union: MessageShape, field: FieldShape) -> type[msgspec.Struct]:
         """The tagged Struct of a union's member."""

@@ -50,6 +50,8 @@ class WriterSource:
             self.functions[name] = ""  # keeps the place: callers come before what they call
             if message.union_key:
                 self.functions[name] = self._union(name, message)
+            elif message.only:
+                self.functions[name] = _function(name, [f"return {self._field(message.fields[0], 'm')}"])
             else:
                 self.functions[name] = _function(name, [f"return {self._object(message, 'm', '', '')}"])
         return name
@@ -141,8 +143,10 @@ _AS_THEY_ARE = {Kind.TEXT, Kind.INTEGER, Kind.DOUBLE, Kind.BOOLEAN}
 _NOTHING = {Absent.NULL_WHEN_EMPTY: "None", Absent.OMIT: "UNSET"}
 
 
-def nothing_set(message: MessageShape) -> dict[str, object]:
+def nothing_set(message: MessageShape) -> object:
     """The JSON of a message without any field set."""
+    if message.only:
+        return _nothing(message.fields[0])
     if message.empty or message.union_key:
         return {}
     return {field.key: _nothing(field) for field in message.fields if field.absent is not Absent.OMIT}

@@ -23,7 +23,7 @@ from serai_gateway.settings import CoreSettings, ProviderSettings, Settings
 
 CODEC = Codec()
 HERE = Path(__file__).parents[2] / "golden" / "ucloud-2026"
-TYPES = ["licenses", "ingresses", "networkips", "private-networks", "files/collections", "shares"]
+TYPES = ["ingresses", "networkips", "private-networks", "files/collections", "shares"]
 WELCOME = "/ucloud/example/integration/welcome"
 TOKEN = "9eb96d0a27b1330cdc727ef4316bd48265f71414"
 
@@ -79,7 +79,6 @@ async def test_nobody_has_to_connect(client: Client) -> None:
     [
         ("POST_integration_connect", "Nobody needs to connect"),
         ("POST_ssh_keyUploaded", "SSH"),
-        ("POST_licenses", "software licenses"),
         ("POST_files_collections", "drives"),
     ],
 )
@@ -98,11 +97,6 @@ async def test_types_that_are_not_there(client: Client, kind: str) -> None:
     status, answer = await client.call("POST", f"/ucloud/example/{kind}", items)
     assert (status, answer["errorCode"]) == (400, "FEATURE_NOT_SUPPORTED_BY_PROVIDER")
     assert await client.call("DELETE", f"/ucloud/example/{kind}", items) == (200, {"responses": [{}, {}]})
-
-
-async def test_deleting_a_license_of_today(client: Client) -> None:
-    """Core's own message is answered as UCloud's documents have it."""
-    assert await client.call(*recorded("DELETE_licenses")) == (200, golden("derived-licenses-provider-delete.response.json"))
 
 
 async def test_branding_is_what_the_settings_say(client: Client, tmp_path: Path) -> None:
@@ -129,7 +123,9 @@ async def test_branding_is_what_the_settings_say(client: Client, tmp_path: Path)
 OPEN = {"/serai.integration.v1.IntegrationService/Welcome", "/serai.integration.v1.BrandingService/RetrieveInfo"}
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.ingoing], ids=lambda route: f"{route.verb} {route.path}")
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.ingoing and not route.users], ids=lambda route: f"{route.verb} {route.path}"
+)
 async def test_no_other_call_goes_without_a_token(client: Client, route: Route) -> None:
     """Every call of the wire is refused without Core's token, its body unread; only Core's welcome and the branding are not."""
     path = route.path.replace("{provider}", "example")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import os
 import re
@@ -15,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from fakes.clock import FakeClock
-from fakes.gateway_tokens import bearer, claims, key, pem, sign, spki
+from fakes.gateway_tokens import b64, bearer, claims, forged_hs256, key, pem, sign, spki
 from serai_gateway.auth import REMEMBERED, AuthError, KeyFileError, PublicKeyFile, TokenCheck, read_username
 from serai_gateway.settings import Generation
 
@@ -35,10 +33,6 @@ def key_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def check(key_file: Path, clock: FakeClock) -> TokenCheck:
     return TokenCheck(PublicKeyFile(key_file, clock), clock)
-
-
-def b64(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 @pytest.mark.parametrize(
@@ -86,12 +80,6 @@ def test_claims_that_are_not_cores_are_refused(check: TokenCheck, clock: FakeClo
     """Signed by Core's key, but not with Core's claims: refused in words that name the claim."""
     with pytest.raises(AuthError, match=words):
         check.check(bearer(sign(claims(clock.now_ms(), **changes))))
-
-
-def forged_hs256(content: dict[str, Any], secret: bytes) -> str:
-    """A token whose HMAC key is the public key's text: the classic confusion of algorithms."""
-    signed = f"{b64(json.dumps({'alg': 'HS256', 'typ': 'JWT'}).encode())}.{b64(json.dumps(content).encode())}"
-    return f"{signed}.{b64(hmac.new(secret, signed.encode(), hashlib.sha256).digest())}"
 
 
 def test_other_algorithms_are_refused(check: TokenCheck, clock: FakeClock) -> None:
@@ -174,7 +162,7 @@ def test_more_tokens_than_are_remembered(check: TokenCheck, clock: FakeClock) ->
     for n in range(REMEMBERED + 5):
         # A right token with other spelling of its scheme is another entry; no need to sign so many.
         check.check(first + b" " * n)
-    assert len(check._remembered) == REMEMBERED
+    assert len(check._tokens._remembered) == REMEMBERED
     check.check(first)
 
 

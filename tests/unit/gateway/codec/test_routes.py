@@ -16,8 +16,9 @@ def test_every_ingoing_call_is_found_by_its_own_path(route: Route) -> None:
     """With each of our providers' ids, with and without a trailing slash."""
     for provider in OURS:
         path = route.path.replace("{provider}", provider)
-        assert match(route.verb, path, OURS) == Match(route, provider)
-        assert match(route.verb, f"{path}/", OURS) == Match(route, provider)
+        expected = Match(route, "" if path == route.path else provider)
+        assert match(route.verb, path, OURS) == expected
+        assert match(route.verb, f"{path}/", OURS) == expected
 
 
 def test_create_is_the_seeds_call() -> None:
@@ -52,6 +53,22 @@ def test_create_is_the_seeds_call() -> None:
 def test_other_paths_are_no_calls(path: str) -> None:
     """Foreign providers, near misses, the template itself, and calls that Serai makes and does not take."""
     assert match("POST", path, OURS) == NoRoute()
+
+
+def test_calls_of_users_are_those_of_the_licenses_service() -> None:
+    """They have no provider in their paths, and no call of Core is among them."""
+    users = {(route.verb, route.path) for route in ROUTES if route.users}
+    assert users == {
+        ("GET", "/api/licenses/browse"),
+        ("GET", "/api/licenses/retrieve"),
+        ("GET", "/api/licenses/retrieveProducts"),
+        ("POST", "/api/licenses"),
+        ("POST", "/api/licenses/search"),
+        ("POST", "/api/licenses/init"),
+        ("POST", "/api/licenses/updateAcl"),
+        ("DELETE", "/api/licenses"),
+    }
+    assert match("PUT", "/api/licenses", OURS) == WrongVerb(("DELETE", "POST"))
 
 
 def test_a_wrong_verb_tells_the_right_ones() -> None:
