@@ -6,8 +6,9 @@ A wallet is a quota and what of it is used, both in the product's credits; 2021'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from serai_devcore.clock import Clock
 from serai_devcore.jobs import Job, JobBook
@@ -43,6 +44,8 @@ class Product:
     memory_gib: int = 2
     gpu: int = 0
     description: str = "An example machine"
+    tags: tuple[str, ...] = ()
+    """Of a license: words by which applications find it."""
     kind: str = "compute"
     """`compute`, `license`, `storage`, …: `type` of the products API."""
     version: int = 1
@@ -53,6 +56,18 @@ class Product:
     @property
     def key(self) -> tuple[str, str, str]:
         return self.provider, self.category, self.id
+
+
+class Billed(Protocol):
+    """A job or a license: something that has an owner and a price."""
+
+    id: str
+
+    @property
+    def owner(self) -> str: ...
+
+    @property
+    def key(self) -> tuple[str, str, str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +104,7 @@ class Charge:
 
     at_ms: int
     job_id: str
+    """Or a license's."""
     charge_id: str
     periods: int
     """`units` of 2021."""
@@ -159,11 +175,16 @@ class Accounts:
         return self._charge_2026(provider, items)
 
     def _charge_2021(self, provider: str, items: Sequence[JsonObject]) -> JsonObject:
+        return self.charge_for(provider, items, self.jobs.owned)
+
+    def charge_for(self, provider: str, items: Sequence[JsonObject], find: Callable[[str, list[str]], Sequence[Billed]]) -> JsonObject:
+        """`{jobs,licenses}/control/chargeCredits` of 2021, one rule for every type (2021 §2.2). `find` raises CoreError for what is not
+        the provider's."""
         orders = [_read_2021(item, f"items[{index}]") for index, item in enumerate(items)]
-        jobs = self.jobs.owned(provider, [order[0] for order in orders])
+        jobs = find(provider, [order[0] for order in orders])
         wallets = [wallet for job in jobs if (wallet := self.wallet(payer(job))) is not None]
         if len(wallets) != len(jobs):
-            raise CoreError(400, "Unable to fulfill all requests. A job's owner has no wallet for its product.")
+            raise CoreError(400, "Unable to fulfill all requests. An owner has no wallet for the product.")
         taken_before = frozenset(self._taken)
         insufficient: list[Json] = []
         for job, wallet, (job_id, charge_id, units, count) in zip(jobs, wallets, orders, strict=True):
@@ -264,8 +285,8 @@ class Accounts:
         )
         return not short
 
-    def _price(self, job: Job) -> int:
-        product = self.products.get((job.provider, job.category, job.product))
+    def _price(self, job: Billed) -> int:
+        product = self.products.get(job.key)
         if product is None:
             raise CoreError(502, "Bad response from the provider: it does not know the product")
         return product.price_per_unit
@@ -285,8 +306,9 @@ class Accounts:
         self.charges.append(Charge(self.clock.now_ms(), job_id, charge_id, periods, count, price, charged, duplicate, short))
 
 
-def payer(job: Job) -> WalletKey:
-    return WalletKey(job.owner, job.provider, job.category)
+def payer(job: Billed) -> WalletKey:
+    provider, category, _ = job.key
+    return WalletKey(job.owner, provider, category)
 
 
 def _read_2021(item: JsonObject, path: str) -> tuple[str, str, int, int]:

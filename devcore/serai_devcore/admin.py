@@ -12,9 +12,11 @@ from aiohttp import web
 
 from serai_devcore import queries
 from serai_devcore.accounts import WalletKey
-from serai_devcore.applications import acme_request, shell_request
+from serai_devcore.applications import acme_request, licensed_request, shell_request
 from serai_devcore.faults import Away, Effect, Fault
 from serai_devcore.jobs import Job
+from serai_devcore.license_steering import HELP as LICENSE_HELP
+from serai_devcore.license_steering import LicenseSteering
 from serai_devcore.outcomes import heard, shown
 from serai_devcore.provider import Provider
 from serai_devcore.records import Direction
@@ -43,11 +45,14 @@ EVERYTHING = {"includeUpdates": "true", "includeProduct": "true", "includeApplic
 HELP: JsonObject = {
     "GET /devcore/jobs": "every job as Core knows it, with each update as it came",
     "GET /devcore/jobs/{id}": "one of them",
-    "POST /devcore/jobs": 'start one: {"value": "…"} for acme-batch, {"shell": "echo hi", "replicas": 3}, or {"job": {…}}, the whole JSON',
+    "POST /devcore/jobs": (
+        'start one: {"value": "…"} for acme-batch, {"shell": "echo hi", "replicas": 3}, {"license": "ID"} for acme-solver '
+        '(also "username", "project"), or {"job": {…}}, the whole JSON'
+    ),
     "POST /devcore/jobs/{id}/terminate": "cancel it as a user does",
     "POST /devcore/jobs/{id}/forget": "Core does not know it any more",
     "POST /devcore/expect": "the body of a create request that you will send to the provider by hand: Core knows its jobs from now on",
-    "GET /devcore/products": "ask the provider what it supports",
+    "GET /devcore/products?type=jobs": "ask the provider what it supports; also licenses",
     "GET /devcore/requests?after=N": "everything that went over the wire, without tokens",
     "GET /devcore/wallets": "balances and charges",
     "POST /devcore/wallets": '{"owner": "user:NAME" | "project:ID", "category": "…", "credits": N}',
@@ -60,11 +65,15 @@ HELP: JsonObject = {
     "GET /devcore/faults": "the faults in force; also the answer to a new one",
     "DELETE /devcore/faults": "behave again",
     "POST /devcore/away": '{"how": "refuse" | "hang", "ms": 5000}: be away for so long',
-} | STEERING_HELP
+    **STEERING_HELP,
+    **LICENSE_HELP,
+}
 
 
 NO_STORE = {"Cache-Control": "no-store"}
 """Some answers hold secrets."""
+_KEYS_OF = {"shell": ("replicas",), "license": ("username", "project")}
+"""What may stand beside the key that tells the kind of job."""
 FAULT_KEYS = ("effect", "status", "why", "path", "times", "probability", "delayMs")
 
 
@@ -77,7 +86,7 @@ class Admin:
         routes: Routes = {
             ("GET", "/devcore/"): (self._help, ()),
             ("GET", "/devcore/jobs"): (self._jobs, ()),
-            ("POST", "/devcore/jobs"): (self._submit, ("value", "shell", "replicas", "job")),
+            ("POST", "/devcore/jobs"): (self._submit, ("value", "shell", "replicas", "job", "license", "username", "project")),
             ("GET", "/devcore/jobs/{id}"): (self._job, ()),
             ("POST", "/devcore/jobs/{id}/terminate"): (self._terminate, ()),
             ("POST", "/devcore/jobs/{id}/forget"): (self._forget, ()),
@@ -91,7 +100,8 @@ class Admin:
             ("POST", "/devcore/faults"): (self._add_fault, FAULT_KEYS),
             ("DELETE", "/devcore/faults"): (self._clear_faults, ()),
         }
-        for (method, path), (call, keys) in (routes | Steering(self._core).routes()).items():
+        routes |= Steering(self._core).routes() | LicenseSteering(self._core).routes()
+        for (method, path), (call, keys) in routes.items():
             app.router.add_route(method, path, self._wrap(call, keys))
         app.router.add_get("/devcore/token", self._token)
         app.router.add_post("/devcore/away", self._away)
@@ -120,10 +130,13 @@ class Admin:
         return self._show(job) | document
 
     async def _submit(self, request: web.Request, body: JsonObject) -> Json:
-        """One of three kinds of job, each with its own keys."""
-        kind = next((kind for kind in ("job", "shell") if kind in body), "value")
-        _only(body, ("shell", "replicas") if kind == "shell" else (kind,))
-        if "job" in body:
+        """One of four kinds of job, each with its own keys."""
+        kind = next((kind for kind in ("job", "shell", "license") if kind in body), "value")
+        _only(body, (kind, *_KEYS_OF.get(kind, ())))
+        if "license" in body:
+            username, project = text_or_none(body, "username", "") or "user", text_or_none(body, "project", "")
+            submission = await self._core.submit(licensed_request(text(body, "license", ""), username=username, project=project))
+        elif "job" in body:
             submission = await self._core.submit_document(as_object(body["job"], "job"))
         elif "shell" in body:
             submission = await self._core.submit(shell_request(text(body, "shell", ""), replicas=integer_or(body, "replicas", "", 1)))
@@ -143,7 +156,7 @@ class Admin:
         return {"ids": ids}
 
     async def _products(self, request: web.Request, body: JsonObject) -> Json:
-        return heard(await self._core.retrieve_products(self._provider(request).id))
+        return heard(await self._core.retrieve_products(self._provider(request).id, request.query.get("type", "jobs")))
 
     async def _requests(self, request: web.Request, body: JsonObject) -> Json:
         after = request.query.get("after", "0")

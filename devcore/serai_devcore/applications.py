@@ -76,6 +76,18 @@ def boolean_parameter(name: str, description: str) -> JsonObject:
     }
 
 
+def license_parameter(name: str, description: str, *tagged: str) -> JsonObject:
+    return {
+        "type": "license_server",
+        "name": name,
+        "optional": False,
+        "defaultValue": None,
+        "title": "",
+        "description": description,
+        "tagged": list(tagged),
+    }
+
+
 ACME_BATCH = Application(
     name="acme-batch",
     version="1.0.0",
@@ -100,14 +112,46 @@ UCLOUD_ETC = Application(
     allow_multi_node=True,
 )
 
+ACME_SOLVER = Application(
+    name="acme-solver",
+    version="1.0.0",
+    title="Acme solver",
+    description="An example of software that needs a license",
+    image="acme/solver:1.0.0",
+    invocation=(word("acme-solver"), var("license", prefix_global="--license ")),
+    parameters=(license_parameter("license", "The license to use", "acme"),),
+)
+"""Its program lies in examples/acme-licensed."""
+
 EXAMPLE_PRODUCT = Product(id="example-compute-1", category="example-compute", provider="example")
 """The seed's machine type."""
+
+EXAMPLE_LICENSE = Product(
+    id="example-license",
+    category="example-license",
+    provider="example",
+    price_per_unit=1,
+    unit="PER_UNIT",
+    cpu=0,
+    memory_gib=0,
+    description="An example license",
+    kind="license",
+)
+"""That of the seed on licenses."""
 
 
 def acme_request(value: str = "Hello, World!", *, debug: bool = True, product: Product = EXAMPLE_PRODUCT) -> JobRequest:
     """What the seed's user asks for."""
     parameters: JsonObject = {"debug": {"type": "boolean", "value": debug}, "value": {"type": "text", "value": value}}
     return JobRequest(ACME_BATCH, product, parameters)
+
+
+def licensed_request(
+    license_id: str, *, product: Product = EXAMPLE_PRODUCT, username: str = "user", project: str | None = None
+) -> JobRequest:
+    """A job of acme-solver that uses a license."""
+    parameters: JsonObject = {"license": {"type": "license_server", "id": license_id}}
+    return JobRequest(ACME_SOLVER, product, parameters, username=username, project=project)
 
 
 def shell_request(script: str, *, replicas: int = 1, product: Product = EXAMPLE_PRODUCT) -> JobRequest:

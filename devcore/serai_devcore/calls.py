@@ -1,6 +1,6 @@
-"""Core's calls to a provider for a job or a resource that exists, as users and Core's own loops make them.
+"""Core's calls to a provider for a job that exists, and for its user, as users and Core's own loops make them.
 
-Each returns what the user would see. facts 2021 §1, §5, §6.4; today §5, §6.
+Each returns what the user would see. facts 2021 §1, §6.4; today §5, §6.
 """
 
 from __future__ import annotations
@@ -8,20 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from serai_devcore.jobs import Job
-from serai_devcore.outcomes import Outcome, Wants, bad_response, created_ids, outcome
+from serai_devcore.outcomes import Outcome, Wants, bad_response, outcome
+from serai_devcore.ownership import G2021, G2026, VERIFY_AT_MOST, Ownership, changed_acl
 from serai_devcore.provider import Answer, items_body
-from serai_devcore.resources import Resource, ResourceRequest, new_resource
-from serai_devcore.submissions import Submissions
-from serai_devcore.wire import CoreError, Generation, Json, JsonObject, dig
+from serai_devcore.wire import Json, JsonObject, dig
 
-G2021, G2026 = Generation.G2021, Generation.G2026
-VERIFY_AT_MOST = 100
-"""facts 2021 §1.5."""
 SESSIONS = {"SHELL": "terminal", "WEB": "web", "VNC": "vnc"}
 """`sessionType` → the flag that 2026 wants to see declared."""
 
 
-class Calls(Submissions):
+class Calls(Ownership):
     """By generation; a call that the generation does not have is a CoreError 404."""
 
     # --- the life of a job ------------------------------------------------------------------------------------------------------------
@@ -74,9 +70,7 @@ class Calls(Submissions):
         item: JsonObject = {"resource": self.document_of(job), "added": list(added), "deleted": list(deleted)}
         ended = await self._bulk([job], "updateAcl", [item])
         if ended.accepted:
-            gone = [entry.get("entity") for entry in added] + list(deleted)
-            job.others = [entry for entry in job.others if dig(entry, "entity") not in gone]
-            job.others += [stored for entry in added if (stored := _grantable(entry)) is not None]
+            job.others = changed_acl(job.others, added, deleted)
             self.changed()
         return ended
 
@@ -172,43 +166,7 @@ class Calls(Submissions):
         answer = await self.client.call(self.provider_named(provider_id), "POST", "/ssh/keyUploaded", body, username=username)
         return Outcome(200, body={"id": key["id"]}, answer=answer)
 
-    # --- licenses, drives, links, addresses -------------------------------------------------------------------------------------------
-
-    async def create_resource(self, request: ResourceRequest) -> tuple[Resource, Outcome]:
-        """As with a job: stored, told, and forgotten when the provider does not take it."""
-        resource = new_resource(request, self.jobs.new_id(), self.clock.now_ms(), self.generation)
-        self.resources.insert(resource)
-        ended = await self._resource_call(resource, "POST")
-        ids = created_ids(ended.body, 1, self.generation) if ended.accepted else None
-        if ids is None:
-            self.resources.forget(resource.id)
-            return resource, Outcome(502, answer=ended.answer) if ended.accepted else ended
-        resource.provider_generated_id = ids[0]
-        return resource, ended
-
-    async def delete_resource(self, resource_id: str) -> Outcome:
-        """DELETE with a body. Core deletes only what the provider has let go: any error, 404 too, keeps it alive (today §5, 2021 §5.1)."""
-        resource = self.resources.get(resource_id)
-        if resource is None:
-            raise CoreError(404, "Core knows no such resource")
-        ended = await self._resource_call(resource, "DELETE")
-        if ended.accepted:
-            self.resources.forget(resource_id)
-        return ended
-
-    async def _resource_call(self, resource: Resource, method: str) -> Outcome:
-        document = dict(resource.document)
-        if resource.provider_generated_id is not None and self.generation is G2026:
-            document["providerGeneratedId"] = resource.provider_generated_id
-        provider = self.provider_named(resource.product.provider)
-        answer = await self.client.call(provider, method, f"/{resource.namespace}", items_body(document), username=resource.username)
-        return outcome(answer, self.generation, self._bulk_wants)
-
     # --- sending ----------------------------------------------------------------------------------------------------------------------
-
-    @property
-    def _bulk_wants(self) -> Wants:
-        return Wants.RESPONSES if self.generation is G2021 else Wants.OBJECT
 
     async def _bulk(
         self,
@@ -236,13 +194,6 @@ class Calls(Submissions):
             return ended
         responses = dig(ended.body, "responses")
         return ended if isinstance(responses, list) and len(responses) == count else bad_response(ended.answer)
-
-
-def _grantable(entry: JsonObject) -> JsonObject | None:
-    """READ and EDIT are all that Core stores (2021 §1.6)."""
-    permissions = entry.get("permissions")
-    kept: list[Json] = [p for p in permissions if p in {"READ", "EDIT"}] if isinstance(permissions, list) else []
-    return {"entity": entry.get("entity"), "permissions": kept} if kept else None
 
 
 def _is_utilization(body: Json) -> bool:

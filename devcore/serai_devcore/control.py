@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from serai_devcore import products, queries
+from serai_devcore import licenses, products, queries
 from serai_devcore.wire import Generation, Json, JsonObject, parse, read_items, text
 
 if TYPE_CHECKING:
@@ -44,11 +44,16 @@ class ControlCalls:
             ("POST", "/api/jobs/control/register"): self._register,
             ("GET", "/api/jobs/control/retrieve"): self._retrieve,
             ("GET", "/api/jobs/control/browse"): self._browse,
+            ("POST", "/api/licenses/control/update"): self._update_licenses,
+            ("POST", "/api/licenses/control/register"): self._register_licenses,
+            ("GET", "/api/licenses/control/retrieve"): self._license,
+            ("GET", "/api/licenses/control/browse"): self._licenses,
         }
         self.of_anybody: dict[Route, Handler] = {}
         """Without a token."""
         if core.generation is Generation.G2021:
             self.of_providers |= {
+                ("POST", "/api/licenses/control/chargeCredits"): self._charge_licenses,
                 ("POST", "/api/products"): self._create_products,
                 ("GET", "/api/products/retrieve"): self._product,
                 ("GET", "/api/products/browse"): self._products,
@@ -59,6 +64,7 @@ class ControlCalls:
             }
         else:
             self.of_providers |= {
+                ("POST", "/api/licenses/control/updateLabels"): self._label_licenses,
                 ("POST", "/api/jobs/control/checkCredits"): self._check_credits,
                 ("POST", "/api/accounting/v2/reportUsage"): self._report_usage,
                 ("POST", "/api/providers/resources/checkExistence"): self._check_existence,
@@ -99,6 +105,29 @@ class ControlCalls:
             known_job = job is not None and job.provider == call.provider
             responses.append(known_job or self._core.resources.exists(call.provider, kind, resource_id))
         return {"responses": responses}
+
+    # --- licenses ---------------------------------------------------------------------------------------------------------------------
+
+    def _update_licenses(self, call: Call) -> JsonObject:
+        licenses.update(self._core.resources, call.provider, call.items(at_least=self._fewest), self._core.clock.now_ms())
+        return {}
+
+    def _register_licenses(self, call: Call) -> JsonObject:
+        ids: list[Json] = [{"id": license_id} for license_id in licenses.register(self._core, call.provider, call.items())]
+        return {"responses": ids}
+
+    def _license(self, call: Call) -> JsonObject:
+        return licenses.retrieve(self._core, call.provider, call.query)
+
+    def _licenses(self, call: Call) -> JsonObject:
+        return licenses.browse(self._core, call.provider, call.query)
+
+    def _label_licenses(self, call: Call) -> JsonObject:
+        licenses.update_labels(self._core.resources, call.provider, call.items(at_least=0))
+        return {}
+
+    def _charge_licenses(self, call: Call) -> JsonObject:
+        return self._core.accounts.charge_for(call.provider, call.items(), self._core.resources.owned_licenses)
 
     # --- money ------------------------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from serai_devcore.billing import Bill, bill
 from serai_devcore.calls import Calls
 from serai_devcore.clock import Clock
 from serai_devcore.faults import Away
+from serai_devcore.own_ids import Repeat
 from serai_devcore.polls import Poller
 from serai_devcore.provider import Provider, ProviderClient
 from serai_devcore.registration import Registrations, registered_at
@@ -90,6 +91,11 @@ class DevCore(Calls):
         """Every access token that a provider holds is expired from now on."""
         for provider in self.providers.values():
             provider.issuer.expire_all()
+
+    @property
+    def repeats(self) -> list[Repeat]:
+        """Ids of its own that a provider used twice (2026); after a `fatal` one today's Core would not live any more."""
+        return self.jobs.own_ids.repeats
 
     def set_credits(self, job_id: str, credits_left: int) -> None:
         """Make the balance of the wallet that pays for this job."""

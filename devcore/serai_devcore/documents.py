@@ -166,6 +166,8 @@ def product_document(product: Product, generation: Generation) -> JsonObject:
 
 
 def _product_2021(product: Product) -> JsonObject:
+    machine: JsonObject = {"cpu": product.cpu, "memoryInGigs": product.memory_gib, "gpu": product.gpu}
+    own: JsonObject = {"tags": list(product.tags)} if product.kind == "license" else machine
     return {
         "balance": None,
         "name": product.id,
@@ -173,9 +175,7 @@ def _product_2021(product: Product) -> JsonObject:
         "category": {"name": product.category, "provider": product.provider},
         "description": product.description,
         "priority": 0,
-        "cpu": product.cpu,
-        "memoryInGigs": product.memory_gib,
-        "gpu": product.gpu,
+        **own,
         "version": product.version,
         "freeToUse": False,
         "unitOfPrice": product.unit,
@@ -185,14 +185,20 @@ def _product_2021(product: Product) -> JsonObject:
     }
 
 
+KRONER: JsonObject = {"name": "DKK", "namePlural": "DKK", "floatingPoint": True, "displayFrequencySuffix": False}
+LICENSES: JsonObject = {"name": "License", "namePlural": "Licenses", "floatingPoint": False, "displayFrequencySuffix": True}
+"""As in core-wire/POST_licenses.json."""
+
+
 def _product_2026(product: Product) -> JsonObject:
+    is_license = product.kind == "license"
     return {
         "type": product.kind,
         "category": {
             "name": product.category,
             "provider": product.provider,
             "productType": product.kind.upper(),
-            "accountingUnit": {"name": "DKK", "namePlural": "DKK", "floatingPoint": True, "displayFrequencySuffix": False},
+            "accountingUnit": LICENSES if is_license else KRONER,
             "accountingFrequency": FREQUENCIES.get(product.unit, "PERIODIC_MINUTE"),
             "allowSubAllocations": True,
         },
@@ -203,8 +209,7 @@ def _product_2026(product: Product) -> JsonObject:
         "fraction": {"numerator": 1, "denominator": 1},
         "hiddenInGrantApplications": False,
         "usage": None,
-        "cpu": product.cpu,
-        "memoryInGigs": product.memory_gib,
+        **({} if is_license else {"cpu": product.cpu, "memoryInGigs": product.memory_gib}),
         "balance": 0,
         "maxUsableBalance": 0,
         "pricePerUnit": 0,

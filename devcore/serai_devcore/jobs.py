@@ -5,10 +5,11 @@ No I/O. The rules are those of facts 2021 §2.1 and §2.4, and of today §9 wher
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from serai_devcore.clock import Clock
+from serai_devcore.own_ids import OwnIds
 from serai_devcore.wire import (
     CoreError,
     Generation,
@@ -79,6 +80,11 @@ class Job:
     """Who else may do what: entries `{entity, permissions}`."""
 
     @property
+    def key(self) -> tuple[str, str, str]:
+        """Of its product."""
+        return self.provider, self.category, self.product
+
+    @property
     def owner(self) -> str:
         """Who pays: `project:{id}` if there is one, else `user:{name}`."""
         return f"project:{self.project}" if self.project else f"user:{self.username}"
@@ -113,7 +119,10 @@ class JobBook:
         self._next_id = first_id
         self._jobs: dict[str, Job] = {}
         self.owners: set[str] = set()
-        """Everybody who ever had a job; they stay known when the job is forgotten."""
+        """Everybody who ever had a job or a license; they stay known when it is forgotten."""
+        self.own_ids = OwnIds(generation, clock)
+        self.on_end: Callable[[Job], None] = lambda job: None
+        """What else happens when a job's state becomes final."""
 
     def __iter__(self) -> Iterator[Job]:
         return iter(list(self._jobs.values()))
@@ -125,6 +134,9 @@ class JobBook:
         """Core's numbers, as text, never used twice."""
         self._next_id += 1
         return str(self._next_id - 1)
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
 
     def get(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
@@ -146,9 +158,12 @@ class JobBook:
         if job is not None:
             job.confirmed = True
             job.provider_generated_id = provider_generated_id
+            if provider_generated_id:
+                self.own_ids.answered(job.provider, provider_generated_id, job_id)
 
     def forget(self, job_id: str) -> bool:
         """As when a create failed on Core's side: nothing of it is left. False = it was not known."""
+        self.own_ids.free(job_id)
         return self._jobs.pop(job_id, None) is not None
 
     def register(self, provider: str, items: Sequence[JsonObject]) -> list[str]:
@@ -163,11 +178,12 @@ class JobBook:
         ids: list[str] = []
         for document, own_id in wishes:
             known = next((job for job in self if own_id is not None and job.provider_generated_id == own_id), None)
-            if known is not None and self._generation is Generation.G2026:
-                raise CoreError(500, "today's Core exits here: a providerGeneratedId that exists (today §6.1)")
-            if known is None:
-                known = self.insert(document | {"id": self.new_id()})
-                self.confirm(known.id, own_id)
+            if known is None or self._generation is Generation.G2026:
+                job_id = self.new_id()
+                if own_id:
+                    self.own_ids.register(provider, own_id, job_id)
+                known = self.insert(document | {"id": job_id})
+                known.confirmed, known.provider_generated_id = True, own_id
             ids.append(known.id)
         return ids
 
@@ -191,6 +207,9 @@ class JobBook:
                 self._apply_2021(job, before[job.id], change, now_ms)
             else:
                 self._apply_2026(job, before[job.id], change, now_ms)
+        for job in {job.id: job for job in jobs}.values():
+            if job.final and job.state != before[job.id]:
+                self.on_end(job)
 
     def _read(self, item: JsonObject, path: str) -> Change:
         update = as_object(item.get("update"), f"{path}.update")

@@ -16,6 +16,7 @@ from serai_devcore.wire import (
     Generation,
     Json,
     JsonObject,
+    as_list,
     as_object,
     bad_request,
     dig_text,
@@ -104,7 +105,7 @@ def _counted(product: Product, generation: Generation) -> JsonObject:
 
 def _read_2021(item: JsonObject, path: str) -> Product:
     """Keys without a default must be there (facts 2021 §7 Keys in, §8.4)."""
-    unit = item.get("unitOfPrice") or "CREDITS_PER_MINUTE"
+    unit = item.get("unitOfPrice") or ("PER_UNIT" if item.get("type") == "license" else "CREDITS_PER_MINUTE")
     if not isinstance(unit, str) or unit not in UNITS_2021:
         raise bad_request(f"{path}.unitOfPrice", "one of " + ", ".join(sorted(UNITS_2021)))
     return _product(item, path, price=integer(item, "pricePerUnit", path), unit=unit)
@@ -134,6 +135,7 @@ def _product(item: JsonObject, path: str, *, price: int, unit: str) -> Product:
     if kind not in AREAS:
         raise bad_request(f"{path}.type", "one of " + ", ".join(AREAS))
     category = as_object(item.get("category"), f"{path}.category")
+    tags = as_list(item.get("tags") or [], f"{path}.tags")
     return Product(
         id=text(item, "name", path),
         category=text(category, "name", f"{path}.category"),
@@ -144,6 +146,7 @@ def _product(item: JsonObject, path: str, *, price: int, unit: str) -> Product:
         memory_gib=integer_or(item, "memoryInGigs", path, 0),
         gpu=integer_or(item, "gpu", path, 0),
         description=dig_text(item, "description"),
+        tags=tuple(tag for tag in tags if isinstance(tag, str)),
         kind=kind,
         registered=item,
     )

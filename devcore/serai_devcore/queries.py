@@ -5,8 +5,8 @@ facts 2021 §2.4, §7.1, §7.2; today §9.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias, TypeVar
 
 from serai_devcore.jobs import Job, JobBook
 from serai_devcore.wire import CoreError, Generation, Json, JsonObject, dig
@@ -27,6 +27,23 @@ UPDATE_2026: JsonObject = {
 """An update as today's Core gives it back: every key is there."""
 ALL_2026 = {"includeUpdates": "true", "includeProduct": "true", "includeApplication": "true", "includeParameters": "true"}
 
+
+class Numbered(Protocol):
+    id: str
+
+
+class Filtered(Numbered, Protocol):
+    """A job or a license."""
+
+    username: str
+    provider_generated_id: str | None
+    created_at_ms: int
+
+    @property
+    def key(self) -> tuple[str, str, str]: ...
+
+
+T = TypeVar("T", bound=Numbered)
 ProductOf: TypeAlias = "Callable[[Job], Json]"
 """Gives `resolvedProduct` of a job; None when Core knows no such product."""
 
@@ -43,17 +60,22 @@ def retrieve(book: JobBook, generation: Generation, provider: str, query: Mappin
 
 def browse(book: JobBook, generation: Generation, provider: str, query: Mapping[str, str], product_of: ProductOf) -> JsonObject:
     """A page of the provider's confirmed jobs, newest first."""
+    found = [job for job in book if job.provider == provider and job.confirmed and _matches(job, query)]
+    return page_of(found, generation, query, lambda job: render(job, generation, query, product_of))
+
+
+def page_of(found: list[T], generation: Generation, query: Mapping[str, str], show: Callable[[T], JsonObject]) -> JsonObject:
+    """One page of what was found, newest first unless asked otherwise."""
     size = page_size(query)
     if query.get("consistency", "PREFER") not in {"PREFER", "REQUIRE"}:
         raise CoreError(400, "consistency: PREFER or REQUIRE")
-    found = [job for job in book if job.provider == provider and job.confirmed and _matches(job, query)]
     found.sort(key=_number, reverse=query.get("sortDirection") != "ascending")
     start = _start(found, generation, query.get("next"))
     page = found[start : start + size]
     following = None
     if len(page) == size and start + size < len(found):
         following = f"{start + size}-" if generation is Generation.G2021 else page[-1].id
-    items: list[Json] = [render(job, generation, query, product_of) for job in page]
+    items: list[Json] = [show(one) for one in page]
     return {"itemsPerPage": size, "items": items, "next": following}
 
 
@@ -116,8 +138,8 @@ def for_provider(job: Job, generation: Generation, product: Json, support: Json)
     return document
 
 
-def _number(job: Job) -> tuple[int, str]:
-    return (int(job.id) if job.id.isdecimal() else 0, job.id)
+def _number(one: Numbered) -> tuple[int, str]:
+    return (int(one.id) if one.id.isdecimal() else 0, one.id)
 
 
 def page_size(query: Mapping[str, str]) -> int:
@@ -126,7 +148,7 @@ def page_size(query: Mapping[str, str]) -> int:
     return int(given) if given.isdecimal() and int(given) in PAGE_SIZES else DEFAULT_PAGE_SIZE
 
 
-def _start(found: list[Job], generation: Generation, token: str | None) -> int:
+def _start(found: Sequence[Numbered], generation: Generation, token: str | None) -> int:
     if token is None:
         return 0
     if generation is Generation.G2021:
@@ -138,18 +160,23 @@ def _start(found: list[Job], generation: Generation, token: str | None) -> int:
 
 
 def _matches(job: Job, query: Mapping[str, str]) -> bool:
-    exact = {
-        "filterCreatedBy": job.username,
-        "filterState": job.state,
-        "filterProvider": job.provider,
-        "filterProductId": job.product,
-        "filterProductCategory": job.category,
-    }
+    if "filterState" in query and query["filterState"] != job.state:
+        return False
+    return fits(job, query)
+
+
+def fits(one: Filtered, query: Mapping[str, str]) -> bool:
+    """The filters that every type of resource has (2021 §2.4; seed 003 for `hide…`)."""
+    provider, category, product = one.key
+    named = {"Provider": provider, "ProductId": product, "ProductCategory": category}
+    exact = {"filterCreatedBy": one.username} | {f"filter{name}": value for name, value in named.items()}
     if any(flag in query and query[flag] != value for flag, value in exact.items()):
         return False
-    listed = {"filterIds": job.id, "filterProviderIds": job.provider_generated_id}
+    if any(query.get(f"hide{name}") == value for name, value in named.items()):
+        return False
+    listed = {"filterIds": one.id, "filterProviderIds": one.provider_generated_id}
     if any(flag in query and value not in query[flag].split(",") for flag, value in listed.items()):
         return False
-    if query.get("filterCreatedAfter", "").isdecimal() and job.created_at_ms < int(query["filterCreatedAfter"]):
+    if query.get("filterCreatedAfter", "").isdecimal() and one.created_at_ms < int(query["filterCreatedAfter"]):
         return False
-    return not (query.get("filterCreatedBefore", "").isdecimal() and job.created_at_ms > int(query["filterCreatedBefore"]))
+    return not (query.get("filterCreatedBefore", "").isdecimal() and one.created_at_ms > int(query["filterCreatedBefore"]))

@@ -8,7 +8,7 @@ from random import Random
 
 from serai_devcore import queries
 from serai_devcore.accounts import Accounts
-from serai_devcore.applications import EXAMPLE_PRODUCT
+from serai_devcore.applications import EXAMPLE_LICENSE, EXAMPLE_PRODUCT
 from serai_devcore.clock import Clock, SystemClock
 from serai_devcore.documents import product_document
 from serai_devcore.faults import Faults
@@ -18,6 +18,7 @@ from serai_devcore.records import Recorder
 from serai_devcore.resources import ResourceBook
 from serai_devcore.settings import Settings
 from serai_devcore.support import SupportBook
+from serai_devcore.users import UserTokens
 from serai_devcore.wire import CoreError, Generation, Json, JsonObject
 
 
@@ -31,7 +32,10 @@ class State:
         self.jobs = JobBook(generation, self.clock, self.settings.first_job_id)
         self.accounts = Accounts(generation, self.clock, self.jobs, self.settings.initial_credits)
         self.accounts.add_product(EXAMPLE_PRODUCT)
-        self.resources = ResourceBook()
+        self.accounts.add_product(EXAMPLE_LICENSE)
+        self.resources = ResourceBook(generation, self.jobs)
+        self.jobs.on_end = self.resources.unbind
+        self.users = UserTokens(generation, self.clock)
         self.support = SupportBook(generation, self.clock)
         self.faults = Faults(Random(self.settings.seed))
         self.requests = Recorder()

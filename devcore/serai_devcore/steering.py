@@ -85,7 +85,10 @@ class Steering:
             ("POST", "/devcore/terminal"): (self._terminal, ("folder", "username")),
             ("POST", "/devcore/users"): (self._users, ("call", "username")),
             ("POST", "/devcore/keys"): (self._keys, ("title", "key", "username")),
-            ("POST", "/devcore/resources"): (self._create_resource, ("type", "category", "product", "specification", "username")),
+            ("POST", "/devcore/resources"): (
+                self._create_resource,
+                ("type", "category", "product", "specification", "username", "project"),
+            ),
             ("DELETE", "/devcore/resources/{id}"): (self._by_id(core.delete_resource), ()),
             ("POST", "/devcore/poll"): (self._poll, ()),
             ("GET", "/devcore/providers"): (self._providers, ()),
@@ -162,7 +165,8 @@ class Steering:
         if product is None:
             raise CoreError(404, f"Core knows no product {key[2]} in {key[1]} of {key[0]}")
         specification = as_object(body.get("specification", {}), "specification")
-        wish = ResourceRequest(text(body, "type", ""), product, specification, text_or_none(body, "username", "") or "user")
+        username, project = text_or_none(body, "username", "") or "user", text_or_none(body, "project", "")
+        wish = ResourceRequest(text(body, "type", ""), product, specification, username, project)
         resource, outcome = await self._core.create_resource(wish)
         told = shown(outcome)
         told["id"] = resource.id

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serai_devcore import licenses
 from serai_devcore.applications import JobRequest
 from serai_devcore.documents import job_document
 from serai_devcore.jobs import Job
@@ -89,10 +90,10 @@ class Submissions(State):
                 return refused(BAD_GATEWAY, "Bad reply from the provider")
         return self.support.refusal(job, flag)
 
-    async def retrieve_products(self, provider_id: str) -> Answer:
-        """Ask what jobs the provider supports, as Core does by itself from time to time; a good answer is believed."""
-        answer = await self.client.call(self.provider_named(provider_id), "GET", "/jobs/retrieveProducts")
-        self.support.note(provider_id, JOBS, answer)
+    async def retrieve_products(self, provider_id: str, namespace: str = JOBS) -> Answer:
+        """Ask what the provider supports, as Core does by itself from time to time; a good answer is believed."""
+        answer = await self.client.call(self.provider_named(provider_id), "GET", f"/{namespace}/retrieveProducts")
+        self.support.note(provider_id, namespace, answer)
         return answer
 
     async def _ask_for_parameters(self, document: JsonObject, undeclared: set[str]) -> Outcome | None:
@@ -110,7 +111,7 @@ class Submissions(State):
         jobs = [self.jobs.insert(document) for document in documents]
         self.changed()
         try:
-            refusal = await self.refusal_for(jobs[0], "enabled")
+            refusal = await self.refusal_for(jobs[0], "enabled") or self._license_refusal(documents)
             if refusal is not None:
                 return self._conclude(jobs, NOT_ASKED, refusal)
             body: Json | bytes = raw if raw is not None else items_body(*documents)
@@ -129,8 +130,13 @@ class Submissions(State):
         else:
             for job, own_id in zip(jobs, ids, strict=True):
                 self.jobs.confirm(job.id, own_id)
+                self.resources.bind(job)
             self.changed()
         return [Submission(job.id, answer, ended) for job in jobs]
+
+    def _license_refusal(self, documents: list[JsonObject]) -> Outcome | None:
+        no = next((found for document in documents if (found := licenses.refusal(self, document)) is not None), None)
+        return None if no is None else refused(*no)
 
     def _forget(self, jobs: list[Job]) -> None:
         for job in jobs:

@@ -42,10 +42,13 @@ class SupportBook:
         responses = dig(answer.body, "responses")
         if responses is not None and not isinstance(responses, list):
             return False
-        key = provider, namespace
-        self._answers[key] = [entry for entry in responses or [] if isinstance(entry, dict)]
-        self._heard_at_ms[key] = self._clock.now_ms()
+        self.believe(provider, namespace, [entry for entry in responses or [] if isinstance(entry, dict)])
         return True
+
+    def believe(self, provider: str, namespace: str, entries: list[JsonObject]) -> None:
+        """As if the provider had just answered so."""
+        self._answers[provider, namespace] = entries
+        self._heard_at_ms[provider, namespace] = self._clock.now_ms()
 
     def fresh(self, provider: str, namespace: str = JOBS) -> bool:
         """Whether 2021 need not ask again."""
@@ -66,6 +69,11 @@ class SupportBook:
         blocks: JsonObject = {block: entry.get(block) or {} for block in BLOCKS.values()}
         named: JsonObject = {"product": entry["product"], "queueStatus": entry.get("queueStatus")}
         return {"product": product, "support": named | blocks, "features": features}
+
+    def resolved_license(self, key: tuple[str, str, str], product: Json) -> Json:
+        """`resolvedSupport` of a license as today's Core sends it: `maintenance` is dropped (core-wire/POST_licenses.json; today §10)."""
+        entry = self.of(*key, "licenses")
+        return None if entry is None else {"product": product, "support": {"product": entry["product"]}, "features": None}
 
     def refusal(self, job: Job, flag: str) -> Outcome | None:
         """Core's own no to a call that needs `flag` of the job's product; None = go on."""

@@ -131,7 +131,7 @@ def _settings(folder: Path, examples: Path, core: DevCore) -> Settings:
     )
     file = folder / kit.SETTINGS
     file.write_text(kit.settings_text(made), encoding="utf-8")
-    kit.write_keys(folder, core.providers[PROVIDER])
+    kit.write_keys(folder, core, core.providers[PROVIDER])
     return parse(file.read_text(encoding="utf-8"), file)
 
 

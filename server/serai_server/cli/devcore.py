@@ -17,6 +17,7 @@ from serai_server.cli import kit
 from serai_server.cli.exits import CliError, Exit
 
 PRIVATE_KEY = "core-private-key.pem"
+USERS_PRIVATE_KEY = "users-private-key.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ async def _run(wish: _Wish) -> None:
             # Only one that could bind its port leaves files behind.
             key, refresh_token = _keys(wish.folder)
             provider = core.add_provider(wish.provider, url=wish.provider_url, key=key, refresh_token=refresh_token)
+            core.users.adopt(_key(wish.folder / USERS_PRIVATE_KEY))
             click.echo(_words(wish, core, _write(wish, core, provider)))
         else:
             click.echo(_words_alone(core))
@@ -107,19 +109,24 @@ def _keys(folder: Path) -> tuple[PrivateKey, str | None]:
     if not ignore.exists():
         # Keys in a checkout must not be committed by accident.
         ignore.write_text("*\n", encoding="utf-8")
-    file, token_file = folder / PRIVATE_KEY, folder / kit.REFRESH_TOKEN
+    key, token_file = _key(folder / PRIVATE_KEY), folder / kit.REFRESH_TOKEN
+    token = token_file.read_text(encoding="utf-8").strip() if token_file.exists() else ""
+    return key, token or None
+
+
+def _key(file: Path) -> PrivateKey:
+    """The pair in the file, or a new one that is in it from now on."""
     try:
         key = load_key(file.read_bytes()) if file.exists() else generate_key()
     except ValueError as error:
         raise CliError(f"{file} does not hold a key; delete it to have a new one", Exit.USAGE) from error
     kit.write_secret(file, dump_key(key))
-    token = token_file.read_text(encoding="utf-8").strip() if token_file.exists() else ""
-    return key, token or None
+    return key
 
 
 def _write(wish: _Wish, core: DevCore, provider: Provider) -> bool:
     """Keys and settings; False = there were settings already, which are left alone."""
-    kit.write_keys(wish.folder, provider)
+    kit.write_keys(wish.folder, core, provider)
     file = wish.folder / kit.SETTINGS
     if file.exists():
         return False
@@ -140,6 +147,7 @@ def _words(wish: _Wish, core: DevCore, written: bool) -> str:
     folder, url = wish.folder, core.url
     files = {
         kit.PUBLIC_KEY: "the key that signs Core's calls (public half)",
+        kit.USERS_KEY: "the key that signs users' tokens (public half)",
         kit.REFRESH_TOKEN: "the provider's refresh token, readable for its owner only",
         kit.SETTINGS: "settings for a provider" if written else "settings from before, left as they are",
     }
@@ -148,6 +156,9 @@ def _words(wish: _Wish, core: DevCore, written: bool) -> str:
         f"curl -s {url}/devcore/products": "what it supports",
         f'curl -s {url}/devcore/jobs -d \'{{"value": "Hello"}}\'': "start acme-batch as a user does",
         f'curl -s {url}/devcore/jobs -d \'{{"shell": "hostname", "replicas": 3}}\'': "a line of shell on three replicas",
+        f"curl -sXPOST {url}/devcore/licenses": "buy the example license; GET shows it, and when it is READY",
+        f'curl -s {url}/devcore/jobs -d \'{{"license": "ID"}}\'': "start acme-solver with license ID",
+        f'curl -s {url}/devcore/tokens -d \'{{"username": "user"}}\'': "a user's token, for the provider's own /api/licenses",
         f"curl -s {url}/devcore/jobs": "every job, with each update as it came",
         f"curl -s {url}/devcore/wallets": "what it cost",
         f"curl -s {url}/devcore/jobs/ID/extend -d '{{\"hours\": 1}}'": "ask for more time, as the user of job ID does",

@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serai_devcore import EXAMPLE_PRODUCT, Generation, Product, Provider
+from serai_devcore import EXAMPLE_LICENSE, EXAMPLE_PRODUCT, DevCore, Generation, Product, Provider
 
 SETTINGS = "serai.toml"
 PUBLIC_KEY = "core-public-key.pem"
 REFRESH_TOKEN = "refresh-token"  # noqa: S105 - a file's name
+USERS_KEY = "users.pem"
+"""Public half of the key that signs users' tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class Kit:
     """Cores that are given out, whatever the machine has: the examples sleep more than they compute."""
     memory_gib: int = 8
     program_dirs: tuple[Path, ...] = ()
-    products: tuple[Product, ...] = field(default=(EXAMPLE_PRODUCT,))
+    products: tuple[Product, ...] = field(default=(EXAMPLE_PRODUCT, EXAMPLE_LICENSE))
+    """Machines and licenses."""
 
 
 def write_secret(file: Path, content: bytes) -> None:
@@ -41,8 +44,9 @@ def write_secret(file: Path, content: bytes) -> None:
         out.write(content)
 
 
-def write_keys(folder: Path, provider: Provider) -> None:
-    """Core's public key for the provider, and the provider's refresh token."""
+def write_keys(folder: Path, core: DevCore, provider: Provider) -> None:
+    """Core's public key for the provider, that of its users, and the provider's refresh token."""
+    (folder / USERS_KEY).write_text(core.users.public_key_pem, encoding="utf-8")
     (folder / PUBLIC_KEY).write_text(provider.issuer.public_key_pem, encoding="utf-8")
     write_secret(folder / REFRESH_TOKEN, provider.issuer.refresh_token.encode() + b"\n")
 
@@ -65,6 +69,9 @@ def settings_text(kit: Kit) -> str:
         f"port = {kit.gateway_port}",
         f"access_log = {str(kit.access_log).lower()}",
         "",
+        "[gateway.users]",
+        f"public_key_file = {_text(USERS_KEY)}",
+        "",
         "[server]",
         'state_dir = "state"',
         "",
@@ -76,17 +83,32 @@ def settings_text(kit: Kit) -> str:
         f"program_dirs = {_texts(str(folder) for folder in kit.program_dirs)}",
     ]
     for product in kit.products:
-        lines += [
-            "",
-            "[[products]]",
-            f"id = {_text(product.id)}",
-            f"category = {_text(product.category)}",
-            f"cpu = {product.cpu}",
-            f"memory_gib = {product.memory_gib}",
-            'price_unit = "minute"',
-            f"price_per_unit = {product.price_per_unit}",
-        ]
+        lines += _license(product) if product.kind == "license" else _machine(product)
     return "\n".join(lines) + "\n"
+
+
+def _machine(product: Product) -> list[str]:
+    return [
+        "",
+        "[[products]]",
+        f"id = {_text(product.id)}",
+        f"category = {_text(product.category)}",
+        f"cpu = {product.cpu}",
+        f"memory_gib = {product.memory_gib}",
+        'price_unit = "minute"',
+        f"price_per_unit = {product.price_per_unit}",
+    ]
+
+
+def _license(product: Product) -> list[str]:
+    return [
+        "",
+        "[[licenses.products]]",
+        f"id = {_text(product.id)}",
+        f"category = {_text(product.category)}",
+        f"description = {_text(product.description)}",
+        f"price_per_unit = {product.price_per_unit}",
+    ]
 
 
 def example_folder() -> Path | None:
@@ -97,7 +119,7 @@ def example_folder() -> Path | None:
 
 def program_dirs(examples: Path | None) -> tuple[Path, ...]:
     """Folders with the example programs."""
-    return () if examples is None else (examples / "acme-batch", examples / "ucloud-etc")
+    return () if examples is None else (examples / "acme-batch", examples / "acme-licensed", examples / "ucloud-etc")
 
 
 def _text(value: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import cast
 
+import jwt
 import pytest
 from serai_devcore.tokens import load_key
 from serai_server.cli import kit
@@ -61,7 +62,11 @@ def test_devcore_writes_what_a_provider_needs_and_ends_on_sigterm(tmp_path: Path
         assert fetch(f"{url}/devcore/token").count(b".") == 2
         settings = load(tmp_path / kit.SETTINGS)
         assert (settings.core.url, settings.provider.id) == (url, "example")
-        for secret in (kit.REFRESH_TOKEN, "core-private-key.pem"):
+        assert [product.key for product in settings.sold_licenses()] == ["example/example-license/example-license"]
+        told = json.loads(fetch(f"{url}/devcore/tokens", b'{"username": "user"}'))
+        public = Path(settings.gateway.users.public_key_file).read_text()
+        assert jwt.decode(told["accessToken"], public, algorithms=["RS256"], audience="all:write")["sub"] == "user"
+        for secret in (kit.REFRESH_TOKEN, "core-private-key.pem", "users-private-key.pem"):
             assert (tmp_path / secret).stat().st_mode & 0o777 == 0o600
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
@@ -102,7 +107,8 @@ def test_devcore_keeps_keys_and_settings_of_an_earlier_run(tmp_path: Path) -> No
     """A provider that is set up goes on working with a stand-in that was started again."""
     with devcore(tmp_path):
         pass
-    before = {name: (tmp_path / name).read_bytes() for name in (kit.REFRESH_TOKEN, kit.PUBLIC_KEY, "core-private-key.pem")}
+    names = (kit.REFRESH_TOKEN, kit.PUBLIC_KEY, kit.USERS_KEY, "core-private-key.pem", "users-private-key.pem")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
     (tmp_path / kit.SETTINGS).write_text("# mine\n")
     with devcore(tmp_path):
         pass
@@ -226,6 +232,36 @@ def test_acme_batch_takes_any_text_as_text(tmp_path: Path, value: str) -> None:
     done = run_batch(tmp_path, "--debug", "false", value)
     assert done.returncode == 0
     assert (tmp_path / "report.txt").read_text().splitlines()[0] == f"value: {value}"
+
+
+def run_solver(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    program = EXAMPLES / "acme-licensed" / "acme-solver"
+    return subprocess.run(
+        [str(program), *arguments], capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"], **environment}
+    )
+
+
+def test_acme_solver_tells_where_its_license_is_and_shows_no_key(tmp_path: Path) -> None:
+    """The hosts of LM_LICENSE_FILE, the length of the key's file; neither the key nor the argument, which may hold it."""
+    file = tmp_path / "key"
+    file.write_bytes(b"SECRET-KEY\n")
+    servers = "27000@lic-1.example.org,27001@lic-2.example.org"
+    done = run_solver("--license", "lic:27000/SECRET-KEY", LM_LICENSE_FILE=servers, SERAI_LICENSE_FILE=str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "acme-solver 1.0.0 starts",
+        "license server: lic-1.example.org",
+        "license server: lic-2.example.org",
+        "key file: 11 bytes",
+        "solved",
+    ]
+    assert "key file: none was promised" in run_solver("--license", "x", LM_LICENSE_FILE=servers).stdout
+
+
+def test_acme_solver_fails_without_what_it_was_promised(tmp_path: Path) -> None:
+    gone = run_solver("--license", "x", LM_LICENSE_FILE="27000@h", SERAI_LICENSE_FILE=str(tmp_path / "gone"))
+    assert (gone.returncode, gone.stderr) == (1, "key file: it cannot be read\n")
+    assert (run_solver("--license", "x").returncode, run_solver("--license", "").returncode, run_solver().returncode) == (1, 64, 64)
 
 
 def test_ucloud_etc_prints_every_file_with_its_name(tmp_path: Path) -> None:

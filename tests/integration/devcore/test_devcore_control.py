@@ -9,9 +9,9 @@ from typing import cast
 
 import aiohttp
 import pytest
-from serai_devcore import EXAMPLE_PRODUCT, DevCore, Generation, Settings, acme_request
+from serai_devcore import EXAMPLE_LICENSE, EXAMPLE_PRODUCT, DevCore, Generation, Settings, acme_request
 from serai_devcore.documents import job_document
-from serai_devcore.resources import ResourceRequest, new_resource
+from serai_devcore.resources import ResourceRequest
 from serai_devcore.tokens import PrivateKey, generate_key
 from serai_devcore.wire import Json, JsonObject, dig
 
@@ -90,7 +90,7 @@ async def test_products_of_2021_are_registered_read_and_versioned(key: PrivateKe
         _, page = await caller.call("GET", "/api/products/browse?filterProvider=example&filterArea=COMPUTE")
         assert [dig(item, "name") for item in cast("list[Json]", page["items"])] == ["big", "example-compute-1"]
         _, page = await caller.call("GET", "/api/products/browse?filterProvider=example&filterArea=LICENSE")
-        assert page["items"] == []
+        assert [dig(item, "name") for item in cast("list[Json]", page["items"])] == ["example-license"]
         product = caller.core.accounts.products["example", "example-compute", "big"]
         assert (product.price_per_unit, product.unit, product.cpu) == (9, "CREDITS_PER_HOUR", 64)
 
@@ -106,9 +106,9 @@ async def test_products_of_today_are_registered_and_anybody_may_read_them(key: P
         assert status == 200
         assert (found["price"], dig(found, "category", "accountingFrequency"), found["cpu"]) == (7, "PERIODIC_HOUR", 64)
         assert "version" not in found
-        _, page = await caller.call("GET", "/api/products/v2/browse?filterProvider=example&itemsPerPage=10", token=False)
+        _, page = await caller.call("GET", "/api/products/v2/browse?filterProductType=COMPUTE&itemsPerPage=10", token=False)
         assert (len(cast("list[Json]", page["items"])), page["next"]) == (10, "example@example-compute@m-07")
-        _, rest = await caller.call("GET", f"/api/products/v2/browse?itemsPerPage=10&next={page['next']}", token=False)
+        _, rest = await caller.call("GET", f"/api/products/v2/browse?filterProductType=COMPUTE&next={page['next']}", token=False)
         assert ([dig(item, "name") for item in cast("list[Json]", rest["items"])], rest["next"]) == (["m-08", "m-09", "m-10"], None)
         assert (await caller.call("GET", "/api/products/v2/retrieve?filterName=big", token=False))[0] == 400
         status, _ = await caller.call("GET", f"/api/products/v2/retrieve?{where.replace('big', 'none')}", token=False)
@@ -140,7 +140,7 @@ async def test_a_product_that_is_foreign_or_lacks_something_is_refused(
     async with talking(key, generation) as caller:
         path, good = ("/api/products", V1) if generation is G2021 else ("/api/products/v2", V2)
         assert (await caller.post(path, good, item))[0] == status
-        assert list(caller.core.accounts.products) == [EXAMPLE_PRODUCT.key]
+        assert list(caller.core.accounts.products) == [EXAMPLE_PRODUCT.key, EXAMPLE_LICENSE.key]
         assert (await caller.call("POST", path, {"items": [good]}, token=False))[0] in {401, 403}
 
 
@@ -149,7 +149,7 @@ async def test_existence_is_told_item_by_item(key: PrivateKey) -> None:
     has no such call."""
     path = "/api/providers/resources/checkExistence"
     async with talking(key, G2026) as caller:
-        caller.core.resources.insert(new_resource(ResourceRequest("licenses", EXAMPLE_PRODUCT), "7", 0, G2026))
+        caller.core.resources.insert(ResourceRequest("licenses", EXAMPLE_PRODUCT), "7", 0)
         asked: list[JsonObject] = [{"type": kind, "id": i} for kind, i in (("job", "1"), ("job", "7"), ("license", "7"), ("job", "9"))]
         assert await caller.post(path, *asked) == (200, {"responses": [True, False, True, False]})
         caller.core.jobs["1"].provider = "other"
@@ -172,7 +172,7 @@ async def test_check_credits_is_there_today_only(key: PrivateKey) -> None:
 @pytest.mark.parametrize("generation", [G2021, G2026])
 async def test_a_provider_registers_jobs_of_its_own(key: PrivateKey, generation: Generation) -> None:
     """2021 §2.3, today §9: ids come back; the job is confirmed and can be updated; a foreign provider is 403, a comma in its own id 400;
-    the same own id again is the same job in 2021, and the end of the process today (§6.1)."""
+    the same own id again is the same job in 2021; today it is refused (core2/pkg/orchestrator/resources.go, ResourceCreateEx)."""
     async with talking(key, generation) as caller:
         path = "/api/jobs/control/register"
         status, answer = await caller.post(path, {"spec": SPEC, "providerGeneratedId": "mine"}, {"spec": SPEC, "createdBy": "u"})
@@ -183,7 +183,8 @@ async def test_a_provider_registers_jobs_of_its_own(key: PrivateKey, generation:
         assert (jobs[second].username, jobs[second].confirmed) == ("u", True)
         assert (await caller.post("/api/jobs/control/update", {"id": second, "update": {"state": "RUNNING"}}))[0] == 200
         again = await caller.post(path, {"spec": SPEC, "providerGeneratedId": "mine"})
-        assert again == (200, {"responses": [{"id": first}]}) if generation is G2021 else again[0] == 500
+        assert again == (200, {"responses": [{"id": first}]}) if generation is G2021 else again[0] == 409
+        assert [repeat.fatal for repeat in caller.core.repeats] == ([] if generation is G2021 else [False])
         foreign: JsonObject = {"spec": SPEC | cast("JsonObject", {"product": {"id": "x", "category": "y", "provider": "other"}})}
         assert (await caller.post(path, foreign))[0] == 403
         assert (await caller.post(path, {"spec": SPEC}, foreign))[0] == (400 if generation is G2021 else 403)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fakes.devcore_time import StillClock
 from rich.console import Console
-from serai_devcore import Arrival, Charge, Direction, Exchange, Generation, Product, acme_request
+from serai_devcore import Arrival, Charge, DevCore, Direction, Exchange, Generation, Product, acme_request
 from serai_devcore.documents import job_document
 from serai_devcore.jobs import JobBook
 from serai_devcore.provider import Provider
@@ -197,27 +197,33 @@ def test_the_kits_settings_are_read_as_they_were_meant(tmp_path: Path) -> None:
         aliases=(),
         gateway_port=0,
         program_dirs=(odd,),
-        products=(Product("m", "c", "p", cpu=3, memory_gib=5, price_per_unit=7),),
+        products=(
+            Product("m", "c", "p", cpu=3, memory_gib=5, price_per_unit=7),
+            Product("l", "lc", "p", kind="license", unit="PER_UNIT", price_per_unit=9, description='A "license"'),
+        ),
     )
     text = kit.settings_text(made)
     assert tomllib.loads(text)["core"]["generation"] == "2026"
     settings = parse(text, tmp_path / "serai.toml")
     assert settings.backend.local.program_dirs == (str(odd),)
     assert settings.core.public_key_file == str(tmp_path / kit.PUBLIC_KEY)
+    assert settings.gateway.users.public_key_file == str(tmp_path / kit.USERS_KEY)
     assert [(p.id, p.cpu, p.memory_gib, p.provider, p.price_per_unit) for p in settings.products] == [("m", 3, 5, "p", 7)]
+    assert [(p.key, p.price, p.description) for p in settings.sold_licenses()] == [("p/lc/l", 9, 'A "license"')]
 
 
 def test_the_refresh_token_is_its_owners_alone(tmp_path: Path) -> None:
     """0600, also over a file that was open to all; no link is followed."""
-    issuer = TokenIssuer("p", Generation.G2021, StillClock(), key=generate_key())
+    issuer, core = TokenIssuer("p", Generation.G2021, StillClock(), key=generate_key()), DevCore()
     token = tmp_path / kit.REFRESH_TOKEN
     token.write_text("old and much longer than the new one could ever be" * 9)
     token.chmod(0o666)
-    kit.write_keys(tmp_path, Provider("p", issuer, ""))
+    kit.write_keys(tmp_path, core, Provider("p", issuer, ""))
     assert token.stat().st_mode & 0o777 == 0o600
     assert token.read_text().strip() == issuer.refresh_token
     assert (tmp_path / kit.PUBLIC_KEY).read_text() == issuer.public_key_pem
+    assert (tmp_path / kit.USERS_KEY).read_text() == core.users.public_key_pem
     token.unlink()
     token.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic link"):
-        kit.write_keys(tmp_path, Provider("p", issuer, ""))
+        kit.write_keys(tmp_path, core, Provider("p", issuer, ""))
