@@ -20,6 +20,7 @@ from serai_devcore import (
     Resource,
     ResourceRequest,
     licensed_request,
+    licenses,
 )
 from serai_devcore.documents import job_document
 from serai_devcore.tokens import PrivateKey, generate_key
@@ -87,6 +88,19 @@ async def test_a_license_is_bought_made_ready_used_and_deleted(key: PrivateKey, 
         assert last(provider)[:2] == ("DELETE", "/licenses")
         assert core.resources.get(made.id) is None
         assert core.repeats == []
+
+
+async def test_a_provider_may_tell_of_a_license_while_its_create_is_open(key: PrivateKey) -> None:
+    """2021 §5.3: the reference says READY inside create, before it answers."""
+    async with both(key, G2021) as (core, provider):
+
+        def ready() -> None:
+            (item,) = provider.heard[-1].items
+            update: JsonObject = {"id": item["id"], "update": {"state": "READY"}}
+            licenses.update(core.resources, "example", [update], core.clock.now_ms())
+
+        provider.on_call = ready
+        assert (await bought(core)).states == ["READY"]
 
 
 async def test_core_of_2021_asks_nobody_about_a_license_that_is_not_ready(key: PrivateKey) -> None:
@@ -179,6 +193,56 @@ async def test_a_provider_reaches_every_control_call_of_licenses(key: PrivateKey
             assert (await control(core, method, path, token=False))[0] == refused
         _, told = await steer(core, "GET", "crashes")
         assert len(as_list(told["items"], "")) == len(core.repeats)
+
+
+SOLVER_2021: JsonObject = {
+    "type": "license",
+    "name": "mesh-solver",
+    "pricePerUnit": 5,
+    "category": {"name": "mesh-solver", "provider": "example"},
+    "tags": ["mesh"],
+}
+UNIT: JsonObject = {"name": "License", "namePlural": "Licenses", "floatingPoint": False, "displayFrequencySuffix": True}
+CATEGORY: JsonObject = {
+    "name": "mesh-solver",
+    "provider": "example",
+    "productType": "LICENSE",
+    "accountingUnit": UNIT,
+    "accountingFrequency": "ONCE",
+}
+SOLVER_2026: JsonObject = {
+    "type": "license",
+    "productType": "LICENSE",
+    "name": "mesh-solver",
+    "description": "Meshes",
+    "price": 5,
+    "fraction": {"numerator": 1, "denominator": 1},
+    "category": CATEGORY,
+}
+
+
+@pytest.mark.parametrize(
+    ("generation", "path", "area", "item"),
+    [(G2021, "products", "filterArea", SOLVER_2021), (G2026, "products/v2", "filterProductType", SOLVER_2026)],
+)
+async def test_a_provider_registers_what_licenses_it_sells(
+    key: PrivateKey, generation: Generation, path: str, area: str, item: JsonObject
+) -> None:
+    """2021 §8.4: PER_UNIT unless said otherwise, tags come back; today §2 step 9: LICENSE in both places; found by area, and bought."""
+    async with both(key, generation) as (core, _):
+        assert await control(core, "POST", f"../../{path}", item) == (200, {})
+        _, page = await control(core, "GET", f"../../{path}/browse?filterProvider=example&{area}=LICENSE")
+        found = as_list(page["items"], "")
+        assert [(dig(one, "type"), dig(one, "name")) for one in found] == [("license", "example-license"), ("license", "mesh-solver")]
+        assert dig(found[1], "tags" if generation is G2021 else "price") == (["mesh"] if generation is G2021 else 5)
+        _, machines = await control(core, "GET", f"../../{path}/browse?filterProvider=example&{area}=COMPUTE")
+        assert "mesh-solver" not in [dig(one, "name") for one in as_list(machines["items"], "")]
+        product = core.accounts.products["example", "mesh-solver", "mesh-solver"]
+        assert (product.unit, product.price_per_unit, product.kind) == ("PER_UNIT", 5, "license")
+        wrong = item | ({"unitOfPrice": "PER_SEAT"} if generation is G2021 else {"productType": "COMPUTE"})
+        assert (await control(core, "POST", f"../../{path}", wrong))[0] == 400
+        _, made = await steer(core, "POST", "licenses", {"product": "mesh-solver"})
+        assert core.resources.known_license(str(made["id"])).key == product.key
 
 
 async def test_an_own_id_that_two_creates_are_answered_with_is_noted(key: PrivateKey) -> None:
