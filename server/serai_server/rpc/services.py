@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from serai.events.v1 import events_service_pb2
 from serai.jobs.v1 import jobs_service_pb2
+from serai.licenses.v1 import license_servers_service_pb2
 from structlog.typing import FilteringBoundLogger
 
 from serai_server.clock import Clock
@@ -20,8 +21,9 @@ from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.events import EventsServicer
 from serai_server.rpc.health import Health, HealthServicer
 from serai_server.rpc.jobs import JobsServicer
+from serai_server.rpc.license_servers import LicenseServersServicer
 from serai_server.rpc.methods import Call, Many, methods_of
-from serai_server.rpc.ports import Changes, Events, Jobs
+from serai_server.rpc.ports import Changes, Events, Jobs, LicenseServers
 from serai_server.rpc.status import Failures
 
 
@@ -32,6 +34,7 @@ def _service(descriptor: object) -> ServiceDescriptor:
 
 _JOBS = _service(jobs_service_pb2.DESCRIPTOR.services_by_name["JobsService"])
 _EVENTS = _service(events_service_pb2.DESCRIPTOR.services_by_name["EventsService"])
+_LICENSE_SERVERS = _service(license_servers_service_pb2.DESCRIPTOR.services_by_name["LicenseServersService"])
 _HEALTH = _service(health_pb2.DESCRIPTOR.services_by_name["Health"])
 _REFLECTION = _service(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"])
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
@@ -45,13 +48,16 @@ def dispatcher(
     events: Events,
     health: Health,
     clock: Clock,
+    license_servers: LicenseServers | None = None,
     log: FilteringBoundLogger | None = None,
     limit_s: float = LIMIT_S,
 ) -> Dispatcher:
-    """All services behind one chain. `log` None = structlog's."""
+    """All services behind one chain. `license_servers` None = that service is not there; `log` None = structlog's."""
     logger: FilteringBoundLogger = log or structlog.get_logger("serai.rpc").bind()
     failures = Failures(logger)
     ours = [_JOBS.full_name, _EVENTS.full_name]
+    if license_servers is not None:
+        ours.append(_LICENSE_SERVERS.full_name)
     mirror = _Reflection([*ours, _HEALTH.full_name, _REFLECTION.full_name])
     methods = [
         *methods_of(_JOBS, JobsServicer(jobs, changes, failures)),
@@ -60,6 +66,8 @@ def dispatcher(
         *methods_of(_REFLECTION, mirror),
         *methods_of(_REFLECTION, mirror, _REFLECTION_V1),
     ]
+    if license_servers is not None:
+        methods += methods_of(_LICENSE_SERVERS, LicenseServersServicer(license_servers))
     return Dispatcher(Chain(failures, logger, limit_s=limit_s), methods)
 
 

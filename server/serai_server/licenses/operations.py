@@ -1,0 +1,153 @@
+"""The operator's use cases: license servers, their keys and seats, and maintenance windows.
+
+Nothing that leaves here has a key, sealed or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Generator, Mapping, Sequence
+
+from serai.core.v1.resources_pb2 import ProductReference
+from serai.licenses.v1 import license_servers_service_pb2 as pb
+from serai.licenses.v1.license_pb2 import Maintenance
+
+from serai_server.clock import Clock
+from serai_server.errors import LicenseServerUnknown, WrongState
+from serai_server.licenses import server_requests as checks
+from serai_server.licenses.observation import use_of
+from serai_server.licenses.ports import Standing
+from serai_server.licenses.products import LicenseCatalog
+from serai_server.licenses.servers import Servers
+from serai_server.licenses.vault import VaultError
+from serai_server.licenses.watcher import Watcher
+from serai_server.store.license_api import LicenseStore
+from serai_server.store.license_model import Line, StoredWindow
+
+_STATES: Mapping[Standing, pb.LicenseServerState.ValueType] = {
+    Standing.UNKNOWN: pb.LICENSE_SERVER_STATE_UNKNOWN,
+    Standing.UP: pb.LICENSE_SERVER_STATE_UP,
+    Standing.DOWN: pb.LICENSE_SERVER_STATE_DOWN,
+}
+
+
+class LicenseServerOperations:
+    """All may raise SeraiError and what the store raises."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        store: LicenseStore,
+        catalog: LicenseCatalog,
+        clock: Clock,
+        new_id: Callable[[], str] = lambda: secrets.token_hex(6),
+    ) -> None:
+        self._servers = servers
+        self._store = store
+        self._catalog = catalog
+        self._clock = clock
+        self._new_id = new_id
+
+    async def add(self, server: pb.LicenseServer, key: bytes) -> pb.LicenseServerReport:
+        checks.check_server(server, self._catalog)
+        checks.check_key(key)
+        with _vault_in_words():
+            watcher = await self._servers.add(server, key)
+        return await self._report(watcher)
+
+    async def list(self) -> Sequence[pb.LicenseServerReport]:
+        lines, counts = await self._store.lines(), await self._store.count()
+        return [_report(watcher, lines, counts) for watcher in self._servers.watchers()]
+
+    async def get(self, name: str) -> pb.LicenseServerReport:
+        return await self._report(self._servers.watcher(name))
+
+    async def remove(self, name: str, *, force: bool) -> None:
+        watcher = self._servers.watcher(name)
+        line = (await self._store.lines()).get(watcher.product)
+        if line is not None and line.held and not force:
+            words = f"{line.holders} job{'s hold' if line.holders != 1 else ' holds'} {line.held} seats of license server {name!r}"
+            raise WrongState(f"{words}; wait until they are over, or remove it all the same with --force")
+        await self._servers.remove(name)
+
+    async def set_key(self, name: str, key: bytes) -> None:
+        checks.check_key(key)
+        with _vault_in_words():
+            await self._servers.set_key(name, key)
+
+    async def set_seats(self, name: str, features: Sequence[pb.LicenseFeature]) -> pb.LicenseServerReport:
+        self._servers.watcher(name)
+        checks.check_features(features, "features")
+        return await self._report(await self._servers.set_seats(name, features))
+
+    async def probe(self, name: str) -> pb.LicenseServerReport:
+        watcher = self._servers.watcher(name)
+        await watcher.look()
+        await watcher.ask()
+        return await self._report(watcher)
+
+    async def rotate_key(self) -> int:
+        with _vault_in_words():
+            return await self._servers.rotate()
+
+    async def add_maintenance(self, product: ProductReference, maintenance: Maintenance) -> pb.MaintenanceWindow:
+        found = checks.find_product(product, self._catalog, "product")
+        checks.check_maintenance(maintenance, self._clock.now_ms())
+        ends_ms = maintenance.estimated_ends_at if maintenance.HasField("estimated_ends_at") else 0
+        stored = StoredWindow(self._new_id(), found.key, maintenance.starts_at, ends_ms, maintenance.SerializeToString())
+        await self._store.add_window(stored)
+        self._servers.touch(found.key)
+        return pb.MaintenanceWindow(id=stored.id, product=product, maintenance=maintenance)
+
+    async def list_maintenance(self) -> Sequence[pb.MaintenanceWindow]:
+        now_ms = self._clock.now_ms()
+        return [_window(window) for window in await self._store.windows() if not window.ends_at_ms or window.ends_at_ms > now_ms]
+
+    async def remove_maintenance(self, window_id: str) -> None:
+        products = [window.product for window in await self._store.windows() if window.id == window_id]
+        if not products or not await self._store.remove_window(window_id):
+            words = f"no maintenance window {window_id!r} is planned; `serai licenses maintenance list` shows all"
+            raise LicenseServerUnknown(words, field="id")
+        self._servers.touch(products[0])
+
+    async def _report(self, watcher: Watcher) -> pb.LicenseServerReport:
+        return _report(watcher, await self._store.lines(), await self._store.count())
+
+
+@contextlib.contextmanager
+def _vault_in_words() -> Generator[None]:
+    """The operator is told what is wrong with the key file."""
+    try:
+        yield
+    except VaultError as error:
+        raise WrongState(str(error)) from error
+
+
+def _report(watcher: Watcher, lines: Mapping[str, Line], counts: Mapping[str, int]) -> pb.LicenseServerReport:
+    line = lines.get(watcher.product)
+    return pb.LicenseServerReport(
+        server=watcher.server,
+        has_key=bool(watcher.stored.sealed),
+        state=_STATES[watcher.status.standing],
+        words=watcher.details,
+        probed_at_ms=watcher.stand.looked_at_ms,
+        observed_at_ms=watcher.observed_at_ms,
+        seats=[_seats(watcher, feature, line.held if line is not None else 0) for feature in watcher.server.features],
+        waiting_jobs=line.waiting if line is not None else 0,
+        licenses=counts.get(watcher.product, 0),
+    )
+
+
+def _seats(watcher: Watcher, feature: pb.LicenseFeature, held: int) -> pb.SeatsReport:
+    report = pb.SeatsReport(feature=feature.name, seats=feature.seats, held=held)
+    use = use_of(feature.name, watcher.seen)
+    if use is not None:
+        report.observed_used, report.observed_total = use.used, use.total
+    return report
+
+
+def _window(stored: StoredWindow) -> pb.MaintenanceWindow:
+    provider, category, product_id = stored.product.split("/")
+    reference = ProductReference(id=product_id, category=category, provider=provider)
+    return pb.MaintenanceWindow(id=stored.id, product=reference, maintenance=Maintenance.FromString(stored.body))
