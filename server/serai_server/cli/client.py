@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
+from serai.licenses.v1.license_servers_service_pb2_grpc import LicenseServersServiceStub
 
 from serai_server.cli.exits import CliError, Exit
 
@@ -27,11 +28,24 @@ _CODES = {
 @contextmanager
 def jobs_service(socket: Path) -> Generator[JobsServiceStub]:
     """The server's JobsService. Errors of calls inside the block end as CliError."""
+    with _channel(socket) as channel:
+        yield JobsServiceStub(channel)
+
+
+@contextmanager
+def license_servers_service(socket: Path) -> Generator[LicenseServersServiceStub]:
+    """The server's LicenseServersService. Errors of calls inside the block end as CliError."""
+    with _channel(socket) as channel:
+        yield LicenseServersServiceStub(channel)
+
+
+@contextmanager
+def _channel(socket: Path) -> Generator[grpc.Channel]:
     options = [("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES), ("grpc.enable_http_proxy", 0)]
     # An absolute path: grpc reads `unix:` names relative to nothing in particular.
     with grpc.insecure_channel(f"unix:{socket.absolute()}", options=options) as channel:
         try:
-            yield JobsServiceStub(channel)
+            yield channel
         except grpc.RpcError as error:
             raise _explained(error, socket) from error
 

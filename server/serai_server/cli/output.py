@@ -144,7 +144,7 @@ def jobs_table(reports: Sequence[JobReport], room: int | None = None) -> Table:
         )
         for report in reports
     ]
-    return _fitted(headings, rows, ("CREATED", "REPLICAS", "RAN"), room)
+    return fitted(headings, rows, ("CREATED", "REPLICAS", "RAN"), room)
 
 
 def job_card(report: JobReport) -> Table:
@@ -194,10 +194,10 @@ def replicas_table(replicas: Sequence[ReplicaReport], room: int | None = None) -
         )
         for replica in replicas
     ]
-    return _fitted(headings, rows, ("NODE", "STARTED", "ENDED"), room)
+    return fitted(headings, rows, ("NODE", "STARTED", "ENDED"), room)
 
 
-def _fitted(headings: Sequence[str], rows: Sequence[Sequence[Text]], spare: Sequence[str], room: int | None) -> Table:
+def fitted(headings: Sequence[str], rows: Sequence[Sequence[Text]], spare: Sequence[str], room: int | None) -> Table:
     """A table whose first column is never cut and whose last one folds.
 
     When `room` is too narrow, columns of `spare` are left out one after the other; then all but the first fold; then others are left out.

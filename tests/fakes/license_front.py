@@ -1,0 +1,116 @@
+"""The operator's service of license servers for real: SQLite, watchers and the gRPC front on a Unix socket, in a thread of its own.
+
+Its log goes to a file, from debug on, for tests that search it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Coroutine, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from serai_server.clock import SystemClock
+from serai_server.licenses.operations import LicenseServerOperations
+from serai_server.licenses.products import LicenseCatalog, LicenseProduct
+from serai_server.licenses.servers import Servers, running_servers
+from serai_server.licenses.watcher import Pacing
+from serai_server.rpc.health import Health
+from serai_server.rpc.server import grpc_server
+from serai_server.rpc.services import dispatcher
+from serai_server.store.open import open_store
+from serai_server.store.sql_store import SqlStore
+
+from fakes.license_servers import CATEGORY, PROVIDER
+from fakes.lmgrd import FakeLmgrd
+from fakes.usecases import MemoryEvents, MemoryJobs
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class LicenseFront:
+    folder: Path
+    socket: Path
+    lmgrd: FakeLmgrd
+    """A license server on loopback, with 5 seats of `solver`."""
+    servers: Servers
+    store: SqlStore
+    loop: asyncio.AbstractEventLoop
+
+    def do(self, work: Coroutine[object, object, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+
+    @property
+    def key_file(self) -> Path:
+        return self.folder / "licenses.key"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+@contextlib.contextmanager
+def license_front(folder: Path, lmutil: str = "") -> Generator[LicenseFront]:
+    ready: Future[LicenseFront] = Future()
+    done = threading.Event()
+    catalog = LicenseCatalog([LicenseProduct(name, CATEGORY, PROVIDER) for name in ("solver", "mesher", "viewer")])
+
+    async def serve() -> None:
+        clock = SystemClock()
+        async with (
+            FakeLmgrd(solver=5) as lmgrd,
+            open_store(f"sqlite:///{folder / 'serai.db'}", lambda _: None) as store,
+            running_servers(
+                store.licenses,
+                clock,
+                key_file=folder / "licenses.key",
+                pacing=Pacing(probe_every_ms=1_000, probes_to_fail=1),
+                probe_timeout_ms=2_000,
+                lmutil=lmutil,
+            ) as servers,
+        ):
+            operations = LicenseServerOperations(servers, store.licenses, catalog, clock)
+            jobs = MemoryJobs()
+            front = dispatcher(jobs=jobs, changes=jobs, events=MemoryEvents(), health=Health(), clock=clock, license_servers=operations)
+            async with grpc_server(front, folder / "serai.sock", 5.0):
+                ready.set_result(LicenseFront(folder, folder / "serai.sock", lmgrd, servers, store, asyncio.get_running_loop()))
+                await asyncio.to_thread(done.wait)
+
+    def work() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)  # the test must not wait for a server that has failed to start
+
+    with _logged(folder / "log"):
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield ready.result(20)
+        finally:
+            done.set()
+            thread.join()
+
+
+@contextlib.contextmanager
+def _logged(file: Path) -> Generator[None]:
+    with file.open("a") as out:
+        structlog.configure(
+            processors=[structlog.stdlib.add_log_level, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+            logger_factory=structlog.WriteLoggerFactory(out),
+            cache_logger_on_first_use=False,
+        )
+        try:
+            yield
+        finally:
+            structlog.reset_defaults()

@@ -1,0 +1,365 @@
+"""`serai licenses` as an operator uses it, against a real server with SQLite: output, exit codes, words, and keys in clear nowhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc
+import pytest
+from fakes.license_front import LicenseFront, license_front
+from fakes.license_servers import PROVIDER
+from fakes.lmgrd import write_lmutil
+from serai.licenses.v1 import license_servers_service_pb2 as pb
+from serai.licenses.v1.license_servers_service_pb2_grpc import LicenseServersServiceStub
+from serai_server.cli import license_server, license_words
+from serai_server.cli.exits import Exit
+from serai_server.cli.main import run
+
+CANARY = "canary-e3b0c44298fc1c149afbf4c8996fb924"
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[LicenseFront]:
+    with license_front(tmp_path, str(write_lmutil(tmp_path).program)) as running:
+        yield running
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Serai = Callable[..., Ran]
+
+
+@pytest.fixture
+def serai(front: LicenseFront, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Serai:
+    def call(*arguments: str, stdin: bytes = b"") -> Ran:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = run(["licenses", *arguments, "--socket", str(front.socket)])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        seen = capfd.readouterr()
+        return Ran(code, seen.out, seen.err.removesuffix("\n"))
+
+    return call
+
+
+@pytest.fixture
+def add(front: LicenseFront, serai: Serai) -> Serai:
+    """The server `solver` on loopback, for 4 of the 5 seats."""
+
+    def call(*more: str, stdin: bytes = b"", seats: str = "solver=4") -> Ran:
+        place = ("--address", front.lmgrd.port_at_host, "--product", "licenses/solver", "--provider", PROVIDER, "--feature", seats)
+        return serai("server", "add", "solver", *place, *more, stdin=stdin)
+
+    return call
+
+
+def until(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class TestServers:
+    def test_none(self, serai: Serai) -> None:
+        """Words on stderr, an empty list for programs."""
+        assert serai("server", "list").err == "no license servers"
+        assert serai("server", "list", "--json").json == {"servers": []}
+
+    def test_from_nothing_to_a_server_that_is_up(self, front: LicenseFront, add: Serai, serai: Serai) -> None:
+        """Added, looked at, asked for its seats, shown; what others use is seen."""
+        front.lmgrd.check_out("solver", "somebody", 2)
+        added = add("--json")
+        assert added.code == Exit.OK
+        assert added.json["name"] == "solver"
+        until(lambda: serai("server", "show", "solver", "--json").json["seats"][0]["observed_used"] is not None)
+        shown = serai("server", "show", "solver", "--json").json
+        assert shown == {
+            "name": "solver",
+            "product": {"id": "solver", "category": "licenses", "provider": PROVIDER},
+            "addresses": [{"host": "127.0.0.1", "port": front.lmgrd.port}],
+            "vendor_port": None,
+            "seats_per": "job",
+            "has_key": False,
+            "state": "UP",
+            "words": "",
+            "probed_at_ms": shown["probed_at_ms"],
+            "observed_at_ms": shown["observed_at_ms"],
+            "seats": [{"feature": "solver", "seats": 4, "held": 0, "observed_used": 2, "observed_total": 5}],
+            "waiting_jobs": 0,
+            "licenses": 0,
+        }
+        assert shown["probed_at_ms"] >= shown["observed_at_ms"] > 1_600_000_000_000
+        people = serai("server", "show", "solver").out
+        assert [word in people for word in ("UP", front.lmgrd.port_at_host, "FEATURE", "example/licenses/solver")] == [True] * 4
+        table = serai("server", "list").out.splitlines()
+        assert table[0].split() == ["SERVER", "STATE", "PRODUCT", "ADDRESS", "HELD", "WAITING", "KEY", "WORDS"]
+        assert table[1].split()[:3] == ["solver", "UP", "licenses/solver"]
+
+    def test_probe(self, front: LicenseFront, add: Serai, serai: Serai) -> None:
+        """The answer is of now, with what does not answer and why."""
+        add()
+        assert serai("server", "probe", "solver", "--json").json["state"] == "UP"
+        front.do(front.lmgrd.go_away())
+        down = serai("server", "probe", "solver", "--json").json
+        assert down["state"] == "DOWN"
+        assert down["words"].startswith(f"127.0.0.1:{front.lmgrd.port} refused the connection")
+        front.do(front.lmgrd.come_back())
+        assert "UP" in serai("server", "probe", "solver").out
+
+    def test_seats(self, add: Serai, serai: Serai) -> None:
+        """Replaced as a whole, or not counted."""
+        add()
+        changed = serai("server", "set-seats", "solver", "--feature", "solver=8", "--feature", "gui=2", "--json").json
+        assert [(s["feature"], s["seats"]) for s in changed["seats"]] == [("solver", 8), ("gui", 2)]
+        assert "not counted" in serai("server", "set-seats", "solver", "--not-counted").out
+        assert serai("server", "set-seats", "solver").code == Exit.USAGE
+
+    def test_removed(self, add: Serai, serai: Serai) -> None:
+        """And can be added again."""
+        add()
+        assert serai("server", "remove", "solver").out == "license server solver is removed\n"
+        assert serai("server", "show", "solver").code == Exit.NOT_FOUND
+        assert add().code == Exit.OK
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "words"),
+        [
+            (["server", "show", "other"], Exit.NOT_FOUND, "no license server is called 'other'; `serai licenses server list` shows all"),
+            (["server", "remove", "other"], Exit.NOT_FOUND, "no license server is called 'other'"),
+            (["server", "probe", "other"], Exit.NOT_FOUND, "no license server is called 'other'"),
+            (["server", "set-key", "other", "--no-key"], Exit.NOT_FOUND, "no license server is called 'other'"),
+            (["server", "set-seats", "other", "--feature", "a=1"], Exit.NOT_FOUND, "no license server is called 'other'"),
+            (["maintenance", "remove", "abc"], Exit.NOT_FOUND, "no maintenance window 'abc' is planned"),
+            (
+                ["server", "add", "X", "--address", "h", "--product", "licenses/mesher", "--provider", PROVIDER],
+                Exit.USAGE,
+                "expected 1 to 64",
+            ),
+            (
+                ["server", "add", "x", "--address", "h", "--product", "licenses/nope", "--provider", PROVIDER],
+                Exit.USAGE,
+                "no license product",
+            ),
+            (["server", "add", "x", "--address", "h", "--product", "mesher", "--provider", PROVIDER], Exit.USAGE, "not a product like"),
+            (["server", "add", "x", "--address", "h:x", "--product", "licenses/mesher"], Exit.USAGE, "is not an address like"),
+            (["server", "set-seats", "x", "--feature", "solver"], Exit.USAGE, "is not a feature with its seats like solver=5"),
+            (["server", "set-key", "x"], Exit.USAGE, "one of --key-file, --key-stdin, --ask-key and --no-key is needed"),
+            (["server", "set-key", "x", "--key-stdin", "--ask-key"], Exit.USAGE, "not several"),
+            (["server", "set-key", "x", "--key-stdin"], Exit.USAGE, "there is no key in stdin"),
+            (["server", "set-key", "x", "--key-file", "/nowhere"], Exit.USAGE, "/nowhere cannot be read"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, serai: Serai, arguments: list[str], code: Exit, words: str) -> None:
+        """With the exit code of the table."""
+        ran = serai(*arguments)
+        assert ran.code == code
+        assert words in ran.err
+
+    def test_one_server_for_a_product(self, add: Serai, serai: Serai) -> None:
+        """The second is refused."""
+        add()
+        assert "the name 'solver' has a license server already" in add().err
+        ran = serai("server", "add", "b", "--address", "h", "--product", "licenses/solver", "--provider", PROVIDER)
+        assert (ran.code, ran.err) == (Exit.ERROR, "serai: the product has a license server already")
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("lic1", "lic1", 0),
+        ("lic1:27001", "lic1", 27001),
+        ("27001@lic1", "lic1", 27001),
+        ("@lic1", "lic1", 0),
+        ("::1", "::1", 0),
+        ("[::1]:27001", "::1", 27001),
+        ("[::1]", "::1", 0),
+    ],
+)
+def test_addresses(text: str, host: str, port: int) -> None:
+    """As people write them, and as FlexNet does."""
+    assert license_words.Address().convert(text, None, None) == pb.LicenseServerAddress(host=host, port=port)
+
+
+@pytest.mark.parametrize(
+    ("text", "begin_ms", "expected_ms"),
+    [
+        ("now", None, 1_000_000),
+        ("+2h", None, 1_000_000 + 7_200_000),
+        ("+1d12h30m5s", None, 1_000_000 + 131_405_000),
+        ("+2h", 5_000_000, 5_000_000 + 7_200_000),
+        ("2026-12-24T18:00+01:00", None, 1_798_131_600_000),
+        ("2026-12-24T17:00Z", None, 1_798_131_600_000),
+    ],
+)
+def test_times(text: str, begin_ms: int | None, expected_ms: int) -> None:
+    """With a zone, or from now, or from the start."""
+    assert license_words.time_of(text, 1_000_000, begin_ms) == expected_ms
+
+
+@pytest.mark.parametrize("text", ["", "+", "+2", "2h", "2026-12-24T18:00", "2026-12-24", "tomorrow"])
+def test_what_is_no_time(text: str) -> None:
+    """A time without zone is nobody's."""
+    with pytest.raises(click.ClickException, match="is not a time like"):
+        license_words.time_of(text, 1_000_000)
+
+
+class TestMaintenance:
+    def test_a_window_comes_and_goes(self, serai: Serai) -> None:
+        """Planned, listed, dropped."""
+        plan = (
+            "licenses/solver",
+            "New machine",
+            "--provider",
+            PROVIDER,
+            "--starts",
+            "+1h",
+            "--ends",
+            "+2h",
+            "--availability",
+            "no_service",
+        )
+        planned = serai("maintenance", "add", *plan, "--json").json
+        assert planned["estimated_ends_at_ms"] - planned["starts_at_ms"] == 7_200_000
+        assert planned["availability"] == "NO_SERVICE"
+        open_now = ("licenses/solver", "Slow", "--provider", PROVIDER, "--availability", "MINOR_DISRUPTION")
+        assert "not known" in serai("maintenance", "add", *open_now).out
+        listed = serai("maintenance", "list", "--json").json["windows"]
+        assert [w["description"] for w in listed] == ["Slow", "New machine"]
+        assert listed[1] == planned
+        assert "New machine" in serai("maintenance", "list").out
+        assert serai("maintenance", "remove", planned["id"]).code == Exit.OK
+        assert serai("maintenance", "remove", listed[0]["id"], "--json").json == {}
+        assert serai("maintenance", "list").err == "no maintenance is planned"
+
+    def test_one_that_ends_before_it_starts(self, serai: Serai) -> None:
+        """Refused by the server."""
+        plan = ("licenses/solver", "x", "--provider", PROVIDER, "--ends", "2020-01-01T00:00Z", "--availability", "NO_SERVICE")
+        ran = serai("maintenance", "add", *plan)
+        assert (ran.code, ran.err) == (Exit.USAGE, "serai: it must end after its start")
+
+
+class TestKeys:
+    @pytest.mark.parametrize("way", ["file", "stdin", "prompt"])
+    def test_the_ways_in(self, front: LicenseFront, add: Serai, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whichever it is, a job gets the key, without the line end of the program that wrote it down."""
+        if way == "file":
+            file = front.folder / "key"
+            file.write_text(CANARY + "\r\n")
+            file.chmod(0o600)
+            ran = add("--key-file", str(file))
+        elif way == "stdin":
+            ran = add("--key-stdin", stdin=CANARY.encode() + b"\n")
+        else:
+
+            def prompt(_words: str, *, hide_input: bool, err: bool) -> str:
+                assert hide_input
+                assert err, "stdout is for results"
+                return CANARY
+
+            monkeypatch.setattr(click, "prompt", prompt)
+            ran = add("--ask-key")
+        assert (ran.code, ran.err) == (Exit.OK, "")
+        assert front.do(front.servers.reach("example/licenses/solver")).key == CANARY.encode()
+
+    def test_the_text_of_a_license_file(self, front: LicenseFront, add: Serai) -> None:
+        """Byte for byte; a file that others can read gets a warning."""
+        text = f"SERVER lic1 ANY 27000\nFEATURE solver {CANARY}\n".encode()
+        file = front.folder / "license.dat"
+        file.write_bytes(text)
+        file.chmod(0o644)
+        ran = add("--key-file", str(file))
+        assert ran.code == Exit.OK
+        assert f"others can read {file}" in ran.err
+        assert front.do(front.servers.reach("example/licenses/solver")).key == text
+
+    def test_one_that_is_too_long(self, add: Serai) -> None:
+        """Refused, with nothing of it."""
+        ran = add("--key-stdin", stdin=b"x" * 49_153)
+        assert (ran.code, ran.err) == (Exit.USAGE, "serai: the key in stdin is longer than 48 KiB")
+
+    def test_a_key_file_that_others_can_read(self, front: LicenseFront, add: Serai, serai: Serai) -> None:
+        """The operator is told what to do, by every command that needs the file."""
+        add("--key-stdin", stdin=CANARY.encode())
+        front.key_file.chmod(0o644)
+        for ran in (serai("server", "set-key", "solver", "--key-stdin", stdin=CANARY.encode()), serai("server", "rotate-key")):
+            assert ran.code == Exit.ERROR
+            assert "`chmod 600" in ran.err
+
+    def test_no_command_shows_it(self, front: LicenseFront, add: Serai, serai: Serai) -> None:
+        """A canary through every command and every refusal: it is in no output, log line, database page or file, plain or in base64."""
+        key = CANARY.encode() + b"\n"
+        said = [add("--key-stdin", stdin=key), add("--key-stdin", stdin=key), add("--key-stdin", seats="solver=0", stdin=key)]
+        elsewhere = ("--address", "h", "--product", "licenses/nope", "--provider", PROVIDER)
+        said.append(serai("server", "add", "x", *elsewhere, "--key-stdin", stdin=key))
+        for name in ("solver", "other"):
+            said.append(serai("server", "set-key", name, "--key-stdin", stdin=key))
+            said += [serai("server", verb, name, *json) for verb in ("show", "probe") for json in ((), ("--json",))]
+        said += [
+            serai("server", "list"),
+            serai("server", "list", "--json"),
+            serai("server", "rotate-key"),
+            serai("server", "rotate-key", "--json"),
+        ]
+        good = front.key_file.read_bytes()
+        front.key_file.write_bytes(b"damaged\n")
+        said += [serai("server", "set-key", "solver", "--key-stdin", stdin=key), serai("server", "rotate-key")]
+        assert "is damaged" in said[-1].err + said[-2].err
+        front.key_file.write_bytes(good)
+        assert front.do(front.servers.reach("example/licenses/solver")).key == CANARY.encode()
+        said += [serai("server", "set-seats", "solver", "--feature", "solver=1"), serai("server", "remove", "solver")]
+        texts = {f"command {i}": (ran.out + ran.err).encode() for i, ran in enumerate(said)}
+        texts |= {str(file): file.read_bytes() for file in front.folder.iterdir() if file.is_file()}
+        assert any("serai.db" in name for name in texts)
+        assert "call refused" in front.log
+        encoded = base64.b64encode(b".." + CANARY.encode()).rstrip(b"=")[4:-4]
+        for where, text in texts.items():
+            assert CANARY.encode() not in text, where
+            assert encoded not in text, where
+
+    def test_rotation(self, front: LicenseFront, add: Serai, serai: Serai) -> None:
+        """Every key is sealed anew, in the store too."""
+        add("--key-stdin", stdin=CANARY.encode())
+        (before,) = front.do(front.store.licenses.servers())
+        assert serai("server", "rotate-key").out.startswith("1 key sealed anew")
+        (after,) = front.do(front.store.licenses.servers())
+        assert after.sealed != before.sealed
+        assert front.do(front.servers.reach("example/licenses/solver")).key == CANARY.encode()
+        assert serai("server", "set-key", "solver", "--no-key").out == "license server solver has no key now\n"
+        assert serai("server", "rotate-key", "--json").json == {"resealed": 0}
+
+
+@pytest.mark.parametrize("method", [m.name for m in pb.DESCRIPTOR.services_by_name["LicenseServersService"].methods])
+@pytest.mark.parametrize("caller", ["core", "user"])
+def test_nobody_but_the_operators_tools(front: LicenseFront, method: str, caller: str) -> None:
+    """Core and users are refused before anything else is looked at."""
+    with grpc.insecure_channel(f"unix:{front.socket}") as channel:
+        call = getattr(LicenseServersServiceStub(channel), method)
+        request = getattr(pb, f"{method}Request")()
+        with pytest.raises(grpc.RpcError) as raised:
+            call(request, metadata=(("serai-caller", caller), ("serai-user", "alice")), timeout=20)
+    assert isinstance(raised.value, grpc.Call)
+    assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_every_command_is_tried_here() -> None:
+    """A command that is added needs its canary too."""
+    assert set(license_server.group.commands) == {"add", "list", "show", "remove", "probe", "set-key", "set-seats", "rotate-key"}
