@@ -92,7 +92,7 @@ class Gateway:
         tokens = Tokens(transport, self._codec, Path(core.refresh_token_file), self._clock, self._settings.provider.names)
         stack.push_async_callback(tokens.close)
         calls = Calls(transport, tokens)
-        client = CoreClient(calls, self._codec, core.generation)
+        client = CoreClient(calls, self._codec, core.generation, self._clock)
         deliveries = Deliveries(self._upstream, client, core, self._clock, random=self._random)
         app = App(self._settings, self._codec, self._upstream, token_check, access, users=users)
         listener = listen(self._settings.gateway.host, self._settings.gateway.port)

@@ -41,7 +41,9 @@ def make(log: FakeEventLog, core: FakeCore, token_file: Path, **options: int) ->
     files = CoreSettings(url="http://core", public_key_file="unused", refresh_token_file=str(token_file))
     core_settings = msgspec.structs.replace(files, **options)
     tokens = Tokens(core, CODEC, token_file, core.clock)
-    return Deliveries(log, CoreClient(Calls(core, tokens), CODEC, core.generation), core_settings, core.clock, random=lambda: 0.5)
+    return Deliveries(
+        log, CoreClient(Calls(core, tokens), CODEC, core.generation, core.clock), core_settings, core.clock, random=lambda: 0.5
+    )
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from google.rpc import code_pb2
 from serai.core.v1 import resources_pb2
 from serai.events.v1 import events_service_pb2 as events_pb2
 from serai.jobs.v1 import job_pb2
+from serai.licenses.v1 import license_pb2
 from serai_gateway.upstream import UpstreamError, status
 
 Event = events_pb2.Event
@@ -19,6 +20,8 @@ class FakeEventLog:
         self.events: dict[int, Event] = {event.sequence: event for event in events or ()}
         self.outcomes: dict[int, int] = {}
         self.details: dict[int, str] = {}
+        self.core_ids: dict[int, str] = {}
+        """Of licenses that were registered."""
         self.acknowledged: list[int] = []
         """Every settlement that came, in order, repeated ones too."""
         self.subscribed = 0
@@ -60,6 +63,8 @@ class FakeEventLog:
                 if settlement.sequence not in self.outcomes:
                     self.outcomes[settlement.sequence] = settlement.outcome
                     self.details[settlement.sequence] = settlement.detail
+                    if settlement.license_core_id:
+                        self.core_ids[settlement.sequence] = settlement.license_core_id
             self._tell()
         if fault is not None:
             raise UpstreamError(status(code_pb2.UNAVAILABLE, "away"))
@@ -116,6 +121,41 @@ def total(sequence: int, job_id: str, usage: int, project: str = "") -> Event:
     if project:
         event.charge.owner.project = project
     event.charge.product.CopyFrom(resources_pb2.ProductReference(id="cpu-1", category="cpu", provider="example"))
+    return event
+
+
+def license_update(sequence: int, license_id: str, *, core_id: str = "", words: str = "") -> Event:
+    """A status update of a license whose words are its own name."""
+    said = license_pb2.LicenseUpdate(status=words or f"u{sequence}", state=license_pb2.LICENSE_STATE_READY)
+    return Event(sequence=sequence, license_id=license_id, license_core_id=core_id, occurred_at_ms=sequence, license_update=said)
+
+
+def license_charge(sequence: int, license_id: str, *, core_id: str = "", attempt: int = 1, price: int = 5) -> Event:
+    event = Event(sequence=sequence, license_id=license_id, license_core_id=core_id, occurred_at_ms=sequence)
+    event.charge.CopyFrom(
+        events_pb2.Charge(
+            charge_id=f"license-{license_id}-{attempt}",
+            units=1,
+            number_of_products=1,
+            total_units=1,
+            total_usage=price,
+            owner=resources_pb2.ResourceOwner(created_by="user"),
+            product=resources_pb2.ProductReference(id="lic-1", category="lic", provider="example"),
+        )
+    )
+    return event
+
+
+def registration(sequence: int, license_id: str, *, project: str | None = None) -> Event:
+    """A license that was made here."""
+    event = Event(sequence=sequence, license_id=license_id, occurred_at_ms=sequence)
+    event.license_registration.CopyFrom(
+        events_pb2.LicenseRegistration(
+            spec=license_pb2.LicenseSpecification(product=resources_pb2.ProductReference(id="lic-1", category="lic", provider="example")),
+            provider_generated_id=license_id,
+            owner=resources_pb2.ResourceOwner(created_by="user", project=project),
+        )
+    )
     return event
 
 

@@ -1,7 +1,8 @@
 """Delivers the server's events to Core and settles each when Core has answered for it.
 
 The server's log is the truth; nothing is kept here that may not be lost. A kill between any two lines means: events that Core has and
-the server does not know to be settled are sent once more (at least once), and nothing is skipped.
+the server does not know to be settled are sent once more (at least once; licenses are registered once: `registrations`), and nothing is
+skipped.
 
 Work goes in sessions, one for each Subscribe stream. A session ends when its stream does: the calls to Core in flight end, everything
 that Core answered for is acknowledged, and only then the next Subscribe begins, so the server never sends again what is settled and a
@@ -20,8 +21,9 @@ from serai.events.v1.events_service_pb2 import SettlementOutcome
 
 from serai_gateway.clock import Clock
 from serai_gateway.control.backoff import Backoff
-from serai_gateway.control.client import Accepted, CoreClient, Failed, Rejected, Result
-from serai_gateway.control.queues import Lane, Queues
+from serai_gateway.control.client import CoreClient
+from serai_gateway.control.queues import Lane, Queues, key_of
+from serai_gateway.control.results import Accepted, Failed, Rejected, Result
 from serai_gateway.settings import CoreSettings
 from serai_gateway.upstream import CALLER, Upstream, UpstreamError, closing
 
@@ -96,6 +98,8 @@ class _Session:
         self._settled: list[events_pb2.Settlement] = []
         self._unsure: set[int] = set()
         """Events that were sent once already without a word of Core."""
+        self._core_ids: dict[str, str] = {}
+        """Core's ids of licenses that were registered in this session, by their keys: events that were read before do not have them."""
         self._closing = asyncio.Event()
         self._wake = {lane: asyncio.Event() for lane in Lane}
         self._to_acknowledge = asyncio.Event()
@@ -159,7 +163,7 @@ class _Session:
 
     async def _send(self, lane: Lane) -> None:
         backoff = self._backoff()
-        limit = self._settings.batch_size
+        limit = self._most(lane)
         try:
             while not self._closing.is_set():
                 batch = self._queues.take(lane, limit)
@@ -167,6 +171,8 @@ class _Session:
                     self._wake[lane].clear()
                     await self._wake[lane].wait()
                     continue
+                for event in batch:
+                    event.license_core_id = event.license_core_id or self._core_ids.get(key_of(event), "")
                 limit = await self._send_batch(lane, batch, backoff, limit)
         finally:
             self._lanes_running -= 1
@@ -180,8 +186,9 @@ class _Session:
             match await self._try(lane, part):
                 case Accepted() as accepted:
                     backoff.succeeded()
+                    self._core_ids |= accepted.core_ids
                     for event in part:
-                        self._settle_sent(event, *self._word_on_funds(event, accepted))
+                        self._settle_sent(event, *self._word_on_funds(event, accepted), accepted.core_ids.get(key_of(event), ""))
                 case Rejected(outcome, why):
                     backoff.succeeded()
                     if len(part) > 1:
@@ -196,12 +203,15 @@ class _Session:
                     _log.warning("core did not take events, they are sent again", why=why, events=len(part), pause_ms=pause_ms)
                     await sleep_unless(self._closing, self._clock, pause_ms)
                     return limit
-        return min(self._settings.batch_size, limit * 2)
+        return min(self._most(lane), limit * 2)
+
+    def _most(self, lane: Lane) -> int:
+        return 1 if lane is Lane.REGISTRATIONS else self._settings.batch_size
 
     def _word_on_funds(self, event: events_pb2.Event, accepted: Accepted) -> tuple[SettlementOutcome.ValueType, str]:
         """What Core's answer to a charge means. Core of 2021 lists a repeated charge as one that was not paid (facts 2021 §0.2 #7), so its
         word counts only for a charge that cannot have reached it before; if funds are short, the job's next charge tells."""
-        if event.job_id not in accepted.short_of_funds:
+        if key_of(event) not in accepted.short_of_funds:
             return events_pb2.SETTLEMENT_OUTCOME_DELIVERED, ""
         if not accepted.certain and (event.maybe_delivered or event.sequence in self._unsure):
             return events_pb2.SETTLEMENT_OUTCOME_DELIVERED, "Core may have been sent this charge before; its word on funds does not count"
@@ -225,13 +235,13 @@ class _Session:
         event = part[0]
         backoff = self._backoff()
         backoff.failures = self._queues.set_aside(event) - 1
-        self._spawn(self._release(event.job_id, backoff.failed()))
+        self._spawn(self._release(key_of(event), backoff.failed()))
         return limit
 
-    async def _release(self, job_id: str, pause_ms: int) -> None:
+    async def _release(self, key: str, pause_ms: int) -> None:
         await sleep_unless(self._closing, self._clock, pause_ms)
         if not self._closing.is_set():
-            self._woken(self._queues.release(job_id))
+            self._woken(self._queues.release(key))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         if self._tasks is None:
@@ -240,16 +250,18 @@ class _Session:
 
     # Settlements out
 
-    def _settle_sent(self, event: events_pb2.Event, outcome: SettlementOutcome.ValueType, detail: str) -> None:
+    def _settle_sent(self, event: events_pb2.Event, outcome: SettlementOutcome.ValueType, detail: str, license_core_id: str = "") -> None:
         self._woken(self._queues.settle(event, alone=outcome == events_pb2.SETTLEMENT_OUTCOME_JOB_UNKNOWN))
         if outcome != events_pb2.SETTLEMENT_OUTCOME_DELIVERED:
             name = SettlementOutcome.Name(outcome)
-            _log.warning("core refuses an event", job=event.job_id, sequence=event.sequence, outcome=name, why=detail)
-        self._settle(event, outcome, detail)
+            _log.warning("core refuses an event", of=key_of(event), sequence=event.sequence, outcome=name, why=detail)
+        self._settle(event, outcome, detail, license_core_id)
 
-    def _settle(self, event: events_pb2.Event, outcome: SettlementOutcome.ValueType, detail: str) -> None:
+    def _settle(self, event: events_pb2.Event, outcome: SettlementOutcome.ValueType, detail: str, license_core_id: str = "") -> None:
         self._unsure.discard(event.sequence)
-        self._settled.append(events_pb2.Settlement(sequence=event.sequence, outcome=outcome, detail=detail))
+        self._settled.append(
+            events_pb2.Settlement(sequence=event.sequence, outcome=outcome, detail=detail, license_core_id=license_core_id)
+        )
         self._to_acknowledge.set()
 
     async def _acknowledge(self) -> None:

@@ -1,11 +1,11 @@
 """Which events may be sent now: pure rules, no I/O.
 
-One queue for each job holds its updates and charges in the log's order; only its head may be sent, and nothing else of the job until
-the head is settled. So a job's events reach Core in their order, and no batch holds two of one job (Core compares all items of a call
-with the state before the call: facts 2021 §2.1). Jobs take turns in the order in which they became ready.
+One queue for each job and each license holds its events in the log's order; only its head may be sent, and nothing else of it until
+the head is settled. So the events of one reach Core in their order, and no batch holds two of one (Core compares all items of a call
+with the state before the call: facts 2021 §2.1). Queues take turns in the order in which they became ready.
 
-A job whose event made Core fail or that Core does not know is `alone`: its events travel by themselves, so they cost the others
-nothing more.
+A job or license whose event made Core fail or that Core does not know is `alone`: its events travel by themselves, so they cost the
+others nothing more.
 """
 
 from __future__ import annotations
@@ -24,8 +24,18 @@ class Lane(Enum):
     UPDATES = "updates"
     CHARGES = "charges"
     """By periods."""
+    LICENSE_UPDATES = "updates of licenses"
+    LICENSE_CHARGES = "charges of licenses"
+    """By units."""
     USAGE = "usage"
-    """By totals, generation 2026."""
+    """By totals, of jobs and licenses; generation 2026."""
+    REGISTRATIONS = "registrations"
+    """Of licenses that were made here, one at a time."""
+
+
+def key_of(event: events_pb2.Event) -> str:
+    """Whose event it is: a job and a license of the same id are two."""
+    return f"license {event.license_id}" if event.license_id else f"job {event.job_id}"
 
 
 LaneOf = Callable[[events_pb2.Event], Lane | None]
@@ -33,7 +43,7 @@ LaneOf = Callable[[events_pb2.Event], Lane | None]
 
 
 @dataclass(slots=True)
-class _Job:
+class _Queue:
     events: deque[events_pb2.Event] = field(default_factory=deque[events_pb2.Event])
     alone: bool = False
     failures: int = 0
@@ -45,7 +55,7 @@ class Queues:
     def __init__(self, lane_of: LaneOf) -> None:
         """`lane_of` says the same of an event whenever it is asked."""
         self._lane_of = lane_of
-        self._jobs: dict[str, _Job] = {}
+        self._queues: dict[str, _Queue] = {}
         self._ready: dict[Lane, dict[str, None]] = {lane: {} for lane in Lane}
         self._known: set[int] = set()
 
@@ -63,63 +73,65 @@ class Queues:
         if event.sequence in self._known:
             return None
         self._known.add(event.sequence)
-        job = self._jobs.setdefault(event.job_id, _Job())
-        job.events.append(event)
-        return self._make_ready(event.job_id, job) if len(job.events) == 1 else None
+        key = key_of(event)
+        queue = self._queues.setdefault(key, _Queue())
+        queue.events.append(event)
+        return self._make_ready(key, queue) if len(queue.events) == 1 else None
 
     def take(self, lane: Lane, limit: int) -> list[events_pb2.Event]:
-        """Up to `limit` heads of different jobs, now in flight; empty = nothing to send. Each must come back by settle or put_back."""
+        """Up to `limit` heads of different queues, now in flight; empty = nothing to send. Each must come back by settle or put_back."""
         ready = self._ready[lane]
         batch: list[events_pb2.Event] = []
         taken: list[str] = []
-        for job_id in ready:
-            job = self._jobs[job_id]
-            if job.alone and batch:
+        for key in ready:
+            queue = self._queues[key]
+            if queue.alone and batch:
                 continue
-            batch.append(job.events[0])
-            taken.append(job_id)
-            if job.alone or len(batch) >= limit:
+            batch.append(queue.events[0])
+            taken.append(key)
+            if queue.alone or len(batch) >= limit:
                 break
-        for job_id in taken:
-            del ready[job_id]
+        for key in taken:
+            del ready[key]
         return batch
 
     def settle(self, event: events_pb2.Event, *, alone: bool = False) -> Lane | None:
-        """Core has answered for this event in flight; the lane of the job's next one, None when there is none.
+        """Core has answered for this event in flight; the lane of the queue's next one, None when there is none.
 
-        `alone`: what comes of this job travels by itself from now on.
+        `alone`: what comes of this job or license travels by itself from now on.
         """
-        job = self._jobs[event.job_id]
-        job.events.popleft()
+        key = key_of(event)
+        queue = self._queues[key]
+        queue.events.popleft()
         self._known.discard(event.sequence)
-        job.alone = alone
-        job.failures = 0
-        if not job.events:
-            del self._jobs[event.job_id]
+        queue.alone = alone
+        queue.failures = 0
+        if not queue.events:
+            del self._queues[key]
             return None
-        return self._make_ready(event.job_id, job)
+        return self._make_ready(key, queue)
 
     def put_back(self, batch: Iterable[events_pb2.Event]) -> None:
         """Events in flight that Core has not answered for: ready again, before all others."""
-        jobs = {event.job_id: self._lane_of(event) for event in batch}
+        lanes = {key_of(event): self._lane_of(event) for event in batch}
         for lane in Lane:
-            back: dict[str, None] = {job_id: None for job_id, of in jobs.items() if of is lane}
+            back: dict[str, None] = {key: None for key, of in lanes.items() if of is lane}
             if back:
                 self._ready[lane] = back | self._ready[lane]
 
     def set_aside(self, event: events_pb2.Event) -> int:
-        """An event in flight made Core fail by itself: its job waits until `release`. How often this happened in a row, from 1."""
-        job = self._jobs[event.job_id]
-        job.alone = True
-        job.failures += 1
-        return job.failures
+        """An event in flight made Core fail by itself: its queue waits until `release`. How often this happened in a row, from 1."""
+        queue = self._queues[key_of(event)]
+        queue.alone = True
+        queue.failures += 1
+        return queue.failures
 
-    def release(self, job_id: str) -> Lane | None:
-        """Makes a job that was set aside ready again."""
-        return self._make_ready(job_id, self._jobs[job_id])
+    def release(self, key: str) -> Lane | None:
+        """Makes a queue that was set aside ready again."""
+        return self._make_ready(key, self._queues[key])
 
-    def _make_ready(self, job_id: str, job: _Job) -> Lane | None:
-        lane = self._lane_of(job.events[0])
+    def _make_ready(self, key: str, queue: _Queue) -> Lane | None:
+        lane = self._lane_of(queue.events[0])
         if lane is not None:
-            self._ready[lane][job_id] = None
+            self._ready[lane][key] = None
         return lane

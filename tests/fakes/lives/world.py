@@ -211,7 +211,7 @@ class World:
         async with main.running_core(plan, backend, clock, jitter=self._dice.random) as core:
             front = dispatcher(jobs=core.jobs, changes=core.changes, events=core.events, health=Health(), clock=clock)
             tokens = Tokens(transport, self._codec, self._folder / "refresh.token", clock)
-            client = CoreClient(Calls(transport, tokens), self._codec, "2026" if plan.today else "2021")
+            client = CoreClient(Calls(transport, tokens), self._codec, "2026" if plan.today else "2021", clock)
             upstream = PoweredUpstream(InProcessUpstream(front), power)
             deliveries = Deliveries(upstream, client, settings, clock, random=self._dice.random)
             process.core = core

@@ -63,9 +63,9 @@ def test_a_job_that_is_set_aside_waits_and_then_travels_alone() -> None:
     batch = queues.take(Lane.UPDATES, 1)
     assert queues.set_aside(batch[0]) == 1
     assert sequences(queues.take(Lane.UPDATES, 5)) == [2]
-    assert queues.release("a") is Lane.UPDATES
+    assert queues.release("job a") is Lane.UPDATES
     assert queues.set_aside(queues.take(Lane.UPDATES, 5)[0]) == 2
-    queues.release("a")
+    queues.release("job a")
     queues.push(update(4, "c"))
     batch = queues.take(Lane.UPDATES, 5)
     assert sequences(batch) == [1]
