@@ -22,7 +22,8 @@ namespace "ucloud" {
   ]
 
   variables {
-    # all replicas of a job start when its variable is written
+    # all replicas of a job start when its variable is written; below it, for each rank, are its secrets (keys of licenses), in clear for
+    # whoever may read them here: give this path to nobody else
     path "nomad/jobs/*" {
       capabilities = ["list", "read", "write", "destroy"]
     }

@@ -169,6 +169,8 @@ class LocalHarness(ShellHarness):
 class NomadHarness(ShellHarness):
     """Programs on the agent's node; a real agent also has their networks, with a firewall in each."""
 
+    largest_secret = 48_000
+
     def __init__(self, folder: Path, agent: Agent, *, firewall: bool, image: str = "") -> None:
         """`image`: programs run in containers of it."""
         self.image = image

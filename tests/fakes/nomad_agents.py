@@ -48,6 +48,11 @@ class Agent(Protocol):
         """Sections of serai.toml. `more`: further lines of [backend.nomad]."""
         ...
 
+    @property
+    def folder(self) -> Path:
+        """Where the agent keeps its own: its state, what it wrote down, and the folders of its allocations."""
+        ...
+
     async def rows(self, path: str) -> list[dict[str, object]]:
         """What Nomad lists there."""
         ...
@@ -109,6 +114,7 @@ class FakeSite(_Calls):
     def __init__(self, folder: Path, mhz: int = MHZ, memory_mib: int = MEMORY_MIB) -> None:
         del folder
         self.agent = FakeAgent([NodeSpec(cpu_mhz=mhz, memory_mb=memory_mib)])
+        self.folder = self.agent.data
 
     async def __aenter__(self) -> Self:
         await self.agent.__aenter__()
@@ -128,6 +134,7 @@ class RealSite(_Calls):
         if (why := why_not()) is not None:
             pytest.skip(why)
         self.agent = RealAgent(folder, cpu_mhz=mhz, memory_mb=memory_mib, programs=programs)
+        self.folder = folder
         self.address = self.agent.address
 
     async def __aenter__(self) -> Self:

@@ -25,6 +25,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 FOLDER = "/etc/ucloud/secrets"
 MOST, LARGEST_BYTES = 16, 48 << 10
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_LONGEST_ANSWER_S = 30
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 
 
@@ -72,7 +73,10 @@ class SecretDesk:
         await self._there.wait()
         assert self._source is not None  # noqa: S101 - for the type checker
         try:
-            secrets = await self._source(job_id)
+            async with asyncio.timeout(_LONGEST_ANSWER_S):
+                secrets = await self._source(job_id)
+        except TimeoutError:
+            raise BackendUnavailable(f"the job's secrets did not come within {_LONGEST_ANSWER_S} s") from None
         except (BackendUnavailable, SubmissionRefused):
             raise
         except Exception as error:  # its text may hold anything: only its kind is told

@@ -12,6 +12,7 @@ view        what is known of one job now; store: of all, and the only way to cha
 life        what has to be done next for a job: a pure function
 actions     the steps of life, carried out
 line, room  who goes to Nomad next, and how much room it seems to have
+secrets     how the content of jobs' secrets gets to their nodes
 doors       which jobs reach each other through their firewalls
 feed        the event stream and the lists: what happens at the cluster
 engine      moves jobs by all of these

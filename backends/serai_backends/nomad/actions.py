@@ -24,6 +24,7 @@ from serai_backends.nomad.view import View, refused
 if TYPE_CHECKING:
     from serai_backends.nomad.ground import Ground
     from serai_backends.nomad.line import Lines
+    from serai_backends.nomad.secrets import Secrets
     from serai_backends.nomad.store import Views
 
 log = structlog.get_logger("serai.nomad")
@@ -36,8 +37,8 @@ _VOLUME_MS = 500
 
 
 class Actions:
-    def __init__(self, ground: Ground, views: Views, lines: Lines, doors: Doors) -> None:
-        self._ground, self._views, self._lines, self._doors = ground, views, lines, doors
+    def __init__(self, ground: Ground, views: Views, lines: Lines, doors: Doors, secrets: Secrets) -> None:
+        self._ground, self._views, self._lines, self._doors, self._secrets = ground, views, lines, doors, secrets
         self._choosing_user = asyncio.Lock()
         self._chosen: dict[str, int] = {}
         """By job: users whose folders are being made."""
@@ -72,11 +73,26 @@ class Actions:
                 if chosen.uid is not None:
                     self._chosen[view.record.job_id] = chosen.uid
             await self._ground.threads.run(lambda: self._ground.folders.make(view.spec, chosen))
+            if not await self._write_secrets(view):
+                return
             await self._views.change(view, only=Stage.RELEASED, prepared=True, uid=chosen.uid, gid=chosen.gid)
         except jobfile.CannotPrepare as error:
             await self.refuse(view, error.why, error.detail)
         finally:
             self._chosen.pop(view.record.job_id, None)
+
+    async def _write_secrets(self, view: View) -> bool:
+        """False = the job has ended: it can never have them, or its name at Nomad is somebody else's, who could read them."""
+        if view.spec.secrets and await self._index_of(view) == 0:
+            await self.refuse(view, Why.NONE, _NOT_OURS.format(view.nomad_id))
+            return False
+        try:
+            await self._secrets.write(view)
+        except SubmissionRefused as error:
+            await self._secrets.delete(view)
+            await self.refuse(view, error.why, str(error))
+            return False
+        return True
 
     async def _register(self, view: View) -> None:
         record = view.record
@@ -205,6 +221,7 @@ class Actions:
             return
         await self._ground.client.deregister(view.nomad_id, purge=True)
         await self._ground.client.delete_variable(names.variable(view.nomad_id))
+        await self._secrets.delete(view)
         if self._ground.settings.work == "volume":
             await volumes.remove(self._ground.client, view.nomad_id)
 
@@ -218,6 +235,7 @@ class Actions:
         if self._ground.settings.work == "path" and seen != view.record.observation:
             await self._views.change(view, observation=seen)
         await self._tidy(view)
+        await self._secrets.delete(view)
         await self._views.change(view, stage=Stage.ENDED, observation=view.ending(self._ground.clock.now_ms()))
 
     async def _tidy(self, view: View) -> None:

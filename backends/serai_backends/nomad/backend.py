@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from typing import Self
 
-    from serai_backends.api import Shell
+    from serai_backends.api import SecretSource, Shell
     from serai_backends.model import Endpoint, JobObservation, LogChunk, Stream, TerminalSize, WatchEvent
     from serai_backends.nomad.settings import NomadSettings
 
@@ -78,9 +78,13 @@ class NomadBackend:
             time_extension=True,
             utilization=True,
             inputs=settings.work == "path",
+            secrets=drivers != {"exec"},
             docker=True,
             native=bool(drivers & {"exec", "raw_exec"}),
         )
+
+    def take_secrets_from(self, source: SecretSource) -> None:
+        self._engine.take_secrets_from(source)
 
     def keep(self, parts: AsyncExitStack) -> None:
         """What has to be let go of at the end."""
@@ -171,7 +175,7 @@ class NomadBackend:
         view = self._views.get(job_id)
         if view is None or view.record.stage is not Stage.ENDED:
             return
-        if view.record.registered_index or view.record.attempt > 1 or view.record.prepared:
+        if view.record.registered_index or view.record.attempt > 1 or view.record.prepared or view.spec.secrets:
             await self._engine.purge(view)
         await self._views.remove(job_id)
         self._ground.board.remove(job_id)

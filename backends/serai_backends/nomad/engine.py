@@ -25,12 +25,14 @@ from serai_backends.nomad.life import START_PATIENCE_MS, Step, deadline_of, next
 from serai_backends.nomad.line import Lines
 from serai_backends.nomad.records import Stage
 from serai_backends.nomad.room import Room
+from serai_backends.nomad.secrets import Secrets
 from serai_backends.nomad.strays import Strays
 from serai_backends.nomad.view import COLLECTED, PURGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from serai_backends.api import SecretSource
     from serai_backends.nomad.client import Event
     from serai_backends.nomad.ground import Ground
     from serai_backends.nomad.store import Views
@@ -54,7 +56,9 @@ class Engine:
         self.room = Room()
         self.lines = Lines(ground.settings, self.room)
         self.doors = Doors(views)
-        self._actions = Actions(ground, views, self.lines, self.doors)
+        self._line_moved = asyncio.Event()
+        self._secrets = Secrets(ground, self._held)
+        self._actions = Actions(ground, views, self.lines, self.doors, self._secrets)
         self._strays = Strays(ground, views, self._doubt)
         self.works = WorkQueue(ground.clock, random.random)
         self._doubtful: set[str] = set()
@@ -63,7 +67,6 @@ class Engine:
         """Jobs with ranks that a list showed to be placed, without their addresses."""
         self._how: dict[str, str] = {}
         """By Nomad's id: how a job went that Nomad does not know any more."""
-        self._line_moved = asyncio.Event()
         self._seen_all = False
         """Everything was looked at once: nobody is released before, lest a job that is at Nomad is given to it again."""
         self.look: Callable[[], None] = lambda: None
@@ -98,6 +101,16 @@ class Engine:
         if view.record.stage is Stage.QUEUED:
             self.lines.add(view)
             self.doors.ask(view)
+            self._line_moved.set()
+
+    def take_secrets_from(self, source: SecretSource) -> None:
+        self._secrets.desk.take_from(source)
+        for view in self._views:
+            if view.spec.secrets and view.record.stage is Stage.RELEASED:
+                self.works.add(view.record.job_id)
+
+    def _held(self, view: View) -> None:
+        if self.lines.placed(view):
             self._line_moved.set()
 
     async def purge(self, view: View) -> None:

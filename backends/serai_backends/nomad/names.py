@@ -40,6 +40,16 @@ def rank_of(group_name: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
+def secret(number: int) -> str:
+    """Item of the number-th secret in the variable of a rank's secrets."""
+    return f"secret{number}"
+
+
 def variable(nomad_job_id: str) -> str:
-    """The one path that each task of the job may read by its workload identity without any policy (facts: nomad-tried §1.4)."""
+    """The path that each task of the job may read by its workload identity without any policy (facts: nomad-tried §1.4)."""
     return f"nomad/jobs/{nomad_job_id}"
+
+
+def secrets_variable(nomad_job_id: str, rank: int) -> str:
+    """The path that the main task of this rank may read by its workload identity without any policy, and no other task (as above)."""
+    return f"{variable(nomad_job_id)}/{group(rank)}/{MAIN}"

@@ -369,4 +369,5 @@ def ended(record: Record, replicas: tuple[ReplicaObservation, ...], now_ms: int)
 def refused(record: Record, end: End, why: Why, detail: str, now_ms: int) -> JobObservation:
     """Of a job that ended before anything of it was at Nomad."""
     one = ReplicaObservation(rank=0, phase=Phase.ENDED, end=end, why=why, cause=detail, ended_at_ms=now_ms)
-    return ended(record, tuple(replace(one, rank=rank) for rank in range(record.spec.replicas)), now_ms)
+    over = ended(record, tuple(replace(one, rank=rank) for rank in range(record.spec.replicas)), now_ms)
+    return replace(over, reason=detail, why=why)

@@ -117,11 +117,10 @@ class Clients:
 
     # what a life asks of its node
 
-    def variable_for(self, alloc: Allocation, path: str) -> Mapping[str, str] | None:
-        """By the workload identity: the job's own paths and no others."""
+    def variable_for(self, alloc: Allocation, task: str, path: str) -> Mapping[str, str] | None:
+        """By the workload identity of the task: its own paths and no others."""
         job, group = alloc.job.id, alloc.group.name
-        own = {"nomad/jobs", f"nomad/jobs/{job}", f"nomad/jobs/{job}/{group}"}
-        own |= {f"nomad/jobs/{job}/{group}/{t.name}" for t in alloc.group.members}
+        own = {"nomad/jobs", f"nomad/jobs/{job}", f"nomad/jobs/{job}/{group}", f"nomad/jobs/{job}/{group}/{task}"}
         found = self.cluster.variables.get((alloc.job.namespace, path)) if path in own else None
         return None if found is None else found.items
 

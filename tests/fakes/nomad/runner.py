@@ -27,7 +27,7 @@ class Around(Protocol):
     template_event_s: float
     splay_s: float
 
-    def variable_for(self, alloc: Allocation, path: str) -> Mapping[str, str] | None: ...
+    def variable_for(self, alloc: Allocation, task: str, path: str) -> Mapping[str, str] | None: ...
     def variable_changed(self, namespace: str, path: str) -> asyncio.Event: ...
     def changed(self, runner: Runner) -> None: ...
     def start_trouble(self, alloc: Allocation, task: Task) -> str: ...
@@ -316,8 +316,8 @@ class Runner:
             if told is not None:
                 told.cancel()
 
-    def _render(self, task: Task, env: dict[str, str]) -> tuple[list[tuple[Path, str, int]], dict[str, str]]:
-        return taskdir.render(task, self.folder, env, lambda path: self.around.variable_for(self.alloc, path))
+    def _render(self, task: Task, env: dict[str, str]) -> tuple[list[taskdir.Rendered], dict[str, str]]:
+        return taskdir.render(task, self.folder, env, lambda path: self.around.variable_for(self.alloc, task.name, path))
 
     async def _templates(self, task: Task) -> None:
         """Templates of a running task follow their variable; what then happens is the template's change_mode."""

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from fakes.nomad.cluster import Allocation
 from fakes.nomad.spec import Task
@@ -102,18 +103,28 @@ def interpolated(text: str, env: Mapping[str, str], facts: Mapping[str, str]) ->
     return _VARIABLE.sub(one, text)
 
 
+class Rendered(NamedTuple):
+    """What a template becomes; bytes that are no text are in it as Python has them (surrogateescape)."""
+
+    path: Path
+    text: str
+    mode: int
+    uid: int | None
+    gid: int | None
+
+
 def render(
     task: Task, folder: Folder, env: dict[str, str], variable: Callable[[str], Mapping[str, str] | None]
-) -> tuple[list[tuple[Path, str, int]], dict[str, str]]:
-    """Each template's place, text and mode, and the variables that templates give to the environment; raises Missing or TemplateFailed."""
-    files: list[tuple[Path, str, int]] = []
+) -> tuple[list[Rendered], dict[str, str]]:
+    """Each template's file, and the variables that templates give to the environment; raises Missing or TemplateFailed."""
+    files: list[Rendered] = []
     more: dict[str, str] = {}
     renderer = Renderer(variable, env)
     for template in task.templates or []:
         text = renderer.render(template.embedded_tmpl, template.left_delim or "{{", template.right_delim or "}}")
         place = interpolated(template.dest_path, env, {})
         path = Path(place) if place.startswith("/") and place.startswith(str(folder.path)) else folder.task(task.name) / place.lstrip("/")
-        files.append((path, text, int(template.perms or "0644", 8)))
+        files.append(Rendered(path, text, int(template.perms or "0644", 8), template.uid, template.gid))
         if template.envvars:
             more |= _pairs(text)
     return files, more
@@ -128,11 +139,13 @@ def _pairs(text: str) -> dict[str, str]:
     return found
 
 
-def write(files: list[tuple[Path, str, int]]) -> None:
+def write(files: list[Rendered]) -> None:
     """Each file whole or not at all; nothing is written where it is so already."""
-    for path, text, mode in files:
+    for path, text, mode, uid, gid in files:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".new")
-        beside.write_text(text)
+        beside.write_bytes(text.encode(errors="surrogateescape"))
         beside.chmod(mode)
+        if uid is not None or gid is not None:
+            os.chown(beside, -1 if uid is None else uid, -1 if gid is None else gid)
         os.replace(beside, path)  # noqa: PTH105 - rename over, as consul-template does

@@ -5,6 +5,7 @@ A function or an action that is not known here is an error of the template, as i
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -180,7 +181,16 @@ def _split(args: list[Value]) -> Value:
     return [*text.split(_text(args[0]))] if text else []
 
 
+def _decoded(args: list[Value]) -> Value:
+    try:
+        # Go's strings are bytes: what is no text comes out again as it went in
+        return base64.b64decode(_text(args[0]), validate=True).decode(errors="surrogateescape")
+    except ValueError as error:
+        raise TemplateFailed(f"base64Decode: {error}") from error
+
+
 _FUNCTIONS: dict[str, Callable[[list[Value]], Value]] = {
+    "base64Decode": _decoded,
     "index": _index,
     "split": _split,
     "join": lambda a: _text(a[0]).join(_text(x) for x in a[1]) if isinstance(a[1], list) else "",

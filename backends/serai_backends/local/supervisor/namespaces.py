@@ -76,7 +76,7 @@ def build_view(view: View, owner: int) -> None:
             bound.append((f"inputs/{i}", _reopen(fd)))
         except OSError as error:
             raise StartFailure("mount_failed", f"{shown}: {error.strerror or error}") from error
-    _mount("tmpfs", VIEW, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=0755,size=64m,uid={owner},gid={owner}")
+    _mount_memory(f"mode=0755,size=64m,uid={owner},gid={owner}")
     for name, fd in bound:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             os.makedirs(f"{VIEW}/{name}")
@@ -85,6 +85,14 @@ def build_view(view: View, owner: int) -> None:
             os.close(os.open(f"{VIEW}/{name}", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         _mount(f"/proc/self/fd/{fd}", f"{VIEW}/{name}", None, _MS_BIND | _MS_REC)
         os.close(fd)
+
+
+def _mount_memory(options: str) -> None:
+    """At VIEW; never swapped out where root asks for that and the kernel can (Linux 6.4): secrets lie in there."""
+    try:
+        _mount("tmpfs", VIEW, "tmpfs", _MS_NOSUID | _MS_NODEV, f"{options},noswap")
+    except OSError:
+        _mount("tmpfs", VIEW, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
 
 
 def _reopen(fd: int) -> int:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from serai_backends.errors import SubmissionRefused
+from serai_backends.nomad import names
 from serai_backends.nomad.jobfile import network, scripts, view
 from serai_backends.nomad.jobfile.texts import no_reference, plain, template
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,511}")
 LOCAL = scripts.LOCAL
 ETC = "/etc/ucloud"
+_LONGEST_PATH = 128
+"""Of a variable, in characters."""
 
 
 def main(one: Rank) -> dict[str, JSON]:
@@ -38,6 +41,17 @@ def _files(one: Rank) -> list[JSON]:
     return found
 
 
+def _secrets(one: Rank, user: tuple[int, int] | None) -> list[JSON]:
+    """In the task's folder of secrets, which lies in memory: of `user`, None = of root. Raises SubmissionRefused."""
+    found: list[JSON] = []
+    for number, name in enumerate(one.spec.secrets):
+        file = template(f"secrets/serai.{name}", network.secret_template(one.nomad_id, one.number, number)) | {"Perms": "0400"}
+        found.append(file if user is None else file | {"Uid": user[0], "Gid": user[1]})
+    if found and len(names.secrets_variable(one.nomad_id, one.number)) > _LONGEST_PATH:
+        raise SubmissionRefused("the job's id is too long for a variable of Nomad, which its secrets need")
+    return found
+
+
 def _container(one: Rank) -> dict[str, JSON]:
     """What docker and podman have in common."""
     spec = one.spec
@@ -47,11 +61,13 @@ def _container(one: Rank) -> dict[str, JSON]:
         raise SubmissionRefused(
             "the application wants to be root in its container: the provider allows that only on nodes whose container engine maps users"
         )
+    if spec.run_as_root and spec.secrets:
+        raise SubmissionRefused("an application that is root in its container gets no secrets: they would belong to another root there")
     uid, gid = (0, 0) if spec.run_as_root else one.prepared.user
     text = scripts.start(one, fills=True, clean=False)
     return {
         "User": f"{uid}:{gid}",
-        "Templates": [*_files(one), plain(f"{LOCAL}/{scripts.START}", text, mode="0755")],
+        "Templates": [*_files(one), *_secrets(one, (uid, gid)), plain(f"{LOCAL}/{scripts.START}", text, mode="0755")],
     }
 
 
@@ -141,6 +157,7 @@ def _raw_exec(one: Rank) -> dict[str, JSON]:
         "Config": {"command": "/bin/sh", "args": [f"{LOCAL}/{scripts.NODE}"]},
         "Templates": [
             *_files(one),
+            *_secrets(one, None),
             template(f"{LOCAL}/{scripts.HOSTS}", network.peers_template(one.nomad_id)),
             plain(f"{LOCAL}/{scripts.START}", start),
             plain(f"{LOCAL}/{scripts.NODE}", scripts.node(one)),
@@ -155,6 +172,8 @@ def _exec(one: Rank) -> dict[str, JSON]:
         raise SubmissionRefused('the driver exec mounts no folders: it needs work = "volume"')
     if spec.run_as_root:
         raise SubmissionRefused("the driver exec runs programs as nobody, never as root")
+    if spec.secrets:
+        raise SubmissionRefused("the driver exec has no place in memory where only the program finds its secrets")
     if spec.replicas > _EXEC_RANKS:
         raise SubmissionRefused(f"the driver exec runs jobs of {_EXEC_RANKS} replicas at most")
     found = _files(one)

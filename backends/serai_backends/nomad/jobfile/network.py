@@ -52,6 +52,12 @@ def nodes_template(nomad_id: str) -> str:
     return _with(nomad_id, f"{{{{ .{names.NODES} }}}}\n")
 
 
+def secret_template(nomad_id: str, rank: int, number: int) -> str:
+    """The bytes of a secret, as they are."""
+    item = f"{{{{ base64Decode .{names.secret(number)}.Value }}}}"
+    return '{{ with nomadVar "' + names.secrets_variable(nomad_id, rank) + '" }}' + item + "{{ end }}"
+
+
 def friends_template(nomad_id: str) -> str:
     return _with(nomad_id, f"{{{{ .{names.NODES} }}}}\n{{{{ .{names.PEERS} }}}}\n")
 

@@ -12,6 +12,7 @@ prepare() {
     bind_drives || return 218
     [ -z "$ready" ] || wait_for_firewall || return 215
     fill || return 219
+    lay_secrets || return 218
     if [ -n "$script" ]; then
         cat "$script" >/etc/ucloud/script.sh && chmod 0755 /etc/ucloud/script.sh || return 218
     fi

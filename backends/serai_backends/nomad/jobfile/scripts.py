@@ -75,7 +75,17 @@ def start(one: Rank, *, fills: bool, clean: bool, first: bool = False) -> str:
     head = _head(facts, node_address=settings.network == "host")
     # what a node prepares can no longer be read where Nomad laid it
     laid = "" if shared else "/etc/ucloud/.file-" if one.placement.driver == "raw_exec" else "$NOMAD_TASK_DIR/serai/file-"
-    return "".join((head, body("etc.sh"), _files(spec, laid), _run(spec, environment, clean=clean), body("start.sh"), _program(spec)))
+    return "".join(
+        (
+            head,
+            body("etc.sh"),
+            _secrets(spec) if fills else "",
+            _files(spec, laid),
+            _run(spec, environment, clean=clean),
+            body("start.sh"),
+            _program(spec),
+        )
+    )
 
 
 def _files(spec: ReplicaSpec, laid: str) -> str:
@@ -85,6 +95,11 @@ def _files(spec: ReplicaSpec, laid: str) -> str:
         for number, (name, _) in enumerate(spec.files):
             lines.append(f'    lay "{laid}{number}" {quote(f"/work/{name}")}\n')
     return "".join([*lines, "}\n"])
+
+
+def _secrets(spec: ReplicaSpec, owner: str = "") -> str:
+    """`owner`: whose they become; empty = of whoever runs this."""
+    return f"owner={quote(owner)}\n{body('secrets.sh')}" if spec.secrets else "lay_secrets() { :; }\n"
 
 
 def _run(spec: ReplicaSpec, environment: dict[str, str], *, clean: bool) -> str:
@@ -111,6 +126,7 @@ def node(one: Rank) -> str:
     facts |= {"here": "@task/serai", "hosts": f"@task/serai/{HOSTS}", "source": view.folder(spec, settings) if shared else "@alloc/data"}
     drop = f"setpriv --reuid {uid} --regid {gid} --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all --"
     inside = " unshare --user --map-root-user --" if spec.run_as_root else ""
+    enter = "apart" if spec.secrets else "exec"
     drives = view.drives(spec, settings)
     binds = [f"    mkdir -p {view.ROOT} && mount -t tmpfs -o mode=0755,nosuid,nodev ucloud {view.ROOT} || return 1\n"] if drives else []
     binds += [f"    bind {quote(b.source)} {quote(b.target)} {'ro' if b.read_only else 'rw'} || return 1\n" for b in drives]
@@ -118,10 +134,12 @@ def node(one: Rank) -> str:
         (
             _head(facts, node_address=settings.network == "host"),
             body("etc.sh"),
+            _secrets(spec, f"{uid}:{gid}"),
             "bind_drives() {\n    :\n",
             *binds,
             "}\n",
-            f'become() {{\n    cd / && exec {drop}{inside} /bin/sh /etc/ucloud/.start.sh "$1"\n}}\n',
+            body("apart.sh") if spec.secrets else "",
+            f'become() {{\n    cd / && {enter} {drop}{inside} /bin/sh /etc/ucloud/.start.sh "$1"\n}}\n',
             body("node.sh"),
         )
     )

@@ -12,6 +12,7 @@ fi
 if [ "$who_fills" = start ]; then
     [ -z "$ready" ] || wait_for_firewall || fail 215 "the firewall did not become ready"
     fill || fail 219 "/etc/ucloud could not be filled"
+    lay_secrets || fail 218 "the secrets have no place"
     [ -z "$script" ] || ln -s "$script" /etc/ucloud/script.sh || fail 218 "the script has no place"
     chmod 0444 /etc/ucloud/*.txt
 fi
