@@ -61,6 +61,10 @@ def last(provider: PlainProvider) -> tuple[str, str, JsonObject]:
     return heard.method, heard.path.removeprefix("/ucloud/example"), parse(heard.body)
 
 
+def last_path(provider: PlainProvider) -> str:
+    return provider.heard[-1].path.removeprefix("/ucloud/example")
+
+
 @pytest.mark.parametrize("generation", [G2021, G2026])
 async def test_a_license_is_bought_made_ready_used_and_deleted(key: PrivateKey, generation: Generation) -> None:
     """2021 §5.3, §5.1; today §5, §7, §9: the whole life; a deletion that the provider answers with 404 or 5xx changes nothing."""
@@ -283,6 +287,19 @@ async def test_licenses_are_steered_over_http(key: PrivateKey) -> None:
         ):
             assert (await steer(core, method, path, cast("Json", body)))[0] == 404
         assert (await steer(core, "POST", "jobs", {"license": license_id, "replicas": 2}))[0] == 400
+
+
+async def test_any_resource_may_be_a_projects_and_support_of_licenses_is_asked(key: PrivateKey) -> None:
+    """docs/devcore.md: `project` beside `username`; `GET /devcore/products?type=licenses`. What is heard is believed (today §4)."""
+    async with both(key, G2026) as (core, provider):
+        product: JsonObject = {"id": "example-license", "category": "example-license", "provider": "example"}
+        provider.answers = [(200, json.dumps({"responses": [{"product": product, "maintenance": None}]}).encode())]
+        _, told = await steer(core, "GET", "products?type=licenses")
+        assert (told["status"], last_path(provider)) == (200, "/licenses/retrieveProducts")
+        wish: JsonObject = {"type": "licenses", "category": "example-license", "product": "example-license", "project": "p"}
+        _, made = await steer(core, "POST", "resources", wish)
+        assert core.resources.known_license(str(made["id"])).owner == "project:p"
+        assert dig(provider.heard[-1].items[0], "status", "resolvedSupport", "support") == {"product": product}
 
 
 async def test_a_users_token_comes_over_http(key: PrivateKey) -> None:
