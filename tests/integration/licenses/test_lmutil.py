@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
+import uvloop
 from fakes.clock import FakeClock
 from fakes.lmgrd import FakeLmgrd, write_lmutil
 from serai_server.clock import SystemClock
@@ -158,3 +160,26 @@ async def test_a_question_that_is_given_up(tmp_path: Path) -> None:
         await asking
     assert [await is_gone(pid) for pid in pids] == [True, True]
     assert state(pids[0]) == "", "it was waited for"
+
+
+@pytest.mark.parametrize(
+    "life",
+    [
+        test_a_question,
+        test_a_server_that_is_away,
+        test_one_that_takes_too_long,
+        test_one_whose_child_goes_on,
+        test_a_question_that_is_given_up,
+    ],
+)
+def test_on_the_loop_of_the_server(tmp_path: Path, life: Callable[[Path], Coroutine[None, None, None]]) -> None:
+    """`serai serve` runs on uvloop, which has processes of its own making."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(life(tmp_path))
+
+
+def test_programs_without_end_on_that_loop(tmp_path: Path) -> None:
+    """Stopped there too."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test_what_is_no_answer(tmp_path, "while True: print('x' * 100_000)", "lmutil wrote more than 8 MiB"))
+        runner.run(test_what_is_no_answer(tmp_path, "raise SystemExit(7)", "lmutil told no seats and ended with code 7"))

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncGenerator
 
 import pytest
+import uvloop
 from fakes.lmgrd import FakeLmgrd, Mode
 from serai_server.clock import SystemClock
 from serai_server.licenses import probe as probe_module
@@ -143,3 +144,18 @@ class TestTime:
         go.set()
         assert all(seen.answers for seen in await asyncio.gather(*looks))
         assert most == 3
+
+
+def test_on_the_loop_of_the_server() -> None:
+    """`serai serve` runs on uvloop."""
+
+    async def looks() -> None:
+        one = TestOneServer()
+        await one.test_it_answers()
+        await one.test_it_is_away()
+        await one.test_the_vendors_port()
+        await one.test_by_name()
+        await TestTime().test_a_server_that_takes_no_connection()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(looks())

@@ -1,0 +1,76 @@
+"""The operator's use cases where jobs hold seats, and what a window's coming and going tells to others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fakes.license_servers import CATEGORY, PROVIDER, Site, product, server
+from serai.core.v1.resources_pb2 import ProductReference
+from serai.licenses.v1.license_pb2 import MAINTENANCE_AVAILABILITY_NO_SERVICE, Maintenance
+from serai_server.errors import LicenseServerUnknown, WrongState
+from serai_server.licenses.operations import LicenseServerOperations
+from serai_server.licenses.products import LicenseCatalog, LicenseProduct
+from serai_server.licenses.servers import Servers
+from serai_server.store.license_model import Line
+
+SOLVER = product("solver")
+REFERENCE = ProductReference(id="solver", category=CATEGORY, provider=PROVIDER)
+
+
+@dataclass
+class Operator:
+    site: Site
+    servers: Servers
+    does: LicenseServerOperations
+
+
+@pytest.fixture
+async def operator(tmp_path: Path) -> AsyncIterator[Operator]:
+    site = Site(tmp_path)
+    catalog = LicenseCatalog([LicenseProduct("solver", CATEGORY, PROVIDER)])
+    async with site.running() as servers:
+        yield Operator(site, servers, LicenseServerOperations(servers, site.store, catalog, site.clock))
+
+
+async def test_seats_that_are_held(operator: Operator) -> None:
+    """They are in the report, and keep the server from being removed unless that is forced."""
+    await operator.does.add(server(solver=5), b"")
+    operator.site.store.held_lines[SOLVER] = Line(SOLVER, held=3, holders=2, waiting=4)
+    operator.site.store.counts[SOLVER] = 17
+    report = await operator.does.get("solver")
+    assert (report.seats[0].held, report.waiting_jobs, report.licenses) == (3, 4, 17)
+    assert not report.seats[0].HasField("observed_used")
+    assert list(await operator.does.list()) == [report]
+    with pytest.raises(WrongState, match="2 jobs hold 3 seats of license server 'solver'; wait until they are over"):
+        await operator.does.remove("solver", force=False)
+    await operator.does.remove("solver", force=True)
+    assert await operator.does.list() == []
+
+
+async def test_fewer_seats_than_are_held(operator: Operator) -> None:
+    """Taken; the limit is what decides from now on."""
+    await operator.does.add(server(solver=5), b"")
+    operator.site.store.held_lines[SOLVER] = Line(SOLVER, held=3, holders=3, waiting=0)
+    features = server(solver=1).features
+    assert (await operator.does.set_seats("solver", features)).seats[0].seats == 1
+    assert operator.servers.limits() == {SOLVER: 1}
+
+
+async def test_windows(operator: Operator) -> None:
+    """Whoever asked to be told hears of each; one that is over is not listed, and can still be dropped; others cannot."""
+    now_ms = operator.site.clock.now_ms()
+    planned = Maintenance(
+        description="d", availability=MAINTENANCE_AVAILABILITY_NO_SERVICE, starts_at=now_ms, estimated_ends_at=now_ms + 5_000
+    )
+    window = await operator.does.add_maintenance(REFERENCE, planned)
+    assert operator.site.told == [SOLVER]
+    assert list(await operator.does.list_maintenance()) == [window]
+    operator.site.clock.move(5_000)
+    assert list(await operator.does.list_maintenance()) == []
+    await operator.does.remove_maintenance(window.id)
+    assert operator.site.told == [SOLVER, SOLVER]
+    with pytest.raises(LicenseServerUnknown, match="no maintenance window"):
+        await operator.does.remove_maintenance(window.id)
