@@ -18,8 +18,8 @@ LIMIT_S = 30.0
 """A question that takes longer has failed; the program waits about ten seconds for a server that is away."""
 _MOST_BYTES = 8 * 1024 * 1024
 """Thousands of users with a line each are half a megabyte."""
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/"}
-"""Nothing of the server's own; HOME, because FlexNet looks there for a file of settings of somebody's."""
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent"}
+"""Nothing of the server's own; HOME, because FlexNet reads and writes a file of somebody's settings there."""
 
 
 class NotTold(Exception):

@@ -189,6 +189,7 @@ class TestRotation:
             assert vault.unseal("a", rows["a"]) == CANARY
             assert len(keys_of(file)) == 1
 
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # of Python 3.12; the child uses no thread
     @pytest.mark.parametrize("call", ["unlink", "open", "fsync", "replace", "link"])
     @pytest.mark.parametrize("time", [1, 2, 3, 4])
     def test_killed_at_any_call_of_the_system(self, file: Path, call: str, time: int) -> None:
