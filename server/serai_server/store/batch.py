@@ -50,6 +50,8 @@ class Batch:
     """New job → rows of its claims that are not written yet."""
     freed: dict[str, None] = field(default_factory=dict[str, None])
     """Jobs that are over and whose claims are not dropped yet."""
+    lines: dict[str, list[int]] = field(default_factory=dict[str, "list[int]"])
+    """Product → arrivals of who waits for its seats, as far as that was read and still holds."""
     running: dict[str, NewInterval | bool] = field(default_factory=dict[str, "NewInterval | bool"])
     """Job id → its open interval as the writes so far leave it; True = the stored one, False = none."""
 

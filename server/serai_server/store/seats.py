@@ -6,6 +6,7 @@ the group did: a seat that came free a moment ago can be had. What is decided is
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from serai_server.store import tables
@@ -17,16 +18,21 @@ from serai_server.store.link import Link
 from serai_server.store.model import Committed, JobChange, StoredJob
 from serai_server.store.rows import as_int
 
-ALL_READY = f"""NOT EXISTS (
-  SELECT 1 FROM claims o LEFT JOIN licenses l ON l.id = o.license_id
-  WHERE o.job_id = c.job_id AND (l.id IS NULL OR l.state <> {int(LicenseState.READY)} OR l.deleted_at_ms <> 0))"""  # noqa: S608
-"""Of claims c: all licenses of its job are READY."""
-
-_AHEAD = "c.product = ? AND c.held_at_ms = 0 AND (c.arrival, c.job_id) < (?, ?)"
+# Counted, where NOT EXISTS would say the same: PostgreSQL makes a join of that, which looks at everybody's claims before the first answer.
+_READY_AHEAD = f"""
+SELECT 1 FROM claims c
+WHERE c.product = ? AND c.held_at_ms = 0 AND (c.arrival, c.job_id) < (?, ?) AND 0 = (
+  SELECT count(*) FROM claims o LEFT JOIN licenses l ON l.id = o.license_id
+  WHERE o.job_id = c.job_id AND (l.id IS NULL OR l.state <> {int(LicenseState.READY)} OR l.deleted_at_ms <> 0))
+ORDER BY c.arrival, c.job_id LIMIT 1
+"""  # noqa: S608  # no value in it
+"""Whether anybody came before who waits for nothing but seats."""
 
 
 def flush(batch: Batch, link: Link) -> None:
     """Write the claims of jobs that came, and drop those of jobs that are over."""
+    if batch.claims or batch.freed:
+        batch.lines.clear()
     if batch.claims:
         link.insert(tables.claims, [row for rows in batch.claims.values() for row in rows])
         batch.claims.clear()
@@ -47,13 +53,14 @@ def take(
     if job.state.final:
         raise ValueError(f"job {job.id} is {job.state.name} and takes no seats")
     waiting = _waiting(link, job.id)
-    answer = (_away(link, waiting) or _full(link, waiting, limits)) if waiting else None
+    answer = (_away(link, waiting) or _full(batch, link, waiting, limits)) if waiting else None
     if answer is not None:
         return (None, answer), Committed()
     after, told = batch.change(change)
     if waiting:
         held_at_ms = max(after.submitted_at_ms or after.created_at_ms, 1)
         link.execute("UPDATE claims SET held_at_ms = ? WHERE job_id = ?", held_at_ms, job.id)
+        batch.lines.clear()
     return (after, SeatsTaken()), told
 
 
@@ -79,7 +86,7 @@ def _away(link: Link, claims: Sequence[Claim]) -> LicenseAway | None:
     return away
 
 
-def _full(link: Link, claims: Sequence[Claim], limits: Mapping[str, int | None]) -> SeatsFull | None:
+def _full(batch: Batch, link: Link, claims: Sequence[Claim], limits: Mapping[str, int | None]) -> SeatsFull | None:
     """The first product that has no room for the job, or has others before it."""
     needed: dict[str, int] = {}
     for claim in claims:
@@ -90,8 +97,14 @@ def _full(link: Link, claims: Sequence[Claim], limits: Mapping[str, int | None])
         if limit is None:
             continue
         used = as_int(link.query("SELECT coalesce(sum(seats), 0) FROM claims WHERE product = ? AND held_at_ms > 0", product)[0])
-        first = f"SELECT 1 FROM claims c WHERE {_AHEAD} AND {ALL_READY} LIMIT 1"  # noqa: S608  # no value in it
-        if used + seats > limit or link.query(first, product, arrival, job_id):
-            ahead = f"SELECT count(DISTINCT c.job_id) FROM claims c WHERE {_AHEAD}"  # noqa: S608
-            return SeatsFull(product, used, limit, as_int(link.query(ahead, product, arrival, job_id)[0]))
+        if used + seats > limit or link.query(_READY_AHEAD, product, arrival, job_id):
+            return SeatsFull(product, used, limit, bisect_left(_line(batch, link, product), arrival))
     return None
+
+
+def _line(batch: Batch, link: Link, product: str) -> list[int]:
+    """Arrivals of who waits for the product. Read once for all of a group who are told their place, as long as nobody comes or goes."""
+    if product not in batch.lines:
+        sql = "SELECT DISTINCT arrival FROM claims WHERE product = ? AND held_at_ms = 0 ORDER BY arrival"
+        batch.lines[product] = [as_int(row) for row in link.query(sql, product)]
+    return batch.lines[product]

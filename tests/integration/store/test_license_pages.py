@@ -7,18 +7,13 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any
 
-import psycopg
 import pytest
 from fakes.license_rows import move, new_license
-from fakes.store_rows import link_to
+from fakes.store_plans import asked_of, explained, rows_read, second_link, take_statistics
 from serai_server.store.license_model import LicenseChange, LicenseFilter, LicenseSort, LicenseState, StoredLicense
-from serai_server.store.link import Link
 from serai_server.store.open import open_store
-from serai_server.store.postgresql import PostgresLink
 from serai_server.store.sql_store import SqlStore
-from sqlalchemy import event
 
 
 @pytest.fixture
@@ -213,18 +208,9 @@ async def test_a_token_of_something_else_is_refused(store: SqlStore, wrong: str)
         await store.licenses.page(LicenseFilter(), 5, wrong)
 
 
-def link_to_other(url: str) -> Link:
-    """A connection beside the store's own, which keeps other servers out and nothing else."""
-    if url.startswith("sqlite"):
-        return link_to(url)
-    link = PostgresLink(url)
-    link._connection = psycopg.connect(url, autocommit=True)
-    return link
-
-
 def fill_large(url: str, dialect: str) -> None:
     """100,000 licenses of 1,000 workspaces, made by the database itself."""
-    link = link_to_other(url)
+    link = second_link(url)
     link.begin()
     empty = "x''" if dialect == "sqlite" else "''::bytea"
     series = "WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 99999) "
@@ -252,45 +238,27 @@ LISTS = {
 }
 
 
-async def plans(store: SqlStore, dialect: str) -> dict[str, str]:
+async def plans(store: SqlStore) -> dict[str, str]:
     """How the database carries out the first and a later page of each list."""
-    asked: list[tuple[str, Any]] = []
-
-    def spy(*arguments: Any) -> None:
-        asked.append((arguments[2], arguments[3]))
-
-    event.listen(store._reader._engine, "before_cursor_execute", spy)
     names: list[str] = []
-    for name, condition in LISTS.items():
-        names += [name, f"{name}, later"]
-        await store.licenses.page(condition, 25, "")
-        place = base64.urlsafe_b64encode(json.dumps([1, condition.descending, 40_000, "l40000"]).encode()).decode()
-        await store.licenses.page(condition, 25, place)
-    event.remove(store._reader._engine, "before_cursor_execute", spy)
-    explain = "EXPLAIN QUERY PLAN " if dialect == "sqlite" else "EXPLAIN ANALYZE "
-    with store._reader._engine.connect() as connection:
-        texts = ["\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + sql, values)) for sql, values in asked]
-    return dict(zip(names, texts, strict=True))
-
-
-def rows_read(plan: str) -> int:
-    """The most rows that one step of PostgreSQL gave or threw away."""
-    given = [float(rows) * int(loops) for rows, loops in re.findall(r"actual time=\S+ rows=([\d.]+) loops=(\d+)", plan)]
-    return int(max([*given, *(float(n) for n in re.findall(r"Rows Removed by \w+(?: \w+)?: (\d+)", plan))]))
+    with asked_of(store) as asked:
+        for name, condition in LISTS.items():
+            names += [name, f"{name}, later"]
+            await store.licenses.page(condition, 25, "")
+            await store.licenses.page(condition, 25, token(1, condition.descending, 40_000, "l40000"))
+    return dict(zip(names, explained(store, asked), strict=True))
 
 
 async def test_a_workspaces_list_reads_its_own_rows_however_many_there_are(url: str, dialect: str) -> None:
     """First and later pages of 25 out of 100,000: walks of indexes that end with the page, before and after the database took statistics.
     SQLite says so by its plan, which is that of an empty database; PostgreSQL by the rows that it has read."""
     async with open_store(url, lambda _: None) as store:
-        few = await plans(store, dialect)
+        few = await plans(store)
         fill_large(url, dialect)
-        large = await plans(store, dialect)
-        link = link_to_other(url)
-        link.execute("ANALYZE")
-        link.close()
+        large = await plans(store)
+        take_statistics(url)
     async with open_store(url, lambda _: None) as store:
-        analyzed = await plans(store, dialect)
+        analyzed = await plans(store)
     if dialect == "sqlite":
         assert few == large
         for name, plan in (*large.items(), *analyzed.items()):

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from fakes.license_rows import PRODUCT, job_with, new_license, note, submitted
 from fakes.postgres import Postgres, PostgresMissing
 from fakes.store_rows import new_job
 from serai_server.store import owner as owner_module
-from serai_server.store.api import StoreUnavailable
+from serai_server.store.api import StoreUnavailable, VersionConflict
+from serai_server.store.license_model import LicenseChange, SeatsFull, StoredLicense
 from serai_server.store.model import Committed, JobChange, State
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
@@ -115,6 +117,50 @@ async def stuck_create(store: SqlStore, url: str) -> tuple[int, asyncio.Task[Non
                 if await asyncio.to_thread(admin, url, waiting):
                     return number, creating
     raise AssertionError("not reached")
+
+
+async def test_seats_whose_commit_was_lost_are_held_once(own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session is ended while a job that takes its seats hangs in COMMIT. Its caller hears StoreUnavailable, the listener how the job
+    is; asking again is a VersionConflict, a repeated decision about a license finds what it did, and nobody else gets those seats."""
+    monkeypatch.setattr(owner_module, "_DOUBT_RETRY_S", 0.02)
+    url = own_postgres.schema()
+    told: asyncio.Queue[Committed] = asyncio.Queue()
+
+    def listener(changes: list[Committed]) -> None:
+        for change in changes:
+            told.put_nowait(change)
+
+    def charge(_: int, row: StoredLicense | None) -> LicenseChange | None:
+        assert row is not None
+        return None if row.charges else LicenseChange("m", row.version, charges=1, notes=(note("m", "paid", event="E"),))
+
+    async with open_store(url, listener) as store:
+        await store.licenses.create([new_license("m")])
+        await store.create_jobs([job_with("a", ("m", PRODUCT, 1)), job_with("b", ("m", PRODUCT, 1))])
+        await asyncio.to_thread(admin, url, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        await asyncio.to_thread(admin, url, "SELECT pg_reload_conf()")
+        try:
+            _, creating = await stuck_create(store, url)
+            taking = asyncio.create_task(store.licenses.take_seats(submitted("a"), {PRODUCT: 1}))
+            charging = asyncio.create_task(store.licenses.decide(["m"], charge))
+            await asyncio.to_thread(admin, url, OTHERS + " AND wait_event = 'SyncRep'")
+            with pytest.raises(StoreUnavailable):
+                await creating
+            while not (taking.done() and charging.done()):
+                await asyncio.to_thread(admin, url, OTHERS + " AND wait_event = 'SyncRep'")
+            assert isinstance(taking.exception(), StoreUnavailable)
+            assert isinstance(charging.exception(), StoreUnavailable)
+            while not any(r.id == "a" and r.version == 2 for r in (await told.get()).records):
+                pass
+        finally:
+            await asyncio.to_thread(admin, url, "ALTER SYSTEM RESET synchronous_standby_names")
+            await asyncio.to_thread(admin, url, "SELECT pg_reload_conf()")
+        with pytest.raises(VersionConflict):
+            await store.licenses.take_seats(submitted("a"), {PRODUCT: 1})
+        assert await store.licenses.take_seats(submitted("b"), {PRODUCT: 1}) == (None, SeatsFull(PRODUCT, 1, 1, 0))
+        await store.licenses.decide(["m"], charge)
+        assert await store.licenses.history(["m"], 5) == {"m": (b"first", b"paid")}
+        assert [e.body for e in await store.events("core", 0, 1_000_000) if e.license_id] == [b"E"]
 
 
 async def test_commits_are_durable_even_where_the_server_says_otherwise(own_postgres: Postgres) -> None:
