@@ -56,7 +56,7 @@ class ProductsCore:
         assert request.headers["Authorization"].startswith("Bearer ")
         items = (await request.json())["items"]
         for item in items:
-            assert item["type"] == "compute"
+            assert (item["type"], item["productType"]) in {("compute", "COMPUTE"), ("license", "LICENSE")}
             if item["category"]["provider"] != self.provider:
                 return web.json_response({"why": "Forbidden"}, status=403)
             if item["name"] in self.refuses:
@@ -75,8 +75,9 @@ class ProductsCore:
     async def _browse(self, request: web.Request) -> web.Response:
         query = request.query
         assert query["itemsPerPage"] == "250"
-        assert query["filterArea" if self.generation == "2021" else "filterProductType"] == "COMPUTE"
-        found = [one for one in self.versions if one["category"]["provider"] == query["filterProvider"]]
+        area = query["filterArea" if self.generation == "2021" else "filterProductType"]
+        ours = [one for one in self.versions if one["category"]["provider"] == query["filterProvider"]]
+        found = [one for one in ours if one.get("productType", "COMPUTE") == area]
         start = int(query.get("next", "0"))
         page = found[start : start + self.page]
         more = start + self.page < len(found)

@@ -1,58 +1,33 @@
-"""What we sell, as Core is told of it, and as Core has it.
+"""What we sell, as Core has it; the forms in which Core is told of it are in `product_forms`.
 
-2021 (facts 2021 §8.4) has a price for each unit of time in millionths of a krone; a product that is sent again becomes another version of
-itself. Today's Core (facts today §2 step 9, §7) counts each category in one unit of accounting and one frequency, which can never change.
-We count in kroner there too: a unit that is shown divided by a million is exactly the price of 2021.
+In 2021 a product that is sent again becomes another version of itself. Today's Core never changes how a category is counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 from urllib.parse import urlencode
 
 import msgspec
-from google.protobuf.message import Message
 from serai.control.v1 import control_pb2
-from serai.core.v1 import resources_pb2
 from serai.core.v1.resources_pb2 import ProductPriceUnit
 
 from serai_gateway.codec import Codec
 from serai_gateway.control.calls import Calls, words_of
+from serai_gateway.control.product_forms import UNITS, Product, Sold, SoldLicense, request_of
 from serai_gateway.control.transport import Answer, CoreUnreachable
 from serai_gateway.settings import Generation
 from serai_gateway.tokens import TokenError
 
+Area = Literal["COMPUTE", "LICENSE"]
 PATHS: dict[Generation, str] = {"2021": "/api/products", "2026": "/api/products/v2"}
-PriceUnit = Literal["minute", "hour", "day", "unit"]
 _MOST_PAGES = 1_000
-_UNITS: dict[PriceUnit, tuple[ProductPriceUnit.ValueType, control_pb2.AccountingFrequency.ValueType]] = {
-    "minute": (resources_pb2.PRODUCT_PRICE_UNIT_CREDITS_PER_MINUTE, control_pb2.ACCOUNTING_FREQUENCY_PERIODIC_MINUTE),
-    "hour": (resources_pb2.PRODUCT_PRICE_UNIT_CREDITS_PER_HOUR, control_pb2.ACCOUNTING_FREQUENCY_PERIODIC_HOUR),
-    "day": (resources_pb2.PRODUCT_PRICE_UNIT_CREDITS_PER_DAY, control_pb2.ACCOUNTING_FREQUENCY_PERIODIC_DAY),
-    "unit": (resources_pb2.PRODUCT_PRICE_UNIT_PER_UNIT, control_pb2.ACCOUNTING_FREQUENCY_ONCE),
-}
 
 
 class ProductsError(Exception):
     """Core cannot be asked or told; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sold:
-    """A machine type of the settings."""
-
-    id: str
-    category: str
-    provider: str
-    cpu: int
-    memory_in_gigs: int
-    gpu: int
-    price_unit: PriceUnit
-    price: int
-    """Millionths of a krone for one unit of one replica."""
 
 
 class Standing(Enum):
@@ -98,6 +73,8 @@ class Known(msgspec.Struct):
     price: int | None = None
     pricePerUnit: int | None = None
     unitOfPrice: str | None = None
+    description: str = ""
+    tags: tuple[str, ...] = ()
 
 
 class _Page(msgspec.Struct):
@@ -117,11 +94,11 @@ class CoreProducts:
         self._codec = codec
         self._generation: Generation = generation
 
-    async def known(self, provider: str) -> dict[tuple[str, str], Known]:
-        """The machine types that Core has of a provider, by category and name; of several versions the newest. ProductsError."""
+    async def known(self, provider: str, area: Area) -> dict[tuple[str, str], Known]:
+        """The products of a kind that Core has of a provider, by category and name; of several versions the newest. ProductsError."""
         found: dict[tuple[str, str], Known] = {}
         query = {"itemsPerPage": "250", "filterProvider": provider}
-        query |= {"filterArea": "COMPUTE"} if self._generation == "2021" else {"filterProductType": "COMPUTE"}
+        query |= {"filterArea": area} if self._generation == "2021" else {"filterProductType": area}
         for _ in range(_MOST_PAGES):
             page = await self._page(f"{PATHS[self._generation]}/browse?{urlencode(query)}")
             for item in page.items:
@@ -137,7 +114,7 @@ class CoreProducts:
             query["next"] = page.next
         raise ProductsError("the pages of Core's products do not end")
 
-    async def push(self, product: Sold) -> Pushed:
+    async def push(self, product: Product) -> Pushed:
         """Tells Core of one product. ProductsError when Core cannot be told."""
         body = self._codec.write(request_of([product], self._generation))
         try:
@@ -163,11 +140,28 @@ class CoreProducts:
             raise ProductsError("Core's answer cannot be read") from error
 
 
-def standing(product: Sold, known: Known | None, generation: Generation) -> Standing:
+def standing(product: Product, known: Known | None, generation: Generation) -> Standing:
     """Compares what is sold with what Core has."""
     if known is None:
         return Standing.MISSING
-    unit, frequency = _UNITS[product.price_unit]
+    return _of_license(product, known, generation) if isinstance(product, SoldLicense) else _of_machine(product, known, generation)
+
+
+def _of_license(product: SoldLicense, known: Known, generation: Generation) -> Standing:
+    if generation == "2021":
+        ours = (product.price, "PER_UNIT", product.description, product.tags)
+        return Standing.SAME if ours == (known.pricePerUnit, known.unitOfPrice, known.description, known.tags) else Standing.DIFFERENT
+    if known.category.accountingFrequency != "ONCE":
+        return Standing.CLASH
+    if (product.price, product.description) == (known.price, known.description):
+        return Standing.SAME
+    # An operator may have made the category in kroner; it would have to be told of as it is.
+    unit = known.category.accountingUnit
+    return Standing.DIFFERENT if unit is None or not unit.floatingPoint else Standing.CLASH
+
+
+def _of_machine(product: Sold, known: Known, generation: Generation) -> Standing:
+    unit, frequency = UNITS[product.price_unit]
     if generation == "2026":
         category = known.category
         is_money = category.accountingUnit is None or category.accountingUnit.floatingPoint
@@ -178,55 +172,6 @@ def standing(product: Sold, known: Known | None, generation: Generation) -> Stan
         price = known.pricePerUnit if known.unitOfPrice == _word(ProductPriceUnit.Name(unit), "PRODUCT_PRICE_UNIT_") else None
     ours = (product.cpu, product.memory_in_gigs, product.gpu, product.price)
     return Standing.SAME if ours == (known.cpu, known.memoryInGigs, known.gpu or 0, price) else Standing.DIFFERENT
-
-
-def request_of(products: Sequence[Sold], generation: Generation) -> Message:
-    """The request that tells Core of these."""
-    if generation == "2021":
-        return control_pb2.CreateRequest(items=[control_pb2.Product(compute=_of_2021(product)) for product in products])
-    return control_pb2.CreateV2Request(items=[control_pb2.ProductV2(compute=_of_2026(product)) for product in products])
-
-
-def _of_2021(product: Sold) -> resources_pb2.ComputeProduct:
-    return resources_pb2.ComputeProduct(
-        name=product.id,
-        price_per_unit=product.price,
-        category=resources_pb2.ProductCategoryId(name=product.category, provider=product.provider),
-        description=_description(product),
-        cpu=product.cpu,
-        memory_in_gigs=product.memory_in_gigs,
-        gpu=product.gpu or None,
-        version=1,
-        unit_of_price=_UNITS[product.price_unit][0],
-        charge_type=resources_pb2.CHARGE_TYPE_ABSOLUTE,
-        product_type=resources_pb2.PRODUCT_TYPE_COMPUTE,
-    )
-
-
-def _of_2026(product: Sold) -> control_pb2.ComputeProductV2:
-    return control_pb2.ComputeProductV2(
-        category=control_pb2.ProductCategory(
-            name=product.category,
-            provider=product.provider,
-            product_type=resources_pb2.PRODUCT_TYPE_COMPUTE,
-            accounting_unit=control_pb2.AccountingUnit(name="DKK", name_plural="DKK", floating_point=True),
-            accounting_frequency=_UNITS[product.price_unit][1],
-            allow_sub_allocations=True,
-        ),
-        name=product.id,
-        description=_description(product),
-        product_type=resources_pb2.PRODUCT_TYPE_COMPUTE,
-        price=product.price,
-        fraction=control_pb2.Fraction(numerator=1, denominator=1),
-        cpu=product.cpu,
-        memory_in_gigs=product.memory_in_gigs,
-        gpu=product.gpu,
-    )
-
-
-def _description(product: Sold) -> str:
-    gpus = f", {product.gpu} GPU" if product.gpu else ""
-    return f"{product.cpu} vCPU, {product.memory_in_gigs} GB memory{gpus}"
 
 
 def _word(name: str, prefix: str) -> str:

@@ -1,4 +1,4 @@
-"""`serai products`: the machine types of the settings, and Core told of them."""
+"""`serai products`: the machine types and licenses of the settings, and Core told of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from rich.text import Text
 from serai_gateway.clock import SystemClock
 from serai_gateway.codec import Codec
 from serai_gateway.control.calls import Calls
-from serai_gateway.control.products import PATHS, CoreProducts, Known, ProductsError, Pushed, Sold, Standing, request_of, standing
+from serai_gateway.control.product_forms import Product, Sold, SoldLicense, request_of
+from serai_gateway.control.products import PATHS, Area, CoreProducts, Known, ProductsError, Pushed, Standing, standing
 from serai_gateway.control.transport import HttpTransport
 from serai_gateway.tokens import Tokens
 
@@ -23,6 +24,7 @@ from serai_server.cli.config import Settings
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.log_setup import only_errors
 from serai_server.cli.options import config_option, json_option, settings_or_exit
+from serai_server.licenses.products import LicenseProduct
 from serai_server.settings import ProductSettings
 
 _AT_CORE = {
@@ -37,7 +39,7 @@ _PER = {"minute": "per minute", "hour": "per hour", "day": "per day", "unit": "p
 
 @click.group()
 def command() -> None:
-    """The machine types that are sold: as the settings have them, and as Core has them."""
+    """The machine types and licenses that are sold: as the settings have them, and as Core has them."""
 
 
 @command.command("list")
@@ -56,7 +58,7 @@ def list_products(*, offline: bool, as_json: bool, config: Path) -> None:
     """
     settings = settings_or_exit(config)
     only_errors()
-    sold = [_sold(product) for product in settings.products]
+    sold = _all_sold(settings)
     stands: list[Standing | None] = [None] * len(sold)
     if not offline:
         try:
@@ -64,18 +66,39 @@ def list_products(*, offline: bool, as_json: bool, config: Path) -> None:
             stands = [standing(one, known.get(_key(one)), settings.core.generation) for one in sold]
         except ProductsError as error:
             click.echo(f"note: Core cannot be asked: {error}", err=True)
+    of_machines, of_licenses = stands[: len(settings.products)], stands[len(settings.products) :]
     if as_json:
-        rows = [{**msgspec.to_builtins(p), "at_core": s.value if s else None} for p, s in zip(settings.products, stands, strict=True)]
-        output.print_json({"products": rows})
+        machines = [
+            {**msgspec.to_builtins(p), "at_core": s.value if s else None} for p, s in zip(settings.products, of_machines, strict=True)
+        ]
+        licenses = [
+            {**msgspec.to_builtins(p), "at_core": s.value if s else None}
+            for p, s in zip(settings.licenses.products, of_licenses, strict=True)
+        ]
+        output.print_json({"products": machines, "licenses": licenses})
         return
     table = _table("PRODUCT", "CATEGORY", "PROVIDER", "CPU", "MEMORY", "GPU", "PRICE", "AT CORE")
-    for product, stand in zip(settings.products, stands, strict=True):
+    for product, stand in zip(settings.products, of_machines, strict=True):
         price = f"{product.price_per_unit / 1_000_000:g} kr {_PER[product.price_unit]}"
-        memory = f"{product.memory_gib:g} GiB"
-        at_core = "?" if stand is None else _AT_CORE[stand]
-        cells = (product.id, product.category, product.provider, str(product.cpu), memory, str(product.gpu), price, at_core)
-        table.add_row(*(Text(output.clean(cell)) for cell in cells))
+        machine = (str(product.cpu), f"{product.memory_gib:g} GiB", str(product.gpu))
+        _add_row(table, product.id, product.category, product.provider, *machine, price, _words_of(stand))
+    for license_, stand in zip(settings.licenses.products, of_licenses, strict=True):
+        price = _license_price(license_.price_per_unit, settings)
+        _add_row(table, license_.id, license_.category, license_.provider, "-", "-", "-", price, _words_of(stand))
     output.console().print(table)
+
+
+def _words_of(stand: Standing | None) -> str:
+    return "?" if stand is None else _AT_CORE[stand]
+
+
+def _license_price(price: int, settings: Settings) -> str:
+    """Today's Core counts licenses and not kroner."""
+    return f"{price / 1_000_000:g} kr per license" if settings.core.generation == "2021" else f"{price} per license"
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    table.add_row(*(Text(output.clean(cell)) for cell in cells))
 
 
 @command.command()
@@ -94,7 +117,7 @@ def push(*, dry_run: bool, as_json: bool, config: Path) -> None:
     """
     settings = settings_or_exit(config)
     only_errors()
-    sold = [_sold(product) for product in settings.products]
+    sold = _all_sold(settings)
     if settings.core.generation == "2026":
         _refuse_mixed(sold)
     if dry_run:
@@ -106,7 +129,7 @@ def push(*, dry_run: bool, as_json: bool, config: Path) -> None:
         raise CliError(f"Core cannot be told: {error}") from error
     if as_json:
         rows = [
-            {"id": one.id, "category": one.category, "provider": one.provider, "outcome": outcome, "why": why or None}
+            {"id": one.id, "category": one.category, "provider": one.provider, "type": _type(one), "outcome": outcome, "why": why or None}
             for one, outcome, why in results
         ]
         output.print_json({"products": rows})
@@ -114,7 +137,7 @@ def push(*, dry_run: bool, as_json: bool, config: Path) -> None:
         table = _table("PRODUCT", "CATEGORY", "OUTCOME")
         for one, outcome, why in results:
             words = f"{_OUTCOMES[outcome]}: {why}" if why else _OUTCOMES[outcome]
-            table.add_row(*(Text(output.clean(cell)) for cell in (one.id, one.category, words)))
+            _add_row(table, one.id, one.category, words)
         output.console().print(table)
     refused = sum(outcome == "refused" for _, outcome, _ in results)
     if refused:
@@ -122,18 +145,19 @@ def push(*, dry_run: bool, as_json: bool, config: Path) -> None:
 
 
 _OUTCOMES = {"registered": "registered", "changed": "changed", "there": "is there already", "refused": "refused"}
-_Result = tuple[Sold, str, str]
+_Result = tuple[Product, str, str]
 """Product, outcome, and why it was refused."""
 
 
-async def _ask(settings: Settings, sold: Iterable[Sold]) -> dict[tuple[str, str, str], Known]:
+async def _ask(settings: Settings, sold: Iterable[Product]) -> dict[tuple[str, str, str], Known]:
     """What Core has, by provider, category and name. ProductsError."""
     async with _at_core(settings) as core:
-        found = {provider: await core.known(provider) for provider in dict.fromkeys(one.provider for one in sold)}
-    return {(provider, *key): known for provider, products in found.items() for key, known in products.items()}
+        kinds: dict[tuple[str, Area], None] = dict.fromkeys((one.provider, _AREAS[_type(one)]) for one in sold)
+        found = [(provider, await core.known(provider, area)) for provider, area in kinds]
+    return {(provider, *key): known for provider, products in found for key, known in products.items()}
 
 
-async def _push(settings: Settings, sold: Iterable[Sold]) -> list[_Result]:
+async def _push(settings: Settings, sold: Iterable[Product]) -> list[_Result]:
     """One call for each product, so that one that Core refuses does not take the others with it. ProductsError."""
     known = await _ask(settings, sold)
     results: list[_Result] = []
@@ -179,24 +203,45 @@ def _sold(product: ProductSettings) -> Sold:
     )
 
 
-def _key(product: Sold) -> tuple[str, str, str]:
+def _key(product: Product) -> tuple[str, str, str]:
     return product.provider, product.category, product.id
 
 
-def _refuse_mixed(sold: Iterable[Sold]) -> None:
+def _all_sold(settings: Settings) -> list[Product]:
+    """Machine types first, then licenses, each in the order of the settings."""
+    return [*map(_sold, settings.products), *map(_sold_license, settings.sold_licenses())]
+
+
+def _sold_license(product: LicenseProduct) -> SoldLicense:
+    return SoldLicense(product.id, product.category, product.provider, product.description, product.tags, product.price)
+
+
+def _type(product: Product) -> str:
+    """In Core's words."""
+    return "license" if isinstance(product, SoldLicense) else "compute"
+
+
+_AREAS: dict[str, Area] = {"compute": "COMPUTE", "license": "LICENSE"}
+
+
+def _refuse_mixed(sold: Iterable[Product]) -> None:
     """Today's Core counts a whole category in one way."""
-    units: dict[tuple[str, str], Sold] = {}
+    first_of: dict[tuple[str, str], Product] = {}
     for one in sold:
-        first = units.setdefault((one.provider, one.category), one)
-        if first.price_unit != one.price_unit:
+        first = first_of.setdefault((one.provider, one.category), one)
+        if isinstance(first, Sold) and isinstance(one, Sold):
+            difference = "with different price_unit" if first.price_unit != one.price_unit else ""
+        else:
+            difference = "one of them a machine type and the other a license" if type(first) is not type(one) else ""
+        if difference:
             raise CliError(
-                f"products {first.id} and {one.id} are in one category, {one.category}, with different price_unit; "
+                f"products {first.id} and {one.id} are in one category, {one.category}, {difference}; "
                 "today's Core counts a category in one way: give one of them a category of its own",
                 Exit.USAGE,
             )
 
 
-def _print_request(settings: Settings, sold: list[Sold], *, as_json: bool) -> None:
+def _print_request(settings: Settings, sold: list[Product], *, as_json: bool) -> None:
     path = PATHS[settings.core.generation]
     body = msgspec.json.decode(Codec().write(request_of(sold, settings.core.generation)))
     if as_json:

@@ -265,3 +265,126 @@ def test_a_core_of_the_other_generation_is_named_as_the_cause(make: Callable[[st
     site.write()
     ran = site.serai("push")
     assert (ran.code, "core.generation" in ran.err) == (Exit.ERROR, True)
+
+
+LICENSES = """
+[[licenses.products]]
+id = "matlab"
+category = "matlab"
+description = "Mathematics"
+tags = ["mathematics"]
+price_per_unit = 5
+[[licenses.products]]
+id = "comsol"
+category = "comsol"
+"""
+LICENSE_2021 = {
+    "type": "license",
+    "balance": None,
+    "maxUsableBalance": None,
+    "name": "matlab",
+    "pricePerUnit": 5,
+    "category": {"name": "matlab", "provider": "example"},
+    "description": "Mathematics",
+    "priority": 0,
+    "tags": ["mathematics"],
+    "version": 1,
+    "freeToUse": False,
+    "allowAllocationRequestsFrom": "ALL",
+    "unitOfPrice": "PER_UNIT",
+    "chargeType": "ABSOLUTE",
+    "hiddenInGrantApplications": False,
+    "productType": "LICENSE",
+}
+LICENSE_2026 = {
+    "type": "license",
+    "category": {
+        "name": "matlab",
+        "provider": "example",
+        "productType": "LICENSE",
+        "accountingUnit": {"name": "License", "namePlural": "Licenses", "floatingPoint": False, "displayFrequencySuffix": False},
+        "accountingFrequency": "ONCE",
+        "freeToUse": False,
+        "allowSubAllocations": True,
+    },
+    "name": "matlab",
+    "description": "Mathematics",
+    "productType": "LICENSE",
+    "price": 5,
+    "fraction": {"numerator": 1, "denominator": 1},
+    "hiddenInGrantApplications": False,
+}
+
+
+@pytest.mark.parametrize(("generation", "body"), [("2021", LICENSE_2021), ("2026", LICENSE_2026)])
+def test_licenses_are_told_of_after_the_machine_types(make: Callable[[str], Site], generation: str, body: dict[str, Any]) -> None:
+    """In Core's form of a license, counted once each; one without a description is called by its name. Nothing of servers or keys."""
+    site = make(generation)
+    site.write(PRODUCTS + LICENSES)
+    items = json.loads(site.serai("push", "--dry-run").out)["items"]
+    assert [item["name"] for item in items] == ["cpu-1", "gpu-1", "matlab", "comsol"]
+    assert items[2] == body
+    assert items[3]["description"] == "comsol"
+
+
+@pytest.mark.parametrize("generation", ["2021", "2026"])
+def test_licenses_are_compared_with_what_core_has(make: Callable[[str], Site], generation: str) -> None:
+    """Among Core's licenses and not among its machine types; another price or other words are sent again."""
+    site = make(generation)
+    site.write(PRODUCTS + LICENSES)
+    assert [(one["id"], one["at_core"]) for one in json.loads(site.serai("list", "--json").out)["licenses"]] == [
+        ("matlab", "missing"),
+        ("comsol", "missing"),
+    ]
+    pushed = site.serai("push", "--json").products
+    assert [(one["id"], one["type"], one["outcome"]) for one in pushed[1:3]] == [
+        ("gpu-1", "compute", "registered"),
+        ("matlab", "license", "registered"),
+    ]
+    assert {outcome for _, outcome in site.outcomes()} == {"there"}
+    site.write(PRODUCTS + LICENSES.replace("price_per_unit = 5", "price_per_unit = 6"))
+    assert site.outcomes()[2:] == [("matlab", "changed"), ("comsol", "there")]
+    site.write(PRODUCTS + LICENSES.replace("price_per_unit = 5", "price_per_unit = 6").replace("Mathematics", "All of it"))
+    assert site.outcomes()[2:] == [("matlab", "changed"), ("comsol", "there")]
+    assert site.core.created == ["cpu-1", "gpu-1", "matlab", "comsol", "matlab", "matlab"]
+
+
+def test_tags_are_part_of_a_license_in_2021(make: Callable[[str], Site]) -> None:
+    """Today's Core has none."""
+    for generation, outcome in (("2021", "changed"), ("2026", "there")):
+        site = make(generation)
+        site.write(PRODUCTS + LICENSES)
+        site.outcomes()
+        site.write(PRODUCTS + LICENSES.replace('["mathematics"]', '["numbers"]'))
+        assert site.outcomes()[2] == ("matlab", outcome)
+
+
+def test_people_see_what_a_license_costs(make: Callable[[str], Site]) -> None:
+    """In kroner to Core of 2021, in the category's own unit today."""
+    for generation, price in (("2021", ["5e-06", "kr"]), ("2026", ["5"])):
+        site = make(generation)
+        site.write(PRODUCTS + LICENSES)
+        rows = [line.split() for line in site.serai("list", "--offline").out.splitlines()]
+        assert rows[3] == ["matlab", "matlab", "example", "-", "-", "-", *price, "per", "license", "?"]
+
+
+def test_a_category_of_licenses_that_core_counts_otherwise(make: Callable[[str], Site]) -> None:
+    """By the hour it is never ours; in kroner it is as long as nothing has to be changed there."""
+    site = make("2026")
+    site.write(PRODUCTS + LICENSES)
+    site.outcomes()
+    site.core.versions[2]["category"]["accountingUnit"] = {"name": "DKK", "namePlural": "DKK", "floatingPoint": True}
+    site.core.versions[3]["category"]["accountingFrequency"] = "PERIODIC_HOUR"
+    assert site.outcomes()[2:] == [("matlab", "there"), ("comsol", "refused")]
+    site.write(PRODUCTS + LICENSES.replace("price_per_unit = 5", "price_per_unit = 6"))
+    assert site.outcomes()[2:] == [("matlab", "refused"), ("comsol", "refused")]
+
+
+def test_a_category_has_machines_or_licenses(make: Callable[[str], Site]) -> None:
+    """Today's Core counts a category in one way; Core of 2021 does not mind."""
+    for generation, code in (("2026", Exit.USAGE), ("2021", Exit.OK)):
+        site = make(generation)
+        site.write(PRODUCTS + LICENSES.replace('category = "matlab"', 'category = "cpu"'))
+        ran = site.serai("push")
+        assert ran.code == code, ran.err
+        assert ("a machine type and the other a license" in ran.err) == (code == Exit.USAGE)
