@@ -123,8 +123,8 @@ def leaks(site: Site) -> list[str]:
     return found
 
 
-async def test_the_content_is_in_no_file_argument_or_variable(keeper: Site) -> None:
-    """While the job runs, when it has ended, and when it was forgotten."""
+async def test_the_content_is_in_no_file_argument_or_variable(keeper: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    """While the job runs, when it has ended, and when it was forgotten. Nor in what the backend logs."""
     give(keeper, Secret("key", CANARY.encode()))
     line = f"wc -c < {HERE}/key > seen; until [ -e go ]; do sleep 0.05; done; cat {HERE}/key | wc -c"
     job = spec_of(keeper, line, "key", replicas=2)
@@ -142,6 +142,8 @@ async def test_the_content_is_in_no_file_argument_or_variable(keeper: Site) -> N
     assert leaks(keeper) == []
     await keeper.backend.forget("job")
     assert leaks(keeper) == []
+    logged = capfd.readouterr()
+    assert CANARY not in logged.out + logged.err
 
 
 async def test_another_job_of_the_same_user_does_not_see_it(keeper: Site) -> None:

@@ -235,14 +235,17 @@ class Actions:
         if self._ground.settings.work == "path" and seen != view.record.observation:
             await self._views.change(view, observation=seen)
         await self._tidy(view)
-        await self._secrets.delete(view)
+        if view.spec.secrets and (view.record.prepared or await self._index_of(view) != 0):  # somebody else's have the same name
+            await self._secrets.delete(view)
         await self._views.change(view, stage=Stage.ENDED, observation=view.ending(self._ground.clock.now_ms()))
 
     async def _tidy(self, view: View) -> None:
         await self._ground.threads.run(lambda: self._ground.folders.tidy(view.spec))
 
     async def refuse(self, view: View, why: Why, detail: str) -> None:
-        """It can never run, and nothing of it is at Nomad."""
+        """It can never run, and nothing of it is at Nomad but its secrets, if it came so far."""
         await self._tidy(view)
+        if view.record.prepared:
+            await self._secrets.delete(view)
         observation = refused(view.record, End.START_FAILED, why, detail, self._ground.clock.now_ms())
         await self._views.change(view, stage=Stage.ENDED, observation=observation)

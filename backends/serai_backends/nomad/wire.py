@@ -205,3 +205,7 @@ class Variable(_Read, frozen=True):
     items: dict[str, str] = {}
     create_index: int = 0
     modify_index: int = 0
+
+    def __repr__(self) -> str:
+        """Without the items: they may be secrets."""
+        return f"Variable(path={self.path!r}, modify_index={self.modify_index})"
