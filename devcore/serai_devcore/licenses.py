@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serai_devcore import queries
+from serai_devcore.accounts import Product
 from serai_devcore.documents import product_document
 from serai_devcore.jobs import Arrival
 from serai_devcore.resources import LICENSES, Resource, ResourceBook, ResourceRequest, licenses_in
@@ -46,6 +47,16 @@ class Change:
     state: str | None
     binding: tuple[str, str] | None
     """Kind and job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One item of `licenses/control/register`, read."""
+
+    key: tuple[str, str, str]
+    own_id: str | None
+    username: str
+    project: str | None
 
 
 def update(book: ResourceBook, provider: str, items: Sequence[JsonObject], now_ms: int) -> None:
@@ -103,41 +114,61 @@ def _binding(given: JsonObject, path: str, generation: Generation) -> tuple[str,
 
 
 def register(state: State, provider: str, items: Sequence[JsonObject]) -> list[str]:
-    """`licenses/control/register`: confirmed at once (2021 §2.3; today §9). The same own id again is the same license in 2021; of 2026 see
-    `own_ids`. An item that is refused in 2026 leaves those before it: one after the other."""
-    book = state.resources
+    """`licenses/control/register`: confirmed at once (2021 §2.3; today §9)."""
     wishes = [_wish(item, f"items[{index}]") for index, item in enumerate(items)]
-    named = {key[0] for key, _, _, _ in wishes}
-    if book.generation is Generation.G2021 and len(named) > 1:
+    named = {wish.key[0] for wish in wishes}
+    if state.generation is Generation.G2021 and len(named) > 1:
         raise CoreError(400, "all items must be of one provider")
     if named != {provider}:
         raise CoreError(403, "Forbidden")
+    return _register_2021(state, wishes) if state.generation is Generation.G2021 else _register_2026(state, wishes)
+
+
+def _register_2021(state: State, wishes: Sequence[Wish]) -> list[str]:
+    """One statement for the whole bulk, that fails as a whole (backend/accounting-service/util/src/jvmMain/kotlin/ResourceService.kt
+    @48ff7680d6, register). A product must have exactly one version. An own id that is known is given the new owner, unless that is the old
+    one: their entry in the ACL is there already, and unique. Ids come back by number, not in the order of the items."""
+    found: list[Resource | None] = []
+    for wish in wishes:
+        product = state.accounts.products.get(wish.key)
+        known = next((r for r in state.resources if wish.own_id and r.provider_generated_id == wish.own_id), None)
+        if product is None or product.version > 1 or (known is not None and known.username == wish.username):
+            raise CoreError(500, "Internal Server Error")
+        found.append(known)
+    if len({wish.own_id for wish in wishes if wish.own_id}) < sum(1 for wish in wishes if wish.own_id):
+        raise CoreError(500, "Internal Server Error")
     ids: list[str] = []
-    for key, own_id, username, project in wishes:
-        known = next(
-            (r for r in book if own_id and r.namespace == LICENSES and (r.provider, r.provider_generated_id) == (provider, own_id)), None
-        )
-        if known is None or book.generation is Generation.G2026:
-            product = state.accounts.products.get(key)
-            if product is None:
-                raise CoreError(404, "unknown product")
-            license_id = state.jobs.new_id()
-            if own_id:
-                state.jobs.own_ids.register(provider, own_id, license_id)
-            known = book.insert(ResourceRequest(LICENSES, product, {}, username, project), license_id, state.clock.now_ms())
-            known.confirmed, known.provider_generated_id = True, own_id
-        ids.append(known.id)
-    return ids
+    for wish, known in zip(wishes, found, strict=True):
+        if known is not None:
+            known.key, known.username, known.project = wish.key, wish.username, wish.project
+        ids.append((known or _registered(state, wish)).id)
+    return sorted(ids, key=int)
 
 
-def _wish(item: JsonObject, path: str) -> tuple[tuple[str, str, str], str | None, str, str | None]:
+def _register_2026(state: State, wishes: Sequence[Wish]) -> list[str]:
+    """One after the other: what stands before a refused item is done. Of own ids that come again see `own_ids`; whether there is such a
+    product is not looked at (core2/pkg/orchestrator/license.go)."""
+    return [_registered(state, wish).id for wish in wishes]
+
+
+def _registered(state: State, wish: Wish) -> Resource:
+    license_id, provider = state.jobs.new_id(), wish.key[0]
+    if wish.own_id:
+        state.jobs.own_ids.register(provider, wish.own_id, license_id)
+    product = state.accounts.products.get(wish.key) or Product(wish.key[2], wish.key[1], provider, kind="license", unit="PER_UNIT")
+    made = state.resources.insert(ResourceRequest(LICENSES, product, {}, wish.username, wish.project), license_id, state.clock.now_ms())
+    made.confirmed, made.provider_generated_id = True, wish.own_id
+    return made
+
+
+def _wish(item: JsonObject, path: str) -> Wish:
     own_id = text_or_none(item, "providerGeneratedId", path)
     if own_id is not None and "," in own_id:
         raise bad_request(f"{path}.providerGeneratedId", "no comma")
     product = as_object(as_object(item.get("spec"), f"{path}.spec").get("product"), f"{path}.spec.product")
     provider, category, name = (text(product, field, f"{path}.spec.product") for field in ("provider", "category", "id"))
     username, project = text_or_none(item, "createdBy", path) or "_ucloud", text_or_none(item, "project", path)
-    return (provider, category, name), own_id, username, project
+    return Wish((provider, category, name), own_id, username, project)
 
 
 def retrieve(state: State, provider: str, query: Mapping[str, str]) -> JsonObject:

@@ -101,6 +101,12 @@ def register(state: State, *items: JsonObject, provider: str = "example") -> lis
     return rules.register(state, provider, items)
 
 
+def refused_register(state: State, *items: JsonObject) -> int:
+    with pytest.raises(CoreError) as caught:
+        register(state, *items)
+    return caught.value.status
+
+
 def wish(own_id: str | None = "lic-a", **more: Json) -> JsonObject:
     """2021 fixture derived-licenses-control-register."""
     spec: JsonObject = {"product": REFERENCE}
@@ -118,11 +124,39 @@ def test_a_provider_registers_a_license_of_its_own(generation: Generation, first
     assert len({one, two, "5123"}) == 3
 
 
-def test_the_same_own_id_again_is_the_same_license_in_2021() -> None:
-    """2021 §2.3: upsert keyed by providerGeneratedId."""
+def test_a_known_own_id_of_2021_is_given_another_owner_but_not_the_same_again() -> None:
+    """2021 §2.3 upsert; ResourceService.kt @48ff7680d6, register: with the same creator its ACL entry breaks `acl_entry_unique`, so a
+    repetition is a 500 and changes nothing; so does an own id twice in one bulk."""
     state = core_with_license(G2021)
-    assert register(state, wish()) == register(state, wish())
+    (made,) = register(state, wish())
+    for items in ([wish()], [wish("new"), wish()], [wish("new"), wish("new")]):
+        assert refused_register(state, *items) == 500
+    assert len(state.resources) == 2
+    assert register(state, wish(createdBy="heir", project="p")) == [made]
+    assert (state.resources.known_license(made).username, state.resources.known_license(made).owner) == ("heir", "project:p")
     assert state.jobs.own_ids.repeats == []
+
+
+def test_the_answer_of_2021_is_in_the_order_of_numbers() -> None:
+    """ResourceService.kt @48ff7680d6, register: `select distinct` of the ids; not in the order of the items when one was known."""
+    state = core_with_license(G2021)
+    (old,) = register(state, wish())
+    new, known = register(state, wish("b"), wish(createdBy="heir"))[::-1]
+    assert (known, state.resources.known_license(new).provider_generated_id) == (old, "b")
+
+
+def test_a_product_of_2021_must_be_known_in_one_version_to_be_registered() -> None:
+    """ResourceService.kt @48ff7680d6, register: joined by name alone, so each version is a row, and the number of rows is checked. Today
+    products are not looked at (core2/pkg/orchestrator/license.go)."""
+    state = core_with_license(G2021)
+    unknown: JsonObject = {"product": REFERENCE | {"id": "none"}}
+    assert refused_register(state, wish(spec=unknown)) == 500
+    state.accounts.add_product(EXAMPLE_LICENSE)
+    assert refused_register(state, wish()) == 500
+    assert len(state.resources) == 1
+    today = core_with_license(G2026)
+    today.accounts.add_product(EXAMPLE_LICENSE)
+    assert len(register(today, wish(), wish("b", spec=unknown))) == 2
 
 
 def test_the_same_own_id_again_is_refused_today_or_the_end_of_core() -> None:
