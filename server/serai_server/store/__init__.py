@@ -1,1 +1,1 @@
-"""What the server knows, on disk: jobs, events and who settled them, running intervals, the ledger. Start at api.py and open.py."""
+"""What the server knows, on disk: jobs, events, who settled them, intervals, ledger, licenses, seats. Start at api.py and open.py."""

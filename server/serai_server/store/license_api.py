@@ -74,11 +74,12 @@ class LicenseStore(Protocol):
         ...
 
     async def history(self, ids: Sequence[str], limit: int) -> dict[str, tuple[bytes, ...]]:
-        """The newest `limit` lines of each, oldest first: serai.licenses.v1.LicenseUpdate. Kept are the newest 1,000."""
+        """The newest `limit` lines of each, oldest first: serai.licenses.v1.LicenseUpdate. Kept are the newest 1,000.
+        Every id that was asked for is there."""
         ...
 
     async def bound_to(self, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """The jobs that hold each, in order of arrival."""
+        """The jobs that hold seats of each, in order of arrival; every id that was asked for is there."""
         ...
 
     async def to_move(self, product: str, state: LicenseState, status: str, limit: int) -> list[StoredLicense]:
@@ -101,8 +102,10 @@ class LicenseStore(Protocol):
         """All of the job's seats or none, and with them `change`, in one transaction: the row after, or None and why not.
 
         `limits`: product → seats that jobs may hold in all; None = not counted; a product that is missing has no server, and its jobs
-        wait. Strictly in the order of arrival for each product; a job that waits for a license that is not READY holds up nobody.
-        Raises VersionConflict.
+        wait (SeatsFull with limit 0). Strictly in the order of arrival for each product: one that needs more than there is holds up all
+        behind it, and a job that waits for a license that is not READY holds up nobody. Seats that came free in an earlier write, also of
+        the same transaction, can be had. A job that holds its seats already (it was suspended) keeps them: they are asked for nothing.
+        They count as held since `change.submitted_at_ms`. Raises VersionConflict, and ValueError for a job that is over.
         """
         ...
 

@@ -204,7 +204,7 @@ class SeatsFull:
     """Held by jobs."""
     limit: int
     ahead: int
-    """Jobs that came before it and wait for the same product."""
+    """Jobs that came before it and wait for the same product, those too that wait for a license as well."""
 
 
 @dataclass(frozen=True, slots=True)
