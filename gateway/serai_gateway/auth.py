@@ -35,7 +35,7 @@ REMEMBERED = 1_024
 """Tokens; Core has one or two alive at a time."""
 KEY_BITS = 2_048
 _KEY_CHECK_MS = 1_000
-_LONGEST_TOKEN = 16 * 1024
+LONGEST_TOKEN = 16 * 1024
 _LONGEST_USERNAME = 512
 _REGISTER = "`serai register` gets it from Core"
 
@@ -141,14 +141,16 @@ class TokenReader(Generic[Who]):
         *,
         whose: str,
         most_remembered: int = REMEMBERED,
+        longest: int = LONGEST_TOKEN,
     ) -> None:
         """`read`: claims and the present, ms since epoch, to the owner and the ms until which that holds; it raises AuthError.
-        `whose`: the key's name in errors."""
+        `whose`: the key's name in errors; `longest`: bytes of a token."""
         self._key = key
         self._clock = clock
         self._read = read
         self._whose = whose
         self._most_remembered = most_remembered
+        self._longest = longest
         self._remembered: dict[bytes, tuple[Who, int]] = {}
         self._version = key.version
         self._jwt = jwt.PyJWT()
@@ -178,7 +180,7 @@ class TokenReader(Generic[Who]):
         return found[0]
 
     def _claims(self, key: RSAPublicKey, token: bytes) -> Mapping[str, object]:
-        if len(token) > _LONGEST_TOKEN:
+        if len(token) > self._longest:
             raise AuthError("Unauthorized: the token is too long")
         try:
             # Times and names are checked below, with the injected clock; here only form, algorithm and signature.

@@ -27,6 +27,8 @@ ROLES = frozenset({"USER", "ADMIN"})
 PROJECT_ROLES = frozenset({"PI", "ADMIN", "USER"})
 REMEMBERED = 4_096
 """Tokens of users who called of late."""
+LONGEST_TOKEN = 48 * 1024
+"""Bytes: several hundred projects and groups. A request's whole head may have 64 KiB."""
 LONGEST_NAME = 250
 _NOT_USERS = ("#P_",)
 """Providers; services are told by their role as well."""
@@ -51,7 +53,7 @@ class UserCheck:
 
     def __init__(self, key: PublicKeyFile, clock: Clock, issuer: str) -> None:
         self._issuer = issuer
-        self._tokens = TokenReader(key, clock, self._read, whose=f"the key in {SETTING}", most_remembered=REMEMBERED)
+        self._tokens = TokenReader(key, clock, self._read, whose=f"the key in {SETTING}", most_remembered=REMEMBERED, longest=LONGEST_TOKEN)
 
     def user(self, authorization: bytes | None, route: Route) -> User:
         """AuthError unless this header's value is a user's token, and one for this call."""

@@ -29,7 +29,15 @@ from serai_server.rpc.status import RpcFailure
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 """Largest message in either direction; grpc's own 4 MiB are about 5,000 jobs (facts on speed §9)."""
 
-_OPTIONS = (("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES), ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES))
+METADATA_LIMIT_BYTES = 128 * 1024
+"""Of one call; a user's groups travel there, and grpc's own 8 KiB are about 200 of them."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_metadata_size", METADATA_LIMIT_BYTES),
+    ("grpc.absolute_max_metadata_size", METADATA_LIMIT_BYTES),
+)
 _LONGEST_PATH = 107
 """Bytes of a Unix socket's path, the closing zero byte left out (unix(7))."""
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

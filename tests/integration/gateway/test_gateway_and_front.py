@@ -12,6 +12,7 @@ import pytest
 from fakes.clock import FakeClock
 from fakes.front import Front, served
 from fakes.gateway_tokens import bearer, claims, key, pem, sign
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 from serai.events.v1 import events_service_pb2 as events_pb2
 from serai_gateway.app import App
 from serai_gateway.auth import PublicKeyFile, TokenCheck
@@ -125,3 +126,12 @@ async def test_events_are_subscribed_and_acknowledged(upstream: Upstream) -> Non
         async with asyncio.timeout(20), closing(upstream.stream(SUBSCRIBE, request.SerializeToString(), metadata)) as stream:
             async for _ in stream:
                 break
+
+
+async def test_the_groups_of_a_user_reach_the_server_however_many_they_are(upstream: Upstream) -> None:
+    """A thousand of them: grpc's own limit for what travels beside a request is a fifth of that."""
+    groups = ",".join(f"00000000-0000-0000-0000-{number:012d}" for number in range(1_000))
+    metadata = {"serai-caller": "core", "serai-groups": groups}
+    for _ in range(5):
+        answer = await upstream.unary("/grpc.health.v1.Health/Check", b"", metadata, 20.0)
+        assert HealthCheckResponse.FromString(answer).status == HealthCheckResponse.SERVING

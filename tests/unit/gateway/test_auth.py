@@ -6,15 +6,17 @@ import base64
 import json
 import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fakes.clock import FakeClock
 from fakes.gateway_tokens import b64, bearer, claims, forged_hs256, key, pem, sign, spki
-from serai_gateway.auth import REMEMBERED, AuthError, KeyFileError, PublicKeyFile, TokenCheck, read_username
+from serai_gateway.auth import REMEMBERED, AuthError, KeyFileError, PublicKeyFile, TokenCheck, parse_public_key, read_username
 from serai_gateway.settings import Generation
 
 
@@ -240,3 +242,19 @@ def test_a_file_without_a_good_key_is_refused_at_start(tmp_path: Path, clock: Fa
 def test_the_users_name_is_read_as_its_generation_writes_it(value: bytes | None, generation: Generation, name: str | None) -> None:
     """Raw text in 2021, base64 in 2026, and what is not base64 there is taken as it is (facts 2021 §6.5, facts today §3)."""
     assert read_username(value, generation) == name
+
+
+def certificate(private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "core")])
+    since, until = datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, private.public_key(), 1, since, until)
+    return builder.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def test_a_certificate_holds_a_key_too() -> None:
+    """Core keeps its users' key as one. What is no RSA key, or no certificate at all, is refused in words."""
+    assert parse_public_key(certificate(key())).public_numbers() == key().public_key().public_numbers()
+    with pytest.raises(KeyFileError, match="not an RSA key"):
+        parse_public_key(certificate(ec.generate_private_key(ec.SECP256R1())))
+    with pytest.raises(KeyFileError, match="neither PEM nor"):
+        parse_public_key(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")

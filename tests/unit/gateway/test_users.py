@@ -111,6 +111,17 @@ async def test_a_member_works_in_a_project(client: Client, server: Server) -> No
     assert (server.told["serai-role"], server.told["serai-groups"]) == ("USER", "group-b")
 
 
+async def test_a_member_of_many_groups(client: Client, server: Server) -> None:
+    """Tokens of users are longer than Core's own; beyond their limit they are refused before anything of them is read."""
+    groups = {f"00000000-0000-0000-0000-{number:012d}": "project-1" for number in range(400)}
+    headers = {b"authorization": token(groups=groups)}
+    assert (await client.call("GET", "/api/licenses/browse", headers=headers, more=[(b"project", b"project-1")]))[0] == 200
+    assert server.told["serai-groups"].split(",") == list(groups)
+    headers = {b"authorization": token(groups=groups | {"x" * 20_000: "project-1"})}
+    status, body = await client.call("GET", "/api/licenses/browse", headers=headers)
+    assert (status, "too long" in body["why"]) == (401, True)
+
+
 async def test_names_travel_in_printable_ascii(client: Client, server: Server) -> None:
     """Whatever a name holds, it is one value of one key, and a comma in it does not make two groups."""
     headers = {b"authorization": token(sub="Bjørn, 5%#1", membership={"p/ä": "ADMIN"}, groups={"a,b": "p/ä", "c": "p/ä"})}
