@@ -28,6 +28,7 @@ from serai_server.jobs.registry import Registry
 from serai_server.jobs.requests import Policy
 from serai_server.jobs.service import JobsService
 from serai_server.ledger.funds import Funds
+from serai_server.licensing import LicensesPlan, Licensing, running_licenses
 from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
@@ -60,6 +61,7 @@ class Plan:
     """For how long an owner whose charge could not be paid is refused new jobs; 0 = not at all."""
     keep_events_ms: int = 30 * DAY_MS
     """How long an event is kept after every consumer has settled it."""
+    licenses: LicensesPlan = LicensesPlan(Path("licenses.key"))
 
 
 class PlanError(Exception):
@@ -76,6 +78,7 @@ class Core:
     store: Store
     backend: Backend
     registry: Registry
+    licensing: Licensing
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,16 @@ async def running_server(plan: Plan, backend: Backend, clock: Clock, socket: Pat
     health = Health()
     async with running_core(plan, backend, clock, wall=wall_ms) as core:
         health.tell("reconciler", up=True)
-        front = dispatcher(jobs=core.jobs, changes=core.changes, events=core.events, health=health, clock=clock)
+        front = dispatcher(
+            jobs=core.jobs,
+            changes=core.changes,
+            events=core.events,
+            licenses=core.licensing.service,
+            licenses_of_core=core.licensing.of_core,
+            license_servers=core.licensing.operations,
+            health=health,
+            clock=clock,
+        )
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch_store(core.store, health, clock))
             pruning = group.create_task(_prune(core.store, plan.keep_events_ms, clock))
@@ -135,8 +147,10 @@ async def running_core(
 ) -> AsyncGenerator[Core]:
     """The server's inside, from an open store to a reconciler at work. Leaving stops it; running jobs go on. `wall` None = the clock's."""
     registry = Registry()
-    # Sessions are not served yet, whatever the backend can do.
-    catalog = Catalog(plan.products, replace(backend.features, terminal=False, web=False, vnc=False))
+    # Sessions are not served yet, whatever the backend can do; secrets are for licenses.
+    features = replace(backend.features, terminal=False, web=False, vnc=False)
+    features = replace(features, secrets=features.secrets and bool(plan.licenses.products))
+    catalog = Catalog(plan.products, features)
     if problems := catalog.unsellable():
         raise PlanError("; ".join(problems))
     queue = WorkQueue(clock, jitter)
@@ -152,7 +166,10 @@ async def running_core(
         store = await stack.enter_async_context(open_store(plan.store_url, listener))
         funds = Funds(clock, plan.out_of_funds_ms)
         funds.load(await store.unpaid(clock.now_ms() - plan.out_of_funds_ms))
-        events = EventLog(store, clock, funds)
+        licensing = await stack.enter_async_context(
+            running_licenses(plan.licenses, store, backend, clock=clock, wall=wall or clock.now_ms, wake=queue.look)
+        )
+        events = EventLog(store, clock, funds, licensing.settlements)
         told.append(events.notify)
         reconciler = Reconciler(
             store=store,
@@ -165,6 +182,8 @@ async def running_core(
             rules=Rules(exit_code_is_failure=plan.today, charge_every_ms=plan.charge_every_ms),
             stop_grace_ms=plan.stop_grace_ms,
             workers=plan.workers,
+            licenses=licensing.in_jobs,
+            seats=licensing.seats,
         )
         output = Output(backend, registry)
         jobs = JobsService(
@@ -176,6 +195,7 @@ async def running_core(
             output=output,
             funds=funds,
             clock=clock,
+            licenses=licensing.in_jobs,
         )
         changes = JobChanges(
             store=store,
@@ -191,7 +211,7 @@ async def running_core(
         work = group.create_task(reconciler.run(ready))
         stack.callback(work.cancel)
         await _ready_or_failed(ready, work)
-        yield Core(jobs, changes, events, store, backend, registry)
+        yield Core(jobs, changes, events, store, backend, registry, licensing)
 
 
 async def _ready_or_failed(ready: asyncio.Event, work: asyncio.Task[None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 from serai.events.v1.events_service_pb2 import Charge
@@ -13,6 +13,7 @@ from serai_backends.api import Backend
 from serai_backends.model import Resources
 from serai_server.jobs.products import MINUTE_MS, Product
 from serai_server.jobs.requests import Policy
+from serai_server.licensing import LicensesPlan
 from serai_server.main import Core, Plan, running_core
 from serai_server.store.model import EventKind, StoredEvent, StoredJob
 
@@ -53,6 +54,7 @@ async def core_on(
     products: tuple[Product, ...] = PRODUCTS,
     today: bool = False,
     charge_every_ms: int = 15 * MINUTE_MS,
+    licenses: LicensesPlan | None = None,
 ) -> AsyncGenerator[Core]:
     plan = Plan(
         store_url=f"sqlite:///{folder / 'serai.db'}",
@@ -61,6 +63,7 @@ async def core_on(
         today=today,
         charge_every_ms=charge_every_ms,
         workers=4,
+        licenses=licenses or LicensesPlan(folder / "licenses.key"),
     )
     async with running_core(plan, backend, clock, jitter=lambda: 0.5) as core:
         yield core
@@ -73,6 +76,15 @@ async def until(core: Core, job_id: str, condition: Callable[[StoredJob], bool],
             row = await core.store.job(job_id)
             if row is not None and condition(row):
                 return row
+            if clock is not None:
+                clock.move(1_000)
+            await asyncio.sleep(0.01)
+
+
+async def patiently(condition: Callable[[], Awaitable[bool]], clock: FakeClock | None = None) -> None:
+    """Until the condition holds. A clock that is given moves on a second at each look."""
+    async with asyncio.timeout(20):
+        while not await condition():
             if clock is not None:
                 clock.move(1_000)
             await asyncio.sleep(0.01)

@@ -16,7 +16,7 @@ OTHER = "example/example-license/ansys"
 
 
 def new_license(
-    license_id: str = "",
+    license_id: str,
     *,
     text: str = "",
     owner: str = "alice",
@@ -42,7 +42,7 @@ def new_license(
         acl=b"acl",
         readers=readers,
         state=state,
-        first_note=b"first",
+        notes=(LicenseNote(license_id, created_at_ms, b"first"),),
     )
 
 

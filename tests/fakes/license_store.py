@@ -107,7 +107,7 @@ class MemoryLicenseStore:
 
     # Licenses and claims: whoever needs them takes the real store.
 
-    async def create(self, licenses: Sequence[NewLicense]) -> list[str]:
+    async def create(self, licenses: Sequence[NewLicense]) -> None:
         raise NotImplementedError
 
     async def decide(self, ids: Sequence[str], decide: DecideLicense) -> list[StoredLicense | None]:
@@ -128,7 +128,9 @@ class MemoryLicenseStore:
     async def bound_to(self, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         raise NotImplementedError
 
-    async def to_move(self, product: str, state: LicenseState, status: str, limit: int) -> list[StoredLicense]:
+    async def to_move(
+        self, product: str, state: LicenseState, status: str, limit: int, *, keep: LicenseState | None = None
+    ) -> list[StoredLicense]:
         raise NotImplementedError
 
     async def unpaid(self, before_ms: int, limit: int) -> list[StoredLicense]:

@@ -21,6 +21,8 @@ from serai_server.cli.config import Settings
 from serai_server.jobs.inputs import MappedDrive
 from serai_server.jobs.products import DAY_MS, HOUR_MS
 from serai_server.jobs.requests import Policy
+from serai_server.licenses.watcher import Pacing
+from serai_server.licensing import LicensesPlan
 from serai_server.main import Plan
 
 
@@ -46,6 +48,22 @@ def plan_of(settings: Settings) -> Plan:
         stop_grace_ms=settings.jobs.stop_grace_ms,
         workers=settings.jobs.workers,
         keep_events_ms=settings.store.keep_events_days * DAY_MS,
+        licenses=_licenses(settings),
+    )
+
+
+def _licenses(settings: Settings) -> LicensesPlan:
+    """`[licenses]` in the server's own words."""
+    licenses = settings.licenses
+    return LicensesPlan(
+        key_file=Path(licenses.encryption_key_file),
+        products=settings.sold_licenses(),
+        register_at_core=licenses.register_at_core,
+        pacing=Pacing(
+            probe_every_ms=licenses.probe_every_ms, probes_to_fail=licenses.probes_to_fail, observe_every_ms=licenses.observe_every_ms
+        ),
+        probe_timeout_ms=licenses.probe_timeout_ms,
+        lmutil=licenses.lmutil,
     )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from serai_server.clock import Clock
 from serai_server.errors import InvalidRequest
@@ -17,6 +18,8 @@ from serai_server.ledger.funds import Funds, wallet_of
 from serai_server.store.api import Store
 from serai_server.store.model import EventKind, EventSettlement, Outcome, StopRequest, StoredEvent, Target
 
+CORE = "core"
+"""The consumer that delivers to UCloud/Core."""
 MOST_AT_ONCE = 1_000
 """Events in one message at most, and when the consumer does not say."""
 
@@ -26,9 +29,20 @@ _STOPS = {Outcome.JOB_UNKNOWN: Target.STOP_DISOWNED, Outcome.INSUFFICIENT_FUNDS:
 """Outcomes after which the job must not go on."""
 
 
+class Licenses(Protocol):
+    """Who is told what Core answered to events of licenses (serai_server.licenses.settled)."""
+
+    async def settle(self, settled: Sequence[tuple[StoredEvent, EventSettlement]]) -> None:
+        """Harmless when repeated. Raises what the store raises."""
+        ...
+
+
 class EventLog:
-    def __init__(self, store: Store, clock: Clock, funds: Funds | None = None) -> None:
-        """`funds` is told what Core says of wallets; None = nobody wants to know."""
+    def __init__(self, store: Store, clock: Clock, funds: Funds | None = None, licenses: Licenses | None = None) -> None:
+        """`funds` is told what Core says of wallets, `licenses` what it says of licenses; None = nobody wants to know."""
+        self._licenses = licenses
+        self._of_licenses: set[int] = set()
+        """Events of licenses that Core's consumer was handed and has not settled: acknowledging a job's needs no look at the store."""
         self._store = store
         self._funds = funds
         self._clock = clock
@@ -61,6 +75,8 @@ class EventLog:
             events = await self._store.events(consumer, after, limit)
             if events:
                 after = events[-1].sequence
+                if consumer == CORE:
+                    self._of_licenses.update(event.sequence for event in events if event.license_id)
                 yield events if fresh else [replace(e, maybe_delivered=True) for e in events]
             else:
                 # Whatever comes after the log was read to its end cannot have been handed out before.
@@ -72,13 +88,27 @@ class EventLog:
         same transaction. Raises InvalidRequest and StoreUnavailable.
         """
         check_consumer(consumer)
+        await self._tell_licenses(consumer, settlements)
         stopping = {s.sequence: target for s in settlements if (target := _STOPS.get(s.outcome)) is not None}
         # Events never change, so which job one belongs to may be read before the transaction.
         events = await self._store.events_at(list(stopping)) if stopping else []
         now_ms = self._clock.now_ms()
-        await self._store.settle(consumer, settlements, [StopRequest(e.job_id, stopping[e.sequence], now_ms) for e in events])
+        stops = [StopRequest(e.job_id, stopping[e.sequence], now_ms) for e in events if e.job_id]
+        await self._store.settle(consumer, settlements, stops)
         if self._funds is not None:
             await self._tell_funds(self._funds, settlements, now_ms)
+
+    async def _tell_licenses(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
+        """Before it is stored: what gets lost between the two is answered by Core once more."""
+        if self._licenses is None or consumer != CORE:
+            return
+        wanted = {
+            s.sequence: s for s in settlements if s.license_core_id or s.outcome is not Outcome.DELIVERED or s.sequence in self._of_licenses
+        }
+        events = await self._store.events_at(list(wanted)) if wanted else []
+        if of_licenses := [(event, wanted[event.sequence]) for event in events if event.license_id]:
+            await self._licenses.settle(of_licenses)
+        self._of_licenses.difference_update(wanted)
 
     async def _tell_funds(self, funds: Funds, settlements: Sequence[EventSettlement], now_ms: int) -> None:
         """After it is stored: what gets lost here is read from the store at the next start."""

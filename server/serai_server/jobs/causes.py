@@ -20,6 +20,7 @@ STOPPED = "The job was stopped."
 NO_CREDITS = "The job was terminated (No credits)"
 LOST = "Your job is no longer available"
 DISOWNED = "UCloud does not know this job; it was stopped."
+LICENSE_GONE = "The job could not be started: a license that it uses was deleted."
 SUSPENDED = "The job is suspended: it keeps its memory and does not run, and that time is free."
 RESUMED = "The job goes on."
 
@@ -110,6 +111,14 @@ TABLE: tuple[Cause, ...] = (
     ),
     Cause("waiting-for-memory", "The job is waiting for 8.0 GiB of memory (2.0 GiB are free).", Blame.NOBODY),
     Cause("waiting-for-its-turn", "The job is waiting for its turn; 1 job is before it.", Blame.NOBODY),
+    Cause("waiting-for-seats", "The job is waiting for a seat of its license: 3 of 3 seats in use.", Blame.NOBODY),
+    Cause(
+        "waiting-for-license",
+        "The job is waiting for its license. The license cannot be used now: its license server does not answer. It is tried again and"
+        " again.",
+        Blame.NOBODY,
+    ),
+    Cause("license-gone", LICENSE_GONE, Blame.PROVIDER),
     Cause(
         "time-nearly-over", "The job ends in 10 minutes, when its time limit is reached. Save what is needed, or extend it.", Blame.NOBODY
     ),
@@ -159,6 +168,17 @@ def queue_place(place: Waiting, now_ms: int) -> str:
     if place.latest_start_ms is not None:
         said += f"; it starts within {_about(place.latest_start_ms - now_ms)}"
     return f"{said}."
+
+
+def waits_for_seats(used: int, limit: int, ahead: int) -> str:
+    """`used` of `limit` seats of its license are held by jobs, and `ahead` jobs came before it."""
+    others = f", and {_count(ahead, 'job')} came before it" if ahead and used < limit else ""
+    return f"The job is waiting for a seat of its license: {used} of {limit} seats in use{others}."
+
+
+def waits_for_license(status: str) -> str:
+    """`status` = the license's own words."""
+    return f"The job is waiting for its license. {status}"
 
 
 def failed(replicas: Sequence[ReplicaObservation], total: int) -> str:

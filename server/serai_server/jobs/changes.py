@@ -16,6 +16,7 @@ from serai_backends.api import Backend, TellsLimits
 
 from serai_server.clock import Clock
 from serai_server.errors import InvalidRequest, JobUnknown, Unsupported, WrongState
+from serai_server.events.log import CORE
 from serai_server.jobs import causes, notes
 from serai_server.jobs.bodies import update_body
 from serai_server.jobs.decision import Update
@@ -31,9 +32,6 @@ log = structlog.get_logger("serai.jobs")
 _Item = TypeVar("_Item", UpdateAclItem, Job)
 
 _MANY = 20
-
-CORE = "core"
-"""The consumer of events that delivers to UCloud/Core."""
 
 
 class JobChanges:

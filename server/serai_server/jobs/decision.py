@@ -11,6 +11,8 @@ from serai_server.store.model import State, Target
 
 
 class Action(Enum):
+    TAKE_SEATS = "take seats"
+    """Submit with the seats of its licenses, or else wait for them."""
     SUBMIT = "submit"
     SUSPEND = "suspend"
     RESUME = "resume"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serai_server.errors import InvalidRequest, Unsupported
 from serai_server.jobs.applications import App, Element, EnvironmentName, Flag, Template, Unknown, Variables, Word
@@ -46,6 +46,8 @@ class Writing:
     """Texts of generation 2026."""
     rendered: Mapping[Template, str]
     """What each template gives; one that is missing counts as "", for checks before anything is rendered."""
+    licenses: Mapping[str, str] = field(default_factory=dict[str, str])
+    """License to what stands for it on the command line."""
 
 
 def build_command(app: App, writing: Writing) -> Command:
@@ -109,7 +111,7 @@ def _variables(var: Variables, writing: Writing) -> Iterable[str]:
             continue
         if var.prefix:
             words.append(var.prefix)
-        text = value_text(given.declared, given.kind, given.value, writing.seen_at, todays=writing.todays)
+        text = value_text(given.declared, given.kind, given.value, writing.seen_at, writing.licenses, todays=writing.todays)
         words.append(f"{var.glued_prefix}{text}{var.glued_suffix}")
         if var.suffix:
             words.append(var.suffix)

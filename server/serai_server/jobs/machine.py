@@ -7,6 +7,7 @@ unfinished.
 | state | target | submitted | backend says | becomes | actions |
 |---|---|---|---|---|---|
 | IN_QUEUE | not a stop | no | not asked | submitted | submit |
+| IN_QUEUE, uses licenses | not a stop | no | not asked | submitted, if all its seats are free | take seats, submit |
 | IN_QUEUE | stop | no | not asked | final, by the stop | |
 | IN_QUEUE | not a stop | yes, never seen | unknown | | submit (the crash came before it) |
 | any | not a stop | yes, seen before | unknown | FAILURE: lost | |
@@ -38,6 +39,7 @@ from serai_backends.model import End, JobObservation, Phase
 from serai_server.jobs import causes, running
 from serai_server.jobs.decision import NOTHING, Action, Decision, Rules, Seen, Unasked, Update
 from serai_server.jobs.running import due, limit_reached, wake_at, warning
+from serai_server.store.license_model import LicenseAway, SeatsFull
 from serai_server.store.model import State, StoredJob, Target
 
 WAITING_TOLD_MS = 60_000
@@ -49,7 +51,9 @@ def step(job: StoredJob, seen: Seen, now_ms: int, rules: Rules) -> Decision:  # 
     if job.state.final:
         return NOTHING if job.forgotten_at_ms else Decision(forgotten=True, actions=(Action.FORGET,))
     if not job.submitted_at_ms:
-        return _stopped(job, now_ms) if job.target.stop else Decision(submitted=True, actions=(Action.SUBMIT,))
+        if job.target.stop:
+            return _stopped(job, now_ms)
+        return Decision(submitted=True, actions=(Action.TAKE_SEATS,) if job.claims else (Action.SUBMIT,))
     if seen is None:
         return _unknown_to_backend(job, now_ms)
     if isinstance(seen, Unasked):
@@ -63,6 +67,22 @@ def step(job: StoredJob, seen: Seen, now_ms: int, rules: Rules) -> Decision:  # 
     if seen.phase is Phase.SUSPENDED and job.state is not State.IN_QUEUE:
         return _suspended(job, seen)
     return _running(job, seen, now_ms, rules)
+
+
+def without_seats(job: StoredJob, answer: SeatsFull | LicenseAway, now_ms: int) -> Decision:
+    """The job could not have the seats of its licenses: it waits, and its user is told for what; without the license it never runs."""
+    if isinstance(answer, LicenseAway) and answer.deleted:
+        return Decision(state=State.FAILURE, ended_at_ms=now_ms, updates=(Update(State.FAILURE, causes.LICENSE_GONE),), wake_at_ms=0)
+    status = _why_no_seats(answer)
+    if status == job.status or job.wake_at_ms > now_ms:
+        return NOTHING
+    return Decision(updates=(Update(status=status),), wake_at_ms=now_ms + WAITING_TOLD_MS)
+
+
+def _why_no_seats(answer: SeatsFull | LicenseAway) -> str:
+    if isinstance(answer, SeatsFull):
+        return causes.waits_for_seats(answer.used, answer.limit, answer.ahead)
+    return causes.waits_for_license(answer.status)
 
 
 def _unknown_to_backend(job: StoredJob, now_ms: int) -> Decision:

@@ -18,7 +18,6 @@ from serai_server.errors import InvalidRequest, Unsupported
 from serai_server.jobs.applications import App, Declared
 
 _NEVER: Mapping[str, str] = {
-    "license_server": "software licenses",
     "block_storage": "block storage",
     "network": "public IP addresses",
     "ingress": "public links",
@@ -89,6 +88,8 @@ def check_possible(kind: str, features: Features, where: str) -> None:
         words = "input files and folders"
     elif kind == "peer" and not features.peers:
         words = "connections to other jobs"
+    elif kind == "license_server" and not features.secrets:
+        words = "software licenses"
     if words:
         raise Unsupported(f"{where}: this provider does not support {words}", field=where)
 

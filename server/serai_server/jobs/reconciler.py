@@ -19,13 +19,16 @@ from serai_server.errors import SeraiError
 from serai_server.jobs import facts
 from serai_server.jobs.bodies import charge_body, update_body
 from serai_server.jobs.decision import NOTHING, Action, Decision, Rules, Seen, Unasked
-from serai_server.jobs.machine import step
+from serai_server.jobs.machine import step, without_seats
 from serai_server.jobs.products import Catalog
 from serai_server.jobs.registry import Registry
 from serai_server.jobs.spec import Around, Policy, replica_spec
 from serai_server.jobs.templates import Renderer
 from serai_server.ledger.periods import charge_id
+from serai_server.licenses.in_jobs import LicensesInJobs
+from serai_server.licenses.seats import Seats
 from serai_server.store.api import Store, StoreUnavailable, VersionConflict
+from serai_server.store.license_model import SeatsTaken
 from serai_server.store.model import EventKind, JobChange, JobRecord, LedgerRow, NewEvent, StoredJob
 
 log = structlog.get_logger("serai.reconciler")
@@ -48,11 +51,14 @@ class Reconciler:
         rules: Rules,
         stop_grace_ms: int = 0,
         workers: int = 16,
+        licenses: LicensesInJobs,
+        seats: Seats,
     ) -> None:
+        self._seats = seats
         self._store = store
         self._backend = backend
         self._catalog = catalog
-        self._around = Around(policy, Renderer(clock), store.job)
+        self._around = Around(policy, Renderer(clock), store.job, licenses)
         self._registry = registry
         self._queue = queue
         self._clock = clock
@@ -171,17 +177,35 @@ class Reconciler:
             return await self._store.change_job(
                 JobChange(job.id, job.version, target=decision.stop, stop_requested_at_ms=self._clock.now_ms())
             )
+        if Action.TAKE_SEATS in decision.actions:
+            return await self._with_seats(job, decision)
         if Action.FORGET in decision.actions:
             await self._backend.forget(job.id)
         if Action.CANCEL in decision.actions:
             await self._backend.cancel(job.id, self._stop_grace_ms)
         await self._pause(job, decision)
         if decision.changes:
-            job = await self._store.change_job(self._change(job, seen, decision))
+            job = await self._stored(job, seen, decision)
         elif Action.SUBMIT not in decision.actions:
             # The watch tells when it has happened.
             return None
         return await self._submit(job) if Action.SUBMIT in decision.actions else job
+
+    async def _stored(self, job: StoredJob, seen: Seen, decision: Decision) -> StoredJob:
+        """The row after the decision. With an end the seats of its licenses come back, in the same transaction."""
+        change = self._change(job, seen, decision)
+        if not job.claims or decision.state is None or not decision.state.final:
+            return await self._store.change_job(change)
+        return await self._seats.give_back(job, change)
+
+    async def _with_seats(self, job: StoredJob, decision: Decision) -> StoredJob | None:
+        """Submitted with all of its seats, or told why it waits for them; then `Seats` has it looked at again."""
+        taken, answer = await self._seats.take(job, self._change(job, Unasked.UNASKED, decision))
+        if taken is not None:
+            return await self._submit(taken)
+        assert not isinstance(answer, SeatsTaken)  # noqa: S101 - then there would be a row
+        waits = without_seats(job, answer, self._clock.now_ms())
+        return await self._stored(job, Unasked.UNASKED, waits) if waits.changes else None
 
     async def _pause(self, job: StoredJob, decision: Decision) -> None:
         if not isinstance(self._backend, Suspends):
@@ -208,7 +232,7 @@ class Reconciler:
         """The backend can never run it: as if it had taken the job on and ended it at once."""
         now = self._clock.now_ms()
         seen = JobObservation(job_id=job.id, phase=Phase.ENDED, reason=reason, why=why, ended_at_ms=now)
-        return await self._store.change_job(self._change(job, seen, step(job, seen, now, self._rules)))
+        return await self._stored(job, seen, step(job, seen, now, self._rules))
 
     async def _spec(self, job: StoredJob) -> ReplicaSpec:
         product = self._catalog.by_key(job.product)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 from serai.core.v1.resources_pb2 import PageInfo
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
 from serai.jobs.v1.jobs_service_pb2 import FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse
@@ -14,13 +15,16 @@ from serai_backends.model import Capacity
 
 from serai_server.clock import Clock
 from serai_server.errors import BackendDown, InvalidRequest, JobConflictError, JobUnknown, NotEnoughCredits, Unsupported
-from serai_server.jobs.changes import CORE, check_count
+from serai_server.events.log import CORE
+from serai_server.jobs.changes import check_count
 from serai_server.jobs.output import Output
 from serai_server.jobs.products import Catalog
 from serai_server.jobs.registry import Registry
 from serai_server.jobs.reports import report
 from serai_server.jobs.requests import Policy, is_job_id, new_job
+from serai_server.jobs.spec import licenses_of
 from serai_server.ledger.funds import Funds, wallet_of
+from serai_server.licenses.in_jobs import LicensesInJobs, Whose
 from serai_server.store.api import JobConflict, Store
 from serai_server.store.model import JobFilter, NewJob, State, StoredJob
 
@@ -40,7 +44,10 @@ class JobsService:
         output: Output,
         funds: Funds,
         clock: Clock,
+        licenses: LicensesInJobs | None = None,
     ) -> None:
+        """`licenses` None = this provider has none."""
+        self._licenses = licenses
         self._store = store
         self._backend = backend
         self._funds = funds
@@ -53,7 +60,8 @@ class JobsService:
     async def create(self, items: Sequence[Job]) -> None:
         """Store the jobs, all or none; they run later. A job that exists with the same content is left as it is.
 
-        Raises InvalidRequest, Unsupported, NotEnoughCredits, JobConflictError, and the store's StoreUnavailable.
+        Raises InvalidRequest, Unsupported, WrongState, NotEnoughCredits, NotEnoughLicenses, JobConflictError, and the store's
+        StoreUnavailable.
         """
         check_count(items)
         jobs: list[NewJob] = []
@@ -66,13 +74,23 @@ class JobsService:
                 raise InvalidRequest(f"job {job.id} is in the request twice", field=f"items[{index}].id")
             ids.add(job.id)
             await self._check_funds(job)
-            jobs.append(job)
+            jobs.append(await self._with_licenses(job, item, index))
         try:
             await self._store.create_jobs(jobs)
         except JobConflict as error:
             raise JobConflictError(
                 f"a job {error.job_id} with other content exists already; a job's id cannot be used again", field=f"items[{error.index}].id"
             ) from error
+
+    async def _with_licenses(self, job: NewJob, item: Job, index: int) -> NewJob:
+        """The job with its claims on licenses. Raises InvalidRequest, WrongState, NotEnoughLicenses."""
+        used = licenses_of(item, f"items[{index}]")
+        # One that is there already is a create whose answer got lost: its licenses may have changed since, and it has its claims.
+        if not used or self._licenses is None or await self._store.job(job.id) is not None:
+            return job
+        provider = item.specification.product.provider
+        claims = await self._licenses.check(used, Whose(job.owner, job.project, provider, job.replicas))
+        return msgspec.structs.replace(job, claims=claims)
 
     async def _check_funds(self, job: NewJob) -> None:
         """Core does not check what a wallet holds before it sends a job (facts today §6.1)."""

@@ -7,7 +7,7 @@ the job is submitted, and renders the application's templates on top.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 from serai.jobs.v1 import application_pb2
@@ -20,11 +20,12 @@ from serai_server.jobs.applications import App, Template, app_of
 from serai_server.jobs.folders import component
 from serai_server.jobs.inputs import NO_INPUTS, PARAMETERS_FILE, Drives, Inputs, MappedDrive, inputs_of
 from serai_server.jobs.invocation import Command, Writing, build_command
-from serai_server.jobs.parameters import Values, values_of
+from serai_server.jobs.parameters import Values, parameter_path, values_of
 from serai_server.jobs.peers import check_reachable, peers_of
 from serai_server.jobs.products import Product
 from serai_server.jobs.templates import Context, Renderer, Value, check_templates
 from serai_server.jobs.texts import value_text
+from serai_server.licenses.in_jobs import NOTHING_TOLD, LicensesInJobs, Told, Used
 from serai_server.store.model import StoredJob
 
 
@@ -48,6 +49,8 @@ class _Parts:
     values: Values
     inputs: Inputs
     peers: tuple[Peer, ...]
+    told: Told = NOTHING_TOLD
+    """Of licenses; known when the job has their seats."""
 
 
 def check(job: Job, app: App, product: Product, features: Features, policy: Policy, *, at: str) -> None:
@@ -89,6 +92,11 @@ class Around:
     renderer: Renderer
     find: Callable[[str], Awaitable[StoredJob | None]]
     """Another job of this server, by its id."""
+    licenses: LicensesInJobs | None = None
+    """None = this provider has no licenses, and no job that uses one."""
+
+    async def told_of_licenses(self, stored: StoredJob) -> Told:
+        return await self.licenses.told(stored.id) if self.licenses is not None and stored.claims else NOTHING_TOLD
 
 
 async def replica_spec(stored: StoredJob, product: Product, features: Features, around: Around) -> ReplicaSpec:
@@ -99,13 +107,16 @@ async def replica_spec(stored: StoredJob, product: Product, features: Features, 
     app = app_of(encoded_application(job))
     parts = _parts(job, app, features, policy, "specification")
     await check_reachable(stored, parts.peers, around.find)
+    told = await around.told_of_licenses(stored)
+    parts = replace(parts, told=told)
     scripts, rendered = await _render(stored, app, _context(stored, app, parts, product, policy), around.renderer)
     command: Command = build_command(app, _writing(parts, "specification", policy, rendered))
     return ReplicaSpec(
         job_id=stored.id,
         replicas=stored.replicas,
         argv=command.argv,
-        environment=command.environment,
+        # What the application sets itself stays.
+        environment=tuple((dict(told.environment) | dict(command.environment)).items()),
         resources=product.resources,
         output_folder=stored.output_folder.lstrip("/"),
         image=app.image,
@@ -116,6 +127,7 @@ async def replica_spec(stored: StoredJob, product: Product, features: Features, 
         scripts=scripts,
         run_as_root=app.run_as_root,
         product=f"{product.category}/{product.id}",
+        secrets=told.secrets,
         time_limit_ms=stored.time_limit_ms,
     )
 
@@ -141,8 +153,16 @@ def _parts(job: Job, app: App, features: Features, policy: Policy, path: str) ->
     return _Parts(values, inputs, peers_of(spec, values, job.id, path) if "peer" in kinds else ())
 
 
+def licenses_of(job: Job, at: str) -> list[Used]:
+    """The licenses that a job names: in values of parameters, then in resources (facts 2021 §5.3). `at` is the job's path."""
+    path = f"{at}.specification"
+    values = [(parameter_path(path, name), value) for name, value in sorted(job.specification.parameters.items())]
+    values += [(f"{path}.resources[{index}]", value) for index, value in enumerate(job.specification.resources)]
+    return [Used(value.license_server.id, where) for where, value in values if value.WhichOneof("value") == "license_server"]
+
+
 def _writing(parts: _Parts, path: str, policy: Policy, rendered: Mapping[Template, str]) -> Writing:
-    return Writing(parts.values, parts.inputs.seen_at, path, policy.todays_texts, rendered)
+    return Writing(parts.values, parts.inputs.seen_at, path, policy.todays_texts, rendered, parts.told.texts)
 
 
 async def _render(stored: StoredJob, app: App, context: Context, renderer: Renderer) -> tuple[tuple[str, ...], dict[Template, str]]:
@@ -171,7 +191,8 @@ def _context(stored: StoredJob, app: App, parts: _Parts, product: Product, polic
             case "boolean":
                 found[name] = given.value.boolean.value
             case _:
-                found[name] = value_text(given.declared, given.kind, given.value, parts.inputs.seen_at, todays=policy.todays_texts)
+                seen_at, todays = parts.inputs.seen_at, policy.todays_texts
+                found[name] = value_text(given.declared, given.kind, given.value, seen_at, parts.told.texts, todays=todays)
     machine: dict[str, Value] = {
         "name": product.id,
         "category": product.category,

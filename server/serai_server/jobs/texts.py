@@ -10,8 +10,11 @@ from serai.jobs.v1.application_pb2 import AppParameterValue
 from serai_server.jobs.applications import Declared
 
 
-def value_text(declared: Declared, kind: str, value: AppParameterValue, seen_at: Mapping[str, str], *, todays: bool) -> str:  # noqa: PLR0911 - one line for each kind of value
-    """A value as an argument. `kind` is the value's own; `seen_at` says where each file's path is seen by the program."""
+def value_text(  # noqa: PLR0911 - one line for each kind of value
+    declared: Declared, kind: str, value: AppParameterValue, seen_at: Mapping[str, str], licenses: Mapping[str, str], *, todays: bool
+) -> str:
+    """A value as an argument. `kind` is the value's own; `seen_at` says where each file's path is seen by the program, `licenses` what
+    stands for each license: one that is missing counts as its id, for checks before anything is known of its server."""
     match kind:
         case "text":
             text = value.text.value
@@ -30,6 +33,8 @@ def value_text(declared: Declared, kind: str, value: AppParameterValue, seen_at:
             return seen_at[value.file.path]
         case "peer":
             return value.peer.hostname
+        case "license_server":
+            return licenses.get(value.license_server.id, value.license_server.id)
         case _:
             raise ValueError(kind)  # kinds without a text are refused before
 

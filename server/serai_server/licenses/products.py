@@ -34,7 +34,7 @@ class LicenseProduct:
 
     @property
     def reference(self) -> ProductReference:
-        return ProductReference(id=self.id, category=self.category, provider=self.provider)
+        return reference_of(self.key)
 
 
 class LicenseCatalog:
@@ -61,3 +61,9 @@ class LicenseCatalog:
 def key_of(reference: ProductReference) -> str:
     """As the store keeps it."""
     return f"{reference.provider}/{reference.category}/{reference.id}"
+
+
+def reference_of(key: str) -> ProductReference:
+    """From the form in which the store keeps it."""
+    provider, category, product = [*key.split("/", 2), "", ""][:3]
+    return ProductReference(id=product, category=category, provider=provider)

@@ -14,6 +14,7 @@ from serai_server.rpc.ports import Events
 from serai_server.store.model import EventKind, EventSettlement, Outcome, StoredEvent
 
 _LONGEST_DETAIL = 1_000
+_LONGEST_ID = 250
 
 
 class EventsServicer:
@@ -32,7 +33,13 @@ class EventsServicer:
 
 
 def _event(stored: StoredEvent) -> pb.Event:
-    event = pb.Event(sequence=stored.sequence, job_id=stored.job_id, occurred_at_ms=stored.at_ms, maybe_delivered=stored.maybe_delivered)
+    event = pb.Event()
+    if stored.kind is EventKind.LICENSE:
+        event.MergeFromString(stored.body)
+    event.sequence, event.occurred_at_ms, event.maybe_delivered = stored.sequence, stored.at_ms, stored.maybe_delivered
+    event.job_id, event.license_id = stored.job_id, stored.license_id
+    if stored.kind is EventKind.LICENSE:
+        return event
     if stored.kind is EventKind.JOB_UPDATE:
         event.job_update.MergeFromString(stored.body)
         event.job_update.SetInParent()
@@ -49,4 +56,7 @@ def _settlement(settlement: pb.Settlement, index: int, now_ms: int) -> EventSett
         raise InvalidRequest(f"{settlement.outcome} is not an outcome", field=f"settlements[{index}].outcome") from error
     # Core's own words may be in it: what no database takes, or nobody reads, must not keep an event from being settled.
     detail = "".join(c if c.isprintable() else " " for c in settlement.detail[:_LONGEST_DETAIL])
-    return EventSettlement(settlement.sequence, outcome, detail, now_ms)
+    core_id = settlement.license_core_id
+    if not core_id.isprintable() or len(core_id) > _LONGEST_ID:
+        raise InvalidRequest("expected Core's id of a license", field=f"settlements[{index}].license_core_id")
+    return EventSettlement(settlement.sequence, outcome, detail, now_ms, core_id)

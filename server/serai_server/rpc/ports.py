@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from serai.core.v1.resources_pb2 import ProductReference
+from serai.core.v1.resources_pb2 import ProductReference, ResourceOwner
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
 from serai.jobs.v1.jobs_service_pb2 import ExtendItem, FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse, UpdateAclItem
-from serai.licenses.v1.license_pb2 import Maintenance
+from serai.licenses.v1.license_pb2 import License, LicenseSpecification, LicenseSupport, Maintenance, ResolvedLicenseSupport
 from serai.licenses.v1.license_servers_service_pb2 import LicenseFeature, LicenseServer, LicenseServerReport, MaintenanceWindow
+from serai.licenses.v1.licenses_provider_service_pb2 import ProviderUpdatedAcl
+from serai.licenses.v1.licenses_service_pb2 import BrowseRequest, LicenseIncludeFlags, SearchRequest, UpdatedAcl
 from serai_backends.model import Capacity
 
+from serai_server.licenses.access import Actor
 from serai_server.store.model import EventSettlement, StoredEvent
 
 
@@ -87,3 +90,41 @@ class LicenseServers(Protocol):
     async def list_maintenance(self) -> Sequence[MaintenanceWindow]: ...
 
     async def remove_maintenance(self, window_id: str) -> None: ...
+
+
+class Licenses(Protocol):
+    """The use cases of licenses for users and operators (serai_server.licenses.service)."""
+
+    async def browse(self, request: BrowseRequest, actor: Actor) -> tuple[int, list[License], str]: ...
+
+    async def search(self, request: SearchRequest, actor: Actor) -> tuple[int, list[License], str]: ...
+
+    async def retrieve(self, license_id: str, flags: LicenseIncludeFlags, actor: Actor) -> License: ...
+
+    async def products(self) -> dict[str, list[ResolvedLicenseSupport]]: ...
+
+    async def create(self, items: Sequence[LicenseSpecification], owner: ResourceOwner, actor: Actor) -> list[str]: ...
+
+    async def delete(self, ids: Sequence[str], actor: Actor) -> None: ...
+
+    async def update_acl(self, items: Sequence[UpdatedAcl], actor: Actor) -> None: ...
+
+    async def init(self, actor: Actor) -> None: ...
+
+
+class LicensesOfCore(Protocol):
+    """The use cases of licenses for UCloud/Core (serai_server.licenses.provider)."""
+
+    async def create(self, items: Sequence[License]) -> None: ...
+
+    async def delete(self, items: Sequence[License]) -> None: ...
+
+    async def verify(self, items: Sequence[License]) -> None: ...
+
+    async def support(self) -> list[LicenseSupport]: ...
+
+    async def update_acl(self, items: Sequence[ProviderUpdatedAcl]) -> None: ...
+
+    async def update_labels(self, items: Sequence[License]) -> None: ...
+
+    async def init(self) -> None: ...

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from serai.events.v1 import events_service_pb2
 from serai.jobs.v1 import jobs_service_pb2
-from serai.licenses.v1 import license_servers_service_pb2
+from serai.licenses.v1 import license_servers_service_pb2, licenses_provider_service_pb2, licenses_service_pb2
 from structlog.typing import FilteringBoundLogger
 
 from serai_server.clock import Clock
@@ -22,8 +22,9 @@ from serai_server.rpc.events import EventsServicer
 from serai_server.rpc.health import Health, HealthServicer
 from serai_server.rpc.jobs import JobsServicer
 from serai_server.rpc.license_servers import LicenseServersServicer
+from serai_server.rpc.licenses import LicensesProviderServicer, LicensesServicer
 from serai_server.rpc.methods import Call, Many, methods_of
-from serai_server.rpc.ports import Changes, Events, Jobs, LicenseServers
+from serai_server.rpc.ports import Changes, Events, Jobs, Licenses, LicenseServers, LicensesOfCore
 from serai_server.rpc.status import Failures
 
 
@@ -35,6 +36,8 @@ def _service(descriptor: object) -> ServiceDescriptor:
 _JOBS = _service(jobs_service_pb2.DESCRIPTOR.services_by_name["JobsService"])
 _EVENTS = _service(events_service_pb2.DESCRIPTOR.services_by_name["EventsService"])
 _LICENSE_SERVERS = _service(license_servers_service_pb2.DESCRIPTOR.services_by_name["LicenseServersService"])
+_LICENSES = _service(licenses_service_pb2.DESCRIPTOR.services_by_name["LicensesService"])
+_LICENSES_OF_CORE = _service(licenses_provider_service_pb2.DESCRIPTOR.services_by_name["LicensesProviderService"])
 _HEALTH = _service(health_pb2.DESCRIPTOR.services_by_name["Health"])
 _REFLECTION = _service(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"])
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
@@ -48,26 +51,32 @@ def dispatcher(
     events: Events,
     health: Health,
     clock: Clock,
+    licenses: Licenses | None = None,
+    licenses_of_core: LicensesOfCore | None = None,
     license_servers: LicenseServers | None = None,
     log: FilteringBoundLogger | None = None,
     limit_s: float = LIMIT_S,
 ) -> Dispatcher:
-    """All services behind one chain. `license_servers` None = that service is not there; `log` None = structlog's."""
+    """All services behind one chain. `log` None = structlog's; a service of licenses that is None is not served."""
     logger: FilteringBoundLogger = log or structlog.get_logger("serai.rpc").bind()
     failures = Failures(logger)
-    ours = [_JOBS.full_name, _EVENTS.full_name]
+    optional: list[tuple[ServiceDescriptor, object]] = []
+    if licenses is not None:
+        optional.append((_LICENSES, LicensesServicer(licenses)))
+    if licenses_of_core is not None:
+        optional.append((_LICENSES_OF_CORE, LicensesProviderServicer(licenses_of_core)))
     if license_servers is not None:
-        ours.append(_LICENSE_SERVERS.full_name)
+        optional.append((_LICENSE_SERVERS, LicenseServersServicer(license_servers)))
+    ours = [_JOBS.full_name, _EVENTS.full_name, *(service.full_name for service, _ in optional)]
     mirror = _Reflection([*ours, _HEALTH.full_name, _REFLECTION.full_name])
     methods = [
         *methods_of(_JOBS, JobsServicer(jobs, changes, failures)),
         *methods_of(_EVENTS, EventsServicer(events, clock)),
+        *(method for service, servicer in optional for method in methods_of(service, servicer)),
         *methods_of(_HEALTH, HealthServicer(health, ours)),
         *methods_of(_REFLECTION, mirror),
         *methods_of(_REFLECTION, mirror, _REFLECTION_V1),
     ]
-    if license_servers is not None:
-        methods += methods_of(_LICENSE_SERVERS, LicenseServersServicer(license_servers))
     return Dispatcher(Chain(failures, logger, limit_s=limit_s), methods)
 
 

@@ -51,9 +51,9 @@ class ServerConflict(StoreError):
 class LicenseStore(Protocol):
     # Licenses
 
-    async def create(self, licenses: Sequence[NewLicense]) -> list[str]:
-        """Store them, all or none, each with a first line of history that says its state and status, and answer with their ids. One that is
-        there with the same digest is left as it is, also when it was deleted. Raises LicenseConflict."""
+    async def create(self, licenses: Sequence[NewLicense]) -> None:
+        """Store them with their notes, all or none. One that is there with the same digest is left as it is, also when it was deleted.
+        Raises LicenseConflict."""
         ...
 
     async def decide(self, ids: Sequence[str], decide: DecideLicense) -> list[StoredLicense | None]:
@@ -82,8 +82,10 @@ class LicenseStore(Protocol):
         """The jobs that hold seats of each, in order of arrival; every id that was asked for is there."""
         ...
 
-    async def to_move(self, product: str, state: LicenseState, status: str, limit: int) -> list[StoredLicense]:
-        """Licenses of the product that are there, paid or not charged, and have another state or status."""
+    async def to_move(
+        self, product: str, state: LicenseState, status: str, limit: int, *, keep: LicenseState | None = None
+    ) -> list[StoredLicense]:
+        """Licenses of the product that are there, paid or not charged, and have another state or status; not those in state `keep`."""
         ...
 
     async def unpaid(self, before_ms: int, limit: int) -> list[StoredLicense]:
@@ -110,7 +112,8 @@ class LicenseStore(Protocol):
         ...
 
     async def first_in_line(self, product: str, limit: int) -> list[str]:
-        """Jobs that wait for the product's seats and whose licenses are all READY, in order of arrival."""
+        """Jobs that wait for the product's seats, in order of arrival. Not those that wait for a license that is not READY; those with one
+        that was deleted, for they never run and must be told so."""
         ...
 
     async def lines(self) -> dict[str, Line]:

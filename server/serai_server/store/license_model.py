@@ -64,7 +64,6 @@ class LicenseNote:
 @dataclass(frozen=True, slots=True)
 class NewLicense:
     id: str
-    """Empty = the store gives one that no license had before; decimal, 16 digits, so that it is none of Core's."""
     digest: bytes
     """SHA-256 of what makes two creates the same."""
     owner: str
@@ -81,9 +80,9 @@ class NewLicense:
     """serai.core.v1.ResourcePermissions with `others`."""
     readers: tuple[str, ...]
     """Keys under which lists find it; licenses/access.py makes them."""
+    notes: tuple[LicenseNote, ...] = ()
+    """The first line of its history, and what Core is told of it."""
     state: LicenseState = LicenseState.PREPARING
-    first_note: bytes = b""
-    """serai.licenses.v1.LicenseUpdate: the first line of its history, which says state and status; empty = no line."""
 
 
 @dataclass(frozen=True, slots=True)

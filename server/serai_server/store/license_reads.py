@@ -72,7 +72,7 @@ class LicenseReader:
                 found[license_id].append(job_id)
         return {i: tuple(jobs) for i, jobs in found.items()}
 
-    async def to_move(self, product: str, state: LicenseState, status: str, limit: int) -> list[StoredLicense]:
+    async def to_move(self, product: str, state: LicenseState, status: str, limit: int, keep: LicenseState | None) -> list[StoredLicense]:
         """Four stretches of one index, so that however many licenses are as they should be costs nothing."""
         c, mark = licenses.c, status_mark(status)
         wrong: tuple[ColumnElement[bool], ...] = (
@@ -82,6 +82,8 @@ class LicenseReader:
             and_(c.state == int(state), c.status_mark > mark),
         )
         here = and_(c.product == product, THERE, c.payment != _UNPAID)
+        if keep is not None:
+            here = and_(here, c.state != int(keep))
         # In the index's order, which PostgreSQL needs as a reason to use it.
         parts = [select(select(c.id).where(here, w).order_by(c.state, c.status_mark, c.id).limit(limit).subquery()) for w in wrong]
         ids = union_all(*parts).limit(limit).subquery()
@@ -125,12 +127,11 @@ class LicenseReader:
 def first_in_line(product: str) -> Select[Any]:
     """Grouped, because a job may wait for several licenses of one product; in the order of the index, so that a limit ends the search."""
     c, other = claims.alias("c"), claims.alias("o")
-    gone = or_(licenses.c.id.is_(None), licenses.c.deleted_at_ms != 0)
     # Counted for the reason that seats.py gives.
     away = (
         select(func.count())
-        .select_from(other.outerjoin(licenses, licenses.c.id == other.c.license_id))
-        .where(other.c.job_id == c.c.job_id, or_(gone, licenses.c.state != int(LicenseState.READY)))
+        .select_from(other.join(licenses, licenses.c.id == other.c.license_id))
+        .where(other.c.job_id == c.c.job_id, THERE, licenses.c.state != int(LicenseState.READY))
         .correlate(c)
         .scalar_subquery()
     )

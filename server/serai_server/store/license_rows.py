@@ -62,10 +62,10 @@ def as_window(row: Row) -> StoredWindow:
     return StoredWindow(*row)
 
 
-def first_license(given: NewLicense, license_id: str) -> StoredLicense:
+def first_license(given: NewLicense) -> StoredLicense:
     """A new license, at version 1."""
     return StoredLicense(
-        id=license_id,
+        id=given.id,
         state=given.state,
         version=1,
         digest=given.digest,

@@ -24,7 +24,6 @@ from serai_server.store.license_rows import (
 )
 from serai_server.store.link import Link
 from serai_server.store.model import Committed, EventKind, NewEvent
-from serai_server.store.rows import as_int, as_text
 
 KEPT_LINES = 1_000
 """Lines of history that a license keeps."""
@@ -44,11 +43,11 @@ class _Outcome:
     """All readers of those licenses that get others."""
     notes: list[LicenseNote] = field(default_factory=list[LicenseNote])
 
-    def create(self, license_id: str, given: NewLicense) -> None:
-        self.rows[license_id] = first_license(given, license_id)
-        self.created[license_id] = None
-        self.readers[license_id] = given.readers
-        self.notes.append(LicenseNote(license_id, given.created_at_ms, given.first_note))
+    def create(self, given: NewLicense) -> None:
+        self.rows[given.id] = first_license(given)
+        self.created[given.id] = None
+        self.readers[given.id] = given.readers
+        self.notes.extend(given.notes)
 
     def change(self, change: LicenseChange) -> None:
         row = changed_license(self.rows[change.license_id], change)
@@ -79,19 +78,17 @@ class _Outcome:
             link.insert(tables.license_readers, rows)
 
 
-def create(licenses: Sequence[NewLicense], batch: Batch, link: Link) -> tuple[list[str], Committed]:
-    """The ids, in order. Raises LicenseConflict before anything is written."""
-    outcome = _Outcome(_load(link, [given.id for given in licenses if given.id]))
+def create(licenses: Sequence[NewLicense], batch: Batch, link: Link) -> tuple[None, Committed]:
+    """Raises LicenseConflict before anything is written."""
+    outcome = _Outcome(_load(link, [given.id for given in licenses]))
     digests = {i: row.digest for i, row in outcome.rows.items()}
     for index, given in enumerate(licenses):
-        if given.id and digests.setdefault(given.id, given.digest) != given.digest:
+        if digests.setdefault(given.id, given.digest) != given.digest:
             raise LicenseConflict(given.id, index)
-    numbers = iter(_numbers(link, sum(not given.id for given in licenses)))
-    ids = [given.id or next(numbers) for given in licenses]
-    for license_id, given in zip(ids, licenses, strict=True):
-        if license_id not in outcome.rows:
-            outcome.create(license_id, given)
-    return ids, outcome.write(batch, link)
+    for given in licenses:
+        if given.id not in outcome.rows:
+            outcome.create(given)
+    return None, outcome.write(batch, link)
 
 
 def decide(
@@ -106,7 +103,7 @@ def decide(
             if isinstance(step, NewLicense):
                 if row is not None or not license_id or step.id != license_id:
                     raise ValueError(f"license {license_id} is there already, or the new one has another id")  # noqa: TRY301
-                outcome.create(license_id, step)
+                outcome.create(step)
             elif step is not None:
                 _check(license_id, row, step)
                 outcome.change(step)
@@ -134,19 +131,6 @@ def _load(link: Link, ids: Collection[str]) -> dict[str, StoredLicense]:
     if not ids:
         return {}
     return {row.id: row for row in map(as_license, link.query(_SELECT + link.among("id"), link.listed(list(dict.fromkeys(ids)))))}
-
-
-def _numbers(link: Link, count: int) -> list[str]:
-    """Ids that no license ever had. Given out in the transaction that uses them: what is rolled back was told to nobody."""
-    found: list[str] = []
-    while count > len(found):
-        wanted = count - len(found)
-        link.execute("UPDATE counters SET next = next + ? WHERE name = 'license'", wanted)
-        end = as_int(link.query("SELECT next FROM counters WHERE name = 'license'")[0])
-        ids = [str(n) for n in range(end - wanted, end)]
-        taken = {as_text(r) for r in link.query(f"SELECT id FROM licenses WHERE {link.among('id')}", link.listed(ids))}  # noqa: S608
-        found += [i for i in ids if i not in taken]
-    return found
 
 
 def _last_lines(link: Link, notes: Sequence[LicenseNote], condition: str = "") -> dict[str, int]:

@@ -35,8 +35,8 @@ class SqlLicenses:
         self._reader = LicenseReader(reader)
         self._pages = Pages(reader)
 
-    async def create(self, licenses: Sequence[NewLicense]) -> list[str]:
-        return await self._owner.submit((), partial(license_writes.create, tuple(licenses)))
+    async def create(self, licenses: Sequence[NewLicense]) -> None:
+        await self._owner.submit((), partial(license_writes.create, tuple(licenses)))
 
     async def decide(self, ids: Sequence[str], decide: DecideLicense) -> list[StoredLicense | None]:
         outcome = await self._owner.submit((), partial(license_writes.decide, tuple(ids), decide))
@@ -59,8 +59,10 @@ class SqlLicenses:
     async def bound_to(self, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         return await self._reader.bound_to(ids)
 
-    async def to_move(self, product: str, state: LicenseState, status: str, limit: int) -> list[StoredLicense]:
-        return await self._reader.to_move(product, state, status, limit)
+    async def to_move(
+        self, product: str, state: LicenseState, status: str, limit: int, *, keep: LicenseState | None = None
+    ) -> list[StoredLicense]:
+        return await self._reader.to_move(product, state, status, limit, keep)
 
     async def unpaid(self, before_ms: int, limit: int) -> list[StoredLicense]:
         return await self._reader.unpaid(before_ms, limit)

@@ -233,9 +233,6 @@ license_history = Table(
 )
 """`number` grows by one with each line of a license, so the newest ones are a stretch of the key."""
 
-counters = Table("counters", metadata, Column("name", Text, primary_key=True, nullable=False), _int("next"), sqlite_strict=True)
-"""Numbers that are given out once: the next one of each kind."""
-
 claims = Table(
     "claims",
     metadata,

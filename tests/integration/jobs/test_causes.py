@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes.backends import InstantBackend, InstantMachine
+from fakes.backends import InstantMachine
 from fakes.clock import FakeClock
 from fakes.core_on import START_MS, core_on, job, settled, terminate, told, until, updates
+from fakes.licensed import SecretsBackend, license_message, licensed_job, licenses_plan, ready, server_message, stands
+from fakes.lmgrd import FakeLmgrd
 from serai.jobs.v1.job_pb2 import Job
 from serai_backends.model import End, Features, Waiting, Why
 from serai_server.jobs import causes
 from serai_server.jobs.products import MINUTE_MS
 from serai_server.main import Core
+from serai_server.store.license_model import LicenseState
 from serai_server.store.model import EventKind, EventSettlement, Outcome, State
 
 
-class Able(InstantBackend):
+class Able(SecretsBackend):
     @property
     def features(self) -> Features:
-        return Features(logs=True, suspension=True, time_extension=True)
+        return Features(logs=True, suspension=True, time_extension=True, secrets=True)
 
     def queue(self, job_id: str, place: Waiting) -> None:
         """A waiting job has this place in a queue now."""
@@ -102,6 +106,38 @@ async def unknown(scene: Scene) -> None:
 async def suspended(scene: Scene) -> None:
     await scene.core.changes.suspend(["1"])
     await until(scene.core, "1", lambda row: row.state is State.SUSPENDED)
+
+
+@contextlib.asynccontextmanager
+async def one_seat(scene: Scene) -> AsyncGenerator[FakeLmgrd]:
+    """Job "2" has the only seat of a license, and "3" waits for it."""
+    async with FakeLmgrd() as server:
+        await scene.core.licensing.servers.add(server_message(server.port, 1), b"")
+        await scene.core.licensing.of_core.create([license_message("5123")])
+        await ready(scene.core)
+        await scene.core.jobs.create([licensed_job("2", "hang")])
+        await until(scene.core, "2", lambda row: row.state is State.RUNNING)
+        await scene.core.jobs.create([licensed_job("3", "hang")])
+        await until(scene.core, "3", lambda row: "waiting for a seat" in row.status)
+        yield server
+
+
+async def no_seat(scene: Scene) -> None:
+    async with one_seat(scene):
+        pass
+
+
+async def license_away(scene: Scene) -> None:
+    async with one_seat(scene) as server:
+        await server.go_away()
+        await stands(scene.core, LicenseState.UNAVAILABLE, clock=scene.clock)
+        await until(scene.core, "3", lambda row: "waiting for its license" in row.status, scene.clock)
+
+
+async def license_deleted(scene: Scene) -> None:
+    async with one_seat(scene):
+        await scene.core.licensing.of_core.delete([license_message("5123")])
+        await until(scene.core, "3", settled)
 
 
 async def nothing(_scene: Scene) -> None:
@@ -222,6 +258,14 @@ PROVOKED: Mapping[str, tuple[Callable[[Scene], Awaitable[None]], str, str]] = {
         "The job is waiting for 8.0 GiB of memory (2.0 GiB are free).",
     ),
     "waiting-for-its-turn": (waiting(Waiting(ahead=1)), "2", "The job is waiting for its turn; 1 job is before it."),
+    "waiting-for-seats": (no_seat, "3", "The job is waiting for a seat of its license: 1 of 1 seats in use."),
+    "waiting-for-license": (
+        license_away,
+        "3",
+        "The job is waiting for its license. The license cannot be used now: its license server does not answer."
+        " It is tried again and again.",
+    ),
+    "license-gone": (license_deleted, "3", causes.LICENSE_GONE),
     "time-nearly-over": (warned, "1", "The job ends in 10 minutes, when its time limit is reached. Save what is needed, or extend it."),
     "suspended": (suspended, "1", causes.SUSPENDED),
 }
@@ -239,7 +283,7 @@ async def test_core_is_told_in_these_words(tmp_path: Path, key: str) -> None:
     provoke, job_id, words = PROVOKED[key]
     clock = FakeClock(START_MS)
     backend = Able(InstantMachine())
-    async with core_on(tmp_path, backend, clock) as core:
+    async with core_on(tmp_path, backend, clock, licenses=licenses_plan(tmp_path)) as core:
         await core.jobs.create([job("1", "hang", replicas=2)])
         await until(core, "1", lambda row: row.state is State.RUNNING)
         await provoke(Scene(core, backend, clock))

@@ -47,13 +47,6 @@ CREATE TABLE license_history (
   PRIMARY KEY (license_id, number)
 );
 
-CREATE TABLE counters (
-  name text NOT NULL PRIMARY KEY,
-  next bigint NOT NULL
-);
-
-INSERT INTO counters (name, next) VALUES ('license', 1000000000000000);
-
 CREATE TABLE claims (
   job_id text NOT NULL,
   license_id text NOT NULL,

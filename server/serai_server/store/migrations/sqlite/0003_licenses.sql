@@ -47,13 +47,6 @@ CREATE TABLE license_history (
   PRIMARY KEY (license_id, number)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE counters (
-  name TEXT NOT NULL PRIMARY KEY,
-  next INTEGER NOT NULL
-) STRICT;
-
-INSERT INTO counters (name, next) VALUES ('license', 1000000000000000);
-
 CREATE TABLE claims (
   job_id TEXT NOT NULL,
   license_id TEXT NOT NULL,

@@ -1,0 +1,91 @@
+"""The part of the composition root that is about licenses: makes what `licenses/` consists of and ties it together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from serai_backends.api import Backend, TakesSecrets
+
+from serai_server.clock import Clock
+from serai_server.licenses.in_jobs import LicensesInJobs
+from serai_server.licenses.operations import LicenseServerOperations
+from serai_server.licenses.products import LicenseCatalog, LicenseProduct
+from serai_server.licenses.provider import LicensesOfCore
+from serai_server.licenses.seats import Seats
+from serai_server.licenses.servers import Servers, running_servers
+from serai_server.licenses.service import LicensesService
+from serai_server.licenses.settled import LicenseSettlements
+from serai_server.licenses.states import LicenseStates
+from serai_server.licenses.watcher import Pacing
+from serai_server.store.api import Store
+
+
+@dataclass(frozen=True, slots=True)
+class LicensesPlan:
+    """What licenses are made of, in the server's own words."""
+
+    key_file: Path
+    """Keys with which the vendors' keys are sealed."""
+    products: tuple[LicenseProduct, ...] = ()
+    register_at_core: bool = True
+    pacing: Pacing = Pacing()
+    probe_timeout_ms: int = 3_000
+    lmutil: str = ""
+    """Empty = only seats of our own jobs are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Licensing:
+    """All that the rest of the server needs of licenses."""
+
+    service: LicensesService
+    of_core: LicensesOfCore
+    operations: LicenseServerOperations
+    in_jobs: LicensesInJobs
+    seats: Seats
+    settlements: LicenseSettlements
+    servers: Servers
+
+
+@contextlib.asynccontextmanager
+async def running_licenses(
+    plan: LicensesPlan, store: Store, backend: Backend, *, clock: Clock, wall: Callable[[], int], wake: Callable[[str], None]
+) -> AsyncGenerator[Licensing]:
+    """Licenses that follow their servers, and seats that go to those who wait. `wake` has a job looked at. Raises StoreError."""
+    catalog, licenses = LicenseCatalog(plan.products), store.licenses
+    async with contextlib.AsyncExitStack() as stack:
+        servers = await stack.enter_async_context(
+            running_servers(
+                licenses, clock, key_file=plan.key_file, pacing=plan.pacing, probe_timeout_ms=plan.probe_timeout_ms, lmutil=plan.lmutil
+            )
+        )
+        seats = Seats(store=store, servers=servers, clock=clock, wall=wall, wake=wake)
+        states = LicenseStates(
+            store=licenses, catalog=catalog, servers=servers, clock=clock, wall=wall, moved=lambda product: seats.look([product])
+        )
+
+        def look(product: str) -> None:
+            servers.look_soon(product)
+            states.look(product)
+            # Who waits for a license that was deleted must be told.
+            seats.look([product])
+
+        in_jobs = LicensesInJobs(store=licenses, catalog=catalog, servers=servers)
+        if isinstance(backend, TakesSecrets):
+            backend.take_secrets_from(in_jobs.secrets)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        for work in (group.create_task(seats.run()), group.create_task(states.run())):
+            stack.callback(work.cancel)
+        yield Licensing(
+            service=LicensesService(store=licenses, catalog=catalog, look=look, wall=wall, register_at_core=plan.register_at_core),
+            of_core=LicensesOfCore(store=licenses, catalog=catalog, look=look, wall=wall),
+            operations=LicenseServerOperations(servers, licenses, catalog, clock),
+            in_jobs=in_jobs,
+            seats=seats,
+            settlements=LicenseSettlements(store=licenses, catalog=catalog, wall=wall, look=states.look),
+            servers=servers,
+        )
