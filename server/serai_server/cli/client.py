@@ -10,6 +10,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 from serai.licenses.v1.license_servers_service_pb2_grpc import LicenseServersServiceStub
+from serai.licenses.v1.licenses_service_pb2_grpc import LicensesServiceStub
 
 from serai_server.cli.exits import CliError, Exit
 
@@ -30,6 +31,13 @@ def jobs_service(socket: Path) -> Generator[JobsServiceStub]:
     """The server's JobsService. Errors of calls inside the block end as CliError."""
     with _channel(socket) as channel:
         yield JobsServiceStub(channel)
+
+
+@contextmanager
+def licenses_service(socket: Path) -> Generator[LicensesServiceStub]:
+    """The server's LicensesService, as an operator's tool sees it. Errors of calls inside the block end as CliError."""
+    with _channel(socket) as channel:
+        yield LicensesServiceStub(channel)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ _HERE = "serai_server.cli"
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": (f"{_HERE}.serve", "Run the server and the gateway."),
     "jobs": (f"{_HERE}.jobs", "Look at jobs, stop them, give them more time, suspend them."),
-    "licenses": (f"{_HERE}.licenses", "License servers, their keys and seats, and maintenance."),
+    "licenses": (f"{_HERE}.licenses", "Licenses of users, license servers, keys and seats, maintenance."),
     "register": (f"{_HERE}.register", "Make the provider known to UCloud/Core."),
     "products": (f"{_HERE}.products", "Tell Core what is sold, and see what it knows of it."),
     "config": (f"{_HERE}.config_command", "Check settings, or get an example to begin with."),
