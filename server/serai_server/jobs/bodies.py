@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from serai.core.v1.resources_pb2 import ProductReference, ResourceOwner
+from serai.core.v1.resources_pb2 import ResourceOwner
 from serai.events.v1.events_service_pb2 import Charge
 from serai.jobs.v1.job_pb2 import Job, JobState, JobUpdate
 
 from serai_server.jobs import causes, notes
 from serai_server.jobs.decision import Update
+from serai_server.licenses.products import reference_of
 from serai_server.store.model import LedgerRow, StoredJob
 
 
@@ -25,7 +26,6 @@ def update_body(update: Update) -> bytes:
 def charge_body(row: LedgerRow, job: StoredJob, fallback_price: int) -> bytes:
     """What Core of either generation needs to bill: new periods under their own id, and the total of the job's life (facts today §9)."""
     total = row.first_period + row.units
-    provider, category, product = [*job.product.split("/", 2), "", ""][:3]
     return Charge(
         charge_id=row.charge_id,
         units=row.units,
@@ -34,7 +34,7 @@ def charge_body(row: LedgerRow, job: StoredJob, fallback_price: int) -> bytes:
         total_units=total,
         total_usage=total * row.number_of_products * _price(job, fallback_price),
         owner=ResourceOwner(created_by=job.owner, project=job.project or None),
-        product=ProductReference(id=product, category=category, provider=provider),
+        product=reference_of(job.product),
     ).SerializeToString()
 
 

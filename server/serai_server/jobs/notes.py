@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from serai.core.v1.resources_pb2 import ResourceAclEntry
 from serai.jobs.v1.job_pb2 import Job
 from serai.jobs.v1.jobs_service_pb2 import JobNotes, UpdateAclItem
+
+from serai_server.licenses import acl
 
 
 def of_new(job: Job, fallback_price: int) -> bytes:
@@ -23,17 +24,10 @@ def read(stored: bytes) -> JobNotes:
 
 
 def with_acl(stored: bytes, change: UpdateAclItem) -> bytes:
-    """After a change of permissions. The item has the list before it (facts 2021 §1.6), so an earlier change that got lost does not matter.
-
-    An entity that is added again has the permissions of the last entry alone.
-    """
+    """After a change of permissions. The item has the list before it (facts 2021 §1.6), so an earlier change that got lost does not
+    matter."""
     notes = read(stored)
-    entries = {_key(e): e for e in change.resource.permissions.others or notes.acl}
-    for entity in change.deleted:
-        entries.pop(entity.SerializeToString(deterministic=True), None)
-    for entry in change.added:
-        entries[_key(entry)] = entry
-    kept = [*entries.values()]
+    kept = acl.changed(change.resource.permissions.others or notes.acl, change.added, change.deleted)
     notes.ClearField("acl")
     notes.acl.extend(kept)
     return notes.SerializeToString()
@@ -44,7 +38,3 @@ def with_labels(stored: bytes, job: Job) -> bytes:
     notes.ClearField("labels")
     notes.labels.update(job.specification.labels)
     return notes.SerializeToString()
-
-
-def _key(entry: ResourceAclEntry) -> bytes:
-    return entry.entity.SerializeToString(deterministic=True)
