@@ -22,6 +22,7 @@ from serai_server.licenses.settled import LicenseSettlements
 from serai_server.licenses.states import LicenseStates
 from serai_server.licenses.watcher import Pacing
 from serai_server.store.api import Store
+from serai_server.store.license_model import LicenseState
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,14 @@ async def running_licenses(
             )
         )
         seats = Seats(store=store, servers=servers, clock=clock, wall=wall, wake=wake)
-        states = LicenseStates(
-            store=licenses, catalog=catalog, servers=servers, clock=clock, wall=wall, moved=lambda product: seats.look([product])
-        )
+
+        def moved(product: str, state: LicenseState) -> None:
+            if state is LicenseState.READY:
+                seats.look([product])
+            else:
+                seats.tell(product)
+
+        states = LicenseStates(store=licenses, catalog=catalog, servers=servers, clock=clock, wall=wall, moved=moved)
 
         def look(product: str) -> None:
             servers.look_soon(product)

@@ -144,3 +144,6 @@ class MemoryLicenseStore:
 
     async def first_in_line(self, product: str, limit: int) -> list[str]:
         raise NotImplementedError
+
+    async def waiting(self, product: str, limit: int) -> list[str]:
+        raise NotImplementedError

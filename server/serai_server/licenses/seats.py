@@ -28,6 +28,8 @@ SWEEP_MS = 15_000
 """Longest time for which a job that could have its seats waits for them: whatever news was missed is made up for."""
 _WOKEN = 4
 """Jobs of one line that are told to try: whoever gets its seats has the next ones told."""
+_TOLD = 1_000
+"""Jobs of one line that say anew for what they wait when it is another thing."""
 
 
 class Seats:
@@ -43,6 +45,7 @@ class Seats:
         self._wake = wake
         self._news = asyncio.Event()
         self._products: set[str] = set()
+        self._away: set[str] = set()
         servers.on_change(lambda product: self.look([product]))
 
     async def take(self, job: StoredJob, change: JobChange) -> tuple[StoredJob | None, SeatsAnswer]:
@@ -67,6 +70,11 @@ class Seats:
         self._products.update(products)
         self._news.set()
 
+    def tell(self, product: str) -> None:
+        """Licenses of this product cannot be used now: those that wait shall say so."""
+        self._away.add(product)
+        self._news.set()
+
     async def run(self) -> None:
         """Until cancelled."""
         sweep_at_ms = 0
@@ -74,11 +82,15 @@ class Seats:
             await sleep_or(self._clock, max(sweep_at_ms - self._clock.now_ms(), 0) / 1_000, self._news)
             self._news.clear()
             products, self._products = self._products, set()
+            away, self._away = self._away, set()
             try:
                 if sweep_at_ms <= self._clock.now_ms():
                     sweep_at_ms = self._clock.now_ms() + SWEEP_MS
                     products = set(await self._store.lines())
                 await self.wake(products)
+                for product in away:
+                    for job_id in await self._store.waiting(product, _TOLD):
+                        self._wake(job_id)
             except StoreError as error:
                 log.warning("seats.later", why=str(error))
 

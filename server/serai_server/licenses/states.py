@@ -70,9 +70,9 @@ class LicenseStates:
         servers: LicenseServers,
         clock: Clock,
         wall: Callable[[], int],
-        moved: Callable[[str], None],
+        moved: Callable[[str, LicenseState], None],
     ) -> None:
-        """`wall` is the time of day in ms. `moved` is told each product whose licenses were moved."""
+        """`wall` is the time of day in ms. `moved` is told each product whose licenses were moved, and to which state."""
         self._moved = moved
         self._store = store
         self._catalog = catalog
@@ -130,7 +130,7 @@ class LicenseStates:
             now_ms = self._wall()
             # As they are inside the transaction: some may have been deleted or found unpaid meanwhile.
             await self._store.decide([row.id for row in rows], lambda _, row: _moved(row, aim, sold, now_ms))  # noqa: B023 - called at once
-            self._moved(product)
+            self._moved(product, aim.state)
 
     async def _charge_again(self, now_ms: int) -> None:
         """An answer that pays brings the license back (`settled`)."""

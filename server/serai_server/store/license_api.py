@@ -116,6 +116,10 @@ class LicenseStore(Protocol):
         that was deleted, for they never run and must be told so."""
         ...
 
+    async def waiting(self, product: str, limit: int) -> list[str]:
+        """All jobs that wait for the product's seats, whatever keeps them, in order of arrival."""
+        ...
+
     async def lines(self) -> dict[str, Line]:
         """Every product of which seats are held or waited for."""
         ...

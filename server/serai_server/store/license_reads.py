@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, distinct, func, literal_column, or_, select, union_all
+from sqlalchemy import ColumnElement, FromClause, Select, and_, case, distinct, func, literal_column, or_, select, union_all
 
 from serai_server.store.license_model import Claim, LicenseState, Line, Payment, StoredLicense, StoredServer, StoredWindow
 from serai_server.store.license_rows import FIELDS, as_claim, as_license, as_line, as_server, as_window, status_mark
@@ -106,6 +106,9 @@ class LicenseReader:
     async def first_in_line(self, product: str, limit: int) -> list[str]:
         return await self._run(first_in_line(product).limit(limit), as_text)
 
+    async def waiting(self, product: str, limit: int) -> list[str]:
+        return await self._run(_in_line(product, claims).limit(limit), as_text)
+
     async def lines(self) -> dict[str, Line]:
         held = claims.c.held_at_ms > 0
         query = select(
@@ -135,7 +138,12 @@ def first_in_line(product: str) -> Select[Any]:
         .correlate(c)
         .scalar_subquery()
     )
-    query = select(c.c.job_id).where(c.c.product == product, c.c.held_at_ms == literal_column("0"), away == 0)
+    return _in_line(product, c).where(away == 0)
+
+
+def _in_line(product: str, c: FromClause) -> Select[Any]:
+    """Jobs of the claims that wait, in order of arrival."""
+    query = select(c.c.job_id).where(c.c.product == product, c.c.held_at_ms == literal_column("0"))
     return query.group_by(c.c.arrival, c.c.job_id).order_by(c.c.arrival, c.c.job_id)
 
 

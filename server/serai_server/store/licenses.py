@@ -79,6 +79,9 @@ class SqlLicenses:
     async def first_in_line(self, product: str, limit: int) -> list[str]:
         return await self._reader.first_in_line(product, limit)
 
+    async def waiting(self, product: str, limit: int) -> list[str]:
+        return await self._reader.waiting(product, limit)
+
     async def lines(self) -> dict[str, Line]:
         return await self._reader.lines()
 

@@ -99,6 +99,8 @@ async def test_who_waits_for_a_license_holds_up_nobody(store: SqlStore, gone: bo
     told = ["1"] if gone else []
     assert await store.licenses.first_in_line(PRODUCT, 10) == [*told, "2", "3"]
     assert await store.licenses.first_in_line(PRODUCT, 1) == [*told, "2"][:1]
+    assert await store.licenses.waiting(PRODUCT, 10) == ["1", "2", "3"]
+    assert await store.licenses.waiting(PRODUCT, 2) == ["1", "2"]
     assert (await store.licenses.take_seats(submitted("2"), limits))[1] == SeatsTaken()
     await store.change_job(over("2", 2))
     if not gone:
