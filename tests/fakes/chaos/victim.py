@@ -174,7 +174,7 @@ def _wrap_store(points: Points, say: Callable[[str], Callable[..., None]], both:
 
     around(SqliteLink, "begin", after=say("store.begin.after"))
     around(SqliteLink, "insert", after=inserted)
-    around(SqliteLink, "update_jobs", after=say("store.jobs.updated"))
+    around(SqliteLink, "update", after=say("store.jobs.updated"))
     both(SqliteLink, "commit", "store.commit")
     around(Owner, "_publish", after=say("store.answered"))
 
