@@ -120,7 +120,8 @@ def register(state: State, provider: str, items: Sequence[JsonObject]) -> list[s
     if state.generation is Generation.G2021 and len(named) > 1:
         raise CoreError(400, "all items must be of one provider")
     if named != {provider}:
-        raise CoreError(403, "Forbidden")
+        # Today's word is its own, and not the one for a token that it does not take (core2/pkg/orchestrator/license.go).
+        raise CoreError(403, "Forbidden" if state.generation is Generation.G2021 else "forbidden")
     return _register_2021(state, wishes) if state.generation is Generation.G2021 else _register_2026(state, wishes)
 
 

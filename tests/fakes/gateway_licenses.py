@@ -1,4 +1,6 @@
-"""Core's control API of licenses: the rules of facts 2021 §2.3 and §5.2, today §6.1 and §9, and core2/pkg/orchestrator/license.go."""
+"""Core's control API of licenses: the rules of facts 2021 §2.3 and §5.2, today §6.1 and §9, and core2/pkg/orchestrator/license.go.
+
+They are those of the stand-in (serai_devcore.licenses), which names their sources; a test compares the two."""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ UPDATE = "/api/licenses/control/update"
 CHARGE = "/api/licenses/control/chargeCredits"
 REGISTER = "/api/licenses/control/register"
 BROWSE = "/api/licenses/control/browse"
+PRODUCT = {"id": "lic-1", "category": "lic", "provider": "example"}
 
 
 @dataclass
@@ -25,7 +28,9 @@ class LicensesCore(FakeCore):
     registered: dict[str, str] = field(default_factory=dict)
     """Core's id by ours."""
     owners: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
-    """User and project by Core's id."""
+    """User and project by Core's id; those of nobody else are `user` and None."""
+    several_versions: set[str] = field(default_factory=set)
+    """Products that have more than one version."""
     told: dict[str, list[str]] = field(default_factory=dict)
     """What Core was told of each license, by Core's id: words and charges."""
     asked: list[str] = field(default_factory=list)
@@ -37,8 +42,8 @@ class LicensesCore(FakeCore):
     """Registrations are cut off, and stored so long after that."""
     working: list[tuple[int, list[Any]]] = field(default_factory=list)
     browse_fault: Callable[[], Answer | None] = lambda: None
-    dead: bool = False
-    """It has seen an id of ours twice (today §6.1)."""
+    repeated: int = 0
+    """How often it was sent an id of ours that it had (today §6.1)."""
 
     async def get(self, path: str, bearer: str | None) -> Answer:
         if bearer not in self.valid:
@@ -67,12 +72,12 @@ class LicensesCore(FakeCore):
 
     def _license(self, ours: str, core: str) -> dict[str, Any]:
         """Core of 2021 tells no id of ours (facts 2021 §0.2 #2)."""
-        return {"id": core, "owner": {"createdBy": "user"}} | ({"providerGeneratedId": ours} if self.generation == "2026" else {})
+        user, project = self.owners.get(core, ("user", None))
+        shown = {"id": core, "owner": {"createdBy": user, "project": project}, "specification": {"product": PRODUCT}}
+        return shown | ({"providerGeneratedId": ours} if self.generation == "2026" else {})
 
     def end_work(self) -> None:
         """Stores what was cut off and is due by now."""
-        if self.dead:
-            raise CoreUnreachable("no connection")
         due = [items for at_ms, items in self.working if at_ms <= self.clock.now_ms()]
         self.working = [(at_ms, items) for at_ms, items in self.working if at_ms > self.clock.now_ms()]
         for items in due:
@@ -107,16 +112,34 @@ class LicensesCore(FakeCore):
         return Answer(200, b"{}" if path == UPDATE else json.dumps({"insufficientFunds": short, "duplicateCharges": []}).encode())
 
     def _register(self, items: list[Any]) -> Answer:
+        self.repeated += sum(item["providerGeneratedId"] in self.registered for item in items)
+        if any(item["spec"]["product"]["provider"] != "example" for item in items):
+            return error(403, "Forbidden" if self.generation == "2021" else "forbidden")
+        if self.generation == "2021":
+            return self._register_2021(items)
+        # What stands before a repeated one is done.
+        for place, item in enumerate(items):
+            if item["providerGeneratedId"] in self.registered:
+                self._registered(items[:place])
+                return error(409, "Already exists")
+        return self._registered(items)
+
+    def _register_2021(self, items: list[Any]) -> Answer:
+        """One statement for all: what its creator registered before, and a product of several versions, fail it."""
         for item in items:
-            if item["spec"]["product"]["provider"] != "example":
-                return error(403, "forbidden")
-        ids: list[dict[str, str]] = []
+            core = self.registered.get(item["providerGeneratedId"])
+            owner = self.owners.get(core, ("user", None))[0] if core is not None else None
+            if item["spec"]["product"]["id"] in self.several_versions or (core is not None and owner == item["createdBy"]):
+                return error(500, "Internal Server Error")
+        if len({item["providerGeneratedId"] for item in items}) < len(items):
+            return error(500, "Internal Server Error")
+        return self._registered(items)
+
+    def _registered(self, items: list[Any]) -> Answer:
+        ids: list[str] = []
         for item in items:
-            ours = item["providerGeneratedId"]
-            if ours in self.registered and self.generation == "2026":
-                self.dead = True
-                raise CoreUnreachable("the connection failed")
-            core = self.registered.setdefault(ours, str(9_000 + len(self.registered)))
+            core = self.registered.setdefault(item["providerGeneratedId"], str(9_000 + len(self.registered)))
             self.owners[core] = (item["createdBy"], item["project"])
-            ids.append({"id": core})
-        return Answer(200, json.dumps({"responses": ids}).encode())
+            ids.append(core)
+        in_order = sorted(ids, key=int) if self.generation == "2021" else ids
+        return Answer(200, json.dumps({"responses": [{"id": core} for core in in_order]}).encode())

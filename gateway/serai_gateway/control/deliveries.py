@@ -98,8 +98,6 @@ class _Session:
         self._settled: list[events_pb2.Settlement] = []
         self._unsure: set[int] = set()
         """Events that were sent once already without a word of Core."""
-        self._core_ids: dict[str, str] = {}
-        """Core's ids of licenses that were registered in this session, by their keys: events that were read before do not have them."""
         self._closing = asyncio.Event()
         self._wake = {lane: asyncio.Event() for lane in Lane}
         self._to_acknowledge = asyncio.Event()
@@ -171,8 +169,6 @@ class _Session:
                     self._wake[lane].clear()
                     await self._wake[lane].wait()
                     continue
-                for event in batch:
-                    event.license_core_id = event.license_core_id or self._core_ids.get(key_of(event), "")
                 limit = await self._send_batch(lane, batch, backoff, limit)
         finally:
             self._lanes_running -= 1
@@ -186,7 +182,6 @@ class _Session:
             match await self._try(lane, part):
                 case Accepted() as accepted:
                     backoff.succeeded()
-                    self._core_ids |= accepted.core_ids
                     for event in part:
                         self._settle_sent(event, *self._word_on_funds(event, accepted), accepted.core_ids.get(key_of(event), ""))
                 case Rejected(outcome, why):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from fakes.gateway_core import CHARGE as JOB_CHARGE
 from fakes.gateway_core import UPDATE as JOB_UPDATE
 from fakes.gateway_core import USAGE, away, error, says
@@ -15,9 +17,15 @@ from fakes.gateway_events import Event, FakeEventLog, charge, license_charge, li
 from fakes.gateway_licenses import CHARGE, REGISTER, UPDATE, LicensesCore
 from serai.events.v1 import events_service_pb2 as events_pb2
 from serai.licenses.v1 import license_pb2
+from serai_devcore import licenses
+from serai_devcore.accounts import Product
+from serai_devcore.settings import Settings as DevCoreSettings
+from serai_devcore.state import State
+from serai_devcore.wire import CoreError
+from serai_devcore.wire import Generation as CoreGeneration
 from serai_gateway.control.queues import key_of
 from serai_gateway.control.registrations import REST_MS
-from serai_gateway.control.transport import Answer, CoreUnreachable
+from serai_gateway.control.transport import Answer
 from serai_gateway.settings import Generation
 
 DELIVERED = events_pb2.SETTLEMENT_OUTCOME_DELIVERED
@@ -151,19 +159,12 @@ async def test_one_that_core_has_is_not_registered_again(token_file: Path) -> No
     assert len(core.asked) == 4
 
 
-async def test_what_was_read_before_the_registration_goes_out_under_cores_id(token_file: Path) -> None:
-    """The log did not know the id yet when it was read."""
-    log = FakeEventLog([registration(1, OURS), license_update(2, OURS)])
-    core = LicensesCore(LeapingClock(), "2026", known=lambda license_id: license_id == "9000")
-    await deliver_all(log, core, token_file)
-    assert (core.told, log.outcomes) == ({"9000": ["u2"]}, {1: DELIVERED, 2: DELIVERED})
-
-
+@BOTH
 @pytest.mark.parametrize("slow_ms", [0, 1, 5_000, 59_000])
-async def test_a_registration_that_was_cut_off_is_never_repeated_blindly(token_file: Path, slow_ms: int) -> None:
-    """Core of 2026 would die of it: the license is looked for until Core has had its time; another one goes on meanwhile."""
+async def test_a_registration_that_was_cut_off_is_never_repeated_blindly(token_file: Path, slow_ms: int, generation: Generation) -> None:
+    """Core of 2026 would die of it, and 2021 fails: it is looked for until Core has had its time; another one goes on meanwhile."""
     clock = LeapingClock()
-    core = LicensesCore(clock, "2026", slow_ms=slow_ms)
+    core = LicensesCore(clock, generation, slow_ms=slow_ms)
     log = FakeEventLog([registration(1, OURS), license_update(2, "7")])
     async with delivering(log, core, token_file):
         await log.until(lambda: bool(core.working or core.registered))
@@ -172,7 +173,7 @@ async def test_a_registration_that_was_cut_off_is_never_repeated_blindly(token_f
         await log.until_settled()
     clock.time_ms += 120_000
     core.end_work()
-    assert (core.dead, set(log.outcomes.values())) == (False, {DELIVERED})
+    assert (core.repeated, set(log.outcomes.values())) == (0, {DELIVERED})
     assert log.core_ids == {1: core.registered[OURS], 3: core.registered["1000000000000002"]}
 
 
@@ -185,21 +186,61 @@ async def test_one_that_never_reached_core_is_sent_after_a_rest(token_file: Path
     await deliver_all(log, core, token_file)
     assert paths(core) == [REGISTER, REGISTER]
     assert clock.now_ms() - started_ms >= REST_MS
-    assert (core.dead, log.core_ids) == (False, {1: core.registered[OURS]})
+    assert (core.repeated, log.core_ids) == (0, {1: core.registered[OURS]})
 
 
-async def test_one_that_an_earlier_life_may_have_sent_rests_too(token_file: Path) -> None:
-    """After a kill the event comes as one that may be there; Core of 2021 answers a repeated one alike, and is not kept waiting."""
-    for generation, rests in (("2026", True), ("2021", False)):
-        clock = LeapingClock()
-        event = registration(1, OURS)
-        event.maybe_delivered = True
-        core = LicensesCore(clock, generation)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] -- one of the two
-        started_ms = clock.now_ms()
-        log = FakeEventLog([event])
+@BOTH
+async def test_one_that_an_earlier_life_may_have_sent_rests_too(token_file: Path, generation: Generation) -> None:
+    """After a kill the event comes as one that may be there, and Core may still be at work on it."""
+    clock = LeapingClock()
+    event = registration(1, OURS)
+    event.maybe_delivered = True
+    core = LicensesCore(clock, generation)
+    started_ms = clock.now_ms()
+    log = FakeEventLog([event])
+    await deliver_all(log, core, token_file)
+    assert clock.now_ms() - started_ms >= REST_MS
+    assert log.core_ids == {1: core.registered[OURS]}
+
+
+async def test_one_whose_answer_was_lost_is_found_though_core_tells_no_id_of_ours(token_file: Path) -> None:
+    """Core of 2021 tells none (facts 2021 §0.2 #2), and fails what comes again: the only one on the page for our id is the answer."""
+    event = registration(1, OURS, project="p-1")
+    event.maybe_delivered = True
+    core = LicensesCore(LeapingClock(), "2021", registered={OURS: "40", "1000000000000002": "41"}, owners={"40": ("user", "p-1")})
+    log = FakeEventLog([event])
+    await deliver_all(log, core, token_file)
+    assert (paths(core), log.core_ids, log.outcomes) == ([], {1: "40"}, {1: DELIVERED})
+
+
+@pytest.mark.parametrize("others", [2, 250, 251])
+async def test_of_several_on_a_page_without_ids_nothing_is_concluded(token_file: Path, others: int) -> None:
+    """A Core that passes over the filter: the license is registered, and none of the others is taken for it."""
+    registered = {str(n): str(n + 100) for n in range(others)}
+    core = LicensesCore(LeapingClock(), "2021", registered=registered, filters=False)
+    log = FakeEventLog([registration(1, OURS)])
+    await deliver_all(log, core, token_file)
+    assert (paths(core), log.core_ids) == ([REGISTER], {1: core.registered[OURS]})
+
+
+@pytest.mark.parametrize("owner", [("mallory", None), ("user", "p-2")])
+async def test_the_only_license_of_somebody_else_is_not_taken_for_ours(token_file: Path, owner: tuple[str, str | None]) -> None:
+    """A Core that passes over the filter and has one license so far."""
+    core = LicensesCore(LeapingClock(), "2021", registered={"5": "40"}, owners={"40": owner}, filters=False)
+    log = FakeEventLog([registration(1, OURS)])
+    await deliver_all(log, core, token_file)
+    assert (paths(core), log.core_ids) == ([REGISTER], {1: core.registered[OURS]})
+
+
+async def test_a_product_of_several_versions_is_tried_again_with_words_on_why(token_file: Path) -> None:
+    """Core of 2021 says 500 and no more; the operator reads what it may be."""
+    core = LicensesCore(LeapingClock(), "2021", several_versions={"lic-1"})
+    core.on_call = lambda path: core.several_versions.clear() if path == REGISTER and len(core.calls) == 1 else None
+    log = FakeEventLog([registration(1, OURS)])
+    with structlog.testing.capture_logs() as logs:
         await deliver_all(log, core, token_file)
-        assert (clock.now_ms() - started_ms >= REST_MS) == rests
-        assert log.core_ids == {1: core.registered[OURS]}
+    assert any("more than one version" in str(line.get("why")) for line in logs)
+    assert (paths(core), log.core_ids) == ([REGISTER, REGISTER], {1: core.registered[OURS]})
 
 
 @pytest.mark.parametrize(
@@ -233,7 +274,7 @@ async def test_an_answer_without_one_id_is_no_answer(token_file: Path, body: byt
     core = LicensesCore(LeapingClock(), "2026", faults=iter([(says(200, body), True)]))
     log = FakeEventLog([registration(1, OURS)])
     await deliver_all(log, core, token_file)
-    assert (paths(core), log.core_ids, core.dead) == ([REGISTER], {1: core.registered[OURS]}, False)
+    assert (paths(core), log.core_ids, core.repeated) == ([REGISTER], {1: core.registered[OURS]}, 0)
 
 
 async def test_what_core_refuses_to_register_is_settled_in_its_words(token_file: Path) -> None:
@@ -255,13 +296,33 @@ async def test_a_conflict_is_looked_into(token_file: Path) -> None:
     assert (paths(core), log.core_ids) == ([REGISTER], {1: core.registered[OURS]})
 
 
-async def test_the_fake_core_dies_of_a_repeated_id() -> None:
-    """As today's Core does; of 2021 the same license comes back."""
-    item = {"spec": {"product": {"provider": "example"}}, "providerGeneratedId": OURS, "createdBy": None, "project": None}
-    old = LicensesCore(LeapingClock(), "2021")
-    assert old._register([item]) == old._register([item])
-    today = LicensesCore(LeapingClock(), "2026")
-    today._register([item])
-    with pytest.raises(CoreUnreachable):
-        today._register([item])
-    assert today.dead
+@BOTH
+def test_the_fake_core_registers_by_the_rules_of_the_stand_in(generation: Generation) -> None:
+    """Each list of items gets the same status, words and ids from both, one after the other (serai_devcore.licenses.register)."""
+    fake = LicensesCore(LeapingClock(), generation, several_versions={"old"})
+    core = State(DevCoreSettings(generation=CoreGeneration(generation)))
+    core.accounts.add_product(Product("lic-1", "lic", "example", kind="license", unit="PER_UNIT"))
+    core.accounts.add_product(Product("old", "lic", "example", kind="license", unit="PER_UNIT", version=2))
+
+    def item(ours: str, user: str = "user", product: str = "lic-1", provider: str = "example") -> dict[str, Any]:
+        spec = {"product": {"id": product, "category": "lic", "provider": provider}}
+        return {"spec": spec, "providerGeneratedId": ours, "createdBy": user, "project": None}
+
+    def of_stand_in(items: list[Any]) -> tuple[int, str, list[int]]:
+        try:
+            return 200, "", [int(one) for one in licenses.register(core, "example", items)]
+        except CoreError as refused:
+            return refused.status, refused.why, []
+
+    def of_fake(items: list[Any]) -> tuple[int, str, list[int]]:
+        answer = fake._register(items)
+        body = json.loads(answer.body)
+        return answer.status, body.get("why", ""), [int(one["id"]) for one in body.get("responses", [])]
+
+    first = [item("1"), item("2")]
+    scripts = [first, [item("3", provider="other")], [item("1")], [item("4"), item("1")], [item("4")], [item("1", "mallory")]]
+    scripts += [[item("6"), item("5", product="old")]] if generation == "2021" else []
+    for items in scripts:
+        ours, theirs = of_fake(items), of_stand_in(items)
+        assert (ours[:2], len(ours[2])) == (theirs[:2], len(theirs[2])), items
+        assert (ours[2] == sorted(ours[2])) == (theirs[2] == sorted(theirs[2]))
