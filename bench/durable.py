@@ -267,6 +267,7 @@ async def _serve(folder: Path, log: BinaryIO) -> None:
             output=Output(backend, Registry()),
             funds=Funds(clock, 0),
             clock=clock,
+            licenses=core.licensing.in_jobs,
         )
 
         def in_process(jobs: JobsService, events: EventLog) -> Upstream:

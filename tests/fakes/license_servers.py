@@ -9,8 +9,12 @@ from pathlib import Path
 
 from serai.core.v1.resources_pb2 import ProductReference
 from serai.licenses.v1 import license_servers_service_pb2 as pb
+from serai_server.licenses.in_jobs import LicensesInJobs
+from serai_server.licenses.probe import Probe
+from serai_server.licenses.products import LicenseCatalog
 from serai_server.licenses.servers import Servers, running_servers
-from serai_server.licenses.watcher import Pacing
+from serai_server.licenses.vault import Vault
+from serai_server.licenses.watcher import Pacing, Tools
 
 from fakes.clock import FakeClock
 from fakes.license_store import MemoryLicenseStore
@@ -59,6 +63,8 @@ class Site:
         self.store = MemoryLicenseStore()
         self.clock = FakeClock()
         self.network = Network()
+        self.stepped_ms = 0
+        """How far somebody has set the time of day forward, of which clocks that run steadily know nothing."""
         self.told: list[str] = []
         """Products of which a change was told."""
 
@@ -95,3 +101,11 @@ async def settle() -> None:
     """Whatever can go on without time or the outside has gone on."""
     for _ in range(50):
         await asyncio.sleep(0)
+
+
+def no_licenses() -> LicensesInJobs:
+    """What licenses are to jobs where nothing is sold and no server is known."""
+    store, clock = MemoryLicenseStore(), FakeClock()
+    tools = Tools(store, clock, Pacing(), Probe(clock, 3_000, Network().connect), None, lambda: 0.5)
+    servers = Servers(tools, Vault(Path("there-is-no-key-file")))
+    return LicensesInJobs(store=store, catalog=LicenseCatalog(()), servers=servers)

@@ -44,9 +44,8 @@ class JobsService:
         output: Output,
         funds: Funds,
         clock: Clock,
-        licenses: LicensesInJobs | None = None,
+        licenses: LicensesInJobs,
     ) -> None:
-        """`licenses` None = this provider has none."""
         self._licenses = licenses
         self._store = store
         self._backend = backend
@@ -86,7 +85,7 @@ class JobsService:
         """The job with its claims on licenses. Raises InvalidRequest, WrongState, NotEnoughLicenses."""
         used = licenses_of(item, f"items[{index}]")
         # One that is there already is a create whose answer got lost: its licenses may have changed since, and it has its claims.
-        if not used or self._licenses is None or await self._store.job(job.id) is not None:
+        if not used or await self._store.job(job.id) is not None:
             return job
         provider = item.specification.product.provider
         claims = await self._licenses.check(used, Whose(job.owner, job.project, provider, job.replicas))

@@ -92,11 +92,10 @@ class Around:
     renderer: Renderer
     find: Callable[[str], Awaitable[StoredJob | None]]
     """Another job of this server, by its id."""
-    licenses: LicensesInJobs | None = None
-    """None = this provider has no licenses, and no job that uses one."""
+    licenses: LicensesInJobs
 
     async def told_of_licenses(self, stored: StoredJob) -> Told:
-        return await self.licenses.told(stored.id) if self.licenses is not None and stored.claims else NOTHING_TOLD
+        return await self.licenses.told(stored.id) if stored.claims else NOTHING_TOLD
 
 
 async def replica_spec(stored: StoredJob, product: Product, features: Features, around: Around) -> ReplicaSpec:

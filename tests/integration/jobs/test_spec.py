@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from fakes.clock import FakeClock
 from fakes.jobs import seed_job, stored_job
+from fakes.license_servers import no_licenses
 from google.protobuf import text_format
 from serai.jobs.v1.job_pb2 import Job
 from serai.jobs.v1.jobs_service_pb2 import JobNotes
@@ -33,7 +34,7 @@ async def spec_of(job: Job, replicas: int = 1, policy: Policy = POLICY, *others:
     async def find(job_id: str) -> StoredJob | None:
         return next((other for other in others if other.id == job_id), None)
 
-    return await replica_spec(row, PRODUCT, FEATURES, Around(policy, Renderer(FakeClock()), find))
+    return await replica_spec(row, PRODUCT, FEATURES, Around(policy, Renderer(FakeClock()), find, no_licenses()))
 
 
 async def test_the_seeds_job() -> None:
