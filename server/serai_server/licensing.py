@@ -89,7 +89,7 @@ async def running_licenses(
         yield Licensing(
             service=LicensesService(store=licenses, catalog=catalog, look=look, wall=wall, register_at_core=plan.register_at_core),
             of_core=LicensesOfCore(store=licenses, catalog=catalog, look=look, wall=wall),
-            operations=LicenseServerOperations(servers, licenses, catalog, clock),
+            operations=LicenseServerOperations(servers, licenses, catalog, wall),
             in_jobs=in_jobs,
             seats=seats,
             settlements=LicenseSettlements(store=licenses, catalog=catalog, wall=wall, look=states.look),

@@ -76,7 +76,7 @@ def license_front(folder: Path, lmutil: str = "") -> Generator[LicenseFront]:
                 lmutil=lmutil,
             ) as servers,
         ):
-            operations = LicenseServerOperations(servers, store.licenses, catalog, clock)
+            operations = LicenseServerOperations(servers, store.licenses, catalog, clock.now_ms)
             jobs = MemoryJobs()
             front = dispatcher(jobs=jobs, changes=jobs, events=MemoryEvents(), health=Health(), clock=clock, license_servers=operations)
             async with grpc_server(front, folder / "serai.sock", 5.0):

@@ -13,7 +13,6 @@ from serai.core.v1.resources_pb2 import ProductReference
 from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai.licenses.v1.license_pb2 import Maintenance
 
-from serai_server.clock import Clock
 from serai_server.errors import LicenseServerUnknown, WrongState
 from serai_server.licenses import server_requests as checks
 from serai_server.licenses.observation import use_of
@@ -40,13 +39,14 @@ class LicenseServerOperations:
         servers: Servers,
         store: LicenseStore,
         catalog: LicenseCatalog,
-        clock: Clock,
+        wall: Callable[[], int],
         new_id: Callable[[], str] = lambda: secrets.token_hex(6),
     ) -> None:
+        """`wall` is the time of day in ms, in which operators plan."""
         self._servers = servers
         self._store = store
         self._catalog = catalog
-        self._clock = clock
+        self._wall = wall
         self._new_id = new_id
 
     async def add(self, server: pb.LicenseServer, key: bytes) -> pb.LicenseServerReport:
@@ -93,7 +93,7 @@ class LicenseServerOperations:
 
     async def add_maintenance(self, product: ProductReference, maintenance: Maintenance) -> pb.MaintenanceWindow:
         found = checks.find_product(product, self._catalog, "product")
-        checks.check_maintenance(maintenance, self._clock.now_ms())
+        checks.check_maintenance(maintenance, self._wall())
         ends_ms = maintenance.estimated_ends_at if maintenance.HasField("estimated_ends_at") else 0
         stored = StoredWindow(self._new_id(), found.key, maintenance.starts_at, ends_ms, maintenance.SerializeToString())
         await self._store.add_window(stored)
@@ -101,7 +101,7 @@ class LicenseServerOperations:
         return pb.MaintenanceWindow(id=stored.id, product=product, maintenance=maintenance)
 
     async def list_maintenance(self) -> Sequence[pb.MaintenanceWindow]:
-        now_ms = self._clock.now_ms()
+        now_ms = self._wall()
         return [_window(window) for window in await self._store.windows() if not window.ends_at_ms or window.ends_at_ms > now_ms]
 
     async def remove_maintenance(self, window_id: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fakes.license_servers import CATEGORY, PROVIDER, Site, product, server
 from serai.core.v1.resources_pb2 import ProductReference
 from serai.licenses.v1.license_pb2 import MAINTENANCE_AVAILABILITY_NO_SERVICE, Maintenance
-from serai_server.errors import LicenseServerUnknown, WrongState
+from serai_server.errors import InvalidRequest, LicenseServerUnknown, WrongState
 from serai_server.licenses.operations import LicenseServerOperations
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
 from serai_server.licenses.servers import Servers
@@ -32,7 +32,7 @@ async def operator(tmp_path: Path) -> AsyncIterator[Operator]:
     site = Site(tmp_path)
     catalog = LicenseCatalog([LicenseProduct("solver", CATEGORY, PROVIDER)])
     async with site.running() as servers:
-        yield Operator(site, servers, LicenseServerOperations(servers, site.store, catalog, site.clock))
+        yield Operator(site, servers, LicenseServerOperations(servers, site.store, catalog, lambda: site.clock.now_ms() + site.stepped_ms))
 
 
 async def test_seats_that_are_held(operator: Operator) -> None:
@@ -74,3 +74,16 @@ async def test_windows(operator: Operator) -> None:
     assert operator.site.told == [SOLVER, SOLVER]
     with pytest.raises(LicenseServerUnknown, match="no maintenance window"):
         await operator.does.remove_maintenance(window.id)
+
+
+async def test_windows_are_of_the_time_of_day(operator: Operator) -> None:
+    """As licenses and Core know it, also after somebody has set it forward: what is over by it is not listed and cannot be planned."""
+    now_ms = operator.site.clock.now_ms()
+    planned = Maintenance(
+        description="d", availability=MAINTENANCE_AVAILABILITY_NO_SERVICE, starts_at=now_ms, estimated_ends_at=now_ms + 60_000
+    )
+    await operator.does.add_maintenance(REFERENCE, planned)
+    operator.site.stepped_ms = 3_600_000
+    assert list(await operator.does.list_maintenance()) == []
+    with pytest.raises(InvalidRequest, match="over"):
+        await operator.does.add_maintenance(REFERENCE, planned)
