@@ -27,7 +27,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Seats:
+class SeatPlan:
     """The seats of a product, as the operator has configured them."""
 
     feature: str
@@ -57,7 +57,7 @@ class LicenseServers(Protocol):
 
     def status(self, product: str) -> Status: ...
 
-    def seats(self, product: str) -> Seats | None:
+    def seats(self, product: str) -> SeatPlan | None:
         """None = it has no server."""
         ...
 

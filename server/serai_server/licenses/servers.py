@@ -19,7 +19,7 @@ from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai_server.clock import Clock
 from serai_server.errors import LicenseServerConflict, LicenseServerUnknown
 from serai_server.licenses.lmutil import Lmutil
-from serai_server.licenses.ports import Reach, Seats, Standing, Status
+from serai_server.licenses.ports import Reach, SeatPlan, Standing, Status
 from serai_server.licenses.probe import Connect, Dialer, Probe
 from serai_server.licenses.products import key_of
 from serai_server.licenses.vault import Vault, VaultError
@@ -58,13 +58,13 @@ class Servers:
         watcher = self._by_product.get(product)
         return watcher.status if watcher is not None else Status(Standing.NONE)
 
-    def seats(self, product: str) -> Seats | None:
+    def seats(self, product: str) -> SeatPlan | None:
         watcher = self._by_product.get(product)
         if watcher is None:
             return None
         per_replica = watcher.server.seats_per == pb.SEATS_PER_REPLICA
         scarcest = min(watcher.server.features, key=lambda feature: feature.seats, default=None)
-        return Seats(scarcest.name, scarcest.seats, per_replica) if scarcest is not None else Seats("", 0, per_replica)
+        return SeatPlan(scarcest.name, scarcest.seats, per_replica) if scarcest is not None else SeatPlan("", 0, per_replica)
 
     def limits(self) -> Mapping[str, int | None]:
         return {product: watcher.limit for product, watcher in self._by_product.items()}

@@ -14,7 +14,8 @@ class Stand:
     failures: int = 0
     """Looks in a row that have failed."""
     words: str = ""
-    """For users, while it is DOWN."""
+    """For users, while it is DOWN: those of the look that made it so. Each change of them is an event for every license of the product, so
+    that one more or fewer of three which does not answer is told to operators alone."""
     details: str = ""
     """For operators, of the last look."""
     looked_at_ms: int = 0
@@ -30,4 +31,6 @@ def after(stand: Stand, look: Look, probes_to_fail: int, now_ms: int) -> Stand:
         return Stand(Standing.UP, details=look.details, looked_at_ms=now_ms)
     failures = stand.failures + 1
     seen = replace(stand, failures=failures, details=look.details, looked_at_ms=now_ms)
-    return seen if failures < probes_to_fail else replace(seen, standing=Standing.DOWN, words=look.words)
+    if failures < probes_to_fail or stand.standing is Standing.DOWN:
+        return seen
+    return replace(seen, standing=Standing.DOWN, words=look.words)

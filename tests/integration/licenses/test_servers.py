@@ -9,7 +9,7 @@ import pytest
 from fakes.license_servers import Site, product, server, settle
 from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai_server.errors import LicenseServerConflict, LicenseServerUnknown
-from serai_server.licenses.ports import LicenseServers, Seats, Standing, Status
+from serai_server.licenses.ports import LicenseServers, SeatPlan, Standing, Status
 from serai_server.licenses.vault import VaultError
 from serai_server.store.api import StoreUnavailable
 from serai_server.store.license_model import StoredServer
@@ -89,6 +89,25 @@ class TestStanding:
             await site.pass_time(30_000)
             assert servers.status(SOLVER) == Status(Standing.DOWN, "2 of its 3 license servers do not answer")
 
+    async def test_while_it_is_down_its_words_stay(self, site: Site) -> None:
+        """One more that does not answer is told to operators: for users each change would be an event for every license."""
+        async with site.running(probes_to_fail=1) as servers:
+            await servers.add(server(hosts=3), b"")
+            await settle()
+            site.network.refusing |= {"solver-1", "solver-2"}
+            await site.pass_time(30_000)
+            site.told.clear()
+            site.network.refusing.add("solver-3")
+            await site.pass_time(30_000)
+            assert servers.status(SOLVER) == Status(Standing.DOWN, "2 of its 3 license servers do not answer")
+            assert "solver-3" in servers.watcher("solver").details
+            assert site.told == []
+            site.network.refusing.clear()
+            await site.pass_time(30_000)
+            site.network.refusing |= {"solver-1", "solver-2", "solver-3"}
+            await site.pass_time(30_000)
+            assert servers.status(SOLVER) == Status(Standing.DOWN, "3 of its 3 license servers do not answer")
+
     async def test_a_silent_server_holds_up_nobody(self, site: Site) -> None:
         """It fails when its time is over; the others are looked at on their own timers meanwhile."""
         site.network.silent.add("solver-1")
@@ -136,10 +155,10 @@ class TestChanges:
             wanted = server(solver=5, mesher=2)
             wanted.seats_per = pb.SEATS_PER_REPLICA
             await servers.add(wanted, b"")
-            assert servers.seats(SOLVER) == Seats("mesher", 2, per_replica=True)
+            assert servers.seats(SOLVER) == SeatPlan("mesher", 2, per_replica=True)
             assert servers.limits() == {SOLVER: 2}
             await servers.set_seats("solver", [])
-            assert servers.seats(SOLVER) == Seats("", 0, per_replica=True)
+            assert servers.seats(SOLVER) == SeatPlan("", 0, per_replica=True)
             assert servers.limits() == {SOLVER: None}
             assert site.told[-1] == SOLVER
 
