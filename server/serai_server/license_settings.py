@@ -46,6 +46,8 @@ class LicensesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     it no vendor's key can be read again: keep a copy, apart from copies of the store."""
     register_at_core: bool = True
     """true = licenses that users make here become known to Core."""
+    most_per_user: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    """Most licenses that one user makes here in one workspace; Core has rules of its own for those that it makes."""
     probe_every_ms: Annotated[int, Meta(ge=1_000, le=3_600_000)] = 30_000
     """ms between two looks at whether a license server answers."""
     probe_timeout_ms: Annotated[int, Meta(ge=100, le=60_000)] = 3_000

@@ -33,6 +33,8 @@ class LicensesPlan:
     """Keys with which the vendors' keys are sealed."""
     products: tuple[LicenseProduct, ...] = ()
     register_at_core: bool = True
+    most_per_user: int = 100
+    """Licenses that one user makes here in one workspace."""
     pacing: Pacing = Pacing()
     probe_timeout_ms: int = 3_000
     lmutil: str = ""
@@ -87,7 +89,9 @@ async def running_licenses(
         for work in (group.create_task(seats.run()), group.create_task(states.run())):
             stack.callback(work.cancel)
         yield Licensing(
-            service=LicensesService(store=licenses, catalog=catalog, look=look, wall=wall, register_at_core=plan.register_at_core),
+            service=LicensesService(
+                store=licenses, catalog=catalog, look=look, wall=wall, register_at_core=plan.register_at_core, most=plan.most_per_user
+            ),
             of_core=LicensesOfCore(store=licenses, catalog=catalog, look=look, wall=wall),
             operations=LicenseServerOperations(servers, licenses, catalog, wall),
             in_jobs=in_jobs,

@@ -18,6 +18,7 @@ from serai_server.store.license_model import (
     LicenseState,
     Line,
     NewLicense,
+    Quota,
     SeatsAnswer,
     StoredLicense,
     StoredServer,
@@ -107,7 +108,7 @@ class MemoryLicenseStore:
 
     # Licenses and claims: whoever needs them takes the real store.
 
-    async def create(self, licenses: Sequence[NewLicense]) -> None:
+    async def create(self, licenses: Sequence[NewLicense], quota: Quota | None = None) -> None:
         raise NotImplementedError
 
     async def decide(self, ids: Sequence[str], decide: DecideLicense) -> list[StoredLicense | None]:

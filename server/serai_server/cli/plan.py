@@ -59,6 +59,7 @@ def _licenses(settings: Settings) -> LicensesPlan:
         key_file=Path(licenses.encryption_key_file),
         products=settings.sold_licenses(),
         register_at_core=licenses.register_at_core,
+        most_per_user=licenses.most_per_user,
         pacing=Pacing(
             probe_every_ms=licenses.probe_every_ms, probes_to_fail=licenses.probes_to_fail, observe_every_ms=licenses.observe_every_ms
         ),

@@ -106,6 +106,11 @@ def readers_for(actor: Actor) -> tuple[str, ...] | None:
     return (_made(actor.project, actor.user), _user(actor.project, actor.user), *groups)
 
 
+def made_by(user: str, project: str) -> str:
+    """The key of what somebody made in a workspace."""
+    return _made(project, user)
+
+
 def _all(project: str) -> str:
     return f"project\n{project}"
 

@@ -17,7 +17,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_NUMBER = r"(\d[\d.,'\u00a0\u202f]*)"
+_NUMBER = r"(\d[\d.,'\u00a0\u202f]{0,30})"
+"""With an end, because what may stand in a number may stand behind it too, and every way to part them would be tried."""
 _USERS = re.compile(r"\s*Users of\s+(\S+?):\s*(.*)", re.IGNORECASE)
 _TOTALS = re.compile(rf"Total of\s+{_NUMBER}\s+licen[sc]es?\s+issued\W+Total of\s+{_NUMBER}\s+licen[sc]es?\s+in use", re.IGNORECASE)
 _RESERVED = re.compile(rf"\s*{_NUMBER}\s+RESERVATIONs?\s+for\s", re.IGNORECASE)
@@ -27,6 +28,9 @@ _TROUBLE = re.compile(
 )
 _GROUPED = re.compile(r"\d{1,3}(?:[.,'\u00a0\u202f]\d{3})+")
 _LONGEST_WORDS = 300
+_LONGEST_LINE = 1_000
+"""Characters; lmstat's own lines have some two hundred."""
+_MOST_LINES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ def read(text: str) -> Answer:
     features: dict[str, FeatureUse] = {}
     reserved: dict[str, int] = {}
     trouble = feature = ""
-    for line in text.splitlines():
+    for whole in text.splitlines()[:_MOST_LINES]:
+        line = whole[:_LONGEST_LINE]
         if found := _USERS.match(line):
             feature, rest = found[1].lower(), found[2]
             totals = _TOTALS.search(rest)

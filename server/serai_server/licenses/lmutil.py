@@ -52,7 +52,8 @@ class Lmutil:
         finally:
             limit.cancel()
             await _end(transport, talk)
-        return self._answer(talk, transport)
+        # On a thread: what a server makes lmutil say must not hold up everybody else.
+        return await asyncio.to_thread(self._answer, talk, transport)
 
     @staticmethod
     def _answer(talk: _Talk, transport: asyncio.SubprocessTransport) -> Answer:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from serai.core.v1.resources_pb2 import AclEntity, ResourceAclEntry, ResourceOwner, ResourcePermissions
@@ -22,7 +22,10 @@ from serai_server.store.license_model import AtCore, LicenseNote, LicenseState, 
 MOST_ITEMS = 1_000
 """Of one bulk request (facts 2021 §7)."""
 MOST_ENTRIES = 1_000
-"""Others with permissions on one license."""
+"""Others with permissions on one license, and entries of one request about permissions."""
+MOST_LABELS = 100
+MOST_LABEL_BYTES = 16 * 1024
+"""Of one license, names and values together: each page of a list holds those of 250 licenses."""
 _LONGEST_NAME = 250
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 _OURS_FIRST = 10**15
@@ -49,6 +52,7 @@ def of_core(license_: License, index: int, catalog: LicenseCatalog, now_ms: int)
     if not is_license_id(license_.id):
         raise InvalidRequest("expected an id of 1 to 48 letters, digits, '-' and '_'", field=f"{at}.id")
     product = _sold(license_.specification, catalog, f"{at}.specification.product")
+    check_labels(license_.specification.labels, f"{at}.specification.labels")
     _check_owner(license_.owner, f"{at}.owner")
     # Core has checked them, and a name that is none finds nobody.
     others = [entry for entry in license_.permissions.others if names_somebody(entry.entity)]
@@ -62,6 +66,7 @@ def of_user(
     """The row of a license that is made here. Raises InvalidRequest."""
     at = f"items[{index}]"
     product = _sold(specification, catalog, f"{at}.product")
+    check_labels(specification.labels, f"{at}.labels")
     _check_owner(owner, "owner")
     license_id = fresh_id()
     made = _Made(license_id, owner, specification, product)
@@ -80,6 +85,18 @@ def check_acl(added: Sequence[ResourceAclEntry], deleted: Sequence[AclEntity], a
             raise InvalidRequest("expected READ or EDIT, or both; nothing else can be given", field=f"{where}.permissions")
     for index, entity in enumerate(deleted):
         _check_entity(entity, f"{at}.deleted[{index}]")
+
+
+def check_entries(counts: Iterable[int]) -> None:
+    """All of a request together: they are worked out in one transaction, in which everybody else waits. Raises InvalidRequest."""
+    if sum(counts) > MOST_ENTRIES:
+        raise InvalidRequest(f"expected at most {MOST_ENTRIES:,} permissions in one request", field="items")
+
+
+def check_labels(labels: Mapping[str, str], path: str) -> None:
+    """Raises InvalidRequest."""
+    if len(labels) > MOST_LABELS or sum(len(key.encode()) + len(value.encode()) for key, value in labels.items()) > MOST_LABEL_BYTES:
+        raise InvalidRequest(f"expected at most {MOST_LABELS} labels, of {MOST_LABEL_BYTES // 1024} KiB in all", field=path)
 
 
 def acl_bytes(others: Iterable[ResourceAclEntry]) -> bytes:

@@ -12,13 +12,13 @@ from serai.core.v1.resources_pb2 import PERMISSION_ADMIN, PERMISSION_EDIT, Permi
 from serai.licenses.v1.license_pb2 import License, LicenseSpecification, ResolvedLicenseSupport
 from serai.licenses.v1.licenses_service_pb2 import BrowseRequest, LicenseIncludeFlags, SearchRequest, UpdatedAcl
 
-from serai_server.errors import Forbidden, InvalidRequest, LicenseUnknown
+from serai_server.errors import Forbidden, InvalidRequest, LicenseUnknown, NotEnoughLicenses
 from serai_server.licenses import access, acl, maintenance, requests
 from serai_server.licenses.lists import Asked, browsed, searched
 from serai_server.licenses.products import LicenseCatalog
 from serai_server.licenses.views import Look, Shown, views
-from serai_server.store.license_api import LicenseConflict, LicenseStore
-from serai_server.store.license_model import LicenseChange, LicensePage, StoredLicense
+from serai_server.store.license_api import LicenseConflict, LicenseStore, QuotaReached
+from serai_server.store.license_model import LicenseChange, LicensePage, Quota, StoredLicense
 
 _ID_ATTEMPTS = 3
 
@@ -32,14 +32,16 @@ class LicensesService:
         look: Callable[[str], None],
         wall: Callable[[], int],
         register_at_core: bool,
+        most: int = 100,
     ) -> None:
         """`wall` is the time of day in ms, in which maintenance is planned and which users read. `look` has the licenses of a product moved
-        to where they ought to be, and their server looked at."""
+        to where they ought to be, and their server looked at. `most` licenses are made by one user in one workspace."""
         self._store = store
         self._catalog = catalog
         self._look_at = look
         self._wall = wall
         self._register = register_at_core
+        self._most = most
 
     async def browse(self, request: BrowseRequest, actor: access.Actor) -> tuple[int, list[License], str]:
         """(size of the page, licenses, token of the next page or ""). Raises InvalidRequest."""
@@ -65,19 +67,25 @@ class LicensesService:
         return found
 
     async def create(self, items: Sequence[LicenseSpecification], owner: ResourceOwner, actor: access.Actor) -> list[str]:
-        """Ids, in order. `owner` is looked at for an operator only. Raises InvalidRequest, Forbidden."""
+        """Ids, in order. `owner` is looked at for an operator only. Raises InvalidRequest, Forbidden, NotEnoughLicenses."""
         requests.check_count(items)
         if not actor.member:
             raise Forbidden("licenses can be made only by members of the project")
         if not actor.operator:
             owner = ResourceOwner(created_by=actor.user, project=actor.project or None)
+        # Operators make as many as they like.
+        quota = None if actor.operator else Quota(access.made_by(owner.created_by, owner.project), self._most)
         for attempt in range(_ID_ATTEMPTS):
             rows = [
                 requests.of_user(item, owner, index, self._catalog, self._wall(), register=self._register)
                 for index, item in enumerate(items)
             ]
             try:
-                await self._store.create(rows)
+                await self._store.create(rows, quota)
+            except QuotaReached as error:
+                raise NotEnoughLicenses(
+                    f"nobody may make more than {self._most} licenses in one workspace here ({error}); delete some that are not needed"
+                ) from error
             except LicenseConflict:
                 # Ids are drawn at random: this one is taken.
                 if attempt + 1 == _ID_ATTEMPTS:
@@ -105,6 +113,7 @@ class LicensesService:
     async def update_acl(self, items: Sequence[UpdatedAcl], actor: access.Actor) -> None:
         """All or none. Raises InvalidRequest, LicenseUnknown, Forbidden."""
         requests.check_count(items)
+        requests.check_entries(len(item.added) + len(item.deleted) for item in items)
         for place, item in enumerate(items):
             requests.check_acl(item.added, item.deleted, f"items[{place}]")
 

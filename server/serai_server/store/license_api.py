@@ -4,6 +4,7 @@ Raises what store/api.py raises, and:
 
 StoreError
 ├── LicenseConflict   a license of this id with other content exists
+├── QuotaReached      there would be more licenses than the quota lets be
 └── ServerConflict    the name or the product has a license server already
 """
 
@@ -21,6 +22,7 @@ from serai_server.store.license_model import (
     LicenseState,
     Line,
     NewLicense,
+    Quota,
     SeatsAnswer,
     StoredLicense,
     StoredServer,
@@ -44,6 +46,10 @@ class LicenseConflict(StoreError):
         self.index = index
 
 
+class QuotaReached(StoreError):
+    """There would be more licenses than the quota lets be; nothing of the batch was stored."""
+
+
 class ServerConflict(StoreError):
     """The name or the product has a license server already; nothing was stored."""
 
@@ -51,9 +57,9 @@ class ServerConflict(StoreError):
 class LicenseStore(Protocol):
     # Licenses
 
-    async def create(self, licenses: Sequence[NewLicense]) -> None:
+    async def create(self, licenses: Sequence[NewLicense], quota: Quota | None = None) -> None:
         """Store them with their notes, all or none. One that is there with the same digest is left as it is, also when it was deleted.
-        Raises LicenseConflict."""
+        Raises LicenseConflict, QuotaReached."""
         ...
 
     async def decide(self, ids: Sequence[str], decide: DecideLicense) -> list[StoredLicense | None]:

@@ -86,6 +86,14 @@ class NewLicense:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How many licenses may stand under a key, those of the request included."""
+
+    reader: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredLicense:
     """One row, whole."""
 

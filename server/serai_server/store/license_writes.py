@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from serai_server.store import tables
 from serai_server.store.batch import Batch
-from serai_server.store.license_api import DecideLicense, LicenseConflict
-from serai_server.store.license_model import LicenseChange, LicenseNote, NewLicense, StoredLicense
+from serai_server.store.license_api import DecideLicense, LicenseConflict, QuotaReached
+from serai_server.store.license_model import LicenseChange, LicenseNote, NewLicense, Quota, StoredLicense
 from serai_server.store.license_rows import (
     CHANGING,
     FIELDS,
@@ -24,6 +24,7 @@ from serai_server.store.license_rows import (
 )
 from serai_server.store.link import Link
 from serai_server.store.model import Committed, EventKind, NewEvent
+from serai_server.store.rows import as_int
 
 KEPT_LINES = 1_000
 """Lines of history that a license keeps."""
@@ -78,8 +79,8 @@ class _Outcome:
             link.insert(tables.license_readers, rows)
 
 
-def create(licenses: Sequence[NewLicense], batch: Batch, link: Link) -> tuple[None, Committed]:
-    """Raises LicenseConflict before anything is written."""
+def create(licenses: Sequence[NewLicense], quota: Quota | None, batch: Batch, link: Link) -> tuple[None, Committed]:
+    """Raises LicenseConflict and QuotaReached before anything is written."""
     outcome = _Outcome(_load(link, [given.id for given in licenses]))
     digests = {i: row.digest for i, row in outcome.rows.items()}
     for index, given in enumerate(licenses):
@@ -88,6 +89,10 @@ def create(licenses: Sequence[NewLicense], batch: Batch, link: Link) -> tuple[No
     for given in licenses:
         if given.id not in outcome.rows:
             outcome.create(given)
+    if quota is not None:
+        there = as_int(link.query("SELECT count(*) FROM license_readers WHERE reader = ?", quota.reader)[0])
+        if there + len(outcome.created) > quota.most:
+            raise QuotaReached(f"{there} of {quota.most} licenses are there already")
     return None, outcome.write(batch, link)
 
 

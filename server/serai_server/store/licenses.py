@@ -14,6 +14,7 @@ from serai_server.store.license_model import (
     LicenseState,
     Line,
     NewLicense,
+    Quota,
     SeatsAnswer,
     StoredLicense,
     StoredServer,
@@ -35,8 +36,8 @@ class SqlLicenses:
         self._reader = LicenseReader(reader)
         self._pages = Pages(reader)
 
-    async def create(self, licenses: Sequence[NewLicense]) -> None:
-        await self._owner.submit((), partial(license_writes.create, tuple(licenses)))
+    async def create(self, licenses: Sequence[NewLicense], quota: Quota | None = None) -> None:
+        await self._owner.submit((), partial(license_writes.create, tuple(licenses), quota))
 
     async def decide(self, ids: Sequence[str], decide: DecideLicense) -> list[StoredLicense | None]:
         outcome = await self._owner.submit((), partial(license_writes.decide, tuple(ids), decide))

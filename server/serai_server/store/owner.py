@@ -20,7 +20,7 @@ from serai_server.store import license_writes, seats, tables
 from serai_server.store.api import JobConflict, Listener, StoreError, StoreUnavailable, VersionConflict
 from serai_server.store.batch import Batch
 from serai_server.store.consumers import last_sequence
-from serai_server.store.license_api import LicenseConflict, ServerConflict
+from serai_server.store.license_api import LicenseConflict, QuotaReached, ServerConflict
 from serai_server.store.link import CommitUnknown, Link
 from serai_server.store.model import Committed, StoredJob
 from serai_server.store.rows import CHANGING, as_job, changing_row, is_active
@@ -68,7 +68,7 @@ class Write(Waiting, Generic[T]):
     def perform(self, batch: Batch, link: Link) -> Committed | None:
         try:
             result, told = self._run(batch, link)
-        except (JobConflict, VersionConflict, LicenseConflict, ServerConflict, ValueError) as error:
+        except (JobConflict, VersionConflict, LicenseConflict, QuotaReached, ServerConflict, ValueError) as error:
             # Raised before anything was applied.
             self._outcome = error
             return None

@@ -87,7 +87,13 @@ class SqliteLink:
         with _told(f"open {self._path}"):
             connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=256)
             try:
-                for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "journal_size_limit=67108864"):
+                for pragma in (
+                    "journal_mode=WAL",
+                    "synchronous=FULL",
+                    "foreign_keys=ON",
+                    "journal_size_limit=67108864",
+                    "secure_delete=ON",
+                ):
                     connection.execute(f"PRAGMA {pragma}")
             except BaseException as error:
                 connection.close()

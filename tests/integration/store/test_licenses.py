@@ -10,7 +10,7 @@ from fakes.license_rows import OTHER, PRODUCT, job_with, move, new_license, note
 from fakes.store_rows import new_job
 from serai_server.store import license_writes
 from serai_server.store.api import WriteRefused
-from serai_server.store.license_api import DecideLicense, LicenseConflict, ServerConflict
+from serai_server.store.license_api import DecideLicense, LicenseConflict, QuotaReached, ServerConflict
 from serai_server.store.license_model import (
     AtCore,
     LicenseChange,
@@ -18,6 +18,7 @@ from serai_server.store.license_model import (
     LicenseState,
     NewLicense,
     Payment,
+    Quota,
     StoredLicense,
     StoredServer,
     StoredWindow,
@@ -314,3 +315,19 @@ async def test_all_is_there_after_opening_again(url: str) -> None:
         assert job.claims == 1
         await store.change_job(over("j", 1, State.FAILURE))
         assert await store.licenses.claims("j") == []
+
+
+async def test_a_quota_counts_what_is_there_and_what_comes(store: SqlStore) -> None:
+    """All of a request or none of it; repetitions and deleted licenses do not count, and other keys have quotas of their own."""
+    quota = Quota("u:alice", 2)
+    await store.licenses.create([new_license("1"), new_license("1")], quota)
+    with pytest.raises(QuotaReached):
+        await store.licenses.create([new_license("2"), new_license("3")], quota)
+    await store.licenses.create([new_license("2")], quota)
+    await store.licenses.create([new_license("1"), new_license("2")], quota)
+    await move(store, "1", deleted=True)
+    await store.licenses.create([new_license("4")], quota)
+    with pytest.raises(QuotaReached):
+        await store.licenses.create([new_license("5")], quota)
+    await store.licenses.create([new_license("6", readers=("u:bob",))], Quota("u:bob", 1))
+    assert [await store.licenses.license(i) is not None for i in "123456"] == [True, True, False, True, False, True]

@@ -111,3 +111,16 @@ def test_anything_is_read(text: str) -> None:
     read(text)
     read(f"Users of solver:  ({text}")
     read(f"Users of {text}:  (Total of 5 licenses issued;  Total of {text} licenses in use)\n {text} RESERVATIONs for {text}")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("line", ["  1{}x", "Users of a: (Total of 1{} x", "  1{} RESERVATIONS"])
+def test_a_line_that_is_made_to_be_slow_is_not(line: str) -> None:
+    """Millions of blanks that may stand in a number and behind one: each way to part them was once tried, for hours."""
+    assert read(line.format("\u00a0" * 2_000_000)).features == {}
+
+
+def test_a_line_that_is_too_long_is_read_as_far_as_it_goes() -> None:
+    """What it says at its beginning counts."""
+    text = "Users of solver:  (Total of 5 licenses issued;  Total of 3 licenses in use)" + "x" * 5_000
+    assert read(text).features["solver"].used == 3
