@@ -11,6 +11,7 @@ from pathlib import Path
 from serai_backends.api import Backend, TakesSecrets
 
 from serai_server.clock import Clock
+from serai_server.licenses.charges import Charging
 from serai_server.licenses.in_jobs import LicensesInJobs
 from serai_server.licenses.operations import LicenseServerOperations
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
@@ -56,7 +57,14 @@ class Licensing:
 
 @contextlib.asynccontextmanager
 async def running_licenses(
-    plan: LicensesPlan, store: Store, backend: Backend, *, clock: Clock, wall: Callable[[], int], wake: Callable[[str], None]
+    plan: LicensesPlan,
+    store: Store,
+    backend: Backend,
+    *,
+    charging: Charging,
+    clock: Clock,
+    wall: Callable[[], int],
+    wake: Callable[[str], None],
 ) -> AsyncGenerator[Licensing]:
     """Licenses that follow their servers, and seats that go to those who wait. `wake` has a job looked at. Raises StoreError."""
     catalog, licenses = LicenseCatalog(plan.products), store.licenses
@@ -74,7 +82,7 @@ async def running_licenses(
             else:
                 seats.tell(product)
 
-        states = LicenseStates(store=licenses, catalog=catalog, servers=servers, clock=clock, wall=wall, moved=moved)
+        states = LicenseStates(store=licenses, catalog=catalog, servers=servers, charging=charging, clock=clock, wall=wall, moved=moved)
 
         def look(product: str) -> None:
             servers.look_soon(product)
@@ -96,6 +104,6 @@ async def running_licenses(
             operations=LicenseServerOperations(servers, licenses, catalog, wall),
             in_jobs=in_jobs,
             seats=seats,
-            settlements=LicenseSettlements(store=licenses, catalog=catalog, wall=wall, look=states.look),
+            settlements=LicenseSettlements(store=licenses, catalog=catalog, charging=charging, wall=wall, look=states.look),
             servers=servers,
         )

@@ -28,6 +28,7 @@ from serai_server.jobs.registry import Registry
 from serai_server.jobs.requests import Policy
 from serai_server.jobs.service import JobsService
 from serai_server.ledger.funds import Funds
+from serai_server.licenses.charges import Charging
 from serai_server.licensing import LicensesPlan, Licensing, running_licenses
 from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.health import Health
@@ -167,9 +168,18 @@ async def running_core(
         funds = Funds(clock, plan.out_of_funds_ms)
         funds.load(await store.unpaid(clock.now_ms() - plan.out_of_funds_ms))
         licensing = await stack.enter_async_context(
-            running_licenses(plan.licenses, store, backend, clock=clock, wall=wall or clock.now_ms, wake=queue.look)
+            running_licenses(
+                plan.licenses,
+                store,
+                backend,
+                charging=Charging(repeats=plan.today),
+                clock=clock,
+                wall=wall or clock.now_ms,
+                wake=queue.look,
+            )
         )
         events = EventLog(store, clock, funds, licensing.settlements)
+        await events.load()
         told.append(events.notify)
         reconciler = Reconciler(
             store=store,

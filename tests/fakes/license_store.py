@@ -134,7 +134,10 @@ class MemoryLicenseStore:
     ) -> list[StoredLicense]:
         raise NotImplementedError
 
-    async def unpaid(self, before_ms: int, limit: int) -> list[StoredLicense]:
+    async def to_settle(self, product: str, before_ms: int, limit: int) -> list[StoredLicense]:
+        raise NotImplementedError
+
+    async def unsettled_events(self, consumer: str) -> dict[int, str]:
         raise NotImplementedError
 
     async def claims(self, job_id: str) -> list[Claim]:

@@ -34,7 +34,7 @@ def new_license(license_id: str) -> NewLicense:
         product=LICENSES[license_id],
         created_at_ms=1,
         at_core=AtCore.KNOWN,
-        payment=Payment.CHARGED,
+        payment=Payment.PAID,
         status="",
         body=b"",
         acl=b"",

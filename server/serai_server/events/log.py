@@ -16,10 +16,8 @@ from serai_server.clock import Clock
 from serai_server.errors import InvalidRequest
 from serai_server.ledger.funds import Funds, wallet_of
 from serai_server.store.api import Store
-from serai_server.store.model import EventKind, EventSettlement, Outcome, StopRequest, StoredEvent, Target
+from serai_server.store.model import CORE, EventKind, EventSettlement, Outcome, StopRequest, StoredEvent, Target
 
-CORE = "core"
-"""The consumer that delivers to UCloud/Core."""
 MOST_AT_ONCE = 1_000
 """Events in one message at most, and when the consumer does not say."""
 
@@ -42,12 +40,17 @@ class EventLog:
         """`funds` is told what Core says of wallets, `licenses` what it says of licenses; None = nobody wants to know."""
         self._licenses = licenses
         self._of_licenses: set[int] = set()
-        """Events of licenses that Core's consumer was handed and has not settled: acknowledging a job's needs no look at the store."""
+        """Events of licenses that Core's consumer was handed, by this process or one before it, and has not settled: acknowledging a job's
+        needs no look at the store."""
         self._store = store
         self._funds = funds
         self._clock = clock
         self._news = asyncio.Event()
         """Set at the next commit with events, then replaced: whoever took it before reading misses nothing."""
+
+    async def load(self) -> None:
+        """What an earlier process handed out may be settled to this one, before anybody subscribes. Raises StoreUnavailable."""
+        self._of_licenses.update(await self._store.licenses.unsettled_events(CORE))
 
     def notify(self, last_sequence: int) -> None:
         """The store committed events up to this sequence; 0 = none."""

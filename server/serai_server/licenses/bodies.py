@@ -9,6 +9,7 @@ from serai.events.v1.events_service_pb2 import Charge, Event, LicenseRegistratio
 from serai.licenses.v1.license_pb2 import JobBinding, JobBindKind, License, LicenseSpecification, LicenseUpdate
 from serai.licenses.v1.license_pb2 import LicenseState as WireState
 
+from serai_server.licenses import words
 from serai_server.licenses.products import LicenseProduct
 from serai_server.store.license_model import AtCore, LicenseNote, LicenseState, StoredLicense
 
@@ -39,7 +40,7 @@ def binding_note(stored: StoredLicense, at_ms: int, kind: JobBindKind.ValueType,
 
 
 def charge_note(stored: StoredLicense, product: LicenseProduct, attempt: int, at_ms: int) -> LicenseNote:
-    """The one unit of a license. Each attempt has an id of its own: to Core of 2021 a repeated one is one that was not paid."""
+    """The one unit of a license. To Core an id that it has seen is the same charge (`charges`)."""
     charge = Charge(
         charge_id=f"license-{stored.id}-{attempt}",
         units=1,
@@ -51,7 +52,7 @@ def charge_note(stored: StoredLicense, product: LicenseProduct, attempt: int, at
         product=product.reference,
     )
     event = Event(license_id=stored.id, license_core_id=stored.core_id, charge=charge)
-    return LicenseNote(stored.id, at_ms, b"", event.SerializeToString())
+    return LicenseNote(stored.id, at_ms, history_line(at_ms, None, words.asked_to_pay(charge.charge_id)), event.SerializeToString())
 
 
 def attempt_of(charge: Charge) -> int:

@@ -1,4 +1,4 @@
-"""What Core's answers mean for licenses: one that it knows now, one that it never will, one that is not paid for.
+"""What Core's answers mean for licenses: one that it knows now, one that it never will, one that is paid for or is not.
 
 Called before the settlement itself is stored, and harmless when repeated: kill -9 in between, and Core is asked and answers once more.
 """
@@ -12,9 +12,9 @@ import structlog
 from serai.events.v1.events_service_pb2 import Event
 
 from serai_server.licenses import words
-from serai_server.licenses.bodies import attempt_of, history_line, told_again, update_note
+from serai_server.licenses.bodies import history_line, told_again, update_note
+from serai_server.licenses.charges import Charging
 from serai_server.licenses.products import LicenseCatalog
-from serai_server.licenses.states import first_charge
 from serai_server.store.license_api import LicenseStore
 from serai_server.store.license_model import AtCore, LicenseChange, LicenseNote, LicenseState, Payment, StoredLicense
 from serai_server.store.model import EventSettlement, Outcome, StoredEvent
@@ -23,10 +23,19 @@ log = structlog.get_logger("serai.licenses")
 
 
 class LicenseSettlements:
-    def __init__(self, *, store: LicenseStore, catalog: LicenseCatalog, wall: Callable[[], int], look: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        *,
+        store: LicenseStore,
+        catalog: LicenseCatalog,
+        charging: Charging,
+        wall: Callable[[], int],
+        look: Callable[[str], None],
+    ) -> None:
         """`look` has the licenses of a product moved to where they ought to be."""
         self._store = store
         self._catalog = catalog
+        self._charging = charging
         self._wall = wall
         self._look = look
 
@@ -47,14 +56,15 @@ class LicenseSettlements:
         match event.WhichOneof("change"):
             case "license_registration":
                 return self._registered(row, settlement, now_ms)
-            case "charge" if settlement.outcome is Outcome.INSUFFICIENT_FUNDS:
-                return _unpaid(row, attempt_of(event.charge), now_ms)
-            case "charge" if settlement.outcome is Outcome.DELIVERED:
-                return _paid(row, attempt_of(event.charge), now_ms)
-            case _ if settlement.outcome is Outcome.JOB_UNKNOWN and not row.deleted_at_ms:
-                log.warning("licenses.unknown_at_core", license=row.id, why=settlement.detail)
-                note = LicenseNote(row.id, now_ms, history_line(now_ms, None, words.UNKNOWN_AT_CORE))
-                return LicenseChange(row.id, row.version, status=words.UNKNOWN_AT_CORE, deleted_at_ms=now_ms, notes=(note,))
+            case "charge":
+                change = self._charging.answered(row, event.charge, settlement, now_ms)
+                if change is not None and row.payment is not Payment.UNPAID and change.payment is not Payment.PAID:
+                    log.warning(
+                        "licenses.not_paid", license=row.id, charge=event.charge.charge_id, payment=change.payment, why=settlement.detail
+                    )
+                return _lost(row, settlement, now_ms, change)
+            case _ if settlement.outcome is Outcome.JOB_UNKNOWN:
+                return _lost(row, settlement, now_ms, None)
             case _:
                 return None
 
@@ -71,7 +81,7 @@ class LicenseSettlements:
         product = self._catalog.by_key(row.product)
         if row.deleted_at_ms or row.state is not LicenseState.READY or product is None:
             return change
-        return first_charge(known, product, change, now_ms)
+        return self._charging.first(known, product, change, now_ms)
 
     def _first_words(self, known: StoredLicense, now_ms: int) -> tuple[LicenseNote, ...]:
         if known.deleted_at_ms:
@@ -85,24 +95,14 @@ def _known(row: StoredLicense, core_id: str) -> StoredLicense:
     return replace(row, at_core=AtCore.KNOWN, core_id="" if core_id == row.id else core_id)
 
 
-def _unpaid(row: StoredLicense, attempt: int, now_ms: int) -> LicenseChange | None:
-    if row.deleted_at_ms or attempt != row.charges:
-        return None
-    if row.payment is Payment.UNPAID:
-        return LicenseChange(row.id, row.version, payment_at_ms=now_ms)
-    return LicenseChange(
-        row.id,
-        row.version,
-        state=LicenseState.UNAVAILABLE,
-        status=words.UNPAID,
-        payment=Payment.UNPAID,
-        payment_at_ms=now_ms,
-        notes=(update_note(row, now_ms, LicenseState.UNAVAILABLE, words.UNPAID),),
-    )
-
-
-def _paid(row: StoredLicense, attempt: int, now_ms: int) -> LicenseChange | None:
-    """Of one that was unpaid; the next pass of `states` brings it back."""
-    if row.payment is not Payment.UNPAID or attempt != row.charges:
-        return None
-    return LicenseChange(row.id, row.version, payment=Payment.CHARGED, payment_at_ms=now_ms)
+def _lost(row: StoredLicense, settlement: EventSettlement, now_ms: int, change: LicenseChange | None) -> LicenseChange | None:
+    """The change, and with it the loss of a license that Core does not know. It is kept, for Core may be wrong: it comes back when Core
+    names it again (`states.revived`)."""
+    if settlement.outcome is not Outcome.JOB_UNKNOWN or row.deleted_at_ms or row.at_core is not AtCore.KNOWN:
+        return change
+    log.warning("licenses.unknown_at_core", license=row.id, why=settlement.detail)
+    away = LicenseState.UNAVAILABLE
+    line = history_line(now_ms, away if row.state is not away else None, words.UNKNOWN_AT_CORE)
+    change = change or LicenseChange(row.id, row.version)
+    notes = (*change.notes, LicenseNote(row.id, now_ms, line))
+    return replace(change, state=away, status=words.UNKNOWN_AT_CORE, at_core=AtCore.LOST, notes=notes)

@@ -14,8 +14,9 @@ PREPARING = "The license is being prepared: its license server has not answered 
 READY = "The license is ready for use."
 NO_SERVER = "The license cannot be used: the provider has taken its license server away."
 NOT_SOLD = "The license cannot be used: the provider does not sell it any more."
-UNPAID = "The license cannot be used: there are not enough credits to pay for it. Add some; it is tried again every hour."
-UNKNOWN_AT_CORE = "UCloud does not know this license; it is gone here too."
+UNPAID = "The license cannot be used: there were not enough credits to pay for it."
+TAKEN_FOR_PAID = "The license is paid for, says the provider."
+UNKNOWN_AT_CORE = "The license cannot be used: UCloud says that it does not know it. It comes back when UCloud names it again."
 DELETED = "The license was deleted at its provider."
 REGISTERED = "The license is known to UCloud now."
 
@@ -32,6 +33,29 @@ def maintained(window: Maintenance) -> str:
         return f"The license cannot be used{until}: its license server is being maintained. {window.description}"
     kind = "major" if window.availability == MAINTENANCE_AVAILABILITY_MAJOR_DISRUPTION else "minor"
     return f"The license is ready for use, with {kind} disruptions{until}: its license server is being maintained. {window.description}"
+
+
+def unpaid(*, again: bool) -> str:
+    """`again`: nobody need be asked for it to be tried again."""
+    if again:
+        return f"{UNPAID} Add some; it is tried again every hour."
+    return f"{UNPAID} Add some, then ask the provider to try it again."
+
+
+def asked_to_pay(charge_id: str) -> str:
+    return f"UCloud is asked to charge the license ({charge_id})."
+
+
+def paid(charge_id: str) -> str:
+    return f"The license is paid for ({charge_id})."
+
+
+def not_paid(charge_id: str) -> str:
+    return f"UCloud said that there are not enough credits for the license ({charge_id})."
+
+
+def unsure(charge_id: str, why: str) -> str:
+    return f"Whether the license is paid for ({charge_id}) is not sure: {why or 'UCloud refused the charge'}."
 
 
 def refused_by_core(why: str) -> str:

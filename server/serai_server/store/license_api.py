@@ -91,11 +91,16 @@ class LicenseStore(Protocol):
     async def to_move(
         self, product: str, state: LicenseState, status: str, limit: int, *, keep: LicenseState | None = None
     ) -> list[StoredLicense]:
-        """Licenses of the product that are there, paid or not charged, and have another state or status; not those in state `keep`."""
+        """Licenses of the product that are there, neither lost to Core nor kept away by their payment, and have another state or status;
+        not those in state `keep`."""
         ...
 
-    async def unpaid(self, before_ms: int, limit: int) -> list[StoredLicense]:
-        """Licenses that are there and were found unpaid before that time, oldest first."""
+    async def to_settle(self, product: str, before_ms: int, limit: int) -> list[StoredLicense]:
+        """Licenses of the product that are there, not lost to Core, and UNPAID or UNSURE since before that time, oldest first."""
+        ...
+
+    async def unsettled_events(self, consumer: str) -> dict[int, str]:
+        """Sequence → license of every event of a license that the consumer has not settled. To a consumer that is not known, all are."""
         ...
 
     async def count(self) -> dict[str, int]:

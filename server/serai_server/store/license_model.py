@@ -27,17 +27,36 @@ class AtCore(IntEnum):
     """It was made here and is being registered; Core is told nothing else until then."""
     UNTOLD = 3
     """It was made here and stays here, because the settings say so or Core refused it."""
+    LOST = 4
+    """Core knew it and says now that it does not. It cannot be used, is not charged and Core is told nothing of it, until Core names it
+    again: one wrong answer, of a wrong Core too, must not be the end of a license that was paid for."""
 
 
 class Payment(IntEnum):
-    """The one unit of a license."""
+    """The one unit of a license. The migrations' partial indexes name the numbers; test_store_opening.py compares."""
 
     OPEN = 1
-    """Not charged yet: it was never READY."""
-    CHARGED = 2
-    """Core was told, or is going to be. Also for products without a price."""
-    UNPAID = 3
-    """Core said that the wallet could not pay."""
+    """Not charged yet: it was never READY while Core knew it."""
+    ASKED = 2
+    """A charge is in the event log and Core has not answered. The license can be used."""
+    PAID = 3
+    """Core's word, or an operator's; or there was nothing to pay."""
+    UNSURE = 4
+    """Core's answer does not say whether it was paid. The license can be used, and an operator sees it."""
+    UNPAID = 5
+    """Core said that the wallet could not pay. The license cannot be used."""
+    AGAIN = 6
+    """As UNPAID, and a charge is in the event log once more that Core has not answered."""
+
+    @property
+    def keeps_away(self) -> bool:
+        """The license is UNAVAILABLE for want of credits, whatever its server does."""
+        return self >= Payment.UNPAID
+
+    @property
+    def to_settle(self) -> bool:
+        """Neither paid nor on its way: it is asked again, or an operator decides."""
+        return self in (Payment.UNSURE, Payment.UNPAID)
 
 
 class LicenseSort(IntEnum):

@@ -7,11 +7,23 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, case, distinct, func, literal_column, or_, select, union_all
 
-from serai_server.store.license_model import Claim, LicenseState, Line, Payment, StoredLicense, StoredServer, StoredWindow
+from serai_server.store.license_model import Claim, LicenseState, Line, StoredLicense, StoredServer, StoredWindow
 from serai_server.store.license_rows import FIELDS, as_claim, as_license, as_line, as_server, as_window, status_mark
-from serai_server.store.reads import Reader
+from serai_server.store.reads import Reader, settled_to
 from serai_server.store.rows import Row, as_text
-from serai_server.store.tables import claims, license_history, license_servers, license_windows, licenses
+from serai_server.store.tables import (
+    LICENSE_MOVES,
+    LICENSE_THERE,
+    LICENSE_TO_SETTLE,
+    OF_LICENSES,
+    claims,
+    events,
+    license_history,
+    license_servers,
+    license_windows,
+    licenses,
+    unsettled,
+)
 
 _AT_ONCE = 10_000
 """Most ids that one statement asks for."""
@@ -19,9 +31,7 @@ _AT_ONCE = 10_000
 LICENSE = list(licenses.c)[:FIELDS]
 """The columns of a StoredLicense."""
 
-# Spelled out, for an index that covers only such rows is of use only to a query that says the same words.
-THERE: ColumnElement[bool] = licenses.c.deleted_at_ms == literal_column("0")
-_UNPAID: ColumnElement[int] = literal_column(str(int(Payment.UNPAID)))
+THERE = LICENSE_THERE
 
 
 def _in_parts(ids: Iterable[str]) -> Iterator[list[str]]:
@@ -81,7 +91,7 @@ class LicenseReader:
             and_(c.state == int(state), c.status_mark < mark),
             and_(c.state == int(state), c.status_mark > mark),
         )
-        here = and_(c.product == product, THERE, c.payment != _UNPAID)
+        here = and_(c.product == product, LICENSE_MOVES)
         if keep is not None:
             here = and_(here, c.state != int(keep))
         # In the index's order, which PostgreSQL needs as a reason to use it.
@@ -89,10 +99,17 @@ class LicenseReader:
         ids = union_all(*parts).limit(limit).subquery()
         return await self._run(select(*LICENSE).where(c.id.in_(select(ids))).order_by(c.id), as_license)
 
-    async def unpaid(self, before_ms: int, limit: int) -> list[StoredLicense]:
+    async def to_settle(self, product: str, before_ms: int, limit: int) -> list[StoredLicense]:
         c = licenses.c
-        query = select(*LICENSE).where(THERE, c.payment == _UNPAID, c.payment_at_ms < before_ms)
+        query = select(*LICENSE).where(c.product == product, LICENSE_TO_SETTLE, c.payment_at_ms < before_ms)
         return await self._run(query.order_by(c.payment_at_ms, c.id).limit(limit), as_license)
+
+    async def unsettled_events(self, consumer: str) -> dict[int, str]:
+        c = events.c
+        above = select(c.sequence, c.license_id).where(OF_LICENSES, c.sequence > settled_to(consumer))
+        left = select(c.sequence, c.license_id).join(unsettled, unsettled.c.sequence == c.sequence)
+        left = left.where(OF_LICENSES, unsettled.c.consumer == consumer)
+        return dict(await self._run(union_all(above, left), _int_and_text))
 
     async def count(self) -> dict[str, int]:
         query = select(licenses.c.product, func.count()).where(THERE).group_by(licenses.c.product)
@@ -150,6 +167,10 @@ def _in_line(product: str, c: FromClause) -> Select[Any]:
 def _line(row: Row) -> tuple[str, bytes | None]:
     """None = the license has no line."""
     return str(row[0]), None if row[1] is None else bytes(row[1])
+
+
+def _int_and_text(row: Row) -> tuple[int, str]:
+    return int(row[0]), str(row[1])
 
 
 def _text_and_int(row: Row) -> tuple[str, int]:

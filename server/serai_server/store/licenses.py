@@ -65,8 +65,11 @@ class SqlLicenses:
     ) -> list[StoredLicense]:
         return await self._reader.to_move(product, state, status, limit, keep)
 
-    async def unpaid(self, before_ms: int, limit: int) -> list[StoredLicense]:
-        return await self._reader.unpaid(before_ms, limit)
+    async def to_settle(self, product: str, before_ms: int, limit: int) -> list[StoredLicense]:
+        return await self._reader.to_settle(product, before_ms, limit)
+
+    async def unsettled_events(self, consumer: str) -> dict[int, str]:
+        return await self._reader.unsettled_events(consumer)
 
     async def count(self) -> dict[str, int]:
         return await self._reader.count()

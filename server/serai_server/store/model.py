@@ -57,6 +57,10 @@ class EventKind(IntEnum):
     """serai.events.v1.Event, with all that a license's event has but its place and time"""
 
 
+CORE = "core"
+"""The consumer of events that delivers to UCloud/Core."""
+
+
 class Outcome(IntEnum):
     """Numbers are those of serai.events.v1.SettlementOutcome."""
 

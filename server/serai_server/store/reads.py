@@ -178,7 +178,7 @@ def _events_query() -> Select[Any]:
     )
     above = (
         select(events)
-        .where(events.c.sequence > _mark(consumer), events.c.sequence > after)
+        .where(events.c.sequence > settled_to(consumer), events.c.sequence > after)
         .order_by(events.c.sequence)
         .limit(most)
         .subquery()
@@ -189,10 +189,11 @@ def _events_query() -> Select[Any]:
 
 def _undelivered(consumer: str) -> ColumnElement[bool]:
     left = exists().where(unsettled.c.consumer == consumer, unsettled.c.sequence == events.c.sequence)
-    return or_(events.c.sequence > _mark(consumer), left)
+    return or_(events.c.sequence > settled_to(consumer), left)
 
 
-def _mark(consumer: str | BindParameter[str]) -> ColumnElement[int]:
+def settled_to(consumer: str | BindParameter[str]) -> ColumnElement[int]:
+    """Everything above it is not settled by the consumer (tables.consumers)."""
     return func.coalesce(select(consumers.c.settled_to).where(consumers.c.name == consumer).scalar_subquery(), 0)
 
 

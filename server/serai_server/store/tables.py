@@ -5,8 +5,10 @@ Times are ms since epoch and 0 = never, so that no column is nullable and both d
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, and_, literal_column
 from sqlalchemy.types import TypeEngine
+
+from serai_server.store.license_model import AtCore, Payment
 
 metadata = MetaData()
 
@@ -86,6 +88,10 @@ events = Table(
 )
 """Of a job, or of a license: the other id is empty."""
 Index("events_by_job", events.c.job_id, events.c.sequence)
+
+# Conditions are spelled out, values too: an index that covers only such rows is of use only to a query that says the same words.
+OF_LICENSES = events.c.license_id != literal_column("''")
+Index("events_of_licenses", events.c.sequence, events.c.license_id, sqlite_where=OF_LICENSES, postgresql_where=OF_LICENSES)
 
 consumers = Table(
     "consumers",
@@ -187,10 +193,19 @@ licenses = Table(
 """Columns in the order of StoredLicense's fields, then what lists and searches are made of: the parts of the product's key, a number that
 stands for the status (an index cannot hold a long text), and the text to be searched, in one case. No row is ever deleted."""
 
-_THERE = licenses.c.deleted_at_ms == 0
-_UNPAID = 3
+LICENSE_THERE = licenses.c.deleted_at_ms == literal_column("0")
+_NOT_LOST = licenses.c.at_core != literal_column(str(int(AtCore.LOST)))
+LICENSE_MOVES = and_(LICENSE_THERE, _NOT_LOST, licenses.c.payment < literal_column(str(int(Payment.UNPAID))))
+"""Its state follows its product's server (Payment.keeps_away)."""
+LICENSE_TO_SETTLE = and_(
+    LICENSE_THERE,
+    _NOT_LOST,
+    licenses.c.payment >= literal_column(str(int(Payment.UNSURE))),
+    licenses.c.payment <= literal_column(str(int(Payment.UNPAID))),
+)
+"""Payment.to_settle"""
 
-Index("licenses_by_age", licenses.c.created_at_ms, licenses.c.id, sqlite_where=_THERE, postgresql_where=_THERE)
+Index("licenses_by_age", licenses.c.created_at_ms, licenses.c.id, sqlite_where=LICENSE_THERE, postgresql_where=LICENSE_THERE)
 Index("licenses_by_core_id", licenses.c.core_id, sqlite_where=licenses.c.core_id != "", postgresql_where=licenses.c.core_id != "")
 Index(
     "licenses_by_product",
@@ -198,15 +213,16 @@ Index(
     licenses.c.state,
     licenses.c.status_mark,
     licenses.c.id,
-    sqlite_where=_THERE & (licenses.c.payment != _UNPAID),
-    postgresql_where=_THERE & (licenses.c.payment != _UNPAID),
+    sqlite_where=LICENSE_MOVES,
+    postgresql_where=LICENSE_MOVES,
 )
 Index(
-    "licenses_unpaid",
+    "licenses_to_settle",
+    licenses.c.product,
     licenses.c.payment_at_ms,
     licenses.c.id,
-    sqlite_where=_THERE & (licenses.c.payment == _UNPAID),
-    postgresql_where=_THERE & (licenses.c.payment == _UNPAID),
+    sqlite_where=LICENSE_TO_SETTLE,
+    postgresql_where=LICENSE_TO_SETTLE,
 )
 
 license_readers = Table(

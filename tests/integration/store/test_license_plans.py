@@ -36,7 +36,7 @@ async def ask(store: SqlStore) -> Asked:
     with asked_of(store) as asked:
         assert await store.licenses.first_in_line(PRODUCT, 3) == ["00000", "00001", "00002"]
         assert [row.id for row in await store.licenses.to_move(PRODUCT, LicenseState.READY, "", 5)] == ["wrong"]
-        assert [row.id for row in await store.licenses.unpaid(1_000_000, 3)] == ["l0", "l5", "l10"]
+        assert [row.id for row in await store.licenses.to_settle(PRODUCT, 1_000_000, 3)] == ["l0", "l5", "l10"]
         assert set(await store.licenses.find(["l7", "cl0", "nobody"])) == {"l7", "cl0"}
         assert await store.licenses.history(["l7", "m"], 5) == {"l7": (b"first",), "m": (b"first",)}
         assert await store.licenses.bound_to(["l7", "l8"]) == {"l7": (), "l8": ()}

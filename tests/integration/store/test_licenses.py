@@ -100,7 +100,7 @@ async def test_a_decision_is_whole_and_each_step_sees_the_ones_before(store: Sql
         made: list[LicenseChange | NewLicense | None] = [
             LicenseChange("1", 1, state=LicenseState.UNAVAILABLE, status="down", notes=(note("1", "a", event="A"),)),
             new_license("2"),
-            LicenseChange("1", 2, payment=Payment.CHARGED, charges=1, payment_at_ms=5, core_id="9", at_core=AtCore.WANTED),
+            LicenseChange("1", 2, payment=Payment.PAID, charges=1, payment_at_ms=5, core_id="9", at_core=AtCore.WANTED),
             LicenseChange("2", 1, acl=b"others", body=b"b", readers=("u:bob",), notes=(note("2", "", event="B"),)),
             None,
         ]
@@ -116,7 +116,7 @@ async def test_a_decision_is_whole_and_each_step_sees_the_ones_before(store: Sql
         LicenseState.UNAVAILABLE,
         "down",
         3,
-        Payment.CHARGED,
+        Payment.PAID,
         1,
     )
     assert (first.payment_at_ms, first.core_id, first.at_core, first.body) == (5, "9", AtCore.WANTED, new_license("1").body)
@@ -246,8 +246,9 @@ async def test_the_unpaid_come_oldest_first(store: SqlStore) -> None:
         change = LicenseChange(license_id, 1, payment=Payment.UNPAID, payment_at_ms=at_ms)
         await store.licenses.decide([license_id], steps(change))
     await move(store, "d", deleted=True)
-    assert [r.id for r in await store.licenses.unpaid(40, 10)] == ["b", "a"]
-    assert [r.id for r in await store.licenses.unpaid(41, 2)] == ["b", "a"]
+    assert [r.id for r in await store.licenses.to_settle(PRODUCT, 40, 10)] == ["b", "a"]
+    assert [r.id for r in await store.licenses.to_settle(PRODUCT, 41, 2)] == ["b", "a"]
+    assert await store.licenses.to_settle(OTHER, 41, 2) == []
 
 
 async def test_licenses_that_are_there_are_counted_by_product(store: SqlStore) -> None:

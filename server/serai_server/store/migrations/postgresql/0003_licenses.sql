@@ -26,9 +26,11 @@ CREATE TABLE licenses (
 
 CREATE INDEX licenses_by_age ON licenses (created_at_ms, id) WHERE deleted_at_ms = 0;
 CREATE INDEX licenses_by_core_id ON licenses (core_id) WHERE core_id != '';
--- 3 = UNPAID
-CREATE INDEX licenses_by_product ON licenses (product, state, status_mark, id) WHERE deleted_at_ms = 0 AND payment != 3;
-CREATE INDEX licenses_unpaid ON licenses (payment_at_ms, id) WHERE deleted_at_ms = 0 AND payment = 3;
+-- at_core 4 = LOST; payment 4 = UNSURE, 5 = UNPAID
+CREATE INDEX licenses_by_product ON licenses (product, state, status_mark, id)
+  WHERE deleted_at_ms = 0 AND at_core != 4 AND payment < 5;
+CREATE INDEX licenses_to_settle ON licenses (product, payment_at_ms, id)
+  WHERE deleted_at_ms = 0 AND at_core != 4 AND payment >= 4 AND payment <= 5;
 
 CREATE TABLE license_readers (
   reader text NOT NULL,
@@ -83,3 +85,4 @@ ALTER TABLE jobs ADD COLUMN claims bigint NOT NULL DEFAULT 0;
 -- An event may be of a license now, so it no longer refers to a job that must be there.
 ALTER TABLE events ADD COLUMN license_id text NOT NULL DEFAULT '';
 ALTER TABLE events DROP CONSTRAINT events_job_id_fkey;
+CREATE INDEX events_of_licenses ON events (sequence, license_id) WHERE license_id != '';
