@@ -127,7 +127,9 @@ class LicensesInJobs:
             if not claim.held_at_ms or not self._product(claim.product).key_file:
                 continue
             reach = await self._reach(claim.product)
-            found.append(Secret(secret_name(claim.license_id), reach.key))
+            if reach.key:
+                # A backend takes what the job was told of, and nothing more.
+                found.append(Secret(secret_name(claim.license_id), reach.key))
         return tuple(found)
 
     def _product(self, key: str) -> LicenseProduct:
