@@ -26,12 +26,14 @@ from serai_gateway.clock import Clock, SystemClock
 from serai_gateway.codec import Codec
 from serai_gateway.control.calls import Calls
 from serai_gateway.control.client import CoreClient
+from serai_gateway.control.compare_jobs import JobComparison
+from serai_gateway.control.compare_licenses import LicenseComparison
 from serai_gateway.control.deliveries import Deliveries
 from serai_gateway.control.questions import CoreQuestions
-from serai_gateway.control.reconcile import Reconciliation
+from serai_gateway.control.reconcile import Comparison, Reconciliation
 from serai_gateway.control.transport import HttpTransport
 from serai_gateway.protocol import bounded
-from serai_gateway.settings import Settings
+from serai_gateway.settings import CoreSettings, Settings
 from serai_gateway.tokens import Tokens
 from serai_gateway.upstream import Upstream
 from serai_gateway.users import SETTING, UserCheck
@@ -104,9 +106,9 @@ class Gateway:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         delivering = tasks.create_task(deliveries.run(), name="deliveries")
         stack.push_async_callback(self._stop_deliveries, deliveries, delivering)
-        if core.generation == "2026" and core.reconcile_every_ms:
-            reconciliation = Reconciliation(self._upstream, CoreQuestions(calls, self._codec), core, self._clock, random=self._random)
-            stack.push_async_callback(_cancel, tasks.create_task(reconciliation.run(), name="reconciliation"))
+        for comparison in _comparisons(self._upstream, CoreQuestions(calls, self._codec), core, self._clock):
+            work = Reconciliation(comparison, core, self._clock, random=self._random)
+            stack.push_async_callback(_cancel, tasks.create_task(work.run(), name=f"reconciliation of {comparison.of}"))
         serving = tasks.create_task(server.serve([listener]), name="http")
         stack.push_async_callback(server.stop, serving)
         await server.wait_started(serving)
@@ -126,6 +128,14 @@ def _user_check(settings: Settings, clock: Clock) -> UserCheck | None:
         return None
     hint = "put the key there with which Core signs its users' tokens"
     return UserCheck(PublicKeyFile(Path(users.public_key_file), clock, setting=SETTING, hint=hint), clock, users.issuer)
+
+
+def _comparisons(upstream: Upstream, questions: CoreQuestions, core: CoreSettings, clock: Clock) -> list[Comparison]:
+    """Those that this Core needs: of 2021 it asks about jobs by itself. Each goes on without the other."""
+    if not core.reconcile_every_ms:
+        return []
+    of_licenses = LicenseComparison(upstream, questions, core, clock)
+    return [of_licenses] if core.generation == "2021" else [JobComparison(upstream, questions, core, clock), of_licenses]
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -99,7 +99,8 @@ class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     retry_cap_ms: Annotated[int, Meta(ge=1, le=3_600_000)] = 30_000
     """ms; longest such pause."""
     reconcile_every_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 900_000
-    """ms between two comparisons of our jobs with Core's, which only generation 2026 needs (Core of 2021 asks by itself); 0 = never."""
+    """ms between two comparisons with Core: of licenses, and with generation 2026 of jobs too (Core of 2021 asks about them by itself);
+    0 = never."""
     end_lost_jobs: bool = False
     """Generation 2026: true = jobs that Core has as active and that are unknown here are ended at Core however many they are; false = not
     when they are most of many, because then the store is likelier to be the wrong one. For one start, after a loss of the store."""

@@ -1,7 +1,8 @@
-"""What Core can be asked about our jobs: which it has, and whether given ones exist. For generation 2026 (facts today §9).
+"""What Core can be asked about ours: which jobs and licenses it has, and whether given jobs exist. Of jobs for generation 2026 only (facts
+today §9), of licenses for both (facts 2021 §2.4).
 
-An answer is used only when all of it is as it must be; `NoAnswer` otherwise. The one exception: a job of a page that cannot be read is
-left out and counted, because one odd job must not keep all others from being looked at.
+An answer is used only when all of it is as it must be; `NoAnswer` otherwise. The one exception: a job or license of a page that cannot be
+read is left out and counted, because an odd one must not keep all others from being looked at.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 from serai.control.v1 import control_pb2
 from serai.jobs.v1 import job_pb2
+from serai.licenses.v1 import license_pb2
 
 from serai_gateway.codec import Codec, WireError
 from serai_gateway.control.calls import Calls, words_of
@@ -20,6 +22,7 @@ from serai_gateway.control.transport import Answer, AnswerTooLong, CoreUnreachab
 from serai_gateway.tokens import TokenError
 
 BROWSE_PATH = "/api/jobs/control/browse"
+LICENSES_PATH = "/api/licenses/control/browse"
 EXISTENCE_PATH = "/api/providers/resources/checkExistence"
 MOST_ASKED = 1_000
 """Items of one checkExistence."""
@@ -39,6 +42,13 @@ class Page:
     unreadable: int
 
 
+@dataclass(frozen=True, slots=True)
+class LicensePage:
+    licenses: tuple[license_pb2.License, ...]
+    """With all that Core says of who has which and how it stands; nothing of its product."""
+    unreadable: int
+
+
 class _Page(msgspec.Struct):
     items: list[msgspec.Raw]
     next: str | None = None
@@ -54,18 +64,27 @@ class CoreQuestions:
 
     async def jobs(self, state: str) -> AsyncIterator[Page]:
         """Our jobs that Core has in this state, page by page. NoAnswer."""
-        cursor: str | None = None
-        seen: set[str] = set()
-        for _ in range(_MOST_PAGES):
-            page = await self._page(state, cursor)
-            yield self._read(page)
-            if page.next is None:
-                return
-            if page.next in seen:
-                break
-            seen.add(page.next)
-            cursor = page.next
-        raise NoAnswer(f"the pages of {state} jobs do not end")
+        async for items in self._pages(BROWSE_PATH, {"filterState": state}):
+            jobs: list[job_pb2.Job] = []
+            for item in items:
+                try:
+                    job = job_pb2.Job.FromString(self._codec.read(job_pb2.Job.DESCRIPTOR, bytes(item)))
+                except WireError:
+                    continue
+                jobs.append(_named(job))
+            yield Page(tuple(jobs), len(items) - len(jobs))
+
+    async def licenses(self) -> AsyncIterator[LicensePage]:
+        """All of our licenses that Core has, page by page. NoAnswer."""
+        async for items in self._pages(LICENSES_PATH, {"includeOthers": "true"}):
+            licenses: list[license_pb2.License] = []
+            for item in items:
+                try:
+                    license_ = license_pb2.License.FromString(self._codec.read(license_pb2.License.DESCRIPTOR, bytes(item)))
+                except WireError:
+                    continue
+                licenses.append(_owned(license_))
+            yield LicensePage(tuple(licenses), len(items) - len(licenses))
 
     async def exist(self, job_ids: Sequence[str]) -> list[bool]:
         """For each of at most MOST_ASKED ids whether it is a job of ours at Core. NoAnswer unless there is one answer for each."""
@@ -83,12 +102,26 @@ class CoreQuestions:
             raise NoAnswer(f"the answer has {len(there)} elements for {len(job_ids)} jobs")
         return there
 
-    async def _page(self, state: str, cursor: str | None) -> _Page:
+    async def _pages(self, path: str, filters: dict[str, str]) -> AsyncIterator[list[msgspec.Raw]]:
+        cursor: str | None = None
+        seen: set[str] = set()
+        for _ in range(_MOST_PAGES):
+            page = await self._page(path, filters | ({"next": cursor} if cursor is not None else {}))
+            yield page.items
+            if page.next is None:
+                return
+            if page.next in seen:
+                break
+            seen.add(page.next)
+            cursor = page.next
+        raise NoAnswer(f"the pages of {path} do not end")
+
+    async def _page(self, path: str, query: dict[str, str]) -> _Page:
         try:
             for size in _PAGE_SIZES:
-                query = {"itemsPerPage": str(size), "filterState": state} | ({"next": cursor} if cursor is not None else {})
+                asked = urlencode({"itemsPerPage": str(size)} | query)
                 try:
-                    return _page_decoder.decode(_good(await self._calls.get(f"{BROWSE_PATH}?{urlencode(query)}")))
+                    return _page_decoder.decode(_good(await self._calls.get(f"{path}?{asked}")))
                 except AnswerTooLong:
                     continue
         except (CoreUnreachable, TokenError) as error:
@@ -97,15 +130,14 @@ class CoreQuestions:
             raise NoAnswer("the page cannot be read") from error
         raise NoAnswer("the smallest page is too long to be read")
 
-    def _read(self, page: _Page) -> Page:
-        jobs: list[job_pb2.Job] = []
-        for item in page.items:
-            try:
-                job = job_pb2.Job.FromString(self._codec.read(job_pb2.Job.DESCRIPTOR, bytes(item)))
-            except WireError:
-                continue
-            jobs.append(_named(job))
-        return Page(tuple(jobs), len(page.items) - len(jobs))
+
+def _owned(full: license_pb2.License) -> license_pb2.License:
+    license_ = license_pb2.License()
+    license_.CopyFrom(full)
+    license_.ClearField("updates")
+    for name in ("resolved_product", "resolved_support"):
+        license_.status.ClearField(name)
+    return license_
 
 
 def _named(job: job_pb2.Job) -> job_pb2.Job:

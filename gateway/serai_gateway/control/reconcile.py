@@ -1,41 +1,47 @@
-"""Brings Core's jobs and ours together, in generation 2026, whose Core never asks (`verify` is gone: facts today §4).
+"""Compares Core's jobs and licenses with ours, at start and every so often: what is compared says `Comparison`, when is said here.
 
-Both ways: jobs that Core has as active are handed to the server's Verify, which tells Core of those that are lost here or stand otherwise;
-and active jobs of ours that Core does not have are disowned, which stops them. That last step can do harm, so it is not taken when
-anything about Core's answers is odd, or when nearly everything would be gone: then people have to look.
-
-Deliveries go on beside it and are not touched. Everything here may be done twice, so a kill at any place costs a repetition.
+Deliveries go on beside it and are not touched. Everything that a comparison does may be done twice, so a kill at any place costs a
+repetition.
 """
 
 from __future__ import annotations
 
 import random as random_module
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
-from serai.jobs.v1 import jobs_service_pb2 as jobs_pb2
 
 from serai_gateway.clock import Clock
 from serai_gateway.control.backoff import Backoff
-from serai_gateway.control.questions import MOST_ASKED, CoreQuestions, NoAnswer
+from serai_gateway.control.questions import NoAnswer
 from serai_gateway.settings import CoreSettings
 from serai_gateway.upstream import CALLER, Upstream, UpstreamError
 
-STATES = ("IN_QUEUE", "RUNNING", "SUSPENDED")
-"""Of a job that is not over."""
 YOUNG_MS = 2 * 60 * 1_000
-"""Core has a job before it tells us of it, and we have one before Core has our answer: younger ones are left alone, both ways."""
-MOST_GONE_TOGETHER = 20
-"""More jobs than this do not all vanish by themselves."""
-VERIFY = "/serai.jobs.v1.JobsService/Verify"
-LIST = "/serai.jobs.v1.JobsService/List"
-DISOWN = "/serai.jobs.v1.JobsService/Disown"
+"""Core has a job or license before it tells us of it, and we have one before Core has our answer: younger ones are left alone, both ways,
+and so are those of which Core does not say how old they are."""
 _METADATA = {CALLER: "core"}
 _TIMEOUT_S = 60.0
-_PAGE = 1_000
 _LEAST_PAUSE_MS = 1_000
 
 _log = structlog.stdlib.get_logger("serai_gateway.reconcile")
+
+
+class Comparison(Protocol):
+    @property
+    def of(self) -> str:
+        """What is compared: "jobs" or "licenses"."""
+        ...
+
+    async def compare(self) -> None:
+        """Once. Raises NoAnswer and UpstreamError, to be tried again."""
+        ...
+
+
+async def asked_of_server(upstream: Upstream, method: str, request: bytes) -> bytes:
+    """The server's answer to a call in Core's name. UpstreamError."""
+    return await upstream.unary(method, request, _METADATA, _TIMEOUT_S)
 
 
 class Reconciliation:
@@ -43,19 +49,16 @@ class Reconciliation:
 
     def __init__(
         self,
-        upstream: Upstream,
-        questions: CoreQuestions,
+        comparison: Comparison,
         settings: CoreSettings,
         clock: Clock,
         *,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        self._upstream = upstream
-        self._questions = questions
+        self._comparison = comparison
         self._clock = clock
         self._random = random
         self._every_ms = settings.reconcile_every_ms
-        self._end_lost_jobs = settings.end_lost_jobs
         self._backoff = Backoff(
             base_ms=max(settings.retry_base_ms, _LEAST_PAUSE_MS), cap_ms=max(settings.retry_cap_ms, _LEAST_PAUSE_MS), random=random
         )
@@ -68,74 +71,15 @@ class Reconciliation:
         """Compares once. How long to wait for the next time, ms."""
         # A tenth to both sides: providers that were started together do not ask together for ever.
         pause_ms = int(self._every_ms * (0.9 + 0.2 * self._random()))
+        of = self._comparison.of
         try:
-            await self._compare()
+            await self._comparison.compare()
         except (NoAnswer, UpstreamError) as error:
             pause_ms = min(pause_ms, self._backoff.failed())
-            _log.warning("our jobs could not be compared with Core's, it is tried again", why=str(error), pause_ms=pause_ms)
+            _log.warning(f"our {of} could not be compared with Core's, it is tried again", why=str(error), pause_ms=pause_ms)
         except Exception:
             pause_ms = min(pause_ms, self._backoff.failed())
-            _log.exception("comparing our jobs with Core's failed, it is tried again", pause_ms=pause_ms)
+            _log.exception(f"comparing our {of} with Core's failed, it is tried again", pause_ms=pause_ms)
         else:
             self._backoff.succeeded()
         return pause_ms
-
-    async def _compare(self) -> None:
-        verified = await self._verify()
-        asked, gone = await self._missing()
-        if len(gone) > MOST_GONE_TOGETHER and len(gone) * 2 > asked:
-            _log.error(
-                "Core says that it does not have most of our active jobs; nothing is stopped. Check that core.url is the right Core, that "
-                "provider.id is ours there, and whether Core's database was replaced; `serai jobs stop` stops jobs that should go",
-                jobs=asked,
-                gone=len(gone),
-            )
-            return
-        for start in range(0, len(gone), _PAGE):
-            request = jobs_pb2.DisownRequest(job_ids=gone[start : start + _PAGE])
-            await self._call(DISOWN, request.SerializeToString())
-        if gone:
-            _log.warning("jobs that Core does not have are disowned", jobs=len(gone), first=gone[:10])
-        _log.info("our jobs are compared with Core's", at_core=verified, asked=asked, disowned=len(gone))
-
-    async def _verify(self) -> int:
-        """Jobs that Core has as active and the server was given."""
-        verified = unreadable = 0
-        for state in STATES:
-            async for page in self._questions.jobs(state):
-                unreadable += page.unreadable
-                old_ms = self._clock.now_ms() - YOUNG_MS
-                # Without a time of creation nobody knows whether the job is just being made.
-                jobs = [job for job in page.jobs if 0 < job.created_at < old_ms]
-                if jobs:
-                    request = jobs_pb2.VerifyRequest(items=jobs, cautious=not self._end_lost_jobs)
-                    await self._call(VERIFY, request.SerializeToString())
-                    verified += len(jobs)
-        if unreadable:
-            _log.warning("jobs of Core's pages cannot be read and are left out", jobs=unreadable)
-        return verified
-
-    async def _missing(self) -> tuple[int, list[str]]:
-        """How many active jobs Core was asked for, and which of them it does not have."""
-        ours = await self._ours()
-        gone: list[str] = []
-        for start in range(0, len(ours), MOST_ASKED):
-            part = ours[start : start + MOST_ASKED]
-            there = await self._questions.exist(part)
-            gone += [job_id for job_id, is_there in zip(part, there, strict=True) if not is_there]
-        return len(ours), gone
-
-    async def _ours(self) -> list[str]:
-        """Active jobs that are not young."""
-        ours: list[str] = []
-        request = jobs_pb2.ListRequest(active_only=True)
-        request.page.page_size = _PAGE
-        while True:
-            answer = jobs_pb2.ListResponse.FromString(await self._call(LIST, request.SerializeToString()))
-            ours += [job.id for job in answer.jobs if job.age_ms > YOUNG_MS]
-            if not answer.page.next_page_token:
-                return ours
-            request.page.page_token = answer.page.next_page_token
-
-    async def _call(self, method: str, request: bytes) -> bytes:
-        return await self._upstream.unary(method, request, _METADATA, _TIMEOUT_S)

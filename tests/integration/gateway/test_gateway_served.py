@@ -17,6 +17,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from serai.events.v1 import events_service_pb2 as events_pb2
 from serai.jobs.v1 import job_pb2
 from serai.jobs.v1 import jobs_service_pb2 as jobs_pb2
+from serai_devcore import EXAMPLE_LICENSE, ResourceRequest
 from serai_devcore.applications import acme_request
 from serai_devcore.core import DevCore
 from serai_devcore.core import Settings as DevSettings
@@ -40,6 +41,8 @@ class Server(FakeEventLog):
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.listed = asyncio.Event()
+        self.verified = asyncio.Event()
+        """Licenses were."""
 
     async def unary(self, method: str, request: bytes, metadata: Mapping[str, str], timeout_s: float) -> bytes:
         if method.startswith("/serai.events."):
@@ -48,6 +51,9 @@ class Server(FakeEventLog):
             return HealthCheckResponse(status="SERVING").SerializeToString()
         if method.endswith("/List"):
             self.listed.set()
+            return b""
+        if method.endswith("LicensesProviderService/Verify"):
+            self.verified.set()
             return b""
         self.entered.set()
         await self.go_on.wait()
@@ -159,6 +165,21 @@ async def test_jobs_are_compared_with_those_of_todays_core(tmp_path: Path, gener
             else:
                 await both.core.submit(acme_request())
         assert both.server.listed.is_set() == (generation is Generation.G2026 and every_ms > 0)
+
+
+@pytest.mark.parametrize(("generation", "every_ms"), [(Generation.G2026, 60_000), (Generation.G2021, 60_000), (Generation.G2021, 0)])
+async def test_licenses_are_compared_with_those_of_either_core(tmp_path: Path, generation: Generation, every_ms: int) -> None:
+    """At start, for Core of neither generation asks about them; not when that is switched off."""
+    async with made(tmp_path, generation) as both:
+        core = msgspec.structs.replace(both.settings.core, reconcile_every_ms=every_ms)
+        both.settings = msgspec.structs.replace(both.settings, core=core)
+        both.core.resources.insert(ResourceRequest("licenses", EXAMPLE_LICENSE), "7", 1_000).confirmed = True
+        async with both.gateway():
+            if every_ms:
+                await both.server.verified.wait()
+            else:
+                await both.core.submit(acme_request())
+        assert both.server.verified.is_set() == (every_ms > 0)
 
 
 async def test_the_seeds_request_is_answered_as_the_seed_shows(both: Both) -> None:

@@ -13,8 +13,9 @@ from fakes.gateway_jobs import BROWSE, EXISTENCE, CoreJobs, OurJobs, core_job
 from google.protobuf import text_format
 from serai.jobs.v1 import job_pb2
 from serai_gateway.control.calls import Calls
+from serai_gateway.control.compare_jobs import MOST_GONE_TOGETHER, JobComparison
 from serai_gateway.control.questions import CoreQuestions
-from serai_gateway.control.reconcile import MOST_GONE_TOGETHER, YOUNG_MS, Reconciliation
+from serai_gateway.control.reconcile import YOUNG_MS, Reconciliation
 from serai_gateway.control.transport import Answer, AnswerTooLong, CoreUnreachable, Transport
 from serai_gateway.settings import CoreSettings
 from serai_gateway.tokens import Tokens
@@ -47,7 +48,9 @@ class Site:
         self.tokens = OneToken()
         transport: Transport = self.core
         questions = CoreQuestions(Calls(transport, self.tokens), CODEC)
-        self.reconciliation = Reconciliation(self.ours, questions, SETTINGS, self.clock, random=lambda: 0.5)
+        self.reconciliation = Reconciliation(
+            JobComparison(self.ours, questions, SETTINGS, self.clock), SETTINGS, self.clock, random=lambda: 0.5
+        )
         self.old = self.clock.now_ms() - YOUNG_MS - 1
 
     def verified(self) -> list[str]:
@@ -248,7 +251,9 @@ async def test_it_runs_at_start_and_then_every_so_often(site: Site) -> None:
     clock = Counting()
     jitter = iter([0.0, 0.999, 0.5, 0.5, *[0.5] * 100])
     questions = CoreQuestions(Calls(site.core, site.tokens), CODEC)
-    task = asyncio.create_task(Reconciliation(site.ours, questions, SETTINGS, clock, random=lambda: next(jitter)).run())
+    task = asyncio.create_task(
+        Reconciliation(JobComparison(site.ours, questions, SETTINGS, clock), SETTINGS, clock, random=lambda: next(jitter)).run()
+    )
     async with asyncio.timeout(10):
         await done.wait()
     task.cancel()
