@@ -87,9 +87,13 @@ class LicensesOfCore:
         told once more. Raises InvalidRequest."""
         requests.check_count(items)
         now_ms = self._wall()
-        known = await self._store.find([item.id for item in items if requests.is_license_id(item.id)])
+        names = [name for item in items for name in (item.id, item.provider_generated_id) if requests.is_license_id(name)]
+        known = await self._store.find(names)
         new: dict[str, NewLicense] = {}
         for index, item in enumerate(items):
+            ours = known.get(item.provider_generated_id)
+            if ours is not None and ours.at_core is AtCore.WANTED:
+                continue  # made here; that Core has it is on its way to us (`settled`)
             if item.id not in known and item.id not in new:
                 try:
                     new[item.id] = requests.of_core(item, index, self._catalog, now_ms)
