@@ -13,7 +13,7 @@ from serai.licenses.v1.license_pb2 import LicenseSpecification, LicenseUpdate, M
 from serai_server.errors import LicenseServerUnknown
 from serai_server.licenses.access import Actor
 from serai_server.licenses.in_jobs import LicensesInJobs
-from serai_server.licenses.ports import Reach, Seats, Standing, Status
+from serai_server.licenses.ports import Reach, SeatPlan, Standing, Status
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
 from serai_server.licenses.provider import LicensesOfCore
 from serai_server.licenses.service import LicensesService
@@ -41,7 +41,7 @@ class ScriptedServers:
     def __init__(self) -> None:
         self.standings: dict[str, Status] = {}
         self.reaches: dict[str, Reach | Exception] = {}
-        self.configured: dict[str, Seats] = {}
+        self.configured: dict[str, SeatPlan] = {}
         self._told: list[Callable[[str], None]] = []
 
     def stands(self, product: LicenseProduct, standing: Standing, why: str = "") -> None:
@@ -50,14 +50,14 @@ class ScriptedServers:
         for told in self._told:
             told(product.key)
 
-    def serves(self, product: LicenseProduct, *addresses: tuple[str, int], key: bytes = b"", seats: Seats | None = None) -> None:
+    def serves(self, product: LicenseProduct, *addresses: tuple[str, int], key: bytes = b"", seats: SeatPlan | None = None) -> None:
         self.reaches[product.key] = Reach(addresses or (("lic1", 27_000),), key)
-        self.configured[product.key] = seats or Seats("", 0, per_replica=False)
+        self.configured[product.key] = seats or SeatPlan("", 0, per_replica=False)
 
     def status(self, product: str) -> Status:
         return self.standings.get(product, Status(Standing.NONE))
 
-    def seats(self, product: str) -> Seats | None:
+    def seats(self, product: str) -> SeatPlan | None:
         return self.configured.get(product)
 
     def limits(self) -> Mapping[str, int | None]:

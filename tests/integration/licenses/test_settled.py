@@ -35,7 +35,7 @@ async def test_events_are_held_back_until_core_knows_the_license(site: Inside) -
     events = [Event.FromString(event.body) for event in await site.unsettled()]
     assert {event.license_core_id for event in events} == {"77"}
     row = await site.row(license_id)
-    assert (row.at_core, row.core_id, row.payment) == (AtCore.KNOWN, "77", Payment.CHARGED)
+    assert (row.at_core, row.core_id, row.payment) == (AtCore.KNOWN, "77", Payment.PAID)
     assert (await site.history(license_id))[-1] == (None, words.REGISTERED)
     assert (await site.licenses.find(["77"]))["77"].id == license_id
 
@@ -147,4 +147,4 @@ async def test_a_charge_that_is_refused_for_another_reason_ends_no_use(site: Ins
     await site.passes()
     await site.settle(Outcome.REFUSED, "500")
     assert await site.state() is LicenseState.READY
-    assert (await site.row()).payment is Payment.CHARGED
+    assert (await site.row()).payment is Payment.PAID

@@ -49,7 +49,7 @@ async def test_the_life_of_a_license(site: Inside) -> None:
     ]
     assert site.moved == [SOLVER.key] * 3
     row = await site.row()
-    assert (row.payment, row.charges) == (Payment.CHARGED, 1)
+    assert (row.payment, row.charges) == (Payment.PAID, 1)
 
 
 async def test_what_core_is_told_of_a_charge(site: Inside) -> None:
@@ -67,7 +67,7 @@ async def test_a_product_without_a_price_charges_nothing(site: Inside) -> None:
     site.servers.stands(MESHER, Standing.UP)
     await site.passes()
     assert await site.told() == [("update", "READY")]
-    assert (await site.row()).payment is Payment.CHARGED
+    assert (await site.row()).payment is Payment.PAID
 
 
 async def test_a_product_without_a_server(site: Inside) -> None:
