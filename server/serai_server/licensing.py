@@ -14,6 +14,7 @@ from serai_server.clock import Clock
 from serai_server.licenses.charges import Charging
 from serai_server.licenses.in_jobs import LicensesInJobs
 from serai_server.licenses.operations import LicenseServerOperations
+from serai_server.licenses.payments import LicensePayments
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
 from serai_server.licenses.provider import LicensesOfCore
 from serai_server.licenses.seats import Seats
@@ -49,6 +50,7 @@ class Licensing:
     service: LicensesService
     of_core: LicensesOfCore
     operations: LicenseServerOperations
+    payments: LicensePayments
     in_jobs: LicensesInJobs
     seats: Seats
     settlements: LicenseSettlements
@@ -102,6 +104,7 @@ async def running_licenses(
             ),
             of_core=LicensesOfCore(store=licenses, catalog=catalog, look=look, wall=wall),
             operations=LicenseServerOperations(servers, licenses, catalog, wall),
+            payments=LicensePayments(store=licenses, catalog=catalog, charging=charging, wall=wall, look=states.look),
             in_jobs=in_jobs,
             seats=seats,
             settlements=LicenseSettlements(store=licenses, catalog=catalog, charging=charging, wall=wall, look=states.look),

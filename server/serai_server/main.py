@@ -104,6 +104,7 @@ async def running_server(plan: Plan, backend: Backend, clock: Clock, socket: Pat
             licenses=core.licensing.service,
             licenses_of_core=core.licensing.of_core,
             license_servers=core.licensing.operations,
+            license_payments=core.licensing.payments,
             health=health,
             clock=clock,
         )

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
+from serai_backends.clock import wall_ms
 from serai_server.clock import SystemClock
+from serai_server.licenses.charges import Charging
 from serai_server.licenses.operations import LicenseServerOperations
+from serai_server.licenses.payments import LicensePayments
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
 from serai_server.licenses.servers import Servers, running_servers
 from serai_server.licenses.watcher import Pacing
@@ -78,7 +81,18 @@ def license_front(folder: Path, lmutil: str = "") -> Generator[LicenseFront]:
         ):
             operations = LicenseServerOperations(servers, store.licenses, catalog, clock.now_ms)
             jobs = MemoryJobs()
-            front = dispatcher(jobs=jobs, changes=jobs, events=MemoryEvents(), health=Health(), clock=clock, license_servers=operations)
+            payments = LicensePayments(
+                store=store.licenses, catalog=catalog, charging=Charging(repeats=False), wall=wall_ms, look=lambda _: None
+            )
+            front = dispatcher(
+                jobs=jobs,
+                changes=jobs,
+                events=MemoryEvents(),
+                health=Health(),
+                clock=clock,
+                license_servers=operations,
+                license_payments=payments,
+            )
             async with grpc_server(front, folder / "serai.sock", 5.0):
                 ready.set_result(LicenseFront(folder, folder / "serai.sock", lmgrd, servers, store, asyncio.get_running_loop()))
                 await asyncio.to_thread(done.wait)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from serai_server.cli import license_lists, license_maintenance, license_server
+from serai_server.cli import license_lists, license_maintenance, license_payment, license_server
 
 
 @click.group()
@@ -23,5 +23,7 @@ def command() -> None:
 
 command.add_command(license_lists.list_licenses)
 command.add_command(license_lists.show_license)
+command.add_command(license_payment.payment)
+command.add_command(license_payment.register)
 command.add_command(license_server.group)
 command.add_command(license_maintenance.group)

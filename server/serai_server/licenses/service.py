@@ -13,12 +13,13 @@ from serai.licenses.v1.license_pb2 import License, LicenseSpecification, Resolve
 from serai.licenses.v1.licenses_service_pb2 import BrowseRequest, LicenseIncludeFlags, SearchRequest, UpdatedAcl
 
 from serai_server.errors import Forbidden, InvalidRequest, LicenseUnknown, NotEnoughLicenses
-from serai_server.licenses import access, acl, maintenance, requests
+from serai_server.licenses import access, acl, maintenance, requests, words
+from serai_server.licenses.bodies import update_note
 from serai_server.licenses.lists import Asked, browsed, searched
 from serai_server.licenses.products import LicenseCatalog
 from serai_server.licenses.views import Look, Shown, views
 from serai_server.store.license_api import LicenseConflict, LicenseStore, QuotaReached
-from serai_server.store.license_model import LicenseChange, LicensePage, Quota, StoredLicense
+from serai_server.store.license_model import LicenseChange, LicensePage, LicenseState, Quota, StoredLicense
 
 _ID_ATTEMPTS = 3
 
@@ -105,7 +106,9 @@ class LicensesService:
         def gone(place: int, stored: StoredLicense | None) -> LicenseChange | None:
             self._check(stored, ids[place], actor, PERMISSION_EDIT, f"items[{place}].id")
             assert stored is not None  # noqa: S101 - checked above
-            return LicenseChange(stored.id, stored.version, deleted_at_ms=now_ms)
+            # No provider can take a license away from Core, so that is told how it stands.
+            note = update_note(stored, now_ms, LicenseState.UNAVAILABLE, words.DELETED)
+            return LicenseChange(stored.id, stored.version, deleted_at_ms=now_ms, notes=(note,))
 
         self._check_names(ids)
         self._look({row.product for row in await self._store.decide(ids, gone) if row is not None})

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import structlog
 from serai.events.v1.events_service_pb2 import Event
+from serai.licenses.v1.license_pb2 import JOB_BIND_KIND_BIND
 
 from serai_server.licenses import words
-from serai_server.licenses.bodies import history_line, told_again, update_note
+from serai_server.licenses.bodies import binding_note, history_line, told_again, update_note
 from serai_server.licenses.charges import Charging
 from serai_server.licenses.products import LicenseCatalog
 from serai_server.store.license_api import LicenseStore
@@ -77,7 +78,14 @@ class LicenseSettlements:
             note = LicenseNote(row.id, now_ms, history_line(now_ms, None, words.refused_by_core(why)))
             return LicenseChange(row.id, row.version, at_core=AtCore.UNTOLD, notes=(note,))
         known = _known(row, settlement.license_core_id)
-        change = LicenseChange(row.id, row.version, at_core=AtCore.KNOWN, core_id=known.core_id, notes=self._first_words(known, now_ms))
+        change = LicenseChange(
+            row.id,
+            row.version,
+            at_core=AtCore.KNOWN,
+            core_id=known.core_id,
+            notes=self._first_words(known, now_ms),
+            note_of_holder=lambda job_id: _bound_already(known, job_id, now_ms),
+        )
         product = self._catalog.by_key(row.product)
         if row.deleted_at_ms or row.state is not LicenseState.READY or product is None:
             return change
@@ -93,6 +101,11 @@ class LicenseSettlements:
 
 def _known(row: StoredLicense, core_id: str) -> StoredLicense:
     return replace(row, at_core=AtCore.KNOWN, core_id="" if core_id == row.id else core_id)
+
+
+def _bound_already(known: StoredLicense, job_id: str, now_ms: int) -> LicenseNote:
+    """The history has the line already, from when the job took its seats."""
+    return replace(binding_note(known, now_ms, JOB_BIND_KIND_BIND, job_id), body=b"")
 
 
 def _lost(row: StoredLicense, settlement: EventSettlement, now_ms: int, change: LicenseChange | None) -> LicenseChange | None:

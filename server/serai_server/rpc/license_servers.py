@@ -6,18 +6,23 @@ from serai.licenses.v1 import license_servers_service_pb2 as pb
 
 from serai_server.errors import Forbidden
 from serai_server.rpc.methods import Call, Caller
-from serai_server.rpc.ports import LicenseServers
+from serai_server.rpc.ports import LicensePayments, LicenseServers
 
 
 class LicenseServersServicer:
-    def __init__(self, servers: LicenseServers) -> None:
+    def __init__(self, servers: LicenseServers, payments: LicensePayments) -> None:
         self._servers = servers
+        self._payments = payments
 
     def _for_tools(self, call: Call) -> LicenseServers:
         """Raises Forbidden."""
-        if call.caller is not Caller.TOOL:
-            raise Forbidden("this call is for the operator's tools")
+        _check_tool(call)
         return self._servers
+
+    def _money(self, call: Call) -> LicensePayments:
+        """Raises Forbidden."""
+        _check_tool(call)
+        return self._payments
 
     async def Add(self, request: pb.AddRequest, call: Call) -> pb.AddResponse:
         return pb.AddResponse(server=await self._for_tools(call).add(request.server, request.key))
@@ -54,3 +59,22 @@ class LicenseServersServicer:
     async def RemoveMaintenance(self, request: pb.RemoveMaintenanceRequest, call: Call) -> pb.RemoveMaintenanceResponse:
         await self._for_tools(call).remove_maintenance(request.id)
         return pb.RemoveMaintenanceResponse()
+
+    async def GetPayment(self, request: pb.GetPaymentRequest, call: Call) -> pb.GetPaymentResponse:
+        return pb.GetPaymentResponse(payment=await self._money(call).get(request.license_id))
+
+    async def ListPayments(self, _request: pb.ListPaymentsRequest, call: Call) -> pb.ListPaymentsResponse:
+        return pb.ListPaymentsResponse(payments=await self._money(call).list())
+
+    async def SetPayment(self, request: pb.SetPaymentRequest, call: Call) -> pb.SetPaymentResponse:
+        return pb.SetPaymentResponse(payment=await self._money(call).set(request.license_id, request.decision))
+
+    async def RegisterAgain(self, request: pb.RegisterAgainRequest, call: Call) -> pb.RegisterAgainResponse:
+        await self._money(call).register_again(request.license_id)
+        return pb.RegisterAgainResponse()
+
+
+def _check_tool(call: Call) -> None:
+    """Raises Forbidden."""
+    if call.caller is not Caller.TOOL:
+        raise Forbidden("this call is for the operator's tools")

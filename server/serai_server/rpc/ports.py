@@ -9,7 +9,14 @@ from serai.core.v1.resources_pb2 import ProductReference, ResourceOwner
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
 from serai.jobs.v1.jobs_service_pb2 import ExtendItem, FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse, UpdateAclItem
 from serai.licenses.v1.license_pb2 import License, LicenseSpecification, LicenseSupport, Maintenance, ResolvedLicenseSupport
-from serai.licenses.v1.license_servers_service_pb2 import LicenseFeature, LicenseServer, LicenseServerReport, MaintenanceWindow
+from serai.licenses.v1.license_servers_service_pb2 import (
+    LicenseFeature,
+    LicensePayment,
+    LicenseServer,
+    LicenseServerReport,
+    MaintenanceWindow,
+    PaymentDecision,
+)
 from serai.licenses.v1.licenses_provider_service_pb2 import ProviderUpdatedAcl
 from serai.licenses.v1.licenses_service_pb2 import BrowseRequest, LicenseIncludeFlags, SearchRequest, UpdatedAcl
 from serai_backends.model import Capacity
@@ -90,6 +97,18 @@ class LicenseServers(Protocol):
     async def list_maintenance(self) -> Sequence[MaintenanceWindow]: ...
 
     async def remove_maintenance(self, window_id: str) -> None: ...
+
+
+class LicensePayments(Protocol):
+    """What the operator may ask of money for licenses (serai_server.licenses.payments)."""
+
+    async def get(self, name: str) -> LicensePayment: ...
+
+    async def list(self) -> Sequence[LicensePayment]: ...
+
+    async def set(self, name: str, decision: PaymentDecision.ValueType) -> LicensePayment: ...
+
+    async def register_again(self, name: str) -> None: ...
 
 
 class Licenses(Protocol):

@@ -24,7 +24,7 @@ from serai_server.rpc.jobs import JobsServicer
 from serai_server.rpc.license_servers import LicenseServersServicer
 from serai_server.rpc.licenses import LicensesProviderServicer, LicensesServicer
 from serai_server.rpc.methods import Call, Many, methods_of
-from serai_server.rpc.ports import Changes, Events, Jobs, Licenses, LicenseServers, LicensesOfCore
+from serai_server.rpc.ports import Changes, Events, Jobs, LicensePayments, Licenses, LicenseServers, LicensesOfCore
 from serai_server.rpc.status import Failures
 
 
@@ -54,6 +54,7 @@ def dispatcher(
     licenses: Licenses | None = None,
     licenses_of_core: LicensesOfCore | None = None,
     license_servers: LicenseServers | None = None,
+    license_payments: LicensePayments | None = None,
     log: FilteringBoundLogger | None = None,
     limit_s: float = LIMIT_S,
 ) -> Dispatcher:
@@ -65,8 +66,8 @@ def dispatcher(
         optional.append((_LICENSES, LicensesServicer(licenses)))
     if licenses_of_core is not None:
         optional.append((_LICENSES_OF_CORE, LicensesProviderServicer(licenses_of_core)))
-    if license_servers is not None:
-        optional.append((_LICENSE_SERVERS, LicenseServersServicer(license_servers)))
+    if license_servers is not None and license_payments is not None:
+        optional.append((_LICENSE_SERVERS, LicenseServersServicer(license_servers, license_payments)))
     ours = [_JOBS.full_name, _EVENTS.full_name, *(service.full_name for service, _ in optional)]
     mirror = _Reflection([*ours, _HEALTH.full_name, _REFLECTION.full_name])
     methods = [

@@ -6,6 +6,7 @@ Bodies are protobuf bytes that the store never opens; times are ms since epoch, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -160,6 +161,8 @@ class LicenseChange:
     readers: tuple[str, ...] | None = None
     """All of them, in place of those that were."""
     notes: tuple[LicenseNote, ...] = ()
+    note_of_holder: Callable[[str], LicenseNote] | None = None
+    """Job → what is noted besides, for each job that holds seats of the license in this transaction. Pure and quick."""
 
 
 @dataclass(frozen=True, slots=True)

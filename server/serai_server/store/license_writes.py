@@ -6,7 +6,7 @@ asks the database how they are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from serai_server.store import tables
@@ -43,6 +43,7 @@ class _Outcome:
     readers: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """All readers of those licenses that get others."""
     notes: list[LicenseNote] = field(default_factory=list[LicenseNote])
+    of_holders: dict[str, Callable[[str], LicenseNote]] = field(default_factory=dict[str, Callable[[str], LicenseNote]])
 
     def create(self, given: NewLicense) -> None:
         self.rows[given.id] = first_license(given)
@@ -59,6 +60,8 @@ class _Outcome:
         if row.deleted_at_ms:
             self.readers[row.id] = ()
         self.notes.extend(change.notes)
+        if change.note_of_holder is not None:
+            self.of_holders[row.id] = change.note_of_holder
 
     def write(self, batch: Batch, link: Link) -> Committed:
         """Parents before children: readers and lines refer to their license."""
@@ -68,6 +71,7 @@ class _Outcome:
         if changed:
             link.update(tables.licenses, CHANGING, changed)
         self._write_readers(link)
+        self.notes += [self.of_holders[license_id](job_id) for license_id, job_id in _holders(link, list(self.of_holders))]
         return Committed((), (), batch.log(_write_notes(link, self.notes, _last_lines(link, self.notes))))
 
     def _write_readers(self, link: Link) -> None:
@@ -136,6 +140,14 @@ def _load(link: Link, ids: Collection[str]) -> dict[str, StoredLicense]:
     if not ids:
         return {}
     return {row.id: row for row in map(as_license, link.query(_SELECT + link.among("id"), link.listed(list(dict.fromkeys(ids)))))}
+
+
+def _holders(link: Link, ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Licenses and the jobs that hold their seats, in order of arrival."""
+    if not ids:
+        return []
+    sql = f"SELECT license_id, job_id FROM claims WHERE {link.among('license_id')} AND held_at_ms > 0 ORDER BY arrival, job_id"  # noqa: S608
+    return [(str(r[0]), str(r[1])) for r in link.query(sql, link.listed(ids))]
 
 
 def _last_lines(link: Link, notes: Sequence[LicenseNote], condition: str = "") -> dict[str, int]:

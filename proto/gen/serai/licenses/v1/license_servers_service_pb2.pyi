@@ -68,6 +68,65 @@ LICENSE_SERVER_STATE_DOWN: LicenseServerState.ValueType  # 3
 """Did not answer the last few times."""
 Global___LicenseServerState: _TypeAlias = LicenseServerState  # noqa: Y015
 
+class _LicensePaymentState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LicensePaymentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LicensePaymentState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LICENSE_PAYMENT_STATE_UNSPECIFIED: _LicensePaymentState.ValueType  # 0
+    LICENSE_PAYMENT_STATE_OPEN: _LicensePaymentState.ValueType  # 1
+    """Not charged yet: it was never READY while UCloud knew it."""
+    LICENSE_PAYMENT_STATE_ASKED: _LicensePaymentState.ValueType  # 2
+    """UCloud was asked and has not answered; the license can be used."""
+    LICENSE_PAYMENT_STATE_PAID: _LicensePaymentState.ValueType  # 3
+    """UCloud's word or an operator's, or there was nothing to pay."""
+    LICENSE_PAYMENT_STATE_UNSURE: _LicensePaymentState.ValueType  # 4
+    """UCloud's answer does not say whether it was paid; the license can be used."""
+    LICENSE_PAYMENT_STATE_UNPAID: _LicensePaymentState.ValueType  # 5
+    """UCloud said that the wallet could not pay; the license cannot be used."""
+    LICENSE_PAYMENT_STATE_AGAIN: _LicensePaymentState.ValueType  # 6
+    """As UNPAID, and UCloud was asked once more."""
+
+class LicensePaymentState(_LicensePaymentState, metaclass=_LicensePaymentStateEnumTypeWrapper):
+    """The one unit of a license."""
+
+LICENSE_PAYMENT_STATE_UNSPECIFIED: LicensePaymentState.ValueType  # 0
+LICENSE_PAYMENT_STATE_OPEN: LicensePaymentState.ValueType  # 1
+"""Not charged yet: it was never READY while UCloud knew it."""
+LICENSE_PAYMENT_STATE_ASKED: LicensePaymentState.ValueType  # 2
+"""UCloud was asked and has not answered; the license can be used."""
+LICENSE_PAYMENT_STATE_PAID: LicensePaymentState.ValueType  # 3
+"""UCloud's word or an operator's, or there was nothing to pay."""
+LICENSE_PAYMENT_STATE_UNSURE: LicensePaymentState.ValueType  # 4
+"""UCloud's answer does not say whether it was paid; the license can be used."""
+LICENSE_PAYMENT_STATE_UNPAID: LicensePaymentState.ValueType  # 5
+"""UCloud said that the wallet could not pay; the license cannot be used."""
+LICENSE_PAYMENT_STATE_AGAIN: LicensePaymentState.ValueType  # 6
+"""As UNPAID, and UCloud was asked once more."""
+Global___LicensePaymentState: _TypeAlias = LicensePaymentState  # noqa: Y015
+
+class _PaymentDecision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PaymentDecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PaymentDecision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PAYMENT_DECISION_UNSPECIFIED: _PaymentDecision.ValueType  # 0
+    PAYMENT_DECISION_PAID: _PaymentDecision.ValueType  # 1
+    """It counts as paid: the license can be used again."""
+    PAYMENT_DECISION_CHARGE_AGAIN: _PaymentDecision.ValueType  # 2
+    """UCloud is asked to charge it once more; generation 2021 takes it for another charge."""
+
+class PaymentDecision(_PaymentDecision, metaclass=_PaymentDecisionEnumTypeWrapper): ...
+
+PAYMENT_DECISION_UNSPECIFIED: PaymentDecision.ValueType  # 0
+PAYMENT_DECISION_PAID: PaymentDecision.ValueType  # 1
+"""It counts as paid: the license can be used again."""
+PAYMENT_DECISION_CHARGE_AGAIN: PaymentDecision.ValueType  # 2
+"""UCloud is asked to charge it once more; generation 2021 takes it for another charge."""
+Global___PaymentDecision: _TypeAlias = PaymentDecision  # noqa: Y015
+
 @_typing.final
 class LicenseServerAddress(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -704,3 +763,203 @@ class RemoveMaintenanceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveMaintenanceResponse: _TypeAlias = RemoveMaintenanceResponse  # noqa: Y015
+
+@_typing.final
+class LicensePayment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LICENSE_ID_FIELD_NUMBER: _builtins.int
+    CORE_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    CHANGED_AT_MS_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
+    license_id: _builtins.str
+    core_id: _builtins.str
+    """Under which UCloud knows it; empty = under license_id, or not at all."""
+    product: _builtins.str
+    """"{provider}/{category}/{id}" """
+    state: Global___LicensePaymentState.ValueType
+    attempts: _builtins.int
+    """How often UCloud was asked to charge it."""
+    changed_at_ms: _builtins.int
+    """When it became so; ms since epoch, 0 = never."""
+    repeats: _builtins.bool
+    """true: what is UNPAID or UNSURE is asked again every hour (generation 2026)."""
+    @_builtins.property
+    def owner(self) -> _resources_pb2.ResourceOwner: ...
+    def __init__(
+        self,
+        *,
+        license_id: _builtins.str = ...,
+        core_id: _builtins.str = ...,
+        product: _builtins.str = ...,
+        owner: _resources_pb2.ResourceOwner | None = ...,
+        state: Global___LicensePaymentState.ValueType = ...,
+        attempts: _builtins.int = ...,
+        changed_at_ms: _builtins.int = ...,
+        repeats: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "changed_at_ms", b"changed_at_ms", "core_id", b"core_id", "license_id", b"license_id", "owner", b"owner", "product", b"product", "repeats", b"repeats", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LicensePayment: _TypeAlias = LicensePayment  # noqa: Y015
+
+@_typing.final
+class GetPaymentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LICENSE_ID_FIELD_NUMBER: _builtins.int
+    license_id: _builtins.str
+    """UCloud's id of it will do."""
+    def __init__(
+        self,
+        *,
+        license_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["license_id", b"license_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPaymentRequest: _TypeAlias = GetPaymentRequest  # noqa: Y015
+
+@_typing.final
+class GetPaymentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment(self) -> Global___LicensePayment: ...
+    def __init__(
+        self,
+        *,
+        payment: Global___LicensePayment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPaymentResponse: _TypeAlias = GetPaymentResponse  # noqa: Y015
+
+@_typing.final
+class ListPaymentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentsRequest: _TypeAlias = ListPaymentsRequest  # noqa: Y015
+
+@_typing.final
+class ListPaymentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payments(self) -> _containers.RepeatedCompositeFieldContainer[Global___LicensePayment]:
+        """By product and age; of a product the oldest 1,000."""
+
+    def __init__(
+        self,
+        *,
+        payments: _abc.Iterable[Global___LicensePayment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payments", b"payments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentsResponse: _TypeAlias = ListPaymentsResponse  # noqa: Y015
+
+@_typing.final
+class SetPaymentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LICENSE_ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    license_id: _builtins.str
+    """UCloud's id of it will do."""
+    decision: Global___PaymentDecision.ValueType
+    def __init__(
+        self,
+        *,
+        license_id: _builtins.str = ...,
+        decision: Global___PaymentDecision.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "license_id", b"license_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPaymentRequest: _TypeAlias = SetPaymentRequest  # noqa: Y015
+
+@_typing.final
+class SetPaymentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment(self) -> Global___LicensePayment: ...
+    def __init__(
+        self,
+        *,
+        payment: Global___LicensePayment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPaymentResponse: _TypeAlias = SetPaymentResponse  # noqa: Y015
+
+@_typing.final
+class RegisterAgainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LICENSE_ID_FIELD_NUMBER: _builtins.int
+    license_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        license_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["license_id", b"license_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterAgainRequest: _TypeAlias = RegisterAgainRequest  # noqa: Y015
+
+@_typing.final
+class RegisterAgainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterAgainResponse: _TypeAlias = RegisterAgainResponse  # noqa: Y015

@@ -90,6 +90,26 @@ class LicenseServersServiceStub:
                 request_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RemoveMaintenanceRequest.SerializeToString,
                 response_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RemoveMaintenanceResponse.FromString,
                 _registered_method=True)
+        self.GetPayment = channel.unary_unary(
+                '/serai.licenses.v1.LicenseServersService/GetPayment',
+                request_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.GetPaymentRequest.SerializeToString,
+                response_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.GetPaymentResponse.FromString,
+                _registered_method=True)
+        self.ListPayments = channel.unary_unary(
+                '/serai.licenses.v1.LicenseServersService/ListPayments',
+                request_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.ListPaymentsRequest.SerializeToString,
+                response_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.ListPaymentsResponse.FromString,
+                _registered_method=True)
+        self.SetPayment = channel.unary_unary(
+                '/serai.licenses.v1.LicenseServersService/SetPayment',
+                request_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetPaymentRequest.SerializeToString,
+                response_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetPaymentResponse.FromString,
+                _registered_method=True)
+        self.RegisterAgain = channel.unary_unary(
+                '/serai.licenses.v1.LicenseServersService/RegisterAgain',
+                request_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RegisterAgainRequest.SerializeToString,
+                response_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RegisterAgainResponse.FromString,
+                _registered_method=True)
 
 
 class LicenseServersServiceServicer:
@@ -173,6 +193,35 @@ class LicenseServersServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPayment(self, request, context):
+        """What became of a license's charge; deleted ones too. NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPayments(self, request, context):
+        """Licenses that are UNPAID or UNSURE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPayment(self, request, context):
+        """An operator's word on one that is UNPAID or UNSURE. NOT_FOUND; FAILED_PRECONDITION for any other, and for a charge while UCloud has not
+        answered what it was told before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterAgain(self, request, context):
+        """Has a license registered at UCloud that was refused there, or that was made while none were registered. NOT_FOUND; FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LicenseServersServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -230,6 +279,26 @@ def add_LicenseServersServiceServicer_to_server(servicer, server):
                     servicer.RemoveMaintenance,
                     request_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RemoveMaintenanceRequest.FromString,
                     response_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RemoveMaintenanceResponse.SerializeToString,
+            ),
+            'GetPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPayment,
+                    request_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.GetPaymentRequest.FromString,
+                    response_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.GetPaymentResponse.SerializeToString,
+            ),
+            'ListPayments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPayments,
+                    request_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.ListPaymentsRequest.FromString,
+                    response_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.ListPaymentsResponse.SerializeToString,
+            ),
+            'SetPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPayment,
+                    request_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetPaymentRequest.FromString,
+                    response_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetPaymentResponse.SerializeToString,
+            ),
+            'RegisterAgain': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterAgain,
+                    request_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RegisterAgainRequest.FromString,
+                    response_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RegisterAgainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -530,6 +599,114 @@ class LicenseServersService:
             '/serai.licenses.v1.LicenseServersService/RemoveMaintenance',
             serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RemoveMaintenanceRequest.SerializeToString,
             serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RemoveMaintenanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.licenses.v1.LicenseServersService/GetPayment',
+            serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.GetPaymentRequest.SerializeToString,
+            serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.GetPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPayments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.licenses.v1.LicenseServersService/ListPayments',
+            serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.ListPaymentsRequest.SerializeToString,
+            serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.ListPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.licenses.v1.LicenseServersService/SetPayment',
+            serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetPaymentRequest.SerializeToString,
+            serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterAgain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.licenses.v1.LicenseServersService/RegisterAgain',
+            serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RegisterAgainRequest.SerializeToString,
+            serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.RegisterAgainResponse.FromString,
             options,
             channel_credentials,
             insecure,

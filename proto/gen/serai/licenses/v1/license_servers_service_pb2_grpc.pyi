@@ -55,6 +55,16 @@ class LicenseServersServiceStub:
     """Windows that are open or to come, by their start."""
     RemoveMaintenance: _grpc.UnaryUnaryMultiCallable[_license_servers_service_pb2.RemoveMaintenanceRequest, _license_servers_service_pb2.RemoveMaintenanceResponse]
     """Ends or drops a window. NOT_FOUND."""
+    GetPayment: _grpc.UnaryUnaryMultiCallable[_license_servers_service_pb2.GetPaymentRequest, _license_servers_service_pb2.GetPaymentResponse]
+    """What became of a license's charge; deleted ones too. NOT_FOUND."""
+    ListPayments: _grpc.UnaryUnaryMultiCallable[_license_servers_service_pb2.ListPaymentsRequest, _license_servers_service_pb2.ListPaymentsResponse]
+    """Licenses that are UNPAID or UNSURE."""
+    SetPayment: _grpc.UnaryUnaryMultiCallable[_license_servers_service_pb2.SetPaymentRequest, _license_servers_service_pb2.SetPaymentResponse]
+    """An operator's word on one that is UNPAID or UNSURE. NOT_FOUND; FAILED_PRECONDITION for any other, and for a charge while UCloud has not
+    answered what it was told before.
+    """
+    RegisterAgain: _grpc.UnaryUnaryMultiCallable[_license_servers_service_pb2.RegisterAgainRequest, _license_servers_service_pb2.RegisterAgainResponse]
+    """Has a license registered at UCloud that was refused there, or that was made while none were registered. NOT_FOUND; FAILED_PRECONDITION."""
 
 @_typing.type_check_only
 class LicenseServersServiceAsyncStub(LicenseServersServiceStub):
@@ -83,6 +93,16 @@ class LicenseServersServiceAsyncStub(LicenseServersServiceStub):
     """Windows that are open or to come, by their start."""
     RemoveMaintenance: _aio.UnaryUnaryMultiCallable[_license_servers_service_pb2.RemoveMaintenanceRequest, _license_servers_service_pb2.RemoveMaintenanceResponse]  # type: ignore[assignment]
     """Ends or drops a window. NOT_FOUND."""
+    GetPayment: _aio.UnaryUnaryMultiCallable[_license_servers_service_pb2.GetPaymentRequest, _license_servers_service_pb2.GetPaymentResponse]  # type: ignore[assignment]
+    """What became of a license's charge; deleted ones too. NOT_FOUND."""
+    ListPayments: _aio.UnaryUnaryMultiCallable[_license_servers_service_pb2.ListPaymentsRequest, _license_servers_service_pb2.ListPaymentsResponse]  # type: ignore[assignment]
+    """Licenses that are UNPAID or UNSURE."""
+    SetPayment: _aio.UnaryUnaryMultiCallable[_license_servers_service_pb2.SetPaymentRequest, _license_servers_service_pb2.SetPaymentResponse]  # type: ignore[assignment]
+    """An operator's word on one that is UNPAID or UNSURE. NOT_FOUND; FAILED_PRECONDITION for any other, and for a charge while UCloud has not
+    answered what it was told before.
+    """
+    RegisterAgain: _aio.UnaryUnaryMultiCallable[_license_servers_service_pb2.RegisterAgainRequest, _license_servers_service_pb2.RegisterAgainResponse]  # type: ignore[assignment]
+    """Has a license registered at UCloud that was refused there, or that was made while none were registered. NOT_FOUND; FAILED_PRECONDITION."""
 
 class LicenseServersServiceServicer(metaclass=_abc_1.ABCMeta):
     """No answer, event, log or error of this service holds a key."""
@@ -174,5 +194,39 @@ class LicenseServersServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_license_servers_service_pb2.RemoveMaintenanceResponse, _abc.Awaitable[_license_servers_service_pb2.RemoveMaintenanceResponse]]:
         """Ends or drops a window. NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def GetPayment(
+        self,
+        request: _license_servers_service_pb2.GetPaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_license_servers_service_pb2.GetPaymentResponse, _abc.Awaitable[_license_servers_service_pb2.GetPaymentResponse]]:
+        """What became of a license's charge; deleted ones too. NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListPayments(
+        self,
+        request: _license_servers_service_pb2.ListPaymentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_license_servers_service_pb2.ListPaymentsResponse, _abc.Awaitable[_license_servers_service_pb2.ListPaymentsResponse]]:
+        """Licenses that are UNPAID or UNSURE."""
+
+    @_abc_1.abstractmethod
+    def SetPayment(
+        self,
+        request: _license_servers_service_pb2.SetPaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_license_servers_service_pb2.SetPaymentResponse, _abc.Awaitable[_license_servers_service_pb2.SetPaymentResponse]]:
+        """An operator's word on one that is UNPAID or UNSURE. NOT_FOUND; FAILED_PRECONDITION for any other, and for a charge while UCloud has not
+        answered what it was told before.
+        """
+
+    @_abc_1.abstractmethod
+    def RegisterAgain(
+        self,
+        request: _license_servers_service_pb2.RegisterAgainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_license_servers_service_pb2.RegisterAgainResponse, _abc.Awaitable[_license_servers_service_pb2.RegisterAgainResponse]]:
+        """Has a license registered at UCloud that was refused there, or that was made while none were registered. NOT_FOUND; FAILED_PRECONDITION."""
 
 def add_LicenseServersServiceServicer_to_server(servicer: LicenseServersServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
