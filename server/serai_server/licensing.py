@@ -67,8 +67,10 @@ async def running_licenses(
     clock: Clock,
     wall: Callable[[], int],
     wake: Callable[[str], None],
+    look: Callable[[str], None],
 ) -> AsyncGenerator[Licensing]:
-    """Licenses that follow their servers, and seats that go to those who wait. `wake` has a job looked at. Raises StoreError."""
+    """Licenses that follow their servers, and seats that go to those who wait. `wake` has a job looked at as soon as may be,
+    `look` when nothing else is to do. Raises StoreError."""
     catalog, licenses = LicenseCatalog(plan.products), store.licenses
     async with contextlib.AsyncExitStack() as stack:
         servers = await stack.enter_async_context(
@@ -76,7 +78,7 @@ async def running_licenses(
                 licenses, clock, key_file=plan.key_file, pacing=plan.pacing, probe_timeout_ms=plan.probe_timeout_ms, lmutil=plan.lmutil
             )
         )
-        seats = Seats(store=store, servers=servers, clock=clock, wall=wall, wake=wake)
+        seats = Seats(store=store, catalog=catalog, servers=servers, clock=clock, wall=wall, wake=wake, look=look)
 
         def moved(product: str, state: LicenseState) -> None:
             if state is LicenseState.READY:
@@ -86,11 +88,16 @@ async def running_licenses(
 
         states = LicenseStates(store=licenses, catalog=catalog, servers=servers, charging=charging, clock=clock, wall=wall, moved=moved)
 
-        def look(product: str) -> None:
+        def changed(product: str) -> None:
+            """Some of its licenses came, were changed or deleted."""
             servers.look_soon(product)
             states.look(product)
-            # Who waits for a license that was deleted must be told.
-            seats.look([product])
+            seats.deleted(product)
+
+        def settled(product: str) -> None:
+            """Core has told of some: that one is paid, or that it does not know it."""
+            states.look(product)
+            seats.deleted(product)
 
         in_jobs = LicensesInJobs(store=licenses, catalog=catalog, servers=servers)
         if isinstance(backend, TakesSecrets):
@@ -100,13 +107,13 @@ async def running_licenses(
             stack.callback(work.cancel)
         yield Licensing(
             service=LicensesService(
-                store=licenses, catalog=catalog, look=look, wall=wall, register_at_core=plan.register_at_core, most=plan.most_per_user
+                store=licenses, catalog=catalog, look=changed, wall=wall, register_at_core=plan.register_at_core, most=plan.most_per_user
             ),
-            of_core=LicensesOfCore(store=licenses, catalog=catalog, look=look, wall=wall),
+            of_core=LicensesOfCore(store=licenses, catalog=catalog, look=changed, wall=wall),
             operations=LicenseServerOperations(servers, licenses, catalog, wall),
             payments=LicensePayments(store=licenses, catalog=catalog, charging=charging, wall=wall, look=states.look),
             in_jobs=in_jobs,
             seats=seats,
-            settlements=LicenseSettlements(store=licenses, catalog=catalog, charging=charging, wall=wall, look=states.look),
+            settlements=LicenseSettlements(store=licenses, catalog=catalog, charging=charging, wall=wall, look=settled),
             servers=servers,
         )

@@ -176,7 +176,8 @@ async def running_core(
                 charging=Charging(repeats=plan.today),
                 clock=clock,
                 wall=wall or clock.now_ms,
-                wake=queue.look,
+                wake=queue.add,
+                look=queue.look,
             )
         )
         events = EventLog(store, clock, funds, licensing.settlements)

@@ -12,6 +12,7 @@ from serai.events.v1.events_service_pb2 import Event
 from serai.licenses.v1.license_pb2 import LicenseSpecification, LicenseUpdate, Maintenance, MaintenanceAvailability
 from serai_server.errors import LicenseServerUnknown
 from serai_server.licenses.access import Actor
+from serai_server.licenses.charges import Charging
 from serai_server.licenses.in_jobs import LicensesInJobs
 from serai_server.licenses.ports import Reach, SeatPlan, Standing, Status
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
@@ -63,6 +64,9 @@ class ScriptedServers:
     def limits(self) -> Mapping[str, int | None]:
         return {product: seats.seats if seats.feature else None for product, seats in self.configured.items()}
 
+    def capacities(self) -> Mapping[str, int]:
+        return {product: seats.seats for product, seats in self.configured.items() if seats.feature}
+
     async def has_key(self, product: str) -> bool:
         found = self.reaches.get(product)
         return isinstance(found, Reach) and bool(found.key)
@@ -89,13 +93,22 @@ class Inside:
         self.looked: list[str] = []
         """Products that were to be looked at, in order."""
         self.moved: list[str] = []
+        charging = Charging(repeats=True)
         catalog = LicenseCatalog(products or (SOLVER, MESHER, VIEWER))
         self.states = LicenseStates(
-            store=self.licenses, catalog=catalog, servers=self.servers, clock=clock, wall=clock.now_ms, moved=self.moved.append
+            store=self.licenses,
+            catalog=catalog,
+            servers=self.servers,
+            charging=charging,
+            clock=clock,
+            wall=clock.now_ms,
+            moved=lambda product, _state: self.moved.append(product),
         )
         self.service = LicensesService(store=self.licenses, catalog=catalog, look=self._look, wall=clock.now_ms, register_at_core=register)
         self.of_core = LicensesOfCore(store=self.licenses, catalog=catalog, look=self._look, wall=clock.now_ms)
-        self.settlements = LicenseSettlements(store=self.licenses, catalog=catalog, wall=clock.now_ms, look=self.states.look)
+        self.settlements = LicenseSettlements(
+            store=self.licenses, catalog=catalog, charging=charging, wall=clock.now_ms, look=self.states.look
+        )
         self.in_jobs = LicensesInJobs(store=self.licenses, catalog=catalog, servers=self.servers)
 
     def _look(self, product: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 
 from serai.core.v1.resources_pb2 import ProductReference
 from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai_server.licenses.in_jobs import LicensesInJobs
+from serai_server.licenses.ports import Reach, SeatPlan, Standing, Status
 from serai_server.licenses.probe import Probe
 from serai_server.licenses.products import LicenseCatalog
 from serai_server.licenses.servers import Servers, running_servers
@@ -109,3 +110,42 @@ def no_licenses() -> LicensesInJobs:
     tools = Tools(store, clock, Pacing(), Probe(clock, 3_000, Network().connect), None, lambda: 0.5)
     servers = Servers(tools, Vault(Path("there-is-no-key-file")))
     return LicensesInJobs(store=store, catalog=LicenseCatalog(()), servers=servers)
+
+
+class MovableServers:
+    """`ports.LicenseServers` of products whose seats a test moves; all of them are UP, and jobs alone use their seats."""
+
+    def __init__(self, seats: dict[str, int]) -> None:
+        self._seats = seats
+        self._told: list[Callable[[str], None]] = []
+
+    def resize(self, seats: dict[str, int]) -> None:
+        """As an operator does; everybody is told, also when all is as before."""
+        self._seats = seats
+        for product_key in seats:
+            for told in self._told:
+                told(product_key)
+
+    def status(self, product: str) -> Status:
+        return Status(Standing.UP if product in self._seats else Standing.NONE)
+
+    def seats(self, product: str) -> SeatPlan | None:
+        return SeatPlan("solver", self._seats[product], per_replica=False) if product in self._seats else None
+
+    def limits(self) -> Mapping[str, int | None]:
+        return dict(self._seats)
+
+    def capacities(self) -> Mapping[str, int]:
+        return dict(self._seats)
+
+    async def has_key(self, product: str) -> bool:
+        return False
+
+    async def reach(self, product: str) -> Reach:
+        return Reach(((product, 27000),), b"")
+
+    def look_soon(self, product: str) -> None:
+        """They are UP."""
+
+    def on_change(self, told: Callable[[str], None]) -> None:
+        self._told.append(told)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from serai_server.store.api import StoreUnavailable
-from serai_server.store.license_api import DecideLicense, Reseal, ServerConflict
+from serai_server.store.license_api import ANY_NUMBER, DecideLicense, Reseal, ServerConflict
 from serai_server.store.license_model import (
     Claim,
     LicenseFilter,
@@ -48,7 +48,13 @@ class MemoryLicenseStore:
         self.rows[server.name] = server
 
     async def change_server(
-        self, name: str, *, body: bytes | None = None, sealed: bytes | None = None, observed_at_ms: int | None = None
+        self,
+        name: str,
+        *,
+        body: bytes | None = None,
+        sealed: bytes | None = None,
+        observed_at_ms: int | None = None,
+        observed: bytes | None = None,
     ) -> bool:
         await self._turn()
         row = self.rows.get(name)
@@ -61,6 +67,7 @@ class MemoryLicenseStore:
             body=row.body if body is None else body,
             sealed=row.sealed if sealed is None else sealed,
             observed_at_ms=row.observed_at_ms if observed_at_ms is None else observed_at_ms,
+            observed=row.observed if observed is None else observed,
         )
         return True
 
@@ -143,11 +150,16 @@ class MemoryLicenseStore:
     async def claims(self, job_id: str) -> list[Claim]:
         raise NotImplementedError
 
-    async def take_seats(self, change: JobChange, limits: Mapping[str, int | None]) -> tuple[StoredJob | None, SeatsAnswer]:
+    async def take_seats(
+        self, change: JobChange, limits: Mapping[str, int | None], capacities: Mapping[str, int] = ANY_NUMBER
+    ) -> tuple[StoredJob | None, SeatsAnswer]:
         raise NotImplementedError
 
-    async def first_in_line(self, product: str, limit: int) -> list[str]:
+    async def first_in_line(self, product: str, limit: int, capacities: Mapping[str, int] = ANY_NUMBER) -> list[str]:
         raise NotImplementedError
 
     async def waiting(self, product: str, limit: int) -> list[str]:
+        raise NotImplementedError
+
+    async def without_license(self, product: str) -> list[str]:
         raise NotImplementedError

@@ -8,7 +8,13 @@ from pathlib import Path
 from serai.core.v1.resources_pb2 import ProductReference, ResourceOwner
 from serai.jobs.v1.job_pb2 import Job
 from serai.licenses.v1.license_pb2 import License, LicenseSpecification
-from serai.licenses.v1.license_servers_service_pb2 import LicenseFeature, LicenseServer, LicenseServerAddress
+from serai.licenses.v1.license_servers_service_pb2 import (
+    SEATS_PER_JOB,
+    SEATS_PER_REPLICA,
+    LicenseFeature,
+    LicenseServer,
+    LicenseServerAddress,
+)
 from serai_backends.api import SecretSource
 from serai_backends.model import Features
 from serai_server.licenses.products import LicenseProduct
@@ -54,7 +60,13 @@ def license_message(license_id: str, owner: str = "user", project: str = "", pro
 
 
 def server_message(
-    port: int, seats: int = 0, *, name: str = "lm", product: LicenseProduct = PRODUCT, features: Sequence[str] = ("solver",)
+    port: int,
+    seats: int = 0,
+    *,
+    name: str = "lm",
+    product: LicenseProduct = PRODUCT,
+    features: Sequence[str] = ("solver",),
+    per_replica: bool = False,
 ) -> LicenseServer:
     """On this machine; `seats` 0 = not counted."""
     return LicenseServer(
@@ -62,6 +74,7 @@ def server_message(
         addresses=[LicenseServerAddress(host="127.0.0.1", port=port)],
         product=reference(product),
         features=[LicenseFeature(name=feature, seats=seats) for feature in features] if seats else [],
+        seats_per=SEATS_PER_REPLICA if per_replica else SEATS_PER_JOB,
     )
 
 

@@ -21,6 +21,7 @@ NO_CREDITS = "The job was terminated (No credits)"
 LOST = "Your job is no longer available"
 DISOWNED = "UCloud does not know this job; it was stopped."
 LICENSE_GONE = "The job could not be started: a license that it uses was deleted."
+LICENSE_NOT_SOLD = "The job could not be started: the provider does not sell a license that it uses any more."
 SUSPENDED = "The job is suspended: it keeps its memory and does not run, and that time is free."
 RESUMED = "The job goes on."
 
@@ -112,6 +113,7 @@ TABLE: tuple[Cause, ...] = (
     Cause("waiting-for-memory", "The job is waiting for 8.0 GiB of memory (2.0 GiB are free).", Blame.NOBODY),
     Cause("waiting-for-its-turn", "The job is waiting for its turn; 1 job is before it.", Blame.NOBODY),
     Cause("waiting-for-seats", "The job is waiting for a seat of its license: 3 of 3 seats in use.", Blame.NOBODY),
+    Cause("waiting-for-more-seats", "The job needs 4 seats of its license and there are 3. It waits until there are more.", Blame.NOBODY),
     Cause(
         "waiting-for-license",
         "The job is waiting for its license. The license cannot be used now: its license server does not answer. It is tried again and"
@@ -119,6 +121,7 @@ TABLE: tuple[Cause, ...] = (
         Blame.NOBODY,
     ),
     Cause("license-gone", LICENSE_GONE, Blame.PROVIDER),
+    Cause("license-not-sold", LICENSE_NOT_SOLD, Blame.PROVIDER),
     Cause(
         "time-nearly-over", "The job ends in 10 minutes, when its time limit is reached. Save what is needed, or extend it.", Blame.NOBODY
     ),
@@ -174,6 +177,12 @@ def waits_for_seats(used: int, limit: int, ahead: int) -> str:
     """`used` of `limit` seats of its license are held by jobs, and `ahead` jobs came before it."""
     others = f", and {_count(ahead, 'job')} came before it" if ahead and used < limit else ""
     return f"The job is waiting for a seat of its license: {used} of {limit} seats in use{others}."
+
+
+def waits_for_more_seats(needed: int, capacity: int) -> str:
+    """It needs more than there are, were all of them free; an operator may raise the number."""
+    there = {0: "there are none", 1: "there is 1"}.get(capacity, f"there are {capacity}")
+    return f"The job needs {_count(needed, 'seat')} of its license and {there}. It waits until there are more."
 
 
 def waits_for_license(status: str) -> str:

@@ -39,8 +39,11 @@ from serai_backends.model import End, JobObservation, Phase
 from serai_server.jobs import causes, running
 from serai_server.jobs.decision import NOTHING, Action, Decision, Rules, Seen, Unasked, Update
 from serai_server.jobs.running import due, limit_reached, wake_at, warning
-from serai_server.store.license_model import LicenseAway, SeatsFull
+from serai_server.store.license_model import LicenseAway, LicenseNotSold, SeatsFull, SeatsTooFew
 from serai_server.store.model import State, StoredJob, Target
+
+NoSeats = SeatsFull | SeatsTooFew | LicenseAway | LicenseNotSold
+"""Why a job could not have its seats."""
 
 WAITING_TOLD_MS = 60_000
 """Core appends each text to the job's history: so often may a waiting job add one."""
@@ -69,19 +72,23 @@ def step(job: StoredJob, seen: Seen, now_ms: int, rules: Rules) -> Decision:  # 
     return _running(job, seen, now_ms, rules)
 
 
-def without_seats(job: StoredJob, answer: SeatsFull | LicenseAway, now_ms: int) -> Decision:
+def without_seats(job: StoredJob, answer: NoSeats, now_ms: int) -> Decision:
     """The job could not have the seats of its licenses: it waits, and its user is told for what; without the license it never runs."""
-    if isinstance(answer, LicenseAway) and answer.deleted:
-        return Decision(state=State.FAILURE, ended_at_ms=now_ms, updates=(Update(State.FAILURE, causes.LICENSE_GONE),), wake_at_ms=0)
+    never = isinstance(answer, LicenseNotSold)
+    if never or (isinstance(answer, LicenseAway) and answer.deleted):
+        why = causes.LICENSE_NOT_SOLD if never else causes.LICENSE_GONE
+        return Decision(state=State.FAILURE, ended_at_ms=now_ms, updates=(Update(State.FAILURE, why),), wake_at_ms=0)
     status = _why_no_seats(answer)
     if status == job.status or job.wake_at_ms > now_ms:
         return NOTHING
     return Decision(updates=(Update(status=status),), wake_at_ms=now_ms + WAITING_TOLD_MS)
 
 
-def _why_no_seats(answer: SeatsFull | LicenseAway) -> str:
+def _why_no_seats(answer: SeatsFull | SeatsTooFew | LicenseAway) -> str:
     if isinstance(answer, SeatsFull):
         return causes.waits_for_seats(answer.used, answer.limit, answer.ahead)
+    if isinstance(answer, SeatsTooFew):
+        return causes.waits_for_more_seats(answer.needed, answer.capacity)
     return causes.waits_for_license(answer.status)
 
 

@@ -78,7 +78,9 @@ class LicensesInJobs:
         claims: dict[str, NewClaim] = {}
         for name, where in places.items():
             row = self._usable(found.get(name), whose, where)
-            claims[row.id] = NewClaim(row.id, row.product, self._seats(row, whose, where))
+            if row.id not in claims:
+                claims[row.id] = NewClaim(row.id, row.product, self._seats(row.product, whose))
+                self._check_seats(row.product, claims.values(), where)
         return tuple(claims.values())
 
     def _usable(self, row: StoredLicense | None, whose: Whose, where: str) -> StoredLicense:
@@ -91,12 +93,19 @@ class LicensesInJobs:
             raise WrongState(f"{where}: not all resources are ready. {row.status}", field=where)
         return row
 
-    def _seats(self, row: StoredLicense, whose: Whose, where: str) -> int:
-        seats = self._servers.seats(row.product)
-        needed = whose.replicas if seats is not None and seats.per_replica else 1
-        if seats is not None and seats.feature and needed > seats.seats:
-            raise NotEnoughLicenses(f"{where}: the job needs {needed} seats of the license and there are {seats.seats}; use fewer replicas")
-        return needed
+    def _seats(self, product: str, whose: Whose) -> int:
+        plan = self._servers.seats(product)
+        return whose.replicas if plan is not None and plan.per_replica else 1
+
+    def _check_seats(self, product: str, claims: Iterable[NewClaim], where: str) -> None:
+        """What the licenses of one product need together, for it would never come free. `where` is the last of them."""
+        plan = self._servers.seats(product)
+        of_product = [claim.seats for claim in claims if claim.product == product]
+        if plan is None or not plan.feature or sum(of_product) <= plan.seats:
+            return
+        fewer = [*(["replicas"] if plan.per_replica else []), *(["licenses of the same product"] if len(of_product) > 1 else [])]
+        words = f"the job needs {sum(of_product)} seats of the license and there {'is' if plan.seats == 1 else 'are'} {plan.seats}"
+        raise NotEnoughLicenses(f"{where}: {words}; use fewer {' or '.join(fewer)}")
 
     async def told(self, job_id: str) -> Told:
         """What the programs of a job that has its seats are told. Raises SubmissionRefused when it can never have that, BackendUnavailable

@@ -66,6 +66,11 @@ class LicenseServers(Protocol):
         server has told. None = not counted. Products without a server are missing."""
         ...
 
+    def capacities(self) -> Mapping[str, int]:
+        """The most seats that a job could ever have of a product now: as `limits`, were nobody else to use any. Products that are not
+        counted are missing."""
+        ...
+
     async def has_key(self, product: str) -> bool:
         """Whether its server has a vendor's key. False = it has none, or there is no server."""
         ...

@@ -69,6 +69,9 @@ class Servers:
     def limits(self) -> Mapping[str, int | None]:
         return {product: watcher.limit for product, watcher in self._by_product.items()}
 
+    def capacities(self) -> Mapping[str, int]:
+        return {product: most for product, watcher in self._by_product.items() if (most := watcher.capacity) is not None}
+
     async def has_key(self, product: str) -> bool:
         watcher = self._by_product.get(product)
         return watcher is not None and bool(watcher.stored.sealed)

@@ -16,7 +16,7 @@ from serai_backends.common.time import sleep_or
 from serai_server.clock import Clock
 from serai_server.licenses import standing
 from serai_server.licenses.lmutil import Lmutil, NotTold
-from serai_server.licenses.observation import Observation, limit_of
+from serai_server.licenses.observation import KEEP_MS, Observation, capacity_of, decoded, encoded, limit_of
 from serai_server.licenses.ports import Standing, Status
 from serai_server.licenses.probe import Probe
 from serai_server.licenses.products import key_of
@@ -28,8 +28,6 @@ from serai_server.store.license_model import StoredServer
 log = structlog.get_logger("serai.licenses")
 
 DEFAULT_PORT = 27000
-KEEP_MS = 600_000
-"""For so long what a server told last counts after it has begun not to tell."""
 _GAP_MS = 1_000
 """Between two looks, however many ask for one."""
 
@@ -60,7 +58,8 @@ class Watcher:
     def __init__(self, stored: StoredServer, tools: Tools, changed: Callable[[str], None]) -> None:
         """`changed(product)` after each change of status or limit."""
         self.stand = Stand()
-        self.seen: Observation | None = None
+        # Without lmutil nobody would ever tell anything newer.
+        self.seen = decoded(stored.observed, tools.clock.now_ms()) if tools.lmutil is not None else None
         self._tools = tools
         self._changed = changed
         self._looking, self._asking = asyncio.Lock(), asyncio.Lock()
@@ -94,6 +93,10 @@ class Watcher:
     @property
     def limit(self) -> int | None:
         return limit_of(self._seats, self.seen)
+
+    @property
+    def capacity(self) -> int | None:
+        return capacity_of(self._seats, self.seen)
 
     @property
     def details(self) -> str:
@@ -143,13 +146,13 @@ class Watcher:
     async def look(self) -> None:
         """Look at it now."""
         async with self._looking:
-            before, limit = self.status, self.limit
+            before = self._now
             seen = await self._tools.probe.look(self.addresses, self.server.vendor_port)
             self.stand = standing.after(self.stand, seen, self._tools.pacing.probes_to_fail, self._tools.clock.now_ms())
-        if self.status.standing is not before.standing:
+        if self.status.standing is not before[0].standing:
             log.info("license_server.stands", server=self.stored.name, product=self.product, standing=self.status.standing.value)
             self._ask_wanted.set()
-        self._tell(before, limit)
+        self._tell(before)
 
     def _next_question_ms(self) -> int:
         if self.status.standing is not Standing.UP:
@@ -162,12 +165,12 @@ class Watcher:
         if lmutil is None or not self._seats:
             return
         async with self._asking:
-            before, limit = self.status, self.limit
+            before = self._now
             if self.status.standing is Standing.DOWN:
                 self._not_told("the server does not answer")
             elif self.status.standing is Standing.UP and self._next_question_ms() <= 0:
                 await self._ask(lmutil)
-        self._tell(before, limit)
+        self._tell(before)
 
     async def _ask(self, lmutil: Lmutil) -> None:
         now_ms = self._tools.clock.now_ms()
@@ -185,6 +188,7 @@ class Watcher:
         # Seats came or went while it was asked: the fewer are ours for certain.
         self.seen = Observation(now_ms, answer.features, min(held, await self._held()))
         self._untold, self._untold_since_ms, self._told_trouble = "", 0, answer.trouble
+        await self._tools.store.change_server(self.stored.name, observed=encoded(self.seen))
 
     async def _held(self) -> int:
         line = (await self._tools.store.lines()).get(self.product)
@@ -197,6 +201,11 @@ class Watcher:
         if now_ms - self._untold_since_ms >= KEEP_MS:
             self.seen = None
 
-    def _tell(self, before: Status, limit: int | None) -> None:
-        if self.status != before or self.limit != limit:
+    @property
+    def _now(self) -> tuple[Status, int | None, int | None]:
+        """What others are told the changes of."""
+        return self.status, self.limit, self.capacity
+
+    def _tell(self, before: tuple[Status, int | None, int | None]) -> None:
+        if self._now != before:
             self._changed(self.product)

@@ -152,7 +152,10 @@ class Batch:
         """Before its events are logged: its place in the line is the sequence of its first event, in the order in which jobs came."""
         if job.claims:
             arrival = self.last_event + 1
-            self.claims[job.id] = [(job.id, c.license_id, c.product, c.seats, arrival, 0) for c in job.claims]
+            needed: dict[str, int] = {}
+            for c in job.claims:
+                needed[c.product] = needed.get(c.product, 0) + c.seats
+            self.claims[job.id] = [(job.id, c.license_id, c.product, c.seats, needed[c.product], arrival, 0) for c in job.claims]
 
     def log(self, events: Iterable[NewEvent]) -> int:
         """Give out sequences; returns the last one, 0 = none."""

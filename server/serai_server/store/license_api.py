@@ -11,6 +11,7 @@ StoreError
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from serai_server.store.api import StoreError
@@ -32,6 +33,9 @@ from serai_server.store.model import JobChange, StoredJob
 
 DecideLicense = Callable[[int, StoredLicense | None], LicenseChange | NewLicense | None]
 """(place in the list of ids, row or None) → what becomes of it; None = nothing. Pure and quick, as store/api.py's Decide."""
+
+ANY_NUMBER: Mapping[str, int] = MappingProxyType({})
+"""Capacities: a job may need as many seats as it likes of every product."""
 
 Reseal = Callable[[str, bytes], bytes]
 """(name of a server, its sealed key) → the key sealed anew. Runs on the thread that owns all writes."""
@@ -111,24 +115,32 @@ class LicenseStore(Protocol):
 
     async def claims(self, job_id: str) -> list[Claim]: ...
 
-    async def take_seats(self, change: JobChange, limits: Mapping[str, int | None]) -> tuple[StoredJob | None, SeatsAnswer]:
+    async def take_seats(
+        self, change: JobChange, limits: Mapping[str, int | None], capacities: Mapping[str, int] = ANY_NUMBER
+    ) -> tuple[StoredJob | None, SeatsAnswer]:
         """All of the job's seats or none, and with them `change`, in one transaction: the row after, or None and why not.
 
         `limits`: product → seats that jobs may hold in all; None = not counted; a product that is missing has no server, and its jobs
-        wait (SeatsFull with limit 0). Strictly in the order of arrival for each product: one that needs more than there is holds up all
-        behind it, and a job that waits for a license that is not READY holds up nobody. Seats that came free in an earlier write, also of
+        wait (SeatsFull with limit 0). `capacities`: product → the most seats that a job could ever have of it now, were nobody else to use
+        any; one that is missing can have any number. Strictly in the order of arrival for each product: one that needs more than is free
+        holds up all behind it. A job that waits for a license that is not READY, or that needs more than a capacity (SeatsTooFew), holds up
+        nobody, at any of its products. Seats that came free in an earlier write, also of
         the same transaction, can be had. A job that holds its seats already (it was suspended) keeps them: they are asked for nothing.
         They count as held since `change.submitted_at_ms`. Raises VersionConflict, and ValueError for a job that is over.
         """
         ...
 
-    async def first_in_line(self, product: str, limit: int) -> list[str]:
-        """Jobs that wait for the product's seats, in order of arrival. Not those that wait for a license that is not READY; those with one
-        that was deleted, for they never run and must be told so."""
+    async def first_in_line(self, product: str, limit: int, capacities: Mapping[str, int] = ANY_NUMBER) -> list[str]:
+        """Jobs that wait for the product's seats, in order of arrival. Not those that wait for a license that is not READY, or for more
+        seats than there are (`capacities` as for take_seats); those with one that was deleted, for they never run and must be told so."""
         ...
 
     async def waiting(self, product: str, limit: int) -> list[str]:
         """All jobs that wait for the product's seats, whatever keeps them, in order of arrival."""
+        ...
+
+    async def without_license(self, product: str) -> list[str]:
+        """All jobs that wait for a license of the product that was deleted, in order of arrival. Looks at the whole line."""
         ...
 
     async def lines(self) -> dict[str, Line]:
@@ -142,7 +154,13 @@ class LicenseStore(Protocol):
         ...
 
     async def change_server(
-        self, name: str, *, body: bytes | None = None, sealed: bytes | None = None, observed_at_ms: int | None = None
+        self,
+        name: str,
+        *,
+        body: bytes | None = None,
+        sealed: bytes | None = None,
+        observed_at_ms: int | None = None,
+        observed: bytes | None = None,
     ) -> bool:
         """False = there is none of this name."""
         ...

@@ -213,6 +213,8 @@ class Claim:
     license_id: str
     product: str
     seats: int
+    needed: int
+    """Seats of the product that the job needs in all, for all of its licenses."""
     arrival: int
     """The order in which jobs came; the same for all licenses of one job."""
     held_at_ms: int
@@ -237,6 +239,15 @@ class SeatsFull:
 
 
 @dataclass(frozen=True, slots=True)
+class SeatsTooFew:
+    """A job that must wait until the product has more seats: all of them would not do. It holds up nobody. Nothing was changed."""
+
+    product: str
+    needed: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
 class LicenseAway:
     """A job that must wait, or never runs: a license of its is not READY, or is gone. Nothing was changed."""
 
@@ -245,7 +256,15 @@ class LicenseAway:
     status: str
 
 
-SeatsAnswer = SeatsTaken | SeatsFull | LicenseAway
+@dataclass(frozen=True, slots=True)
+class LicenseNotSold:
+    """A job that never runs: the settings do not sell the product of a license of its any more. No store knows that; `licenses.seats`
+    answers so."""
+
+    product: str
+
+
+SeatsAnswer = SeatsTaken | SeatsFull | SeatsTooFew | LicenseAway
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +289,8 @@ class StoredServer:
     """The vendor's key as the vault sealed it; empty = there is none."""
     observed_at_ms: int
     """When it was last asked for the seats in use: no more than once a minute, across restarts too."""
+    observed: bytes = b""
+    """Its last answer (`licenses.observation`); empty = it never gave one."""
 
 
 @dataclass(frozen=True, slots=True)

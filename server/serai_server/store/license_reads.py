@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, case, distinct, func, literal_column, or_, select, union_all
+from sqlalchemy import ColumnElement, FromClause, Select, and_, case, distinct, exists, false, func, literal_column, or_, select, union_all
 
+from serai_server.store.license_api import ANY_NUMBER
 from serai_server.store.license_model import Claim, LicenseState, Line, StoredLicense, StoredServer, StoredWindow
 from serai_server.store.license_rows import FIELDS, as_claim, as_license, as_line, as_server, as_window, status_mark
 from serai_server.store.reads import Reader, settled_to
@@ -120,11 +121,15 @@ class LicenseReader:
             return await self._run(select(claims).where(claims.c.job_id == wanted).order_by(claims.c.license_id), as_claim)
         return []
 
-    async def first_in_line(self, product: str, limit: int) -> list[str]:
-        return await self._run(first_in_line(product).limit(limit), as_text)
+    async def first_in_line(self, product: str, limit: int, capacities: Mapping[str, int] = ANY_NUMBER) -> list[str]:
+        return await self._run(first_in_line(product, capacities).limit(limit), as_text)
 
     async def waiting(self, product: str, limit: int) -> list[str]:
         return await self._run(_in_line(product, claims).limit(limit), as_text)
+
+    async def without_license(self, product: str) -> list[str]:
+        there = select(licenses.c.id).where(licenses.c.id == claims.c.license_id, THERE).correlate(claims)
+        return await self._run(_in_line(product, claims).where(~exists(there)), as_text)
 
     async def lines(self) -> dict[str, Line]:
         held = claims.c.held_at_ms > 0
@@ -144,18 +149,27 @@ class LicenseReader:
         return await self._run(select(license_windows).order_by(c.starts_at_ms, c.id), as_window)
 
 
-def first_in_line(product: str) -> Select[Any]:
+def first_in_line(product: str, capacities: Mapping[str, int]) -> Select[Any]:
     """Grouped, because a job may wait for several licenses of one product; in the order of the index, so that a limit ends the search."""
     c, other = claims.alias("c"), claims.alias("o")
     # Counted for the reason that seats.py gives.
-    away = (
+    kept = (
         select(func.count())
         .select_from(other.join(licenses, licenses.c.id == other.c.license_id))
-        .where(other.c.job_id == c.c.job_id, THERE, licenses.c.state != int(LicenseState.READY))
+        .where(other.c.job_id == c.c.job_id, or_(and_(THERE, licenses.c.state != int(LicenseState.READY)), _too_many(other, capacities)))
         .correlate(c)
         .scalar_subquery()
     )
-    return _in_line(product, c).where(away == 0)
+    query = _in_line(product, c).where(kept == 0)
+    # The same, said so that the index knows it.
+    return query.where(c.c.needed <= capacities[product]) if product in capacities else query
+
+
+def _too_many(c: FromClause, capacities: Mapping[str, int]) -> ColumnElement[bool]:
+    """The claims of jobs that need more than there is."""
+    if not capacities:
+        return false()
+    return c.c.needed > case(*((c.c.product == product, most) for product, most in capacities.items()), else_=c.c.needed)
 
 
 def _in_line(product: str, c: FromClause) -> Select[Any]:

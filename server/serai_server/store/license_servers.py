@@ -17,7 +17,7 @@ def add_server(server: StoredServer, _: Batch, link: Link) -> tuple[None, Commit
         if name == server.name:
             raise ServerConflict(f"there is a license server {server.name} already; choose another name or remove it first")
         raise ServerConflict(f"product {product} has a license server already: {name}; remove it first")
-    row = (server.name, server.product, server.body, server.sealed, server.observed_at_ms)
+    row = (server.name, server.product, server.body, server.sealed, server.observed_at_ms, server.observed)
     link.insert(tables.license_servers, [row])
     return None, Committed()
 

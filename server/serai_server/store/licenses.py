@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from serai_server.store import license_servers, license_writes, seats
-from serai_server.store.license_api import DecideLicense, Reseal
+from serai_server.store.license_api import ANY_NUMBER, DecideLicense, Reseal
 from serai_server.store.license_model import (
     Claim,
     LicenseFilter,
@@ -77,14 +77,19 @@ class SqlLicenses:
     async def claims(self, job_id: str) -> list[Claim]:
         return await self._reader.claims(job_id)
 
-    async def take_seats(self, change: JobChange, limits: Mapping[str, int | None]) -> tuple[StoredJob | None, SeatsAnswer]:
-        return await self._owner.submit((change.job_id,), partial(seats.take, change, dict(limits)))
+    async def take_seats(
+        self, change: JobChange, limits: Mapping[str, int | None], capacities: Mapping[str, int] = ANY_NUMBER
+    ) -> tuple[StoredJob | None, SeatsAnswer]:
+        return await self._owner.submit((change.job_id,), partial(seats.take, change, dict(limits), dict(capacities)))
 
-    async def first_in_line(self, product: str, limit: int) -> list[str]:
-        return await self._reader.first_in_line(product, limit)
+    async def first_in_line(self, product: str, limit: int, capacities: Mapping[str, int] = ANY_NUMBER) -> list[str]:
+        return await self._reader.first_in_line(product, limit, capacities)
 
     async def waiting(self, product: str, limit: int) -> list[str]:
         return await self._reader.waiting(product, limit)
+
+    async def without_license(self, product: str) -> list[str]:
+        return await self._reader.without_license(product)
 
     async def lines(self) -> dict[str, Line]:
         return await self._reader.lines()
@@ -93,9 +98,15 @@ class SqlLicenses:
         await self._owner.submit((), partial(license_servers.add_server, server))
 
     async def change_server(
-        self, name: str, *, body: bytes | None = None, sealed: bytes | None = None, observed_at_ms: int | None = None
+        self,
+        name: str,
+        *,
+        body: bytes | None = None,
+        sealed: bytes | None = None,
+        observed_at_ms: int | None = None,
+        observed: bytes | None = None,
     ) -> bool:
-        given: dict[str, Value | None] = {"body": body, "sealed": sealed, "observed_at_ms": observed_at_ms}
+        given: dict[str, Value | None] = {"body": body, "sealed": sealed, "observed_at_ms": observed_at_ms, "observed": observed}
         changed = {column: value for column, value in given.items() if value is not None}
         return await self._owner.submit((), partial(license_servers.change_server, name, changed))
 

@@ -12,21 +12,11 @@ from collections.abc import Mapping, Sequence
 from serai_server.store import tables
 from serai_server.store.api import VersionConflict
 from serai_server.store.batch import Batch
-from serai_server.store.license_model import Claim, LicenseAway, LicenseState, SeatsAnswer, SeatsFull, SeatsTaken
+from serai_server.store.license_model import Claim, LicenseAway, LicenseState, SeatsAnswer, SeatsFull, SeatsTaken, SeatsTooFew
 from serai_server.store.license_rows import as_claim
 from serai_server.store.link import Link
 from serai_server.store.model import Committed, JobChange, StoredJob
 from serai_server.store.rows import as_int
-
-# Counted, where NOT EXISTS would say the same: PostgreSQL makes a join of that, which looks at everybody's claims before the first answer.
-_READY_AHEAD = f"""
-SELECT 1 FROM claims c
-WHERE c.product = ? AND c.held_at_ms = 0 AND (c.arrival, c.job_id) < (?, ?) AND 0 = (
-  SELECT count(*) FROM claims o LEFT JOIN licenses l ON l.id = o.license_id
-  WHERE o.job_id = c.job_id AND (l.id IS NULL OR l.state <> {int(LicenseState.READY)} OR l.deleted_at_ms <> 0))
-ORDER BY c.arrival, c.job_id LIMIT 1
-"""  # noqa: S608  # no value in it
-"""Whether anybody came before who waits for nothing but seats."""
 
 
 def flush(batch: Batch, link: Link) -> None:
@@ -42,7 +32,7 @@ def flush(batch: Batch, link: Link) -> None:
 
 
 def take(
-    change: JobChange, limits: Mapping[str, int | None], batch: Batch, link: Link
+    change: JobChange, limits: Mapping[str, int | None], capacities: Mapping[str, int], batch: Batch, link: Link
 ) -> tuple[tuple[StoredJob | None, SeatsAnswer], Committed]:
     """See LicenseStore.take_seats. Raises VersionConflict, and ValueError for a job that is over or a step that makes no sense, before
     anything of it is written."""
@@ -53,7 +43,7 @@ def take(
     if job.state.final:
         raise ValueError(f"job {job.id} is {job.state.name} and takes no seats")
     waiting = _waiting(link, job.id)
-    answer = (_away(link, waiting) or _full(batch, link, waiting, limits)) if waiting else None
+    answer = _away(link, waiting) or _too_few(waiting, capacities) or _full(batch, link, waiting, limits, capacities) if waiting else None
     if answer is not None:
         return (None, answer), Committed()
     after, told = batch.change(change)
@@ -86,20 +76,46 @@ def _away(link: Link, claims: Sequence[Claim]) -> LicenseAway | None:
     return away
 
 
-def _full(batch: Batch, link: Link, claims: Sequence[Claim], limits: Mapping[str, int | None]) -> SeatsFull | None:
-    """The first product that has no room for the job, or has others before it."""
-    needed: dict[str, int] = {}
+def _too_few(claims: Sequence[Claim], capacities: Mapping[str, int]) -> SeatsTooFew | None:
+    """The first product of which the job needs more than there is."""
     for claim in claims:
-        needed[claim.product] = needed.get(claim.product, 0) + claim.seats
-    arrival, job_id = claims[0].arrival, claims[0].job_id
-    for product, seats in needed.items():
+        capacity = capacities.get(claim.product)
+        if capacity is not None and claim.needed > capacity:
+            return SeatsTooFew(claim.product, claim.needed, capacity)
+    return None
+
+
+def _full(
+    batch: Batch, link: Link, claims: Sequence[Claim], limits: Mapping[str, int | None], capacities: Mapping[str, int]
+) -> SeatsFull | None:
+    """The first product that has no room for the job, or has others before it."""
+    for product, claim in {claim.product: claim for claim in claims}.items():
         limit = limits.get(product, 0)
         if limit is None:
             continue
         used = as_int(link.query("SELECT coalesce(sum(seats), 0) FROM claims WHERE product = ? AND held_at_ms > 0", product)[0])
-        if used + seats > limit or link.query(_READY_AHEAD, product, arrival, job_id):
-            return SeatsFull(product, used, limit, bisect_left(_line(batch, link, product), arrival))
+        if used + claim.needed > limit or _somebody_before(link, claim, capacities):
+            return SeatsFull(product, used, limit, bisect_left(_line(batch, link, product), claim.arrival))
     return None
+
+
+def _somebody_before(link: Link, claim: Claim, capacities: Mapping[str, int]) -> bool:
+    """Whether anybody came before who waits for nothing but seats, and for no more than there are."""
+    most = capacities.get(claim.product)
+    fits, fits_values = ("AND c.needed <= ?", (most,)) if most is not None else ("", ())
+    cases = " ".join("WHEN ? THEN ?" for _ in capacities)
+    too_many = f"OR o.needed > CASE o.product {cases} ELSE o.needed END" if capacities else ""
+    # Counted, where NOT EXISTS would say the same: PostgreSQL makes a join of that, which looks at everybody's claims before it answers.
+    sql = f"""
+        SELECT 1 FROM claims c
+        WHERE c.product = ? AND c.held_at_ms = 0 AND (c.arrival, c.job_id) < (?, ?) {fits} AND 0 = (
+          SELECT count(*) FROM claims o LEFT JOIN licenses l ON l.id = o.license_id
+          WHERE o.job_id = c.job_id
+          AND (l.id IS NULL OR l.state <> {int(LicenseState.READY)} OR l.deleted_at_ms <> 0 {too_many}))
+        ORDER BY c.arrival, c.job_id LIMIT 1
+        """  # noqa: S608  # no value in it
+    values = [value for pair in capacities.items() for value in pair]
+    return bool(link.query(sql, claim.product, claim.arrival, claim.job_id, *fits_values, *values))
 
 
 def _line(batch: Batch, link: Link, product: str) -> list[int]:

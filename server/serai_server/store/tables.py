@@ -256,13 +256,15 @@ claims = Table(
     Column("license_id", Text, primary_key=True, nullable=False),
     _text("product"),
     _int("seats"),
+    _int("needed"),
     _int("arrival"),
     _int("held_at_ms"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
 """Of jobs that are not final. They refer to no job's row, because within a transaction they are written before it."""
-Index("claims_by_product", claims.c.product, claims.c.held_at_ms, claims.c.arrival, claims.c.job_id, claims.c.seats)
+_c = claims.c
+Index("claims_by_product", _c.product, _c.held_at_ms, _c.arrival, _c.job_id, _c.seats, _c.needed)
 Index("claims_by_license", claims.c.license_id, claims.c.arrival)
 
 license_servers = Table(
@@ -273,6 +275,7 @@ license_servers = Table(
     _bytes("body"),
     _bytes("sealed"),
     _int("observed_at_ms"),
+    _bytes("observed"),
     sqlite_strict=True,
 )
 Index("license_servers_by_product", license_servers.c.product, unique=True)

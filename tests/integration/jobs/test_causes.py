@@ -14,9 +14,12 @@ from fakes.core_on import START_MS, core_on, job, settled, terminate, told, unti
 from fakes.licensed import SecretsBackend, license_message, licensed_job, licenses_plan, ready, server_message, stands
 from fakes.lmgrd import FakeLmgrd
 from serai.jobs.v1.job_pb2 import Job
+from serai.licenses.v1.license_servers_service_pb2 import LicenseFeature
 from serai_backends.model import End, Features, Waiting, Why
 from serai_server.jobs import causes
 from serai_server.jobs.products import MINUTE_MS
+from serai_server.licenses.products import LicenseProduct
+from serai_server.licensing import LicensesPlan
 from serai_server.main import Core
 from serai_server.store.license_model import LicenseState
 from serai_server.store.model import EventKind, EventSettlement, Outcome, State
@@ -37,8 +40,16 @@ class Able(SecretsBackend):
 class Scene:
     """Job "1" of two replicas, running, at a backend that a test moves by hand."""
 
-    def __init__(self, core: Core, backend: Able, clock: FakeClock) -> None:
-        self.core, self.backend, self.clock = core, backend, clock
+    core: Core
+
+    def __init__(self, folder: Path, stack: contextlib.AsyncExitStack) -> None:
+        self.folder, self._stack = folder, stack
+        self.backend, self.clock = Able(InstantMachine()), FakeClock(START_MS)
+
+    async def start(self, licenses: LicensesPlan) -> None:
+        """With these licenses; what ran before is stopped."""
+        await self._stack.aclose()
+        self.core = await self._stack.enter_async_context(core_on(self.folder, self.backend, self.clock, licenses=licenses))
 
     async def ends(self, end: End, *, code: int | None = None, signal: int | None = None, why: Why = Why.NONE, cause: str = "") -> None:
         """Rank 1 ends so, rank 0 well."""
@@ -132,6 +143,26 @@ async def license_away(scene: Scene) -> None:
         await server.go_away()
         await stands(scene.core, LicenseState.UNAVAILABLE, clock=scene.clock)
         await until(scene.core, "3", lambda row: "waiting for its license" in row.status, scene.clock)
+
+
+async def too_few_seats(scene: Scene) -> None:
+    """The operator lowers the number under a job that waits."""
+    async with FakeLmgrd() as server:
+        await scene.core.licensing.servers.add(server_message(server.port, 4, per_replica=True), b"")
+        await scene.core.licensing.of_core.create([license_message("5123")])
+        await ready(scene.core)
+        await scene.core.jobs.create([licensed_job("2", "hang"), licensed_job("3", "hang", replicas=4)])
+        await until(scene.core, "3", lambda row: "waiting for a seat" in row.status)
+        await scene.core.licensing.servers.set_seats("lm", [LicenseFeature(name="solver", seats=3)])
+        await until(scene.core, "3", lambda row: "there are 3" in row.status, scene.clock)
+
+
+async def license_not_sold(scene: Scene) -> None:
+    """The settings are others at the next start."""
+    async with one_seat(scene):
+        pass
+    await scene.start(licenses_plan(scene.folder, LicenseProduct("another", "example-license", "example")))
+    await until(scene.core, "3", settled)
 
 
 async def license_deleted(scene: Scene) -> None:
@@ -265,6 +296,12 @@ PROVOKED: Mapping[str, tuple[Callable[[Scene], Awaitable[None]], str, str]] = {
         "The job is waiting for its license. The license cannot be used now: its license server does not answer."
         " It is tried again and again.",
     ),
+    "waiting-for-more-seats": (
+        too_few_seats,
+        "3",
+        "The job needs 4 seats of its license and there are 3. It waits until there are more.",
+    ),
+    "license-not-sold": (license_not_sold, "3", causes.LICENSE_NOT_SOLD),
     "license-gone": (license_deleted, "3", causes.LICENSE_GONE),
     "time-nearly-over": (warned, "1", "The job ends in 10 minutes, when its time limit is reached. Save what is needed, or extend it."),
     "suspended": (suspended, "1", causes.SUSPENDED),
@@ -281,17 +318,17 @@ def test_no_cause_is_left_out() -> None:
 async def test_core_is_told_in_these_words(tmp_path: Path, key: str) -> None:
     """With the rank, and the exit code or signal, where there is one."""
     provoke, job_id, words = PROVOKED[key]
-    clock = FakeClock(START_MS)
-    backend = Able(InstantMachine())
-    async with core_on(tmp_path, backend, clock, licenses=licenses_plan(tmp_path)) as core:
-        await core.jobs.create([job("1", "hang", replicas=2)])
-        await until(core, "1", lambda row: row.state is State.RUNNING)
-        await provoke(Scene(core, backend, clock))
-        said = [u.status for u in await updates(core, job_id)]
+    async with contextlib.AsyncExitStack() as stack:
+        scene = Scene(tmp_path, stack)
+        await scene.start(licenses_plan(tmp_path))
+        await scene.core.jobs.create([job("1", "hang", replicas=2)])
+        await until(scene.core, "1", lambda row: row.state is State.RUNNING)
+        await provoke(scene)
+        said = [u.status for u in await updates(scene.core, job_id)]
         if words:
             assert words in said
         else:
-            row = await core.store.job(job_id)
+            row = await scene.core.store.job(job_id)
             assert row is not None
             assert row.status == causes.DISOWNED
             assert causes.DISOWNED not in said

@@ -15,7 +15,7 @@ from serai_backends.model import Secret
 from serai_server.errors import InvalidRequest, NotEnoughLicenses, WrongState
 from serai_server.licenses import words
 from serai_server.licenses.in_jobs import MOST_LICENSES, NOTHING_TOLD, Used, Whose
-from serai_server.licenses.ports import Seats, Standing
+from serai_server.licenses.ports import SeatPlan, Standing
 from serai_server.licenses.products import Argument, LicenseProduct
 from serai_server.licenses.vault import VaultError
 from serai_server.store.license_model import NewClaim, SeatsTaken
@@ -120,15 +120,15 @@ class TestWhoMayUseWhich:
     @pytest.mark.parametrize(
         ("seats", "replicas", "needed"),
         [
-            (Seats("solver", 4, per_replica=True), 4, 4),
-            (Seats("solver", 4, per_replica=False), 9, 1),
-            (Seats("", 0, per_replica=True), 9, 9),
-            (Seats("", 0, per_replica=False), 9, 1),
-            (Seats("solver", 4, per_replica=True), 5, 0),
-            (Seats("solver", 0, per_replica=False), 1, 0),
+            (SeatPlan("solver", 4, per_replica=True), 4, 4),
+            (SeatPlan("solver", 4, per_replica=False), 9, 1),
+            (SeatPlan("", 0, per_replica=True), 9, 9),
+            (SeatPlan("", 0, per_replica=False), 9, 1),
+            (SeatPlan("solver", 4, per_replica=True), 5, 0),
+            (SeatPlan("solver", 0, per_replica=False), 1, 0),
         ],
     )
-    async def test_seats(self, site: Inside, seats: Seats, replicas: int, needed: int) -> None:
+    async def test_seats(self, site: Inside, seats: SeatPlan, replicas: int, needed: int) -> None:
         """For each replica or for the job, and refused when there never are that many; `needed` 0 = refused."""
         await site.bought("1")
         site.servers.serves(SOLVER, seats=seats)

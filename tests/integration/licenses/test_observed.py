@@ -160,3 +160,67 @@ async def test_seats_that_are_not_counted_are_not_asked_for(site: Site, lmutil: 
         await servers.set_seats("solver", [pb.LicenseFeature(name="solver", seats=5)])
         await asked(site, servers, 1)
         assert servers.limits() == {SOLVER: 2}
+
+
+async def test_what_was_told_counts_after_a_start(site: Site) -> None:
+    """Until the next answer: what others use is not given out just because this process was started anew."""
+    async with FakeLmgrd(solver=5) as real:
+        real.check_out("solver", "somebody", 2)
+        real.check_out("solver", "a-job-of-ours")
+        site.store.held_lines[SOLVER] = Line(SOLVER, held=1, holders=1, waiting=0)
+        async with site.running() as servers:
+            await servers.add(at(real, solver=4), b"")
+            await asked(site, servers, 1)
+            assert (servers.limits(), servers.capacities()) == ({SOLVER: 2}, {SOLVER: 4})
+        async with site.running() as servers:
+            assert (servers.limits(), servers.capacities()) == ({SOLVER: 2}, {SOLVER: 4})
+            real.check_in("solver", "somebody")
+            await asked(site, servers, 2)
+            await site.until(lambda: servers.limits() == {SOLVER: 4})
+
+
+@pytest.mark.parametrize(("later_ms", "limit"), [(9 * MINUTE_MS, 2), (11 * MINUTE_MS, 5), (-3_600_000, 5)])
+async def test_what_was_told_long_ago_does_not(site: Site, later_ms: int, limit: int) -> None:
+    """Nor what was told in a time to come, after the clock was set back."""
+    async with FakeLmgrd(solver=5) as real:
+        real.check_out("solver", "somebody", 3)
+        async with site.running() as servers:
+            await servers.add(at(real, solver=5), b"")
+            await asked(site, servers, 1)
+            assert servers.limits() == {SOLVER: 2}
+        if later_ms > 0:
+            site.clock.move(later_ms)
+        else:
+            site.clock.step_back(-later_ms)
+        async with site.running() as servers:
+            assert servers.limits() == {SOLVER: limit}
+
+
+async def test_without_lmutil_nothing_that_was_told_counts(site: Site) -> None:
+    """Nobody would ever tell anything newer."""
+    async with FakeLmgrd(solver=5) as real:
+        real.check_out("solver", "somebody", 3)
+        async with site.running() as servers:
+            await servers.add(at(real, solver=5), b"")
+            await asked(site, servers, 1)
+        site.lmutil = ""
+        async with site.running() as servers:
+            assert servers.limits() == {SOLVER: 5}
+
+
+async def test_a_server_with_fewer_seats_than_are_configured(site: Site) -> None:
+    """No job can have more than it has, whoever uses them now; told as a change even where the limit stays as it was."""
+    async with FakeLmgrd(solver=4) as real, site.running() as servers:
+        real.check_out("solver", "somebody", 4)
+        await servers.add(at(real, solver=9), b"")
+        assert servers.capacities() == {SOLVER: 9}
+        await asked(site, servers, 1)
+        assert (servers.limits(), servers.capacities()) == ({SOLVER: 0}, {SOLVER: 4})
+        site.told.clear()
+        real.features["solver"].total = 3
+        real.check_in("solver", "somebody")
+        real.check_out("solver", "somebody", 3)
+        await asked(site, servers, 2)
+        await site.until(lambda: servers.capacities() == {SOLVER: 3})
+        assert servers.limits() == {SOLVER: 0}
+        assert site.told == [SOLVER]

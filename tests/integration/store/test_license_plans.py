@@ -35,6 +35,7 @@ async def fill(store: SqlStore) -> None:
 async def ask(store: SqlStore) -> Asked:
     with asked_of(store) as asked:
         assert await store.licenses.first_in_line(PRODUCT, 3) == ["00000", "00001", "00002"]
+        assert await store.licenses.first_in_line(PRODUCT, 3, {PRODUCT: 1, OTHER: 1}) == ["00000", "00001", "00002"]
         assert [row.id for row in await store.licenses.to_move(PRODUCT, LicenseState.READY, "", 5)] == ["wrong"]
         assert [row.id for row in await store.licenses.to_settle(PRODUCT, 1_000_000, 3)] == ["l0", "l5", "l10"]
         assert set(await store.licenses.find(["l7", "cl0", "nobody"])) == {"l7", "cl0"}
@@ -56,7 +57,7 @@ async def test_what_is_asked_often_reads_what_it_shows(url: str, dialect: str) -
         plans += explained(store, asked)
     if dialect == "sqlite":
         assert not [plan for plan in plans if re.search(r"SCAN (licen\w+|claims|c|o)\b", plan)]
-        assert "TEMP B-TREE" not in plans[0], plans[0]
+        assert not [plan for plan in plans[:2] if "TEMP B-TREE" in plan]
         assert "number>?" in plans[asked.index(next(a for a in asked if "license_history" in a[0]))]
     else:
         after = plans[len(asked) :]

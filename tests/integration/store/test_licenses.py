@@ -266,9 +266,9 @@ async def test_a_product_and_a_name_have_one_server(store: SqlStore) -> None:
     with pytest.raises(ServerConflict, match=r"matlab has a license server already: lm"):
         await store.licenses.add_server(replace(first, name="other"))
     await store.licenses.add_server(StoredServer("a", OTHER, b"", b"", 0))
-    assert await store.licenses.change_server("lm", body=b"b", sealed=b"s", observed_at_ms=5)
+    assert await store.licenses.change_server("lm", body=b"b", sealed=b"s", observed_at_ms=5, observed=b"o")
     assert await store.licenses.change_server("lm", observed_at_ms=6)
-    assert await store.licenses.servers() == [StoredServer("a", OTHER, b"", b"", 0), StoredServer("lm", PRODUCT, b"b", b"s", 6)]
+    assert await store.licenses.servers() == [StoredServer("a", OTHER, b"", b"", 0), StoredServer("lm", PRODUCT, b"b", b"s", 6, b"o")]
     assert not await store.licenses.change_server("nobody", body=b"")
     assert await store.licenses.remove_server("lm")
     assert not await store.licenses.remove_server("lm")

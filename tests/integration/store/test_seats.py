@@ -9,7 +9,7 @@ import pytest
 from fakes.license_rows import OTHER, PRODUCT, job_with, move, new_license, note, over, submitted
 from fakes.store_rows import new_job
 from serai_server.store.api import VersionConflict, WriteRefused
-from serai_server.store.license_model import Claim, LicenseAway, LicenseState, Line, SeatsFull, SeatsTaken
+from serai_server.store.license_model import Claim, LicenseAway, LicenseState, Line, SeatsFull, SeatsTaken, SeatsTooFew
 from serai_server.store.model import Committed, JobChange, State, StoredJob
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
@@ -32,8 +32,8 @@ async def test_claims_come_with_the_job_and_wait(store: SqlStore) -> None:
     job = job_with("1", ("m", PRODUCT, 2), ("a", OTHER, 1))
     await store.create_jobs([new_job("0", events=3), job, job_with("2", ("m", PRODUCT, 1))])
     await store.create_jobs([job])
-    assert await store.licenses.claims("1") == [Claim("1", "a", OTHER, 1, 4, 0), Claim("1", "m", PRODUCT, 2, 4, 0)]
-    assert await store.licenses.claims("2") == [Claim("2", "m", PRODUCT, 1, 5, 0)]
+    assert await store.licenses.claims("1") == [Claim("1", "a", OTHER, 1, 1, 4, 0), Claim("1", "m", PRODUCT, 2, 2, 4, 0)]
+    assert await store.licenses.claims("2") == [Claim("2", "m", PRODUCT, 1, 1, 5, 0)]
     assert await store.licenses.claims("0") == []
     row = await store.job("1")
     assert row is not None
@@ -132,6 +132,40 @@ async def test_several_licenses_of_one_product_are_added_up(store: SqlStore) -> 
     assert await store.licenses.take_seats(submitted("2"), {PRODUCT: 3}) == (None, SeatsFull(PRODUCT, 0, 3, 1))
     assert await store.licenses.take_seats(submitted("1"), {PRODUCT: 3}) == (None, SeatsFull(PRODUCT, 0, 3, 0))
     assert (await store.licenses.take_seats(submitted("1"), {PRODUCT: 4}))[1] == SeatsTaken()
+
+
+async def test_who_needs_more_than_there_is_holds_up_nobody(store: SqlStore) -> None:
+    """All of the product's seats would not do for its licenses together: it hears so, at none of its products anybody waits for it, and it
+    is in no line. With more seats it is first again."""
+    await store.create_jobs(
+        [
+            job_with("1", ("m", PRODUCT, 2), ("n", PRODUCT, 2), ("a", OTHER, 1)),
+            job_with("2", ("n", PRODUCT, 1)),
+            job_with("3", ("a", OTHER, 1)),
+        ]
+    )
+    limits, capacities = {PRODUCT: 2, OTHER: 1}, {PRODUCT: 3, OTHER: 1}
+    take, first = store.licenses.take_seats, store.licenses.first_in_line
+    assert await take(submitted("1"), limits, capacities) == (None, SeatsTooFew(PRODUCT, 4, 3))
+    assert [await first(PRODUCT, 10, capacities), await first(OTHER, 10, capacities)] == [["2"], ["3"]]
+    more = {PRODUCT: 4, OTHER: 1}
+    assert [await first(PRODUCT, 10, more), await first(OTHER, 10, more)] == [["1", "2"], ["1", "3"]]
+    assert (await take(submitted("2"), limits, more))[1] == SeatsFull(PRODUCT, 0, 2, 1)
+    assert (await take(submitted("2"), limits, capacities))[1] == SeatsTaken()
+    assert (await take(submitted("3"), limits, capacities))[1] == SeatsTaken()
+    await store.change_job(over("2", 2))
+    await store.change_job(over("3", 2))
+    assert (await take(submitted("1"), more, more))[1] == SeatsTaken()
+
+
+async def test_all_who_wait_for_a_deleted_license_are_found(store: SqlStore) -> None:
+    """Wherever they stand in the line; not those that hold their seats, or wait for another one."""
+    await store.create_jobs([job_with(f"{n}", ("mn"[n % 2], PRODUCT, 1)) for n in range(9)] + [job_with("ghost", ("never", PRODUCT, 1))])
+    await store.licenses.take_seats(submitted("0"), {PRODUCT: 9})
+    assert await store.licenses.without_license(PRODUCT) == ["ghost"]
+    await move(store, "m", deleted=True)
+    assert await store.licenses.without_license(PRODUCT) == ["2", "4", "6", "8", "ghost"]
+    assert await store.licenses.without_license(OTHER) == []
 
 
 async def test_a_job_that_holds_its_seats_goes_on_with_them(store: SqlStore) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fakes.license_rows import OTHER, PRODUCT, job_with, move, new_license, note, over, submitted
 from fakes.store_groups import one_group, outcomes
 from serai_server.store.api import VersionConflict, WriteRefused
-from serai_server.store.license_model import Claim, LicenseAway, LicenseState, SeatsFull, SeatsTaken
+from serai_server.store.license_model import Claim, LicenseAway, LicenseState, SeatsFull, SeatsTaken, SeatsTooFew
 from serai_server.store.model import JobChange, LedgerRow, State
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
@@ -59,7 +59,7 @@ async def test_a_take_sees_what_came_before_it_in_its_group(store: SqlStore) -> 
         LicenseAway("m", False, "down"),
     ]
     assert [await store.licenses.claims(i) for i in ("1", "2")] == [[], []]
-    assert await store.licenses.claims("3") == [Claim("3", "m", PRODUCT, 1, 3, 0)]
+    assert await store.licenses.claims("3") == [Claim("3", "m", PRODUCT, 1, 1, 3, 0)]
 
 
 async def test_a_job_that_comes_and_goes_in_one_group_leaves_nothing(store: SqlStore) -> None:
@@ -114,6 +114,7 @@ class Model:
     """The rules of seats in their plainest form, one call after the other."""
 
     limits: dict[str, int | None]
+    capacities: dict[str, int] = field(default_factory=dict[str, int])
     ready: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(LICENSES, True))
     needs: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     """Job that is not over → license → seats, in order of arrival."""
@@ -129,11 +130,19 @@ class Model:
     def is_ready(self, job: str) -> bool:
         return all(self.ready[i] for i in self.needs[job])
 
+    def fits(self, job: str) -> bool:
+        return all(self.seats(job, product) <= most for product, most in self.capacities.items())
+
+    def in_line(self, job: str) -> bool:
+        return self.is_ready(job) and self.fits(job)
+
     def take(self, job: str) -> str:
         if not self.is_ready(job):
             return "away"
+        if not self.fits(job):
+            return "few"
         line = self.waiting()
-        before = [j for j in line[: line.index(job)] if self.is_ready(j)]
+        before = [j for j in line[: line.index(job)] if self.in_line(j)]
         for product in {LICENSES[i] for i in self.needs[job]}:
             limit = self.limits[product]
             used = sum(self.seats(j, product) for j in self.held)
@@ -149,7 +158,7 @@ class Model:
 
 
 def kind(outcome: object) -> str:
-    kinds: dict[type, str] = {SeatsTaken: "taken", SeatsFull: "full", LicenseAway: "away"}
+    kinds: dict[type, str] = {SeatsTaken: "taken", SeatsFull: "full", SeatsTooFew: "few", LicenseAway: "away"}
     return kinds[type(answer(outcome))]
 
 
@@ -173,7 +182,9 @@ class Life:
 
     def take(self, job_id: str) -> tuple[Coroutine[object, object, object], str]:
         version = self.model.versions[job_id]
-        return self.store.licenses.take_seats(submitted(job_id, version), self.model.limits), self.model.take(job_id)
+        return self.store.licenses.take_seats(submitted(job_id, version), self.model.limits, dict(self.model.capacities)), self.model.take(
+            job_id
+        )
 
     def end(self, job_id: str) -> tuple[Coroutine[object, object, object], None]:
         change = over(job_id, self.model.versions[job_id], self.chance.choice([State.SUCCESS, State.FAILURE, State.EXPIRED]))
@@ -184,6 +195,13 @@ class Life:
         license_id = self.chance.choice(list(LICENSES))
         ready = self.model.ready[license_id] = not self.model.ready[license_id]
         return move(self.store, license_id, LicenseState.READY if ready else LicenseState.UNAVAILABLE), None
+
+    def resize(self) -> None:
+        """There are other numbers of seats from now on; those in use stay."""
+        for product, limit in self.model.limits.items():
+            if limit is not None:
+                self.model.capacities[product] = most = self.chance.randrange(1, 6)
+                self.model.limits[product] = self.chance.randrange(most + 1)
 
     def call(self) -> tuple[Coroutine[object, object, object], str | None]:
         what = self.chance.random()
@@ -213,18 +231,18 @@ class Life:
         for product in (PRODUCT, OTHER):
             users = [j for j in model.needs if model.seats(j, product)]
             held = sum(model.seats(j, product) for j in model.held)
-            limit = model.limits[product]
-            assert limit is None or held <= limit
             line = lines.get(product)
             found = (line.held, line.holders, line.waiting) if line else (0, 0, 0)
             assert found == (held, sum(j in model.held for j in users), sum(j not in model.held for j in users))
-            expected = [j for j in model.waiting() if model.seats(j, product) and model.is_ready(j)]
-            assert await licenses.first_in_line(product, JOBS) == expected
+            expected = [j for j in model.waiting() if model.seats(j, product) and model.in_line(j)]
+            assert await licenses.first_in_line(product, JOBS, model.capacities) == expected
         bound = {i: tuple(j for j in model.needs if j in model.held and i in model.needs[j]) for i in LICENSES}
         assert await licenses.bound_to(list(LICENSES)) == bound
 
     async def drain(self) -> None:
-        """All licenses READY: taking by turns and ending gets every job through, in its order."""
+        """All licenses READY, seats for all: taking by turns and ending gets every job through, in its order."""
+        self.model.capacities = {}
+        self.model.limits = {PRODUCT: 4, OTHER: self.chance.choice([None, 2, 3])}
         for license_id in LICENSES:
             self.model.ready[license_id] = True
             await move(self.store, license_id, LicenseState.READY)
@@ -239,9 +257,12 @@ class Life:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_seats_are_what_the_model_says(store: SqlStore, seed: int) -> None:
-    """Sixty jobs that come, take, end and wait for licenses that come and go, in whatever groups; in the end all come through."""
+    """Sixty jobs that come, take, end and wait for licenses that come and go and for seats that are more and fewer, in whatever groups;
+    in the end all come through."""
     life = Life(store, seed)
     while life.made < JOBS:
+        if life.chance.random() < 0.2:
+            life.resize()
         await life.group()
         await life.agree()
     await life.drain()

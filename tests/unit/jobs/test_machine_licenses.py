@@ -6,8 +6,8 @@ import pytest
 from fakes.jobs import stored_job
 from serai_server.jobs import causes
 from serai_server.jobs.decision import NOTHING, Action, Rules, Unasked
-from serai_server.jobs.machine import WAITING_TOLD_MS, step, without_seats
-from serai_server.store.license_model import LicenseAway, SeatsFull
+from serai_server.jobs.machine import WAITING_TOLD_MS, NoSeats, step, without_seats
+from serai_server.store.license_model import LicenseAway, LicenseNotSold, SeatsFull, SeatsTooFew
 from serai_server.store.model import State, Target
 
 RULES = Rules(exit_code_is_failure=False, charge_every_ms=60_000)
@@ -34,10 +34,13 @@ def test_one_that_has_its_seats_does_not_take_them_again() -> None:
     [
         (FULL, "The job is waiting for a seat of its license: 3 of 3 seats in use."),
         (SeatsFull("p", 1, 3, 2), "The job is waiting for a seat of its license: 1 of 3 seats in use, and 2 jobs came before it."),
+        (SeatsTooFew("p", 4, 3), "The job needs 4 seats of its license and there are 3. It waits until there are more."),
+        (SeatsTooFew("p", 2, 1), "The job needs 2 seats of its license and there is 1. It waits until there are more."),
+        (SeatsTooFew("p", 1, 0), "The job needs 1 seat of its license and there are none. It waits until there are more."),
         (LicenseAway("1", False, "It is being maintained."), "The job is waiting for its license. It is being maintained."),
     ],
 )
-def test_a_job_without_seats_waits_and_says_for_what(answer: SeatsFull | LicenseAway, words: str) -> None:
+def test_a_job_without_seats_waits_and_says_for_what(answer: NoSeats, words: str) -> None:
     """At once for the first time, and a new reason not before a minute later: Core keeps every text."""
     first = without_seats(stored_job(claims=1), answer, NOW_MS)
     assert [update.status for update in first.updates] == [words]
@@ -47,8 +50,11 @@ def test_a_job_without_seats_waits_and_says_for_what(answer: SeatsFull | License
     assert without_seats(stored_job(claims=1, status=words), answer, NOW_MS) is NOTHING
 
 
-def test_a_job_whose_license_was_deleted_never_runs() -> None:
-    """Nothing will bring it back, so the job ends."""
-    decision = without_seats(stored_job(claims=1), LicenseAway("1", True, ""), NOW_MS)
+@pytest.mark.parametrize(
+    ("answer", "words"), [(LicenseAway("1", True, ""), causes.LICENSE_GONE), (LicenseNotSold("p"), causes.LICENSE_NOT_SOLD)]
+)
+def test_a_job_whose_license_is_gone_never_runs(answer: NoSeats, words: str) -> None:
+    """Nothing will bring it back, so the job ends, whatever it was told a moment ago."""
+    decision = without_seats(stored_job(claims=1, wake_at_ms=NOW_MS + 1), answer, NOW_MS)
     assert (decision.state, decision.ended_at_ms) == (State.FAILURE, NOW_MS)
-    assert [update.status for update in decision.updates] == [causes.LICENSE_GONE]
+    assert [update.status for update in decision.updates] == [words]

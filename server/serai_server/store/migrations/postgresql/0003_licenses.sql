@@ -54,12 +54,13 @@ CREATE TABLE claims (
   license_id text NOT NULL,
   product text NOT NULL,
   seats bigint NOT NULL,
+  needed bigint NOT NULL,
   arrival bigint NOT NULL,
   held_at_ms bigint NOT NULL,
   PRIMARY KEY (job_id, license_id)
 );
 
-CREATE INDEX claims_by_product ON claims (product, held_at_ms, arrival, job_id, seats);
+CREATE INDEX claims_by_product ON claims (product, held_at_ms, arrival, job_id, seats, needed);
 CREATE INDEX claims_by_license ON claims (license_id, arrival);
 
 CREATE TABLE license_servers (
@@ -67,7 +68,8 @@ CREATE TABLE license_servers (
   product text NOT NULL,
   body bytea NOT NULL,
   sealed bytea NOT NULL,
-  observed_at_ms bigint NOT NULL
+  observed_at_ms bigint NOT NULL,
+  observed bytea NOT NULL
 );
 
 CREATE UNIQUE INDEX license_servers_by_product ON license_servers (product);

@@ -54,12 +54,13 @@ CREATE TABLE claims (
   license_id TEXT NOT NULL,
   product TEXT NOT NULL,
   seats INTEGER NOT NULL,
+  needed INTEGER NOT NULL,
   arrival INTEGER NOT NULL,
   held_at_ms INTEGER NOT NULL,
   PRIMARY KEY (job_id, license_id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX claims_by_product ON claims (product, held_at_ms, arrival, job_id, seats);
+CREATE INDEX claims_by_product ON claims (product, held_at_ms, arrival, job_id, seats, needed);
 CREATE INDEX claims_by_license ON claims (license_id, arrival);
 
 CREATE TABLE license_servers (
@@ -67,7 +68,8 @@ CREATE TABLE license_servers (
   product TEXT NOT NULL,
   body BLOB NOT NULL,
   sealed BLOB NOT NULL,
-  observed_at_ms INTEGER NOT NULL
+  observed_at_ms INTEGER NOT NULL,
+  observed BLOB NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX license_servers_by_product ON license_servers (product);
