@@ -7,6 +7,7 @@ Source of the words for missing credits and lost jobs: the seed's accounting and
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ LICENSE_GONE = "The job could not be started: a license that it uses was deleted
 LICENSE_NOT_SOLD = "The job could not be started: the provider does not sell a license that it uses any more."
 SUSPENDED = "The job is suspended: it keeps its memory and does not run, and that time is free."
 RESUMED = "The job goes on."
+
+_NUMBER_OR_END = re.compile("[0-9:.]")
 
 _SHOWN = 3
 """How many ranks a text names before it says "and N more"."""
@@ -188,6 +191,11 @@ def waits_for_more_seats(needed: int, capacity: int) -> str:
 def waits_for_license(status: str) -> str:
     """`status` = the license's own words."""
     return f"The job is waiting for its license. {status}"
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two of the reasons above differ in their numbers, or in the words of a license, at most."""
+    return _NUMBER_OR_END.split(one, 1)[0] == _NUMBER_OR_END.split(other, 1)[0]
 
 
 def failed(replicas: Sequence[ReplicaObservation], total: int) -> str:

@@ -79,7 +79,8 @@ def without_seats(job: StoredJob, answer: NoSeats, now_ms: int) -> Decision:
         why = causes.LICENSE_NOT_SOLD if never else causes.LICENSE_GONE
         return Decision(state=State.FAILURE, ended_at_ms=now_ms, updates=(Update(State.FAILURE, why),), wake_at_ms=0)
     status = _why_no_seats(answer)
-    if status == job.status or job.wake_at_ms > now_ms:
+    # Numbers change with every job that ends; that it waits for another thing is news.
+    if status == job.status or (job.wake_at_ms > now_ms and causes.alike(status, job.status)):
         return NOTHING
     return Decision(updates=(Update(status=status),), wake_at_ms=now_ms + WAITING_TOLD_MS)
 

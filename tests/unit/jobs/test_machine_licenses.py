@@ -41,12 +41,13 @@ def test_one_that_has_its_seats_does_not_take_them_again() -> None:
     ],
 )
 def test_a_job_without_seats_waits_and_says_for_what(answer: NoSeats, words: str) -> None:
-    """At once for the first time, and a new reason not before a minute later: Core keeps every text."""
+    """At once for the first time, and other numbers not before a minute later: Core keeps every text."""
     first = without_seats(stored_job(claims=1), answer, NOW_MS)
     assert [update.status for update in first.updates] == [words]
     assert first.wake_at_ms == NOW_MS + WAITING_TOLD_MS
     assert first.state is None
-    assert without_seats(stored_job(claims=1, status="other", wake_at_ms=NOW_MS + 1), answer, NOW_MS) is NOTHING
+    early = stored_job(claims=1, status=words.replace("1", "2").replace("3", "4"), wake_at_ms=NOW_MS + 1)
+    assert without_seats(early, answer, NOW_MS) is NOTHING
     assert without_seats(stored_job(claims=1, status=words), answer, NOW_MS) is NOTHING
 
 
@@ -58,3 +59,12 @@ def test_a_job_whose_license_is_gone_never_runs(answer: NoSeats, words: str) -> 
     decision = without_seats(stored_job(claims=1, wake_at_ms=NOW_MS + 1), answer, NOW_MS)
     assert (decision.state, decision.ended_at_ms) == (State.FAILURE, NOW_MS)
     assert [update.status for update in decision.updates] == [words]
+
+
+def test_that_a_job_waits_for_another_thing_is_told_at_once() -> None:
+    """Its license server went away, or is back and all seats are taken."""
+    full = stored_job(claims=1, status="The job is waiting for a seat of its license: 3 of 3 seats in use.", wake_at_ms=NOW_MS + 1)
+    away = without_seats(full, LicenseAway("1", False, "The license cannot be used now."), NOW_MS)
+    assert [update.status for update in away.updates] == ["The job is waiting for its license. The license cannot be used now."]
+    back = stored_job(claims=1, status="The job is waiting for its license. The license cannot be used now.", wake_at_ms=NOW_MS + 1)
+    assert without_seats(back, FULL, NOW_MS).updates
