@@ -97,6 +97,7 @@ async def running_licenses(
         def settled(product: str) -> None:
             """Core has told of some: that one is paid, or that it does not know it."""
             states.look(product)
+            seats.look([product])
             seats.deleted(product)
 
         in_jobs = LicensesInJobs(store=licenses, catalog=catalog, servers=servers)

@@ -26,7 +26,7 @@ from fakes.clock import FakeClock
 from fakes.core_on import job, patiently
 from fakes.instant import InstantBackend
 
-PRODUCT = LicenseProduct("example-license", "example-license", "example", price=1)
+PRODUCT = LicenseProduct("example-license", "example-license", "example")
 
 
 class SecretsBackend(InstantBackend):

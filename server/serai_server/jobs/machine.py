@@ -90,7 +90,7 @@ def _why_no_seats(answer: SeatsFull | SeatsTooFew | LicenseAway) -> str:
         return causes.waits_for_seats(answer.used, answer.limit, answer.ahead)
     if isinstance(answer, SeatsTooFew):
         return causes.waits_for_more_seats(answer.needed, answer.capacity)
-    return causes.waits_for_license(answer.status)
+    return causes.waits_for_license(causes.LICENSE_PAYING if answer.paying else answer.status)
 
 
 def _unknown_to_backend(job: StoredJob, now_ms: int) -> Decision:

@@ -254,6 +254,9 @@ class LicenseAway:
     license_id: str
     deleted: bool
     status: str
+    """Its last words."""
+    paying: bool = False
+    """It is READY, and Core has not said yet whether it is paid: until then nobody gets a seat or a key for it."""
 
 
 @dataclass(frozen=True, slots=True)

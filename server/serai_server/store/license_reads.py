@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, Select, and_, case, distinct, exists, false, func, literal_column, or_, select, union_all
 
 from serai_server.store.license_api import ANY_NUMBER
-from serai_server.store.license_model import Claim, LicenseState, Line, StoredLicense, StoredServer, StoredWindow
+from serai_server.store.license_model import AtCore, Claim, LicenseState, Line, Payment, StoredLicense, StoredServer, StoredWindow
 from serai_server.store.license_rows import FIELDS, as_claim, as_license, as_line, as_server, as_window, status_mark
 from serai_server.store.reads import Reader, settled_to
 from serai_server.store.rows import Row, as_text
@@ -149,6 +149,14 @@ class LicenseReader:
         return await self._run(select(license_windows).order_by(c.starts_at_ms, c.id), as_window)
 
 
+_AWAY: ColumnElement[bool] = or_(
+    licenses.c.state != int(LicenseState.READY),
+    licenses.c.payment == int(Payment.ASKED),
+    and_(licenses.c.payment == int(Payment.OPEN), licenses.c.at_core == int(AtCore.WANTED)),
+)
+"""As tables.LICENSE_AWAY."""
+
+
 def first_in_line(product: str, capacities: Mapping[str, int]) -> Select[Any]:
     """Grouped, because a job may wait for several licenses of one product; in the order of the index, so that a limit ends the search."""
     c, other = claims.alias("c"), claims.alias("o")
@@ -156,7 +164,7 @@ def first_in_line(product: str, capacities: Mapping[str, int]) -> Select[Any]:
     kept = (
         select(func.count())
         .select_from(other.join(licenses, licenses.c.id == other.c.license_id))
-        .where(other.c.job_id == c.c.job_id, or_(and_(THERE, licenses.c.state != int(LicenseState.READY)), _too_many(other, capacities)))
+        .where(other.c.job_id == c.c.job_id, or_(and_(THERE, _AWAY), _too_many(other, capacities)))
         .correlate(c)
         .scalar_subquery()
     )

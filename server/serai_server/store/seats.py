@@ -64,16 +64,21 @@ def _waiting(link: Link, job_id: str) -> list[Claim]:
 def _away(link: Link, claims: Sequence[Claim]) -> LicenseAway | None:
     """A license that is gone comes before one that is not READY: the first one never comes back."""
     ids = [c.license_id for c in claims]
-    rows = link.query(f"SELECT id, state, status, deleted_at_ms FROM licenses WHERE {link.among('id')}", link.listed(ids))  # noqa: S608
-    found = {str(r[0]): (int(r[1]), str(r[2]), bool(r[3])) for r in rows}
+    columns = f"l.id, {_flag(tables.LICENSE_AWAY)}, {_flag(tables.LICENSE_PAYING)}, l.status, l.deleted_at_ms, l.state"
+    rows = link.query(f"SELECT {columns} FROM licenses l WHERE {link.among('l.id')}", link.listed(ids))  # noqa: S608
+    found = {str(r[0]): (bool(r[1]), bool(r[2]), str(r[3]), bool(r[4]), int(r[5])) for r in rows}
     away: LicenseAway | None = None
     for license_id in ids:
-        state, status, deleted = found.get(license_id, (0, "", True))
+        is_away, paying, status, deleted, state = found.get(license_id, (True, False, "", True, 0))
         if deleted:
             return LicenseAway(license_id, True, status)
-        if state != LicenseState.READY and away is None:
-            away = LicenseAway(license_id, False, status)
+        if is_away and away is None:
+            away = LicenseAway(license_id, False, status, paying and state == LicenseState.READY)
     return away
+
+
+def _flag(condition: str) -> str:
+    return f"CASE WHEN {condition} THEN 1 ELSE 0 END"
 
 
 def _too_few(claims: Sequence[Claim], capacities: Mapping[str, int]) -> SeatsTooFew | None:
@@ -111,7 +116,7 @@ def _somebody_before(link: Link, claim: Claim, capacities: Mapping[str, int]) ->
         WHERE c.product = ? AND c.held_at_ms = 0 AND (c.arrival, c.job_id) < (?, ?) {fits} AND 0 = (
           SELECT count(*) FROM claims o LEFT JOIN licenses l ON l.id = o.license_id
           WHERE o.job_id = c.job_id
-          AND (l.id IS NULL OR l.state <> {int(LicenseState.READY)} OR l.deleted_at_ms <> 0 {too_many}))
+          AND (l.id IS NULL OR {tables.LICENSE_AWAY} OR l.deleted_at_ms <> 0 {too_many}))
         ORDER BY c.arrival, c.job_id LIMIT 1
         """  # noqa: S608  # no value in it
     values = [value for pair in capacities.items() for value in pair]

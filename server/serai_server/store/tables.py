@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, and_, literal_column
 from sqlalchemy.types import TypeEngine
 
-from serai_server.store.license_model import AtCore, Payment
+from serai_server.store.license_model import AtCore, LicenseState, Payment
 
 metadata = MetaData()
 
@@ -197,6 +197,10 @@ LICENSE_THERE = licenses.c.deleted_at_ms == literal_column("0")
 _NOT_LOST = licenses.c.at_core != literal_column(str(int(AtCore.LOST)))
 LICENSE_MOVES = and_(LICENSE_THERE, _NOT_LOST, licenses.c.payment < literal_column(str(int(Payment.UNPAID))))
 """Its state follows its product's server (Payment.keeps_away)."""
+LICENSE_PAYING = f"(l.payment = {int(Payment.ASKED)} OR l.payment = {int(Payment.OPEN)} AND l.at_core = {int(AtCore.WANTED)})"
+"""Of licenses l: Core has not said yet whether it is paid, or does not know it yet."""
+LICENSE_AWAY = f"(l.state <> {int(LicenseState.READY)} OR {LICENSE_PAYING})"
+"""Of licenses l: no job gets seats of it now."""
 LICENSE_TO_SETTLE = and_(
     LICENSE_THERE,
     _NOT_LOST,

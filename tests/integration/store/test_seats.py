@@ -9,7 +9,18 @@ import pytest
 from fakes.license_rows import OTHER, PRODUCT, job_with, move, new_license, note, over, submitted
 from fakes.store_rows import new_job
 from serai_server.store.api import VersionConflict, WriteRefused
-from serai_server.store.license_model import Claim, LicenseAway, LicenseState, Line, SeatsFull, SeatsTaken, SeatsTooFew
+from serai_server.store.license_model import (
+    AtCore,
+    Claim,
+    LicenseAway,
+    LicenseChange,
+    LicenseState,
+    Line,
+    Payment,
+    SeatsFull,
+    SeatsTaken,
+    SeatsTooFew,
+)
 from serai_server.store.model import Committed, JobChange, State, StoredJob
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
@@ -242,3 +253,27 @@ async def test_jobs_without_events_stand_in_line_by_their_ids(store: SqlStore) -
     await store.create_jobs([job_with("b", ("m", PRODUCT, 1), events=0), job_with("a", ("m", PRODUCT, 1), events=0)])
     assert await store.licenses.first_in_line(PRODUCT, 5) == ["a", "b"]
     assert await store.licenses.take_seats(submitted("b"), {PRODUCT: 5}) == (None, SeatsFull(PRODUCT, 0, 5, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "paying"),
+    [
+        (LicenseChange("m", 1, payment=Payment.ASKED), True),
+        (LicenseChange("m", 1, payment=Payment.OPEN, at_core=AtCore.WANTED), True),
+        (LicenseChange("m", 1, payment=Payment.OPEN, at_core=AtCore.UNTOLD), False),
+        (LicenseChange("m", 1, payment=Payment.PAID), False),
+        (LicenseChange("m", 1, payment=Payment.UNSURE), False),
+    ],
+)
+async def test_nobody_gets_a_seat_of_a_license_before_core_has_answered_its_charge(
+    store: SqlStore, change: LicenseChange, paying: bool
+) -> None:
+    """Nor its key, then: who waits for one holds up nobody, and is first when it is paid."""
+    await store.licenses.decide(["m"], lambda _place, _row: change)
+    await store.create_jobs([job_with("1", ("m", PRODUCT, 1)), job_with("2", ("n", PRODUCT, 1))])
+    _, answer = await store.licenses.take_seats(submitted("1"), {PRODUCT: 2})
+    assert answer == (LicenseAway("m", False, "", paying=True) if paying else SeatsTaken())
+    assert await store.licenses.first_in_line(PRODUCT, 2) == ["2"]
+    assert (await store.licenses.take_seats(submitted("2"), {PRODUCT: 2}))[1] == SeatsTaken()
+    await store.licenses.decide(["m"], lambda _place, _row: LicenseChange("m", 2, payment=Payment.PAID))
+    assert await store.licenses.first_in_line(PRODUCT, 2) == (["1"] if paying else [])
