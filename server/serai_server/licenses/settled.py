@@ -59,10 +59,8 @@ class LicenseSettlements:
                 return self._registered(row, settlement, now_ms)
             case "charge":
                 change = self._charging.answered(row, event.charge, settlement, now_ms)
-                if change is not None and row.payment is not Payment.UNPAID and change.payment is not Payment.PAID:
-                    log.warning(
-                        "licenses.not_paid", license=row.id, charge=event.charge.charge_id, payment=change.payment, why=settlement.detail
-                    )
+                if change is not None and change.payment is not Payment.PAID and not row.payment.keeps_away:
+                    log.warning("licenses.not_paid", license=row.id, charge=event.charge.charge_id, why=settlement.detail)
                 return _lost(row, settlement, now_ms, change)
             case _ if settlement.outcome is Outcome.JOB_UNKNOWN:
                 return _lost(row, settlement, now_ms, None)
