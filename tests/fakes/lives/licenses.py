@@ -112,9 +112,9 @@ class Bills:
     async def run(self, lives: int) -> None:
         """That many processes, then one that is left alone until all is settled."""
         async with FakeLmgrd(solver=5) as lmgrd:
-            for _ in range(lives):
+            for number in range(lives):
                 await self._life(lmgrd.port)
-                self._away()
+                self._away(number)
             self._ending = True
             self.core.away_until_ms = 0
             for user in self._owners.values():
@@ -228,20 +228,22 @@ class Bills:
 
     # Between two processes
 
-    def _away(self) -> None:
+    def _away(self, number: int) -> None:
         self._clock.move(self._dice.choice([0, 0, log_uniform(self._dice, 1, 5 * HOUR)]))
         copy = self._folder / "copy"
         files = sorted(self._folder.glob("serai.db*"))
-        chance = self._dice.random()
-        if chance < 0.2:
-            _copied(files, copy)
-        elif chance < 0.35 and copy.is_dir():
-            for file in files:
-                file.unlink()
-            _copied(sorted(copy.glob("*")), self._folder)
-            self.tried["put back"] += 1
-            # Core names its licenses at every Verify.
-            self._missing = set(self._owners)
+        match number % 8:
+            case 1:
+                _copied(files, copy)
+            case 6:
+                for file in files:
+                    file.unlink()
+                _copied(sorted(copy.glob("*")), self._folder)
+                self.tried["put back"] += 1
+                # Core names its licenses at every Verify.
+                self._missing = set(self._owners)
+            case _:
+                pass
 
 
 def _copied(files: list[Path], folder: Path) -> None:
