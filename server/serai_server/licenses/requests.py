@@ -37,6 +37,11 @@ def is_license_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def is_ours(text: str) -> bool:
+    """Whether it is an id that is given here: Core tells it back of a license that was registered there."""
+    return len(text) == len(str(_OURS_FIRST)) and text.isascii() and text.isdecimal() and int(text) >= _OURS_FIRST
+
+
 def fresh_id() -> str:
     return str(_OURS_FIRST + secrets.randbelow(9 * _OURS_FIRST))
 
@@ -47,7 +52,11 @@ def check_count(items: Sequence[object]) -> None:
 
 
 def of_core(license_: License, index: int, catalog: LicenseCatalog, now_ms: int) -> NewLicense:
-    """The row of a license that Core made. Raises InvalidRequest."""
+    """The row of a license that Core has. Raises InvalidRequest.
+
+    One that was made here and registered there, and of which nothing is known here any more, gets its old id again, and is registered as
+    any other: Core is looked at first (gateway's registrations), and so it is found again and not made a second time.
+    """
     at = f"items[{index}]"
     if not is_license_id(license_.id):
         raise InvalidRequest("expected an id of 1 to 48 letters, digits, '-' and '_'", field=f"{at}.id")
@@ -56,8 +65,12 @@ def of_core(license_: License, index: int, catalog: LicenseCatalog, now_ms: int)
     _check_owner(license_.owner, f"{at}.owner")
     # Core has checked them, and a name that is none finds nobody.
     others = [entry for entry in license_.permissions.others if names_somebody(entry.entity)]
-    made = _Made(license_.id, license_.owner, license_.specification, product)
-    return _row(made, AtCore.KNOWN, now_ms, others=others)
+    our_id = license_.provider_generated_id
+    if not is_ours(our_id):
+        return _row(_Made(license_.id, license_.owner, license_.specification, product), AtCore.KNOWN, now_ms, others=others)
+    owner, specification = license_.owner, license_.specification
+    note = registration_note(our_id, owner.created_by, owner.project, specification, now_ms)
+    return _row(_Made(our_id, owner, specification, product), AtCore.WANTED, now_ms, others=others, notes=(note,))
 
 
 def of_user(

@@ -92,7 +92,7 @@ class LicensesProviderServiceDeleteRequest(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_license_pb2.License]:
-        """Only `id` is used."""
+        """Only `id` and `provider_generated_id` are used."""
 
     def __init__(
         self,

@@ -91,7 +91,8 @@ class LicensesProviderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Verify(self, request, context):
-        """Licenses that are not known here are taken on; those that stand otherwise at Core are told once more.
+        """What Core has. Licenses that are not known here are taken on; what Core deleted here and has all the same is there again; those that
+        stand otherwise at Core are told once more. Nothing is taken away. No Core calls it: the gateway asks Core, and does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,9 @@ class LicensesProviderServiceStub:
     Delete: _grpc.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceDeleteRequest, _licenses_provider_service_pb2.LicensesProviderServiceDeleteResponse]
     """Takes licenses away. One that is unknown counts as done: Core keeps for ever what a provider does not delete (facts today §5)."""
     Verify: _grpc.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceVerifyRequest, _licenses_provider_service_pb2.LicensesProviderServiceVerifyResponse]
-    """Licenses that are not known here are taken on; those that stand otherwise at Core are told once more."""
+    """What Core has. Licenses that are not known here are taken on; what Core deleted here and has all the same is there again; those that
+    stand otherwise at Core are told once more. Nothing is taken away. No Core calls it: the gateway asks Core, and does.
+    """
     RetrieveProducts: _grpc.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsRequest, _licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsResponse]
     UpdateAcl: _grpc.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceUpdateAclRequest, _licenses_provider_service_pb2.LicensesProviderServiceUpdateAclResponse]
     """Notes who may see licenses. Never fails for what Core says: it has changed the permissions already."""
@@ -57,7 +59,9 @@ class LicensesProviderServiceAsyncStub(LicensesProviderServiceStub):
     Delete: _aio.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceDeleteRequest, _licenses_provider_service_pb2.LicensesProviderServiceDeleteResponse]  # type: ignore[assignment]
     """Takes licenses away. One that is unknown counts as done: Core keeps for ever what a provider does not delete (facts today §5)."""
     Verify: _aio.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceVerifyRequest, _licenses_provider_service_pb2.LicensesProviderServiceVerifyResponse]  # type: ignore[assignment]
-    """Licenses that are not known here are taken on; those that stand otherwise at Core are told once more."""
+    """What Core has. Licenses that are not known here are taken on; what Core deleted here and has all the same is there again; those that
+    stand otherwise at Core are told once more. Nothing is taken away. No Core calls it: the gateway asks Core, and does.
+    """
     RetrieveProducts: _aio.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsRequest, _licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsResponse]  # type: ignore[assignment]
     UpdateAcl: _aio.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceUpdateAclRequest, _licenses_provider_service_pb2.LicensesProviderServiceUpdateAclResponse]  # type: ignore[assignment]
     """Notes who may see licenses. Never fails for what Core says: it has changed the permissions already."""
@@ -91,7 +95,9 @@ class LicensesProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _licenses_provider_service_pb2.LicensesProviderServiceVerifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_licenses_provider_service_pb2.LicensesProviderServiceVerifyResponse, _abc.Awaitable[_licenses_provider_service_pb2.LicensesProviderServiceVerifyResponse]]:
-        """Licenses that are not known here are taken on; those that stand otherwise at Core are told once more."""
+        """What Core has. Licenses that are not known here are taken on; what Core deleted here and has all the same is there again; those that
+        stand otherwise at Core are told once more. Nothing is taken away. No Core calls it: the gateway asks Core, and does.
+        """
 
     @_abc_1.abstractmethod
     def RetrieveProducts(
