@@ -184,3 +184,45 @@ async def test_an_unknown_license_is_deleted_with_success(serai: Stack) -> None:
     made = await bought_at_core(serai)
     stranger = serai.core.resources.insert(ResourceRequest("licenses", EXAMPLE_LICENSE), "999999", made.created_at_ms)
     assert (await serai.core.delete_resource(stranger.id)).accepted
+
+
+@pytest.mark.parametrize("generation", ["2021", "2026"])
+async def test_after_a_store_is_put_back_licenses_are_known_again(tmp_path: Path, lmgrd: FakeLmgrd, generation: str) -> None:
+    """An older copy of the database knows none of them. Core has them, so they are there again after the comparison at start: in 2026 with
+    the ids that their users know, and charged as they were. None is deleted, here or at Core, and none registered twice."""
+    async with licensed(tmp_path, lmgrd, generation) as serai:
+        await serai.stop()
+        database = tmp_path / "state" / "serai.db"
+        older = {file.name: file.read_bytes() for file in database.parent.glob("serai.db*")}
+        await serai.start()
+        user, core = User(serai), serai.core
+        ours = await user.buy()
+        await user.until_ready(ours)
+        cores = (await bought_at_core(serai)).id
+        await core.until(lambda: len(core.accounts.charges) == 2)
+        await serai.stop()
+        at_core = {one.id: one for one in core.resources}
+        assert len(at_core) == 2
+        paid = sum(charge.charged for charge in core.accounts.charges)
+
+        for file in database.parent.glob("serai.db*"):
+            file.unlink()
+        for name, content in older.items():
+            (database.parent / name).write_bytes(content)
+        for one in at_core.values():
+            one.created_at_ms -= 600_000  # young ones are left alone
+        await serai.start()
+        known = {cores, ours} if generation == "2026" else set(at_core)
+        async with asyncio.timeout(START_S):
+            while {str(dig(item, "id")) for item in as_list((await user.call("GET", "/browse"))[1]["items"], "")} != known:
+                await asyncio.sleep(0.1)
+        await core.until(lambda: len(core.accounts.charges) == 4)
+        if generation == "2026":
+            for license_id in known:
+                await user.until_ready(license_id)
+            assert sum(charge.charged for charge in core.accounts.charges) == paid
+        assert {one.id: one for one in core.resources} == at_core
+        assert core.repeats == []
+        assert (await core.delete_resource(cores)).accepted
+        assert (await user.call("GET", f"/retrieve?id={cores}"))[0] == 404
+    assert_no_key_in(tmp_path)
