@@ -188,8 +188,8 @@ async def test_an_unknown_license_is_deleted_with_success(serai: Stack) -> None:
 
 @pytest.mark.parametrize("generation", ["2021", "2026"])
 async def test_after_a_store_is_put_back_licenses_are_known_again(tmp_path: Path, lmgrd: FakeLmgrd, generation: str) -> None:
-    """An older copy of the database knows none of them. Core has them, so they are there again after the comparison at start: in 2026 with
-    the ids that their users know, and charged as they were. None is deleted, here or at Core, and none registered twice."""
+    """An older copy of the database knows none of them. Core has them, so they are there again after the comparison at start, in 2026 with
+    the ids that their users know, and can be used. Nobody pays again; none is deleted, here or at Core, and none registered twice."""
     async with licensed(tmp_path, lmgrd, generation) as serai:
         await serai.stop()
         database = tmp_path / "state" / "serai.db"
@@ -216,11 +216,15 @@ async def test_after_a_store_is_put_back_licenses_are_known_again(tmp_path: Path
         async with asyncio.timeout(START_S):
             while {str(dig(item, "id")) for item in as_list((await user.call("GET", "/browse"))[1]["items"], "")} != known:
                 await asyncio.sleep(0.1)
-        await core.until(lambda: len(core.accounts.charges) == 4)
+        for license_id in known:
+            await user.until_ready(license_id)
         if generation == "2026":
-            for license_id in known:
-                await user.until_ready(license_id)
-            assert sum(charge.charged for charge in core.accounts.charges) == paid
+            await core.until(lambda: len(core.accounts.charges) == 4)  # told again, and taken for the same
+        else:
+            code, out, err = await serai.cli("licenses", "payment")
+            assert code == 0, err
+            assert out.decode().count("UNSURE") == 2, out
+        assert sum(charge.charged for charge in core.accounts.charges) == paid
         assert {one.id: one for one in core.resources} == at_core
         assert core.repeats == []
         assert (await core.delete_resource(cores)).accepted

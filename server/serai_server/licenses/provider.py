@@ -117,7 +117,7 @@ class LicensesOfCore:
         refused: list[str] = []
         for index, item in enumerate(items):
             try:
-                row = requests.of_core(item, index, self._catalog, now_ms)
+                row = requests.of_core(item, index, self._catalog, now_ms, is_new=False)
             except InvalidRequest as error:
                 refused.append(f"{item.id[:64]}: {error.text}")
                 continue

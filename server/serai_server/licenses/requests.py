@@ -7,10 +7,10 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serai.core.v1.resources_pb2 import AclEntity, ResourceAclEntry, ResourceOwner, ResourcePermissions
-from serai.licenses.v1.license_pb2 import License, LicenseSpecification
+from serai.licenses.v1.license_pb2 import LICENSE_STATE_READY, LICENSE_STATE_UNAVAILABLE, License, LicenseSpecification
 
 from serai_server.errors import InvalidRequest
 from serai_server.licenses import words
@@ -51,8 +51,12 @@ def check_count(items: Sequence[object]) -> None:
         raise InvalidRequest(f"expected 1 to {MOST_ITEMS} items, found {len(items)}", field="items")
 
 
-def of_core(license_: License, index: int, catalog: LicenseCatalog, now_ms: int) -> NewLicense:
+def of_core(license_: License, index: int, catalog: LicenseCatalog, now_ms: int, *, is_new: bool = True) -> NewLicense:
     """The row of a license that Core has. Raises InvalidRequest.
+
+    `is_new` false: Core has had it for a while. If it says that it was prepared once, it was charged then, or may have been: nothing is
+    charged again by itself, and an operator sees it. Only Core of 2021 says so, to which a repeated charge would be one that is unpaid; to
+    today's it is the same one.
 
     One that was made here and registered there, and of which nothing is known here any more, gets its old id again, and is registered as
     any other: Core is looked at first (gateway's registrations), and so it is found again and not made a second time.
@@ -67,7 +71,9 @@ def of_core(license_: License, index: int, catalog: LicenseCatalog, now_ms: int)
     others = [entry for entry in license_.permissions.others if names_somebody(entry.entity)]
     our_id = license_.provider_generated_id
     if not is_ours(our_id):
-        return _row(_Made(license_.id, license_.owner, license_.specification, product), AtCore.KNOWN, now_ms, others=others)
+        row = _row(_Made(license_.id, license_.owner, license_.specification, product), AtCore.KNOWN, now_ms, others=others)
+        was_prepared = license_.status.state in (LICENSE_STATE_READY, LICENSE_STATE_UNAVAILABLE)
+        return row if is_new or not product.price or not was_prepared else _maybe_paid(row, now_ms)
     owner, specification = license_.owner, license_.specification
     note = registration_note(our_id, owner.created_by, owner.project, specification, now_ms)
     return _row(_Made(our_id, owner, specification, product), AtCore.WANTED, now_ms, others=others, notes=(note,))
@@ -114,6 +120,11 @@ def check_labels(labels: Mapping[str, str], path: str) -> None:
 
 def acl_bytes(others: Iterable[ResourceAclEntry]) -> bytes:
     return ResourcePermissions(others=others).SerializeToString()
+
+
+def _maybe_paid(row: NewLicense, now_ms: int) -> NewLicense:
+    note = LicenseNote(row.id, now_ms, history_line(now_ms, None, words.MAYBE_PAID))
+    return replace(row, payment=Payment.UNSURE, notes=(*row.notes, note))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ UNPAID = "The license cannot be used: there were not enough credits to pay for i
 TAKEN_FOR_PAID = "The license is paid for, says the provider."
 UNKNOWN_AT_CORE = "The license cannot be used: UCloud says that it does not know it. It comes back when UCloud names it again."
 DELETED = "The license was deleted at its provider."
+MAYBE_PAID = "UCloud had this license before it was known here; whether it is paid for is not sure."
 DELETED_AT_CORE = "The license was deleted at UCloud."
 REGISTERED = "The license is known to UCloud now."
 

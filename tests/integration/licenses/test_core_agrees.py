@@ -141,6 +141,19 @@ async def test_one_that_was_made_here_and_forgotten_gets_its_id_again(site: Site
     assert (await site.row("40")).id == OURS
 
 
+@pytest.mark.parametrize(
+    ("state", "payment"),
+    [(READY, Payment.UNSURE), (UNAVAILABLE, Payment.UNSURE), (PREPARING, Payment.OPEN), (NO_STATE, Payment.OPEN)],
+)
+async def test_what_may_have_been_charged_is_not_charged_again_by_itself(site: Site, state: WireState.ValueType, payment: Payment) -> None:
+    """Core of 2021 says that it was READY once, and calls a repeated charge unpaid; today's says nothing, and takes it for the same."""
+    await site.core.verify([at_core("7", state=state)])
+    assert (await site.row("7")).payment is payment
+    assert (words.MAYBE_PAID in await site.history("7")) == (payment is Payment.UNSURE)
+    await site.core.create([at_core("8", state=READY)])
+    assert (await site.row("8")).payment is Payment.OPEN, "today's says READY of each that is new"
+
+
 async def test_what_is_not_sold_here_is_counted_and_left_out(site: Site) -> None:
     """In one line for all of them; the others are taken on."""
     foreign = at_core("8")
