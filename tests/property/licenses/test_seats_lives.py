@@ -27,7 +27,7 @@ from serai_server.store.open import open_store
 
 SEATS = 7
 LONG = os.environ.get("SERAI_PROPERTY") == "long"
-JOBS = 10_000 if LONG else 400
+JOBS = 10_000 if LONG else 200
 BULK = 50
 PATIENCE = 500
 
