@@ -47,6 +47,9 @@ class UpServers:
     def limits(self) -> Mapping[str, int | None]:
         return {}
 
+    def capacities(self) -> Mapping[str, int]:
+        return {}
+
     async def has_key(self, product: str) -> bool:
         del product
         return False

@@ -91,6 +91,8 @@ class LicensesOfCore:
 
     async def update_labels(self, items: Sequence[License]) -> None:
         """Licenses that are not known here are passed over. Raises InvalidRequest."""
+        for place, item in enumerate(items):
+            requests.check_labels(item.specification.labels, f"items[{place}].specification.labels")
 
         def labelled(row: StoredLicense, place: int) -> LicenseChange | None:
             if row.deleted_at_ms:
