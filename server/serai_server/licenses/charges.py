@@ -53,7 +53,10 @@ class Charging:
             return self._unpaid(row, charge.charge_id, now_ms)
         # Of one that was not paid before, only a clean answer brings it back.
         payment = Payment.UNPAID if row.payment.keeps_away else Payment.UNSURE
-        return _noted(row, payment, words.unsure(charge.charge_id, settlement.detail), now_ms)
+        change = _noted(row, payment, words.unsure(charge.charge_id, settlement.detail), now_ms)
+        # Asked once more, it has the same id: if Core had taken it after all, it takes nothing. Also when a store is put back that still
+        # has this charge on its way.
+        return change if self.repeats else replace(change, charges=row.charges - 1)
 
     def _unpaid(self, row: StoredLicense, charge_id: str, now_ms: int) -> LicenseChange | None:
         if row.payment.keeps_away or row.deleted_at_ms or row.at_core is not AtCore.KNOWN:

@@ -133,7 +133,7 @@ class StoredLicense:
     """Under which Core knows a license that was registered; empty = under `id`, or not at all."""
     payment: Payment
     charges: int
-    """How often Core was asked to charge it."""
+    """Charges that Core was asked for; of generation 2021 those with ids of their own, without one that Core has not taken up."""
     payment_at_ms: int
     """When `payment` became what it is; 0 = never."""
     status: str

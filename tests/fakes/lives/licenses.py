@@ -101,6 +101,7 @@ class Bills:
         self.tried: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._ending = False
+        self._put_back_ms: list[int] = []
         self._at: dict[str, int] = {}
         for license_id, user in self._owners.items():
             own(self.core.state, license_id, product=THEIRS, username=user)
@@ -210,7 +211,10 @@ class Bills:
         taken = self.core.taken()
         for license_id, amount in taken.items():
             if amount > PRICE:
-                self.wrong.append(f"license {license_id}: {amount} were taken, and it costs {PRICE}")
+                charges = [
+                    (c.charge_id, c.at_ms, c.charged) for c in self.core.accounts.charges if c.job_id in ("", license_id) and c.charged
+                ]
+                self.wrong.append(f"license {license_id}: {amount} were taken, and it costs {PRICE}; {self._put_back_ms} {charges}")
         for row in rows.values():
             if row.payment is Payment.PAID and taken[row.id] != PRICE and row.id not in self._granted:
                 self.wrong.append(f"license {row.id} counts as paid, and {taken[row.id]} were taken")
@@ -240,6 +244,7 @@ class Bills:
                     file.unlink()
                 _copied(sorted(copy.glob("*")), self._folder)
                 self.tried["put back"] += 1
+                self._put_back_ms.append(self._clock.now_ms())
                 # Core names its licenses at every Verify.
                 self._missing = set(self._owners)
             case _:

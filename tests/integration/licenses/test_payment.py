@@ -155,7 +155,8 @@ async def test_an_operator_takes_it_for_paid(of_2021: Money) -> None:
 
 
 async def test_an_operator_has_it_charged_again(of_2021: Money) -> None:
-    """With the next number, because to Core of 2021 the same one is a charge that it has seen; not usable until Core says paid."""
+    """With the next number, because to Core of 2021 the same one is a charge that it has seen; with the same one where Core may not have
+    taken it up. Not usable until Core says paid."""
     await of_2021.bought("5123")
     await of_2021.passes()
     await of_2021.answer(Outcome.INSUFFICIENT_FUNDS)
@@ -168,6 +169,7 @@ async def test_an_operator_has_it_charged_again(of_2021: Money) -> None:
     await of_2021.rest()
     assert (await of_2021.row()).payment is Payment.UNPAID
     await of_2021.payments.set("5123", pb.PAYMENT_DECISION_CHARGE_AGAIN)
+    assert await of_2021.charges() == ["license-5123-2"]
     await of_2021.answer(Outcome.DELIVERED)
     await of_2021.passes()
     assert ((await of_2021.row()).payment, (await of_2021.row()).state) == (Payment.PAID, READY)

@@ -14,7 +14,7 @@ from serai_devcore.wire import Generation
 
 LONG = os.environ.get("SERAI_PROPERTY") == "long"
 FIRST_SEED = int(os.environ.get("SERAI_PROPERTY_SEED", "1"))
-WORLDS, LIVES, LICENSES = (40, 60, 100) if LONG else (1, 20, 30)
+WORLDS, LIVES, LICENSES = (40, 60, 100) if LONG else (1, 10, 25)
 
 
 @pytest.mark.timeout(900)

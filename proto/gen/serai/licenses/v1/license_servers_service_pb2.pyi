@@ -783,7 +783,7 @@ class LicensePayment(_message.Message):
     """"{provider}/{category}/{id}" """
     state: Global___LicensePaymentState.ValueType
     attempts: _builtins.int
-    """How often UCloud was asked to charge it."""
+    """Charges that UCloud was asked for; of generation 2021 without one that it has refused."""
     changed_at_ms: _builtins.int
     """When it became so; ms since epoch, 0 = never."""
     repeats: _builtins.bool
