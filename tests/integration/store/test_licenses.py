@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from fakes.license_rows import OTHER, PRODUCT, job_with, move, new_license, note, over
+from fakes.license_rows import OTHER, PRODUCT, job_with, move, new_license, note, over, submitted
 from fakes.store_rows import new_job
 from serai_server.store import license_writes
 from serai_server.store.api import WriteRefused
@@ -332,3 +332,28 @@ async def test_a_quota_counts_what_is_there_and_what_comes(store: SqlStore) -> N
         await store.licenses.create([new_license("5")], quota)
     await store.licenses.create([new_license("6", readers=("u:bob",))], Quota("u:bob", 1))
     assert [await store.licenses.license(i) is not None for i in "123456"] == [True, True, False, True, False, True]
+
+
+async def test_events_of_licenses_that_a_consumer_has_not_settled(store: SqlStore) -> None:
+    """Above what is settled and, when later ones were settled first, below it; those of jobs are not there."""
+    await store.register_consumer("core", from_now=False)
+    for name in ("1", "2", "3"):
+        await store.licenses.create([new_license(name)])
+        await store.licenses.decide([name], steps(LicenseChange(name, 1, notes=(note(name, event=f"e{name}"),))))
+    await store.create_jobs([job_with("j", events=1)])
+    first, second, third = sorted(await store.licenses.unsettled_events("core"))
+    assert (await store.licenses.unsettled_events("core"))[second] == "2"
+    await store.settle("core", [EventSettlement(second, Outcome.DELIVERED, "", 0)], [])
+    assert await store.licenses.unsettled_events("core") == {first: "1", third: "3"}
+    assert set(await store.licenses.unsettled_events("nobody")) == {first, second, third}
+
+
+async def test_jobs_that_hold_seats_are_noted_with_a_license(store: SqlStore) -> None:
+    """In the same transaction, in order of arrival; not those that wait."""
+    await store.licenses.create([new_license("1"), new_license("2")])
+    await store.create_jobs([job_with(job_id, ("1", PRODUCT, 1)) for job_id in ("a", "b", "c")])
+    for job_id in ("a", "b"):
+        await store.licenses.take_seats(submitted(job_id), {PRODUCT: None})
+    change = LicenseChange("1", 1, notes=(note("1", "known"),), note_of_holder=lambda job_id: note("1", f"uses {job_id}"))
+    await store.licenses.decide(["1"], steps(change))
+    assert (await store.licenses.history(["1"], 3))["1"] == (b"known", b"uses a", b"uses b")
