@@ -26,7 +26,7 @@ _COLOURS = {"READY": "green", "PREPARING": "yellow", "UNAVAILABLE": "red"}
 @click.command("list")
 @click.option("--owner", default="", help="Only licenses that this UCloud user made.")
 @click.option("--product", default="", metavar="CATEGORY/ID", help="Only licenses of this product.")
-@click.option("--text", default="", help="Only licenses with this text in id, product, owner or status.")
+@click.option("--text", default="", help="Only licenses with this text in an id, product, owner or status.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=0), help="Most licenses to show; 0 = all.")
 @json_option
 @config_option
@@ -57,7 +57,7 @@ def list_licenses(*, owner: str, product: str, text: str, limit: int, as_json: b
 @config_option
 @socket_option
 def show_license(license_id: str, *, as_json: bool, config: Path, socket: Path | None) -> None:
-    """All of one license: state, jobs, permissions of others, and its history.
+    """All of one license: state, jobs, permissions of others, and its history. UCloud's id of it will do.
 
     \b
     serai licenses show 5123
@@ -77,6 +77,7 @@ def license_json(found: License) -> output.Json:
     product, owner = found.specification.product, found.owner
     return {
         "id": found.id,
+        "core_id": found.core_id or None,
         "state": _state(found.status.state),
         "product": {"id": product.id, "category": product.category, "provider": product.provider},
         "owner": {"created_by": owner.created_by, "project": owner.project or None},
@@ -144,6 +145,7 @@ def _card(found: License) -> Table:
     ]
     for name, value in (
         ("license", Text(output.clean(found.id))),
+        *([("at UCloud", Text(output.clean(found.core_id)))] if found.core_id else []),
         ("state", _coloured(found.status.state)),
         ("product", Text(output.clean(f"{product.provider}/{product.category}/{product.id}"))),
         ("owner", Text(output.clean(owner.created_by + (f", project {owner.project}" if owner.project else "")))),

@@ -53,8 +53,8 @@ class LicensesService:
         return await self._page(searched(request, actor), request.flags, actor)
 
     async def retrieve(self, license_id: str, flags: LicenseIncludeFlags, actor: access.Actor) -> License:
-        """Raises LicenseUnknown."""
-        stored = await self._store.license(license_id) if requests.is_license_id(license_id) else None
+        """By its id, or by the one under which UCloud knows it, which is what users see there. Raises LicenseUnknown."""
+        stored = (await self._store.find([license_id])).get(license_id) if requests.is_license_id(license_id) else None
         self._check(stored, license_id, actor, None, "id")
         assert stored is not None  # noqa: S101 - checked above
         return (await views([stored], Look(actor, flags, await self._shown()), self._store))[0]

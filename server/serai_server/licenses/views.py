@@ -98,6 +98,8 @@ def _view(stored: StoredLicense, look: Look, bound_to: tuple[str, ...], history:
         status=status,
         updates=[LicenseUpdate.FromString(line) for line in history],
     )
+    if look.actor.operator:
+        view.core_id = stored.core_id
     if flags.include_others:
         view.permissions.CopyFrom(ResourcePermissions(myself=access.permissions(look.actor, stored), others=access.others_of(stored)))
     return view

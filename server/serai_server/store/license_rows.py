@@ -166,4 +166,4 @@ def status_mark(status: str) -> int:
 
 def _folded(row: StoredLicense) -> str:
     """What is searched, in one case for all of Unicode, which neither database could do alike."""
-    return "\n".join((row.id, row.product, row.owner, row.status)).casefold()
+    return "\n".join((row.id, row.core_id, row.product, row.owner, row.status)).casefold()

@@ -33,6 +33,7 @@ from serai_server.licenses.access import OPERATOR, Actor
 from serai_server.licenses.ports import Standing
 from serai_server.licenses.requests import MOST_ITEMS
 from serai_server.store.license_model import LicenseState
+from serai_server.store.model import Outcome
 
 READ, EDIT, ADMIN = PERMISSION_READ, PERMISSION_EDIT, PERMISSION_ADMIN
 PLAIN = LicenseIncludeFlags()
@@ -373,6 +374,20 @@ class TestLists:
         for text in ("", "x" * 1_001, "a\0"):
             with pytest.raises(InvalidRequest):
                 await found(text)
+
+    async def test_by_the_id_of_ucloud(self, site: Inside) -> None:
+        """One that was made here is found by both ids; only tools of the operator are told the other, and strangers find neither."""
+        (made,) = await site.made()
+        await site.settle(Outcome.DELIVERED, core_id="1795665940")
+        for name in (made, "1795665940"):
+            shown = await site.service.retrieve(name, PLAIN, ALICE)
+            assert (shown.id, shown.core_id) == (made, "")
+            shown = await site.service.retrieve(name, PLAIN, OPERATOR)
+            assert (shown.id, shown.core_id) == (made, "1795665940")
+            with pytest.raises(LicenseUnknown, match=name):
+                await site.service.retrieve(name, PLAIN, NOBODY[0])
+        _, page, _ = await site.service.search(SearchRequest(query="7956659"), ALICE)
+        assert [one.id for one in page] == [made]
 
 
 async def test_init_has_servers_looked_at(site: Inside) -> None:

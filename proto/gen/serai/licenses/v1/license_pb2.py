@@ -26,7 +26,7 @@ from serai.core.v1 import resources_pb2 as serai_dot_core_dot_v1_dot_resources__
 from serai.wire.v1 import options_pb2 as serai_dot_wire_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fserai/licenses/v1/license.proto\x12\x11serai.licenses.v1\x1a\x1dserai/core/v1/resources.proto\x1a\x1bserai/wire/v1/options.proto\"\x82\x03\n\x07License\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12>\n\rspecification\x18\x02 \x01(\x0b\x32\'.serai.licenses.v1.LicenseSpecification\x12+\n\x05owner\x18\x03 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\x12\x12\n\ncreated_at\x18\x04 \x01(\x03\x12\x30\n\x06status\x18\x05 \x01(\x0b\x32 .serai.licenses.v1.LicenseStatus\x12\x31\n\x07updates\x18\x06 \x03(\x0b\x32 .serai.licenses.v1.LicenseUpdate\x12\x37\n\x0bpermissions\x18\x07 \x01(\x0b\x32\".serai.core.v1.ResourcePermissions\x12*\n\x15provider_generated_id\x18\x08 \x01(\tB\x06\x92\xc9\x18\x02\x08\x01H\x00\x88\x01\x01\x42\x18\n\x16_provider_generated_id\"\xcc\x01\n\x14LicenseSpecification\x12\x38\n\x07product\x18\x01 \x01(\x0b\x32\x1f.serai.core.v1.ProductReferenceB\x06\x92\xc9\x18\x02 \x01\x12K\n\x06labels\x18\x02 \x03(\x0b\x32\x33.serai.licenses.v1.LicenseSpecification.LabelsEntryB\x06\x92\xc9\x18\x02\x08\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd3\x01\n\rLicenseStatus\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.serai.licenses.v1.LicenseState\x12\x43\n\x10resolved_support\x18\x02 \x01(\x0b\x32).serai.licenses.v1.ResolvedLicenseSupport\x12;\n\x10resolved_product\x18\x03 \x01(\x0b\x32!.serai.licenses.v1.LicenseProduct\x12\x10\n\x08\x62ound_to\x18\x04 \x03(\t\"\x80\x01\n\x16ResolvedLicenseSupport\x12\x32\n\x07product\x18\x01 \x01(\x0b\x32!.serai.licenses.v1.LicenseProduct\x12\x32\n\x07support\x18\x02 \x01(\x0b\x32!.serai.licenses.v1.LicenseSupport\"\xc4\x01\n\rLicenseUpdate\x12\x16\n\ttimestamp\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32\x1f.serai.licenses.v1.LicenseStateH\x01\x88\x01\x01\x12\x13\n\x06status\x18\x03 \x01(\tH\x02\x88\x01\x01\x12.\n\x07\x62inding\x18\x04 \x01(\x0b\x32\x1d.serai.licenses.v1.JobBindingB\x0c\n\n_timestampB\x08\n\x06_stateB\t\n\x07_status\"G\n\nJobBinding\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.serai.licenses.v1.JobBindKind\x12\x0b\n\x03job\x18\x02 \x01(\t\"w\n\x0eLicenseSupport\x12\x30\n\x07product\x18\x01 \x01(\x0b\x32\x1f.serai.core.v1.ProductReference\x12\x33\n\x0bmaintenance\x18\x02 \x01(\x0b\x32\x1e.serai.licenses.v1.Maintenance\"\xad\x01\n\x0bMaintenance\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12@\n\x0c\x61vailability\x18\x02 \x01(\x0e\x32*.serai.licenses.v1.MaintenanceAvailability\x12\x11\n\tstarts_at\x18\x03 \x01(\x03\x12\x1e\n\x11\x65stimated_ends_at\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_estimated_ends_at\"\xb3\x04\n\x0eLicenseProduct\x12\x14\n\x07\x62\x61lance\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12max_usable_balance\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x16\n\x0eprice_per_unit\x18\x04 \x01(\x03\x12\x32\n\x08\x63\x61tegory\x18\x05 \x01(\x0b\x32 .serai.core.v1.ProductCategoryId\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x0f\n\x07version\x18\t \x01(\x05\x12\x13\n\x0b\x66ree_to_use\x18\n \x01(\x08\x12R\n\x1e\x61llow_allocation_requests_from\x18\x0b \x01(\x0e\x32*.serai.licenses.v1.AllocationRequestsGroup\x12\x36\n\runit_of_price\x18\x0c \x01(\x0e\x32\x1f.serai.core.v1.ProductPriceUnit\x12.\n\x0b\x63harge_type\x18\r \x01(\x0e\x32\x19.serai.core.v1.ChargeType\x12$\n\x1chidden_in_grant_applications\x18\x0e \x01(\x08\x12\x30\n\x0cproduct_type\x18\x0f \x01(\x0e\x32\x1a.serai.core.v1.ProductTypeB\n\n\x08_balanceB\x15\n\x13_max_usable_balance*\x82\x01\n\x0cLicenseState\x12\x1d\n\x19LICENSE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17LICENSE_STATE_PREPARING\x10\x01\x12\x17\n\x13LICENSE_STATE_READY\x10\x02\x12\x1d\n\x19LICENSE_STATE_UNAVAILABLE\x10\x03*^\n\x0bJobBindKind\x12\x1d\n\x19JOB_BIND_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12JOB_BIND_KIND_BIND\x10\x01\x12\x18\n\x14JOB_BIND_KIND_UNBIND\x10\x02*\xd2\x01\n\x17MaintenanceAvailability\x12(\n$MAINTENANCE_AVAILABILITY_UNSPECIFIED\x10\x00\x12-\n)MAINTENANCE_AVAILABILITY_MINOR_DISRUPTION\x10\x01\x12-\n)MAINTENANCE_AVAILABILITY_MAJOR_DISRUPTION\x10\x02\x12\'\n#MAINTENANCE_AVAILABILITY_NO_SERVICE\x10\x03\x1a\x06\x9a\xc9\x18\x02\x08\x01*\xda\x01\n\x17\x41llocationRequestsGroup\x12)\n%ALLOCATION_REQUESTS_GROUP_UNSPECIFIED\x10\x00\x12!\n\x1d\x41LLOCATION_REQUESTS_GROUP_ALL\x10\x01\x12&\n\"ALLOCATION_REQUESTS_GROUP_PERSONAL\x10\x02\x12%\n!ALLOCATION_REQUESTS_GROUP_PROJECT\x10\x03\x12\"\n\x1e\x41LLOCATION_REQUESTS_GROUP_NONE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fserai/licenses/v1/license.proto\x12\x11serai.licenses.v1\x1a\x1dserai/core/v1/resources.proto\x1a\x1bserai/wire/v1/options.proto\"\x9b\x03\n\x07License\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12>\n\rspecification\x18\x02 \x01(\x0b\x32\'.serai.licenses.v1.LicenseSpecification\x12+\n\x05owner\x18\x03 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\x12\x12\n\ncreated_at\x18\x04 \x01(\x03\x12\x30\n\x06status\x18\x05 \x01(\x0b\x32 .serai.licenses.v1.LicenseStatus\x12\x31\n\x07updates\x18\x06 \x03(\x0b\x32 .serai.licenses.v1.LicenseUpdate\x12\x37\n\x0bpermissions\x18\x07 \x01(\x0b\x32\".serai.core.v1.ResourcePermissions\x12*\n\x15provider_generated_id\x18\x08 \x01(\tB\x06\x92\xc9\x18\x02\x08\x01H\x00\x88\x01\x01\x12\x17\n\x07\x63ore_id\x18\t \x01(\tB\x06\x92\xc9\x18\x02(\x01\x42\x18\n\x16_provider_generated_id\"\xcc\x01\n\x14LicenseSpecification\x12\x38\n\x07product\x18\x01 \x01(\x0b\x32\x1f.serai.core.v1.ProductReferenceB\x06\x92\xc9\x18\x02 \x01\x12K\n\x06labels\x18\x02 \x03(\x0b\x32\x33.serai.licenses.v1.LicenseSpecification.LabelsEntryB\x06\x92\xc9\x18\x02\x08\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd3\x01\n\rLicenseStatus\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.serai.licenses.v1.LicenseState\x12\x43\n\x10resolved_support\x18\x02 \x01(\x0b\x32).serai.licenses.v1.ResolvedLicenseSupport\x12;\n\x10resolved_product\x18\x03 \x01(\x0b\x32!.serai.licenses.v1.LicenseProduct\x12\x10\n\x08\x62ound_to\x18\x04 \x03(\t\"\x80\x01\n\x16ResolvedLicenseSupport\x12\x32\n\x07product\x18\x01 \x01(\x0b\x32!.serai.licenses.v1.LicenseProduct\x12\x32\n\x07support\x18\x02 \x01(\x0b\x32!.serai.licenses.v1.LicenseSupport\"\xc4\x01\n\rLicenseUpdate\x12\x16\n\ttimestamp\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32\x1f.serai.licenses.v1.LicenseStateH\x01\x88\x01\x01\x12\x13\n\x06status\x18\x03 \x01(\tH\x02\x88\x01\x01\x12.\n\x07\x62inding\x18\x04 \x01(\x0b\x32\x1d.serai.licenses.v1.JobBindingB\x0c\n\n_timestampB\x08\n\x06_stateB\t\n\x07_status\"G\n\nJobBinding\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.serai.licenses.v1.JobBindKind\x12\x0b\n\x03job\x18\x02 \x01(\t\"w\n\x0eLicenseSupport\x12\x30\n\x07product\x18\x01 \x01(\x0b\x32\x1f.serai.core.v1.ProductReference\x12\x33\n\x0bmaintenance\x18\x02 \x01(\x0b\x32\x1e.serai.licenses.v1.Maintenance\"\xad\x01\n\x0bMaintenance\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12@\n\x0c\x61vailability\x18\x02 \x01(\x0e\x32*.serai.licenses.v1.MaintenanceAvailability\x12\x11\n\tstarts_at\x18\x03 \x01(\x03\x12\x1e\n\x11\x65stimated_ends_at\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_estimated_ends_at\"\xb3\x04\n\x0eLicenseProduct\x12\x14\n\x07\x62\x61lance\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12max_usable_balance\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x16\n\x0eprice_per_unit\x18\x04 \x01(\x03\x12\x32\n\x08\x63\x61tegory\x18\x05 \x01(\x0b\x32 .serai.core.v1.ProductCategoryId\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x0f\n\x07version\x18\t \x01(\x05\x12\x13\n\x0b\x66ree_to_use\x18\n \x01(\x08\x12R\n\x1e\x61llow_allocation_requests_from\x18\x0b \x01(\x0e\x32*.serai.licenses.v1.AllocationRequestsGroup\x12\x36\n\runit_of_price\x18\x0c \x01(\x0e\x32\x1f.serai.core.v1.ProductPriceUnit\x12.\n\x0b\x63harge_type\x18\r \x01(\x0e\x32\x19.serai.core.v1.ChargeType\x12$\n\x1chidden_in_grant_applications\x18\x0e \x01(\x08\x12\x30\n\x0cproduct_type\x18\x0f \x01(\x0e\x32\x1a.serai.core.v1.ProductTypeB\n\n\x08_balanceB\x15\n\x13_max_usable_balance*\x82\x01\n\x0cLicenseState\x12\x1d\n\x19LICENSE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17LICENSE_STATE_PREPARING\x10\x01\x12\x17\n\x13LICENSE_STATE_READY\x10\x02\x12\x1d\n\x19LICENSE_STATE_UNAVAILABLE\x10\x03*^\n\x0bJobBindKind\x12\x1d\n\x19JOB_BIND_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12JOB_BIND_KIND_BIND\x10\x01\x12\x18\n\x14JOB_BIND_KIND_UNBIND\x10\x02*\xd2\x01\n\x17MaintenanceAvailability\x12(\n$MAINTENANCE_AVAILABILITY_UNSPECIFIED\x10\x00\x12-\n)MAINTENANCE_AVAILABILITY_MINOR_DISRUPTION\x10\x01\x12-\n)MAINTENANCE_AVAILABILITY_MAJOR_DISRUPTION\x10\x02\x12\'\n#MAINTENANCE_AVAILABILITY_NO_SERVICE\x10\x03\x1a\x06\x9a\xc9\x18\x02\x08\x01*\xda\x01\n\x17\x41llocationRequestsGroup\x12)\n%ALLOCATION_REQUESTS_GROUP_UNSPECIFIED\x10\x00\x12!\n\x1d\x41LLOCATION_REQUESTS_GROUP_ALL\x10\x01\x12&\n\"ALLOCATION_REQUESTS_GROUP_PERSONAL\x10\x02\x12%\n!ALLOCATION_REQUESTS_GROUP_PROJECT\x10\x03\x12\"\n\x1e\x41LLOCATION_REQUESTS_GROUP_NONE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,38 +39,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LICENSE'].fields_by_name['id']._serialized_options = b'\222\311\030\002 \001'
   _globals['_LICENSE'].fields_by_name['provider_generated_id']._loaded_options = None
   _globals['_LICENSE'].fields_by_name['provider_generated_id']._serialized_options = b'\222\311\030\002\010\001'
+  _globals['_LICENSE'].fields_by_name['core_id']._loaded_options = None
+  _globals['_LICENSE'].fields_by_name['core_id']._serialized_options = b'\222\311\030\002(\001'
   _globals['_LICENSESPECIFICATION_LABELSENTRY']._loaded_options = None
   _globals['_LICENSESPECIFICATION_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_LICENSESPECIFICATION'].fields_by_name['product']._loaded_options = None
   _globals['_LICENSESPECIFICATION'].fields_by_name['product']._serialized_options = b'\222\311\030\002 \001'
   _globals['_LICENSESPECIFICATION'].fields_by_name['labels']._loaded_options = None
   _globals['_LICENSESPECIFICATION'].fields_by_name['labels']._serialized_options = b'\222\311\030\002\010\001'
-  _globals['_LICENSESTATE']._serialized_start=2191
-  _globals['_LICENSESTATE']._serialized_end=2321
-  _globals['_JOBBINDKIND']._serialized_start=2323
-  _globals['_JOBBINDKIND']._serialized_end=2417
-  _globals['_MAINTENANCEAVAILABILITY']._serialized_start=2420
-  _globals['_MAINTENANCEAVAILABILITY']._serialized_end=2630
-  _globals['_ALLOCATIONREQUESTSGROUP']._serialized_start=2633
-  _globals['_ALLOCATIONREQUESTSGROUP']._serialized_end=2851
+  _globals['_LICENSESTATE']._serialized_start=2216
+  _globals['_LICENSESTATE']._serialized_end=2346
+  _globals['_JOBBINDKIND']._serialized_start=2348
+  _globals['_JOBBINDKIND']._serialized_end=2442
+  _globals['_MAINTENANCEAVAILABILITY']._serialized_start=2445
+  _globals['_MAINTENANCEAVAILABILITY']._serialized_end=2655
+  _globals['_ALLOCATIONREQUESTSGROUP']._serialized_start=2658
+  _globals['_ALLOCATIONREQUESTSGROUP']._serialized_end=2876
   _globals['_LICENSE']._serialized_start=115
-  _globals['_LICENSE']._serialized_end=501
-  _globals['_LICENSESPECIFICATION']._serialized_start=504
-  _globals['_LICENSESPECIFICATION']._serialized_end=708
-  _globals['_LICENSESPECIFICATION_LABELSENTRY']._serialized_start=663
-  _globals['_LICENSESPECIFICATION_LABELSENTRY']._serialized_end=708
-  _globals['_LICENSESTATUS']._serialized_start=711
-  _globals['_LICENSESTATUS']._serialized_end=922
-  _globals['_RESOLVEDLICENSESUPPORT']._serialized_start=925
-  _globals['_RESOLVEDLICENSESUPPORT']._serialized_end=1053
-  _globals['_LICENSEUPDATE']._serialized_start=1056
-  _globals['_LICENSEUPDATE']._serialized_end=1252
-  _globals['_JOBBINDING']._serialized_start=1254
-  _globals['_JOBBINDING']._serialized_end=1325
-  _globals['_LICENSESUPPORT']._serialized_start=1327
-  _globals['_LICENSESUPPORT']._serialized_end=1446
-  _globals['_MAINTENANCE']._serialized_start=1449
-  _globals['_MAINTENANCE']._serialized_end=1622
-  _globals['_LICENSEPRODUCT']._serialized_start=1625
-  _globals['_LICENSEPRODUCT']._serialized_end=2188
+  _globals['_LICENSE']._serialized_end=526
+  _globals['_LICENSESPECIFICATION']._serialized_start=529
+  _globals['_LICENSESPECIFICATION']._serialized_end=733
+  _globals['_LICENSESPECIFICATION_LABELSENTRY']._serialized_start=688
+  _globals['_LICENSESPECIFICATION_LABELSENTRY']._serialized_end=733
+  _globals['_LICENSESTATUS']._serialized_start=736
+  _globals['_LICENSESTATUS']._serialized_end=947
+  _globals['_RESOLVEDLICENSESUPPORT']._serialized_start=950
+  _globals['_RESOLVEDLICENSESUPPORT']._serialized_end=1078
+  _globals['_LICENSEUPDATE']._serialized_start=1081
+  _globals['_LICENSEUPDATE']._serialized_end=1277
+  _globals['_JOBBINDING']._serialized_start=1279
+  _globals['_JOBBINDING']._serialized_end=1350
+  _globals['_LICENSESUPPORT']._serialized_start=1352
+  _globals['_LICENSESUPPORT']._serialized_end=1471
+  _globals['_MAINTENANCE']._serialized_start=1474
+  _globals['_MAINTENANCE']._serialized_end=1647
+  _globals['_LICENSEPRODUCT']._serialized_start=1650
+  _globals['_LICENSEPRODUCT']._serialized_end=2213
 # @@protoc_insertion_point(module_scope)

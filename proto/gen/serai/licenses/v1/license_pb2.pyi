@@ -114,12 +114,15 @@ class License(_message.Message):
     UPDATES_FIELD_NUMBER: _builtins.int
     PERMISSIONS_FIELD_NUMBER: _builtins.int
     PROVIDER_GENERATED_ID_FIELD_NUMBER: _builtins.int
+    CORE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Decimal number as text, unique for the provider."""
     created_at: _builtins.int
     """ms since epoch."""
     provider_generated_id: _builtins.str
     """The provider's own id, sent by Core of 2026 only; Serai gives none and writes none (facts 2021 §0.2 #2, today §6.1)."""
+    core_id: _builtins.str
+    """Under which UCloud knows one that was made here, for tools of the operator; empty = under `id`, or not at all."""
     @_builtins.property
     def specification(self) -> Global___LicenseSpecification: ...
     @_builtins.property
@@ -145,10 +148,11 @@ class License(_message.Message):
         updates: _abc.Iterable[Global___LicenseUpdate] | None = ...,
         permissions: _resources_pb2.ResourcePermissions | None = ...,
         provider_generated_id: _builtins.str | None = ...,
+        core_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_provider_generated_id", b"_provider_generated_id", "owner", b"owner", "permissions", b"permissions", "provider_generated_id", b"provider_generated_id", "specification", b"specification", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_provider_generated_id", b"_provider_generated_id", "created_at", b"created_at", "id", b"id", "owner", b"owner", "permissions", b"permissions", "provider_generated_id", b"provider_generated_id", "specification", b"specification", "status", b"status", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_provider_generated_id", b"_provider_generated_id", "core_id", b"core_id", "created_at", b"created_at", "id", b"id", "owner", b"owner", "permissions", b"permissions", "provider_generated_id", b"provider_generated_id", "specification", b"specification", "status", b"status", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__provider_generated_id: _TypeAlias = _typing.Literal["provider_generated_id"]  # noqa: Y015
     _WhichOneofArgType__provider_generated_id: _TypeAlias = _typing.Literal["_provider_generated_id", b"_provider_generated_id"]  # noqa: Y015
