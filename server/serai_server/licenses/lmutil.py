@@ -36,11 +36,8 @@ class Lmutil:
         """One question about all features of a server. Raises NotTold."""
         place = ",".join(f"{port}@{host}" for host, port in addresses)
         words = (self._program, "lmstat", "-a", "-c", place)
-        loop = asyncio.get_running_loop()
         try:
-            transport, talk = await loop.subprocess_exec(
-                lambda: _Talk(loop), *words, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=_ENVIRONMENT, start_new_session=True
-            )
+            transport, talk = await _start(words)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "its path is none"
             raise NotTold(f"{self._program} (licenses.lmutil) cannot be started: {why}") from error
@@ -95,6 +92,24 @@ class _Talk(asyncio.SubprocessProtocol):
     def _finish(self) -> None:
         if not self.over.done():
             self.over.set_result(None)
+
+
+async def _start(words: Sequence[str]) -> tuple[asyncio.SubprocessTransport, _Talk]:
+    """Raises OSError, ValueError. Whoever gives up meanwhile leaves no process either: it can be there, with children, before the loop
+    says so."""
+    loop = asyncio.get_running_loop()
+    starting = asyncio.ensure_future(
+        loop.subprocess_exec(
+            lambda: _Talk(loop), *words, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=_ENVIRONMENT, start_new_session=True
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait((starting,))
+        if not starting.cancelled() and starting.exception() is None:
+            await _end(*starting.result())
+        raise
 
 
 async def _end(transport: asyncio.SubprocessTransport, talk: _Talk) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -156,6 +157,29 @@ async def test_a_question_that_is_given_up(tmp_path: Path) -> None:
     asking = asyncio.create_task(Lmutil(program(tmp_path, text), FakeClock()).ask(ADDRESS))
     pids = await pids_of(tmp_path / "pids")
     asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert [await is_gone(pid) for pid in pids] == [True, True]
+    assert state(pids[0]) == "", "it was waited for"
+
+
+async def test_a_question_that_is_given_up_at_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the program runs already and the loop has not said so."""
+    loop, said = asyncio.get_running_loop(), asyncio.Event()
+    start = loop.subprocess_exec
+
+    async def slow(*words: Any, **how: Any) -> object:
+        started = await start(*words, **how)
+        await said.wait()
+        return started
+
+    monkeypatch.setattr(loop, "subprocess_exec", slow)
+    text = HANGS.format(str(tmp_path / "pids"), "time.sleep(1_000)")
+    asking = asyncio.create_task(Lmutil(program(tmp_path, text), FakeClock()).ask(ADDRESS))
+    pids = await pids_of(tmp_path / "pids")
+    asking.cancel()
+    await asyncio.sleep(0)
+    said.set()
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert [await is_gone(pid) for pid in pids] == [True, True]
