@@ -115,9 +115,9 @@ class Session:
         away = self.ring.rename(self.key.with_name("ring"))
         assert b"put your copy of it back" in await self.command("licenses", "server", "rotate-key", fails=True)
         job_id = await self.site.submit(licensed_shell(license_id, f"touch go; {SCRIPT}"))
-        async with asyncio.timeout(START_S):
-            while b"cannot be unsealed" not in self.site.serai.log.read_bytes():
-                await asyncio.sleep(0.05)
+        await self.site.until_said(job_id, "waiting for the key of its license")
+        assert b"cannot be unsealed" in self.site.serai.log.read_bytes()
+        assert b"put your copy of it back" in await self.command("licenses", "server", "show", "acme", "--json")
         await self.command("jobs", "show", job_id)
         away.rename(self.ring)
         assert (await self.site.ended(job_id))[0] == "SUCCESS"

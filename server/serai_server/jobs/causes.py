@@ -124,6 +124,7 @@ TABLE: tuple[Cause, ...] = (
         " again.",
         Blame.NOBODY,
     ),
+    Cause("waiting-for-key", "The job is waiting for the key of its license, which the provider cannot read now.", Blame.NOBODY),
     Cause("license-gone", LICENSE_GONE, Blame.PROVIDER),
     Cause("license-not-sold", LICENSE_NOT_SOLD, Blame.PROVIDER),
     Cause(

@@ -78,7 +78,15 @@ def without_seats(job: StoredJob, answer: NoSeats, now_ms: int) -> Decision:
     if never or (isinstance(answer, LicenseAway) and answer.deleted):
         why = causes.LICENSE_NOT_SOLD if never else causes.LICENSE_GONE
         return Decision(state=State.FAILURE, ended_at_ms=now_ms, updates=(Update(State.FAILURE, why),), wake_at_ms=0)
-    status = _why_no_seats(answer)
+    return _waits(job, _why_no_seats(answer), now_ms)
+
+
+def without_key(job: StoredJob, reason: str, now_ms: int) -> Decision:
+    """The job has its seats, and not yet what it needs to be submitted; its user is told of it."""
+    return _waits(job, causes.waiting(reason), now_ms)
+
+
+def _waits(job: StoredJob, status: str, now_ms: int) -> Decision:
     # Numbers change with every job that ends; that it waits for another thing is news.
     if status == job.status or (job.wake_at_ms > now_ms and causes.alike(status, job.status)):
         return NOTHING

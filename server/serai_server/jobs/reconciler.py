@@ -19,13 +19,13 @@ from serai_server.errors import SeraiError
 from serai_server.jobs import facts
 from serai_server.jobs.bodies import charge_body, update_body
 from serai_server.jobs.decision import NOTHING, Action, Decision, Rules, Seen, Unasked
-from serai_server.jobs.machine import step, without_seats
+from serai_server.jobs.machine import step, without_key, without_seats
 from serai_server.jobs.products import Catalog
 from serai_server.jobs.registry import Registry
 from serai_server.jobs.spec import Around, Policy, replica_spec
 from serai_server.jobs.templates import Renderer
 from serai_server.ledger.periods import charge_id
-from serai_server.licenses.in_jobs import LicensesInJobs
+from serai_server.licenses.in_jobs import KeyNotRead, LicensesInJobs
 from serai_server.licenses.seats import Seats
 from serai_server.store.api import Store, StoreUnavailable, VersionConflict
 from serai_server.store.license_model import SeatsTaken
@@ -224,6 +224,12 @@ class Reconciler:
             await self._backend.submit(await self._spec(job))
         except SubmissionRefused as error:
             return await self._refused(job, str(error), error.why)
+        except KeyNotRead as error:
+            # Told, and then tried again as whatever cannot be had now.
+            waits = without_key(job, str(error), self._clock.now_ms())
+            if waits.changes:
+                await self._stored(job, Unasked.UNASKED, waits)
+            raise
         except SeraiError as error:
             return await self._refused(job, str(error), Why.NONE)
         return job

@@ -1,6 +1,7 @@
 """What a license is to a job: whether it may be used, what its program is told of it, and the vendor's key.
 
-The rules are those of Core of 2021 (facts 2021 §5.3), checked here too, because today's Core checks none of them.
+The rules are those of Core of 2021 (facts 2021 §5.3), checked here too, because today's Core checks no more than that the user may edit
+the license.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import structlog
 from serai_backends.errors import BackendUnavailable, SubmissionRefused
 from serai_backends.model import Secret
 
@@ -20,11 +22,17 @@ from serai_server.licenses.vault import VaultError
 from serai_server.store.license_api import LicenseStore
 from serai_server.store.license_model import LicenseState, NewClaim, StoredLicense
 
+log = structlog.get_logger("serai.licenses")
+
 MOST_LICENSES = 16
 """Different licenses of one job."""
 SECRETS_FOLDER = "/etc/ucloud/secrets"
 KEY_VARIABLE = "SERAI_LICENSE_FILE"
 """Paths of the vendors' keys, with colons between."""
+
+
+class KeyNotRead(BackendUnavailable):
+    """The vendor's key cannot be unsealed now. The text is for the job's user: what it is waiting for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ class LicensesInJobs:
         raise NotEnoughLicenses(f"{where}: {words}; use fewer {' or '.join(fewer)}")
 
     async def told(self, job_id: str) -> Told:
-        """What the programs of a job that has its seats are told. Raises SubmissionRefused when it can never have that, BackendUnavailable
+        """What the programs of a job that has its seats are told. Raises SubmissionRefused when it can never have that, KeyNotRead
         to try again later, and what the store raises."""
         texts: dict[str, str] = {}
         variables: dict[str, list[str]] = {}
@@ -154,7 +162,8 @@ class LicensesInJobs:
             raise SubmissionRefused(words.NO_SERVER) from error
         except VaultError as error:
             # An operator has to put the file back; the job need not be lost for that.
-            raise BackendUnavailable(f"the key of a license server cannot be unsealed: {error}") from error
+            log.warning("license_server.key_not_read", product=product, why=f"its key cannot be unsealed: {error}")
+            raise KeyNotRead(words.KEY_NOT_READ) from error
 
 
 def secret_name(license_id: str) -> str:

@@ -58,7 +58,7 @@ class LicenseServerOperations:
 
     async def list(self) -> Sequence[pb.LicenseServerReport]:
         lines, counts = await self._store.lines(), await self._store.count()
-        return [_report(watcher, lines, counts) for watcher in self._servers.watchers()]
+        return [_report(one, await self._servers.key_trouble(one.product), lines, counts) for one in self._servers.watchers()]
 
     async def get(self, name: str) -> pb.LicenseServerReport:
         return await self._report(self._servers.watcher(name))
@@ -112,7 +112,8 @@ class LicenseServerOperations:
         self._servers.touch(products[0])
 
     async def _report(self, watcher: Watcher) -> pb.LicenseServerReport:
-        return _report(watcher, await self._store.lines(), await self._store.count())
+        trouble = await self._servers.key_trouble(watcher.product)
+        return _report(watcher, trouble, await self._store.lines(), await self._store.count())
 
 
 @contextlib.contextmanager
@@ -124,13 +125,13 @@ def _vault_in_words() -> Generator[None]:
         raise WrongState(str(error)) from error
 
 
-def _report(watcher: Watcher, lines: Mapping[str, Line], counts: Mapping[str, int]) -> pb.LicenseServerReport:
+def _report(watcher: Watcher, key_trouble: str, lines: Mapping[str, Line], counts: Mapping[str, int]) -> pb.LicenseServerReport:
     line = lines.get(watcher.product)
     return pb.LicenseServerReport(
         server=watcher.server,
         has_key=bool(watcher.stored.sealed),
         state=_STATES[watcher.status.standing],
-        words=watcher.details,
+        words="; ".join(filter(None, (key_trouble and f"jobs wait for its key: {key_trouble}", watcher.details))),
         probed_at_ms=watcher.stand.looked_at_ms,
         observed_at_ms=watcher.observed_at_ms,
         seats=[_seats(watcher, feature, line.held if line is not None else 0) for feature in watcher.server.features],

@@ -92,6 +92,16 @@ class Servers:
                 if now is not None and now.stored.sealed == stored.sealed:
                     raise
 
+    async def key_trouble(self, product: str) -> str:
+        """Why the vendor's key cannot be unsealed now; empty = it can, or there is none."""
+        try:
+            await self.reach(product)
+        except VaultError as error:
+            return str(error)
+        except LicenseServerUnknown:
+            pass
+        return ""
+
     def look_soon(self, product: str) -> None:
         if product in self._by_product:
             self._by_product[product].look_soon()

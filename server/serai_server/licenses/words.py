@@ -20,6 +20,8 @@ UNKNOWN_AT_CORE = "The license cannot be used: UCloud says that it does not know
 DELETED = "The license was deleted at its provider."
 MAYBE_PAID = "UCloud had this license before it was known here; whether it is paid for is not sure."
 DELETED_AT_CORE = "The license was deleted at UCloud."
+KEY_NOT_READ = "waiting for the key of its license, which the provider cannot read now"
+"""Of a job; the why is for the operator alone."""
 REGISTERED = "The license is known to UCloud now."
 
 

@@ -24,6 +24,8 @@ from serai_server.main import Core
 from serai_server.store.license_model import LicenseState
 from serai_server.store.model import EventKind, EventSettlement, Outcome, State
 
+KEY_NOT_READ = "The job is waiting for the key of its license, which the provider cannot read now."
+
 
 class Able(SecretsBackend):
     @property
@@ -171,6 +173,22 @@ async def license_deleted(scene: Scene) -> None:
         await until(scene.core, "3", settled)
 
 
+async def key_not_read(scene: Scene) -> None:
+    """Somebody has moved the file that vendors' keys are sealed with; when it is back, the job runs."""
+    file = scene.folder / "licenses.key"
+    async with FakeLmgrd() as server:
+        await scene.core.licensing.servers.add(server_message(server.port, 1), b"a-vendors-key")
+        await scene.core.licensing.of_core.create([license_message("5123")])
+        await ready(scene.core)
+        away = file.rename(file.with_name("away"))
+        await scene.core.jobs.create([licensed_job("2", "hang")])
+        await until(scene.core, "2", lambda row: "waiting for the key" in row.status)
+        await until(scene.core, "2", lambda row: row.wake_at_ms < scene.clock.now_ms(), scene.clock)
+        assert [u.status for u in await updates(scene.core, "2")].count(KEY_NOT_READ) == 1, "told once, however often it is tried"
+        away.rename(file)
+        await until(scene.core, "2", lambda row: row.state is State.RUNNING, scene.clock)
+
+
 async def nothing(_scene: Scene) -> None:
     """It happens to every job."""
 
@@ -301,6 +319,7 @@ PROVOKED: Mapping[str, tuple[Callable[[Scene], Awaitable[None]], str, str]] = {
         "3",
         "The job needs 4 seats of its license and there are 3. It waits until there are more.",
     ),
+    "waiting-for-key": (key_not_read, "2", KEY_NOT_READ),
     "license-not-sold": (license_not_sold, "3", causes.LICENSE_NOT_SOLD),
     "license-gone": (license_deleted, "3", causes.LICENSE_GONE),
     "time-nearly-over": (warned, "1", "The job ends in 10 minutes, when its time limit is reached. Save what is needed, or extend it."),

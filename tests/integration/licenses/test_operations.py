@@ -50,6 +50,17 @@ async def test_seats_that_are_held(operator: Operator) -> None:
     assert await operator.does.list() == []
 
 
+async def test_a_key_that_cannot_be_read(operator: Operator) -> None:
+    """The operator sees it wherever the server is shown, with what to do, until the file is right again."""
+    await operator.does.add(server(solver=5), b"a-vendors-key")
+    operator.site.key_file.chmod(0o644)
+    for report in (await operator.does.get("solver"), *await operator.does.list(), await operator.does.probe("solver")):
+        assert report.words.startswith("jobs wait for its key: others can read or write"), report.words
+        assert report.has_key
+    operator.site.key_file.chmod(0o600)
+    assert "key" not in (await operator.does.get("solver")).words
+
+
 async def test_fewer_seats_than_are_held(operator: Operator) -> None:
     """Taken; the limit is what decides from now on."""
     await operator.does.add(server(solver=5), b"")

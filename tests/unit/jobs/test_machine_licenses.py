@@ -6,7 +6,7 @@ import pytest
 from fakes.jobs import stored_job
 from serai_server.jobs import causes
 from serai_server.jobs.decision import NOTHING, Action, Rules, Unasked
-from serai_server.jobs.machine import WAITING_TOLD_MS, NoSeats, step, without_seats
+from serai_server.jobs.machine import WAITING_TOLD_MS, NoSeats, step, without_key, without_seats
 from serai_server.store.license_model import LicenseAway, LicenseNotSold, SeatsFull, SeatsTooFew
 from serai_server.store.model import State, Target
 
@@ -49,6 +49,15 @@ def test_a_job_without_seats_waits_and_says_for_what(answer: NoSeats, words: str
     early = stored_job(claims=1, status=words.replace("1", "2").replace("3", "4"), wake_at_ms=NOW_MS + 1)
     assert without_seats(early, answer, NOW_MS) is NOTHING
     assert without_seats(stored_job(claims=1, status=words), answer, NOW_MS) is NOTHING
+
+
+def test_a_job_whose_key_cannot_be_read_says_so() -> None:
+    """Once, and not right after something else was said."""
+    words = "The job is waiting for a key."
+    first = without_key(stored_job(claims=1, submitted_at_ms=5), "waiting for a key", NOW_MS)
+    assert ([update.status for update in first.updates], first.state, first.wake_at_ms) == ([words], None, NOW_MS + WAITING_TOLD_MS)
+    assert without_key(stored_job(claims=1, submitted_at_ms=5, status=words), "waiting for a key", NOW_MS) is NOTHING
+    assert without_key(stored_job(claims=1, submitted_at_ms=5, wake_at_ms=NOW_MS + 1), "waiting for a key", NOW_MS) is NOTHING
 
 
 @pytest.mark.parametrize(
