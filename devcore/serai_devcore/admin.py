@@ -6,6 +6,7 @@ Requests that come from a web page (they carry an Origin) are refused: a page mu
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -46,8 +47,8 @@ HELP: JsonObject = {
     "GET /devcore/jobs": "every job as Core knows it, with each update as it came",
     "GET /devcore/jobs/{id}": "one of them",
     "POST /devcore/jobs": (
-        'start one: {"value": "…"} for acme-batch, {"shell": "echo hi", "replicas": 3}, {"license": "ID"} for acme-solver '
-        '(also "username", "project"), or {"job": {…}}, the whole JSON'
+        'start one: {"value": "…"} for acme-batch, {"shell": "echo hi", "replicas": 3, "license": "ID"}, {"license": "ID"} for '
+        'acme-solver (both also "username", "project"), or {"job": {…}}, the whole JSON'
     ),
     "POST /devcore/jobs/{id}/terminate": "cancel it as a user does",
     "POST /devcore/jobs/{id}/forget": "Core does not know it any more",
@@ -72,7 +73,7 @@ HELP: JsonObject = {
 
 NO_STORE = {"Cache-Control": "no-store"}
 """Some answers hold secrets."""
-_KEYS_OF = {"shell": ("replicas",), "license": ("username", "project")}
+_KEYS_OF = {"shell": ("replicas", "license", "username", "project"), "license": ("username", "project")}
 """What may stand beside the key that tells the kind of job."""
 FAULT_KEYS = ("effect", "status", "why", "path", "times", "probability", "delayMs")
 
@@ -133,13 +134,15 @@ class Admin:
         """One of four kinds of job, each with its own keys."""
         kind = next((kind for kind in ("job", "shell", "license") if kind in body), "value")
         _only(body, (kind, *_KEYS_OF.get(kind, ())))
-        if "license" in body:
-            username, project = text_or_none(body, "username", "") or "user", text_or_none(body, "project", "")
+        username, project = text_or_none(body, "username", "") or "user", text_or_none(body, "project", "")
+        if kind == "license":
             submission = await self._core.submit(licensed_request(text(body, "license", ""), username=username, project=project))
-        elif "job" in body:
+        elif kind == "job":
             submission = await self._core.submit_document(as_object(body["job"], "job"))
-        elif "shell" in body:
-            submission = await self._core.submit(shell_request(text(body, "shell", ""), replicas=integer_or(body, "replicas", "", 1)))
+        elif kind == "shell":
+            replicas, license_id = integer_or(body, "replicas", "", 1), text_or_none(body, "license", "") or ""
+            shell = shell_request(text(body, "shell", ""), replicas=replicas, license_id=license_id)
+            submission = await self._core.submit(replace(shell, username=username, project=project))
         else:
             submission = await self._core.submit(acme_request(text_or_none(body, "value", "") or "Hello, World!"))
         return {"id": submission.job_id, "accepted": submission.accepted} | shown(submission.outcome)

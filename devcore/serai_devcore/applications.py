@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from serai_devcore.accounts import Product
 from serai_devcore.wire import Json, JsonObject
@@ -154,8 +154,13 @@ def licensed_request(
     return JobRequest(ACME_SOLVER, product, parameters, username=username, project=project)
 
 
-def shell_request(script: str, *, replicas: int = 1, product: Product = EXAMPLE_PRODUCT) -> JobRequest:
-    """A job that runs a line of POSIX shell: for those who try a provider out."""
+def shell_request(script: str, *, replicas: int = 1, product: Product = EXAMPLE_PRODUCT, license_id: str = "") -> JobRequest:
+    """A job that runs a line of POSIX shell, with a license if that is named: for those who try a provider out."""
+    # A parameter and no resource: Core of 2021 looks at no other licenses.
+    declared = (license_parameter("license", "The license to use", "acme"),) if license_id else ()
+    given: JsonObject = {"script": {"type": "text", "value": script}}
+    if license_id:
+        given["license"] = {"type": "license_server", "id": license_id}
     application = Application(
         name="shell",
         version="1.0.0",
@@ -163,7 +168,7 @@ def shell_request(script: str, *, replicas: int = 1, product: Product = EXAMPLE_
         description="Runs a line of shell",
         image="debian:stable-slim",
         invocation=(word("/bin/sh"), word("-c"), var("script")),
-        parameters=(text_parameter("script", "What to run"),),
+        parameters=(text_parameter("script", "What to run"), *declared),
         allow_multi_node=True,
     )
-    return replace(JobRequest(application, product), parameters={"script": {"type": "text", "value": script}}, replicas=replicas)
+    return JobRequest(application, product, given, replicas=replicas)

@@ -5,6 +5,7 @@ Each test names the section of the facts, or the file of UCloud, that it holds t
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +22,7 @@ from serai_devcore import (
     ResourceRequest,
     licensed_request,
     licenses,
+    shell_request,
 )
 from serai_devcore.documents import job_document
 from serai_devcore.tokens import PrivateKey, generate_key
@@ -114,6 +116,25 @@ async def test_core_of_2021_asks_nobody_about_a_license_that_is_not_ready(key: P
         sent = await core.submit(licensed_request(made.id))
         assert (sent.outcome.status, sent.outcome.why, len(core.jobs)) == (400, "Not all resources are ready", 0)
         assert [heard.path for heard in provider.heard] == ["/ucloud/example/licenses"]
+
+
+async def test_a_line_of_shell_with_a_license(key: PrivateKey) -> None:
+    """To try seats out: the license is a parameter, so that Core of 2021 looks at it too, and no word of the command."""
+    async with both(key, G2021) as (core, provider):
+        made = await bought(core, username="bob")
+        early = await core.submit(replace(shell_request("true", license_id=made.id), username="bob"))
+        assert early.outcome.why == "Not all resources are ready"
+        await control(core, "POST", "update", {"id": made.id, "update": {"state": "READY"}})
+        body: JsonObject = {"shell": "sleep 30", "replicas": 2, "license": made.id, "username": "bob"}
+        assert (await steer(core, "POST", "jobs", body))[1]["accepted"]
+        (sent,) = cast("list[JsonObject]", last(provider)[2]["items"])
+        assert dig(sent, "specification", "parameters") == {
+            "script": {"type": "text", "value": "sleep 30"},
+            "license": {"type": "license_server", "id": made.id},
+        }
+        assert dig(sent, "specification", "replicas") == 2
+        assert dig(sent, "owner", "createdBy") == "bob"
+        assert "license" not in str(dig(sent, "status", "resolvedApplication", "invocation", "invocation"))
 
 
 @pytest.mark.parametrize("generation", [G2021, G2026])
