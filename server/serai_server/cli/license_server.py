@@ -10,7 +10,7 @@ from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai_server.cli import license_output, output
 from serai_server.cli.client import CALL_S, license_servers_service
 from serai_server.cli.exits import CliError, Exit
-from serai_server.cli.license_words import Address, feature_option, key_of, key_options, product_of, provider_option
+from serai_server.cli.license_words import addresses_option, feature_option, key_of, key_options, product_of, provider_option
 from serai_server.cli.options import config_option, json_option, socket_of, socket_option
 
 _PROBE_S = 100.0
@@ -24,9 +24,7 @@ def group() -> None:
 
 @group.command()
 @click.argument("name")
-@click.option(
-    "--address", "addresses", multiple=True, required=True, type=Address(), metavar="HOST[:PORT]", help="Once; three times for a triad."
-)
+@addresses_option
 @click.option("--product", required=True, metavar="CATEGORY/ID", help="The product of the settings whose licenses it serves.")
 @provider_option
 @click.option(
@@ -198,6 +196,33 @@ def set_seats(
         raise CliError("--feature for each feature that is counted, or --not-counted", Exit.USAGE)
     with license_servers_service(socket_of(config, socket)) as service:
         _show(service.SetSeats(pb.SetSeatsRequest(name=name, features=features), timeout=CALL_S).server, as_json=as_json)
+
+
+@group.command("set-address")
+@click.argument("name")
+@addresses_option
+@click.option("--vendor-port", type=click.IntRange(0, 65_535), help="The vendor's port, 0 = none; left out = as it was.")
+@json_option
+@config_option
+@socket_option
+def set_address(
+    *,
+    name: str,
+    addresses: tuple[pb.LicenseServerAddress, ...],
+    vendor_port: int | None,
+    as_json: bool,
+    config: Path,
+    socket: Path | None,
+) -> None:
+    """Say where a license server is now. Its key and seats stay; jobs that run keep the address that they were told.
+
+    \b
+    serai licenses server set-address solver --address lic2.example.org
+    serai licenses server set-address solver --address lic2:27001 --vendor-port 27011
+    """
+    request = pb.SetAddressesRequest(name=name, addresses=addresses, vendor_port=vendor_port)
+    with license_servers_service(socket_of(config, socket)) as service:
+        _show(service.SetAddresses(request, timeout=CALL_S).server, as_json=as_json)
 
 
 @group.command("rotate-key")

@@ -67,6 +67,9 @@ class Feature(click.ParamType[pb.LicenseFeature]):
         return pb.LicenseFeature(name=name, seats=int(seats))
 
 
+addresses_option = click.option(
+    "--address", "addresses", multiple=True, required=True, type=Address(), metavar="HOST[:PORT]", help="Once; three times for a triad."
+)
 feature_option = click.option(
     "--feature", "features", multiple=True, type=Feature(), metavar="NAME=SEATS", help="A feature and how many seats Serai may give out."
 )

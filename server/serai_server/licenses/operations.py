@@ -9,9 +9,10 @@ import contextlib
 import secrets
 from collections.abc import Callable, Generator, Mapping, Sequence
 
+import structlog
 from serai.core.v1.resources_pb2 import ProductReference
 from serai.licenses.v1 import license_servers_service_pb2 as pb
-from serai.licenses.v1.license_pb2 import Maintenance
+from serai.licenses.v1.license_pb2 import Maintenance, MaintenanceAvailability
 
 from serai_server.errors import LicenseServerUnknown, WrongState
 from serai_server.licenses import server_requests as checks
@@ -23,6 +24,8 @@ from serai_server.licenses.vault import VaultError
 from serai_server.licenses.watcher import Watcher
 from serai_server.store.license_api import LicenseStore
 from serai_server.store.license_model import Line, StoredWindow
+
+log = structlog.get_logger("serai.licenses")
 
 _STATES: Mapping[Standing, pb.LicenseServerState.ValueType] = {
     Standing.UNKNOWN: pb.LICENSE_SERVER_STATE_UNKNOWN,
@@ -54,6 +57,7 @@ class LicenseServerOperations:
         checks.check_key(key)
         with _vault_in_words():
             watcher = await self._servers.add(server, key)
+        log.info("license_server.added", server=server.name, product=watcher.product, features=len(server.features), has_key=bool(key))
         return await self._report(watcher)
 
     async def list(self) -> Sequence[pb.LicenseServerReport]:
@@ -70,16 +74,36 @@ class LicenseServerOperations:
             words = f"{line.holders} job{'s hold' if line.holders != 1 else ' holds'} {line.held} seats of license server {name!r}"
             raise WrongState(f"{words}; wait until they are over, or remove it all the same with --force")
         await self._servers.remove(name)
+        log.info("license_server.removed", server=name, product=watcher.product, held=line.held if line is not None else 0)
 
     async def set_key(self, name: str, key: bytes) -> None:
         checks.check_key(key)
         with _vault_in_words():
             await self._servers.set_key(name, key)
+        log.info("license_server.key_set", server=name, has_key=bool(key))
 
     async def set_seats(self, name: str, features: Sequence[pb.LicenseFeature]) -> pb.LicenseServerReport:
         self._servers.watcher(name)
         checks.check_features(features, "features")
-        return await self._report(await self._servers.set_seats(name, features))
+        watcher = await self._servers.set_seats(name, features)
+        log.info("license_server.seats_set", server=name, seats={feature.name: feature.seats for feature in features})
+        return await self._report(watcher)
+
+    async def set_addresses(
+        self, name: str, addresses: Sequence[pb.LicenseServerAddress], vendor_port: int | None
+    ) -> pb.LicenseServerReport:
+        self._servers.watcher(name)
+        checks.check_addresses(addresses, "addresses")
+        if vendor_port is not None:
+            checks.check_vendor_port(vendor_port, "vendor_port")
+        watcher = await self._servers.set_addresses(name, addresses, vendor_port)
+        log.info(
+            "license_server.addresses_set",
+            server=name,
+            addresses=[f"{port}@{host}" for host, port in watcher.addresses],
+            vendor_port=watcher.server.vendor_port,
+        )
+        return await self._report(watcher)
 
     async def probe(self, name: str) -> pb.LicenseServerReport:
         watcher = self._servers.watcher(name)
@@ -89,7 +113,9 @@ class LicenseServerOperations:
 
     async def rotate_key(self) -> int:
         with _vault_in_words():
-            return await self._servers.rotate()
+            count = await self._servers.rotate()
+        log.info("license_servers.key_rotated", resealed=count)
+        return count
 
     async def add_maintenance(self, product: ProductReference, maintenance: Maintenance) -> pb.MaintenanceWindow:
         found = checks.find_product(product, self._catalog, "product")
@@ -97,6 +123,14 @@ class LicenseServerOperations:
         ends_ms = maintenance.estimated_ends_at if maintenance.HasField("estimated_ends_at") else 0
         stored = StoredWindow(self._new_id(), found.key, maintenance.starts_at, ends_ms, maintenance.SerializeToString())
         await self._store.add_window(stored)
+        log.info(
+            "license_maintenance.added",
+            window=stored.id,
+            product=found.key,
+            availability=MaintenanceAvailability.Name(maintenance.availability).removeprefix("MAINTENANCE_AVAILABILITY_"),
+            starts_at_ms=maintenance.starts_at,
+            ends_at_ms=ends_ms,
+        )
         self._servers.touch(found.key)
         return pb.MaintenanceWindow(id=stored.id, product=product, maintenance=maintenance)
 
@@ -109,6 +143,7 @@ class LicenseServerOperations:
         if not products or not await self._store.remove_window(window_id):
             words = f"no maintenance window {window_id!r} is planned; `serai licenses maintenance list` shows all"
             raise LicenseServerUnknown(words, field="id")
+        log.info("license_maintenance.removed", window=window_id, product=products[0])
         self._servers.touch(products[0])
 
     async def _report(self, watcher: Watcher) -> pb.LicenseServerReport:

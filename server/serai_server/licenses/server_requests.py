@@ -29,18 +29,28 @@ def check_server(server: pb.LicenseServer, catalog: LicenseCatalog) -> None:
     """Raises InvalidRequest."""
     if _NAME(server.name) is None:
         raise InvalidRequest("expected 1 to 64 characters of a-z, 0-9, dot, underscore and hyphen", field="server.name")
-    if len(server.addresses) not in (1, 3):
-        raise InvalidRequest(f"expected 1 address, or the 3 of a triad, found {len(server.addresses)}", field="server.addresses")
-    for index, address in enumerate(server.addresses):
-        _check_address(address, f"server.addresses[{index}]")
-    places = [(address.host.lower(), address.port) for address in server.addresses]
-    if len(set(places)) != len(places):
-        raise InvalidRequest("two addresses of a triad are the same", field="server.addresses")
-    _check_port(server.vendor_port, "server.vendor_port", "0 for none")
+    check_addresses(server.addresses, "server.addresses")
+    check_vendor_port(server.vendor_port, "server.vendor_port")
     check_features(server.features, "server.features")
     if server.seats_per not in pb.SeatsPer.values():
         raise InvalidRequest(f"{server.seats_per} is neither for each job nor for each replica", field="server.seats_per")
     find_product(server.product, catalog, "server.product")
+
+
+def check_addresses(addresses: Sequence[pb.LicenseServerAddress], path: str) -> None:
+    """Raises InvalidRequest."""
+    if len(addresses) not in (1, 3):
+        raise InvalidRequest(f"expected 1 address, or the 3 of a triad, found {len(addresses)}", field=path)
+    for index, address in enumerate(addresses):
+        _check_address(address, f"{path}[{index}]")
+    places = [(address.host.lower(), address.port) for address in addresses]
+    if len(set(places)) != len(places):
+        raise InvalidRequest("two addresses of a triad are the same", field=path)
+
+
+def check_vendor_port(port: int, path: str) -> None:
+    """Raises InvalidRequest."""
+    _check_port(port, path, "0 for none")
 
 
 def _check_address(address: pb.LicenseServerAddress, path: str) -> None:

@@ -137,9 +137,17 @@ class Servers:
         try:
             await self._store.add_server(stored)
         except ServerConflict as error:
-            taken = server.name in self._watchers
-            what, field = (f"the name {server.name!r}", "server.name") if taken else ("the product", "server.product")
-            raise LicenseServerConflict(f"{what} has a license server already", field=field) from error
+            raise self._conflict(server) from error
+
+    def _conflict(self, server: pb.LicenseServer) -> LicenseServerConflict:
+        product = f"{server.product.category}/{server.product.id}"
+        has = self._by_product.get(key_of(server.product))
+        change = "set-address, set-seats and set-key change it, remove takes it away"
+        if server.name in self._watchers or has is None:
+            words = f"there is a license server {server.name!r} already (`serai licenses server show {server.name}`); {change}"
+            return LicenseServerConflict(words, field="server.name")
+        words = f"product {product} has the license server {has.stored.name!r} already, and a product has one; {change}"
+        return LicenseServerConflict(words, field="server.product")
 
     async def set_key(self, name: str, key: bytes) -> None:
         """Empty = it needs none any more. Raises LicenseServerUnknown, VaultError, StoreError."""
@@ -159,6 +167,23 @@ class Servers:
         server.CopyFrom(self.watcher(name).server)
         del server.features[:]
         server.features.extend(features)
+        await self._changed(name, body=server.SerializeToString(deterministic=True))
+
+    async def set_addresses(self, name: str, addresses: Sequence[pb.LicenseServerAddress], vendor_port: int | None) -> Watcher:
+        """`vendor_port` None = as it is. Raises LicenseServerUnknown, StoreError."""
+        await self._whole(self._set_addresses(name, addresses, vendor_port))
+        watcher = self.watcher(name)
+        # Whether the machine of before answered says nothing of this one.
+        watcher.look_soon()
+        return watcher
+
+    async def _set_addresses(self, name: str, addresses: Sequence[pb.LicenseServerAddress], vendor_port: int | None) -> None:
+        server = pb.LicenseServer()
+        server.CopyFrom(self.watcher(name).server)
+        del server.addresses[:]
+        server.addresses.extend(addresses)
+        if vendor_port is not None:
+            server.vendor_port = vendor_port
         await self._changed(name, body=server.SerializeToString(deterministic=True))
 
     async def remove(self, name: str) -> None:

@@ -44,6 +44,10 @@ class LicenseServersServicer:
     async def SetSeats(self, request: pb.SetSeatsRequest, call: Call) -> pb.SetSeatsResponse:
         return pb.SetSeatsResponse(server=await self._for_tools(call).set_seats(request.name, request.features))
 
+    async def SetAddresses(self, request: pb.SetAddressesRequest, call: Call) -> pb.SetAddressesResponse:
+        port = request.vendor_port if request.HasField("vendor_port") else None
+        return pb.SetAddressesResponse(server=await self._for_tools(call).set_addresses(request.name, request.addresses, port))
+
     async def Probe(self, request: pb.ProbeRequest, call: Call) -> pb.ProbeResponse:
         return pb.ProbeResponse(server=await self._for_tools(call).probe(request.name))
 

@@ -13,6 +13,7 @@ from serai.licenses.v1.license_servers_service_pb2 import (
     LicenseFeature,
     LicensePayment,
     LicenseServer,
+    LicenseServerAddress,
     LicenseServerReport,
     MaintenanceWindow,
     PaymentDecision,
@@ -87,6 +88,7 @@ class LicenseServers(Protocol):
     async def set_key(self, name: str, key: bytes) -> None: ...
 
     async def set_seats(self, name: str, features: Sequence[LicenseFeature]) -> LicenseServerReport: ...
+    async def set_addresses(self, name: str, addresses: Sequence[LicenseServerAddress], vendor_port: int | None) -> LicenseServerReport: ...
 
     async def probe(self, name: str) -> LicenseServerReport: ...
 

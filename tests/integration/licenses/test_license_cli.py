@@ -148,6 +148,7 @@ class TestServers:
             (["server", "probe", "other"], Exit.NOT_FOUND, "no license server is called 'other'"),
             (["server", "set-key", "other", "--no-key"], Exit.NOT_FOUND, "no license server is called 'other'"),
             (["server", "set-seats", "other", "--feature", "a=1"], Exit.NOT_FOUND, "no license server is called 'other'"),
+            (["server", "set-address", "other", "--address", "h"], Exit.NOT_FOUND, "no license server is called 'other'"),
             (["maintenance", "remove", "abc"], Exit.NOT_FOUND, "no maintenance window 'abc' is planned"),
             (
                 ["server", "add", "X", "--address", "h", "--product", "licenses/mesher", "--provider", PROVIDER],
@@ -177,9 +178,28 @@ class TestServers:
     def test_one_server_for_a_product(self, add: Serai, serai: Serai) -> None:
         """The second is refused."""
         add()
-        assert "the name 'solver' has a license server already" in add().err
+        way_out = "set-address, set-seats and set-key change it, remove takes it away"
+        words = f"there is a license server 'solver' already (`serai licenses server show solver`); {way_out}"
+        assert words in add().err
         ran = serai("server", "add", "b", "--address", "h", "--product", "licenses/solver", "--provider", PROVIDER)
-        assert (ran.code, ran.err) == (Exit.ERROR, "serai: the product has a license server already")
+        words = f"serai: product licenses/solver has the license server 'solver' already, and a product has one; {way_out}"
+        assert (ran.code, ran.err) == (Exit.ERROR, words)
+
+    def test_one_that_moves(self, front: LicenseFront, add: Serai, serai: Serai) -> None:
+        """Key, seats and the vendor's port stay; it is looked at where it is now."""
+        add("--key-stdin", "--vendor-port", str(front.lmgrd.port), stdin=CANARY.encode())
+        moved = serai(
+            "server", "set-address", "solver", "--address", "lic1:1", "--address", "lic2", "--address", "27009@lic3", "--json"
+        ).json
+        assert moved["addresses"] == [{"host": "lic1", "port": 1}, {"host": "lic2", "port": 27000}, {"host": "lic3", "port": 27009}]
+        assert (moved["vendor_port"], moved["has_key"], moved["seats"][0]["seats"]) == (front.lmgrd.port, True, 4)
+        again = serai("server", "set-address", "solver", "--address", "127.0.0.1:1", "--vendor-port", "0", "--json").json
+        assert (again["addresses"], again["vendor_port"]) == ([{"host": "127.0.0.1", "port": 1}], None)
+        until(lambda: "127.0.0.1:1" in serai("server", "show", "solver", "--json").json["words"])
+        serai("server", "set-address", "solver", "--address", front.lmgrd.port_at_host)
+        until(lambda: "127.0.0.1:1" not in serai("server", "show", "solver", "--json").json["words"])
+        refused = serai("server", "set-address", "solver", "--address", "lic1", "--address", "lic2")
+        assert (refused.code, "expected 1 address, or the 3 of a triad, found 2" in refused.err) == (Exit.USAGE, True)
 
 
 @pytest.mark.parametrize(
@@ -325,6 +345,7 @@ class TestKeys:
         assert "is damaged" in said[-1].err + said[-2].err
         front.key_file.write_bytes(good)
         assert front.do(front.servers.reach("example/licenses/solver")).key == CANARY.encode()
+        said += [serai("server", "set-address", "solver", "--address", "h"), serai("server", "set-address", "x", "--address", "h")]
         said += [serai("server", "set-seats", "solver", "--feature", "solver=1"), serai("server", "remove", "solver")]
         texts = {f"command {i}": (ran.out + ran.err).encode() for i, ran in enumerate(said)}
         texts |= {str(file): file.read_bytes() for file in front.folder.iterdir() if file.is_file()}
@@ -362,4 +383,14 @@ def test_nobody_but_the_operators_tools(front: LicenseFront, method: str, caller
 
 def test_every_command_is_tried_here() -> None:
     """A command that is added needs its canary too."""
-    assert set(license_server.group.commands) == {"add", "list", "show", "remove", "probe", "set-key", "set-seats", "rotate-key"}
+    assert set(license_server.group.commands) == {
+        "add",
+        "list",
+        "show",
+        "remove",
+        "probe",
+        "set-key",
+        "set-seats",
+        "set-address",
+        "rotate-key",
+    }

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 from fakes.license_servers import CATEGORY, PROVIDER, Site, product, server
 from serai.core.v1.resources_pb2 import ProductReference
+from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai.licenses.v1.license_pb2 import MAINTENANCE_AVAILABILITY_NO_SERVICE, Maintenance
 from serai_server.errors import InvalidRequest, LicenseServerUnknown, WrongState
 from serai_server.licenses.operations import LicenseServerOperations
@@ -59,6 +61,44 @@ async def test_a_key_that_cannot_be_read(operator: Operator) -> None:
         assert report.has_key
     operator.site.key_file.chmod(0o600)
     assert "key" not in (await operator.does.get("solver")).words
+
+
+async def test_each_change_is_in_the_log(operator: Operator) -> None:
+    """A line for each, with what was changed and never the key; a refused one has none."""
+    now_ms = operator.site.clock.now_ms()
+    key = b"a-vendors-key"
+    with structlog.testing.capture_logs() as lines:
+        await operator.does.add(server(solver=5), key)
+        await operator.does.set_key("solver", key)
+        await operator.does.set_seats("solver", server(solver=3).features)
+        await operator.does.set_addresses("solver", [pb.LicenseServerAddress(host="lic2")], 27_011)
+        await operator.does.rotate_key()
+        planned = Maintenance(description="d", availability=MAINTENANCE_AVAILABILITY_NO_SERVICE, starts_at=now_ms)
+        window = await operator.does.add_maintenance(REFERENCE, planned)
+        await operator.does.remove_maintenance(window.id)
+        await operator.does.remove("solver", force=False)
+        with pytest.raises(LicenseServerUnknown):
+            await operator.does.remove("solver", force=False)
+    told = [{key: value for key, value in line.items() if key != "log_level"} for line in lines]
+    expected = [
+        {"event": "license_server.added", "server": "solver", "product": SOLVER, "features": 1, "has_key": True},
+        {"event": "license_server.key_set", "server": "solver", "has_key": True},
+        {"event": "license_server.seats_set", "server": "solver", "seats": {"solver": 3}},
+        {"event": "license_server.addresses_set", "server": "solver", "addresses": ["27000@lic2"], "vendor_port": 27_011},
+        {"event": "license_servers.key_rotated", "resealed": 1},
+        {
+            "event": "license_maintenance.added",
+            "window": window.id,
+            "product": SOLVER,
+            "availability": "NO_SERVICE",
+            "starts_at_ms": now_ms,
+            "ends_at_ms": 0,
+        },
+        {"event": "license_maintenance.removed", "window": window.id, "product": SOLVER},
+        {"event": "license_server.removed", "server": "solver", "product": SOLVER, "held": 0},
+    ]
+    assert [line for line in told if line in expected] == expected
+    assert key.decode() not in str(lines)
 
 
 async def test_fewer_seats_than_are_held(operator: Operator) -> None:

@@ -550,6 +550,57 @@ class SetSeatsResponse(_message.Message):
 Global___SetSeatsResponse: _TypeAlias = SetSeatsResponse  # noqa: Y015
 
 @_typing.final
+class SetAddressesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    VENDOR_PORT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    vendor_port: _builtins.int
+    """0 = not looked at; unset = unchanged."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LicenseServerAddress]:
+        """One, or the three of a redundant triad."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        addresses: _abc.Iterable[Global___LicenseServerAddress] | None = ...,
+        vendor_port: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_vendor_port", b"_vendor_port", "vendor_port", b"vendor_port"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_vendor_port", b"_vendor_port", "addresses", b"addresses", "name", b"name", "vendor_port", b"vendor_port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__vendor_port: _TypeAlias = _typing.Literal["vendor_port"]  # noqa: Y015
+    _WhichOneofArgType__vendor_port: _TypeAlias = _typing.Literal["_vendor_port", b"_vendor_port"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vendor_port) -> _WhichOneofReturnType__vendor_port | None: ...
+
+Global___SetAddressesRequest: _TypeAlias = SetAddressesRequest  # noqa: Y015
+
+@_typing.final
+class SetAddressesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def server(self) -> Global___LicenseServerReport: ...
+    def __init__(
+        self,
+        *,
+        server: Global___LicenseServerReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAddressesResponse: _TypeAlias = SetAddressesResponse  # noqa: Y015
+
+@_typing.final
 class ProbeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

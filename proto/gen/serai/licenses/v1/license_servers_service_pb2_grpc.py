@@ -65,6 +65,11 @@ class LicenseServersServiceStub:
                 request_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetSeatsRequest.SerializeToString,
                 response_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetSeatsResponse.FromString,
                 _registered_method=True)
+        self.SetAddresses = channel.unary_unary(
+                '/serai.licenses.v1.LicenseServersService/SetAddresses',
+                request_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetAddressesRequest.SerializeToString,
+                response_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetAddressesResponse.FromString,
+                _registered_method=True)
         self.Probe = channel.unary_unary(
                 '/serai.licenses.v1.LicenseServersService/Probe',
                 request_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.ProbeRequest.SerializeToString,
@@ -153,6 +158,13 @@ class LicenseServersServiceServicer:
 
     def SetSeats(self, request, context):
         """Replaces features and seats. Fewer seats than jobs hold end no job. NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAddresses(self, request, context):
+        """Replaces where it is, and looks there soon; jobs that run keep what they were told. NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -254,6 +266,11 @@ def add_LicenseServersServiceServicer_to_server(servicer, server):
                     servicer.SetSeats,
                     request_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetSeatsRequest.FromString,
                     response_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetSeatsResponse.SerializeToString,
+            ),
+            'SetAddresses': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAddresses,
+                    request_deserializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetAddressesRequest.FromString,
+                    response_serializer=serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetAddressesResponse.SerializeToString,
             ),
             'Probe': grpc.unary_unary_rpc_method_handler(
                     servicer.Probe,
@@ -464,6 +481,33 @@ class LicenseServersService:
             '/serai.licenses.v1.LicenseServersService/SetSeats',
             serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetSeatsRequest.SerializeToString,
             serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetSeatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAddresses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.licenses.v1.LicenseServersService/SetAddresses',
+            serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetAddressesRequest.SerializeToString,
+            serai_dot_licenses_dot_v1_dot_license__servers__service__pb2.SetAddressesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class LicenseServersServiceStub:
     """Replaces the vendor's key, for jobs that start from now on. NOT_FOUND."""
     SetSeats: _grpc.UnaryUnaryMultiCallable[_license_servers_service_pb2.SetSeatsRequest, _license_servers_service_pb2.SetSeatsResponse]
     """Replaces features and seats. Fewer seats than jobs hold end no job. NOT_FOUND."""
+    SetAddresses: _grpc.UnaryUnaryMultiCallable[_license_servers_service_pb2.SetAddressesRequest, _license_servers_service_pb2.SetAddressesResponse]
+    """Replaces where it is, and looks there soon; jobs that run keep what they were told. NOT_FOUND."""
     Probe: _grpc.UnaryUnaryMultiCallable[_license_servers_service_pb2.ProbeRequest, _license_servers_service_pb2.ProbeResponse]
     """Looks at a server now, and asks it for the seats in use unless that was asked less than a minute ago. NOT_FOUND."""
     RotateKey: _grpc.UnaryUnaryMultiCallable[_license_servers_service_pb2.RotateKeyRequest, _license_servers_service_pb2.RotateKeyResponse]
@@ -83,6 +85,8 @@ class LicenseServersServiceAsyncStub(LicenseServersServiceStub):
     """Replaces the vendor's key, for jobs that start from now on. NOT_FOUND."""
     SetSeats: _aio.UnaryUnaryMultiCallable[_license_servers_service_pb2.SetSeatsRequest, _license_servers_service_pb2.SetSeatsResponse]  # type: ignore[assignment]
     """Replaces features and seats. Fewer seats than jobs hold end no job. NOT_FOUND."""
+    SetAddresses: _aio.UnaryUnaryMultiCallable[_license_servers_service_pb2.SetAddressesRequest, _license_servers_service_pb2.SetAddressesResponse]  # type: ignore[assignment]
+    """Replaces where it is, and looks there soon; jobs that run keep what they were told. NOT_FOUND."""
     Probe: _aio.UnaryUnaryMultiCallable[_license_servers_service_pb2.ProbeRequest, _license_servers_service_pb2.ProbeResponse]  # type: ignore[assignment]
     """Looks at a server now, and asks it for the seats in use unless that was asked less than a minute ago. NOT_FOUND."""
     RotateKey: _aio.UnaryUnaryMultiCallable[_license_servers_service_pb2.RotateKeyRequest, _license_servers_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
@@ -154,6 +158,14 @@ class LicenseServersServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_license_servers_service_pb2.SetSeatsResponse, _abc.Awaitable[_license_servers_service_pb2.SetSeatsResponse]]:
         """Replaces features and seats. Fewer seats than jobs hold end no job. NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def SetAddresses(
+        self,
+        request: _license_servers_service_pb2.SetAddressesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_license_servers_service_pb2.SetAddressesResponse, _abc.Awaitable[_license_servers_service_pb2.SetAddressesResponse]]:
+        """Replaces where it is, and looks there soon; jobs that run keep what they were told. NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def Probe(
