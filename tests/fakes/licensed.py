@@ -27,6 +27,8 @@ from fakes.core_on import job, patiently
 from fakes.instant import InstantBackend
 
 PRODUCT = LicenseProduct("example-license", "example-license", "example")
+"""Without a price: jobs use it at once, without a word of Core."""
+PRICED = LicenseProduct("example-license", "example-license", "example", price=1)
 
 
 class SecretsBackend(InstantBackend):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from fakes.licensed import PRODUCT, license_message
+from fakes.licensed import PRICED, license_message
 from serai.core.v1.resources_pb2 import PERMISSION_READ, ResourceOwner
 from serai.events.v1.events_service_pb2 import Event
 from serai.licenses.v1.license_pb2 import License, LicenseUpdate
@@ -41,7 +41,7 @@ class Site:
         self.store = store
         self.now_ms = 1_790_000_000_000
         self.looked: list[str] = []
-        catalog, licenses = LicenseCatalog([PRODUCT]), store.licenses
+        catalog, licenses = LicenseCatalog([PRICED]), store.licenses
         self.core = LicensesOfCore(store=licenses, catalog=catalog, look=self.looked.append, wall=self.wall)
         self.users = LicensesService(store=licenses, catalog=catalog, look=self.looked.append, wall=self.wall, register_at_core=True)
         charging = Charging(repeats=True)
@@ -115,13 +115,13 @@ async def test_a_license_that_is_unknown_here_is_taken_on_with_all_that_core_say
     row = await site.row("7")
     assert (row.owner, row.product, row.at_core, row.state, row.payment) == (
         "user",
-        PRODUCT.key,
+        PRICED.key,
         AtCore.KNOWN,
         LicenseState.PREPARING,
         Payment.OPEN,
     )
     assert await site.seen_by(BOB) == ["7"]
-    assert PRODUCT.key in site.looked
+    assert PRICED.key in site.looked
 
 
 async def test_one_that_was_made_here_and_forgotten_gets_its_id_again(site: Site) -> None:

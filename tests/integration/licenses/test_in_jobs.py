@@ -45,7 +45,8 @@ async def refusal(site: Inside, *names: str, whose: Whose = HERS) -> str:
 
 
 async def holds(site: Inside, *licenses: tuple[str, LicenseProduct], job_id: str = "1") -> str:
-    """A job that has the seats of these licenses."""
+    """A job that has the seats of these licenses, which are paid."""
+    await site.settle(Outcome.DELIVERED, kind="charge")
     await site.store.create_jobs([job_with(job_id, *((name, product.key, 1) for name, product in licenses))])
     row, answer = await site.licenses.take_seats(submitted(job_id), site.servers.limits())
     assert isinstance(answer, SeatsTaken), answer

@@ -107,7 +107,7 @@ class TestServers:
             "waiting_jobs": 0,
             "licenses": 0,
         }
-        assert shown["probed_at_ms"] >= shown["observed_at_ms"] > 1_600_000_000_000
+        assert min(shown["probed_at_ms"], shown["observed_at_ms"]) > 1_600_000_000_000
         people = serai("server", "show", "solver").out
         assert [word in people for word in ("UP", front.lmgrd.port_at_host, "FEATURE", "example/licenses/solver")] == [True] * 4
         table = serai("server", "list").out.splitlines()

@@ -262,14 +262,16 @@ async def _made_here(site: Money) -> str:
 
 
 async def test_jobs_that_use_it_before_core_knows_it(of_2021: Money) -> None:
-    """Core is told of them with the registration's answer: it could not be before. One that only waits is not told, nor one whose id is
-    none of Core's; the history has its line from when the seats were taken."""
+    """One that Core refused can be used here, and be registered after all: then Core is told of the jobs that use it. One that only waits
+    is not told, nor one whose id is none of Core's; the history has its line from when the seats were taken."""
     license_id = await _made_here(of_2021)
     await of_2021.passes()
+    await of_2021.answer(Outcome.REFUSED, "no such product", kind="license_registration")
     for job_id in ("71", "72", "o-1"):
         await of_2021.store.create_jobs([job_with(job_id, (license_id, FREE.key, 1), events=0)])
     for job_id in ("71", "o-1"):
         await of_2021.store.licenses.take_seats(submitted(job_id), {FREE.key: None})
+    await of_2021.payments.register_again(license_id)
     before = await of_2021.lines(license_id)
     await of_2021.answer(Outcome.DELIVERED, kind="license_registration", core_id="40")
     told = [Event.FromString(e.body) for e in await of_2021.unsettled()]

@@ -35,8 +35,8 @@ async def test_events_are_held_back_until_core_knows_the_license(site: Inside) -
     events = [Event.FromString(event.body) for event in await site.unsettled()]
     assert {event.license_core_id for event in events} == {"77"}
     row = await site.row(license_id)
-    assert (row.at_core, row.core_id, row.payment) == (AtCore.KNOWN, "77", Payment.PAID)
-    assert (await site.history(license_id))[-1] == (None, words.REGISTERED)
+    assert (row.at_core, row.core_id, row.payment) == (AtCore.KNOWN, "77", Payment.ASKED)
+    assert (None, words.REGISTERED) in await site.history(license_id)
     assert (await site.licenses.find(["77"]))["77"].id == license_id
 
 
@@ -112,26 +112,29 @@ async def test_one_that_was_deleted_before_core_knew_it(site: Inside) -> None:
     assert await site.told() == [("update", "UNAVAILABLE")]
 
 
-async def test_what_core_does_not_know_is_gone_here_too(site: Inside) -> None:
-    """With a line that says so; a second answer of that kind changes nothing."""
+async def test_what_core_does_not_know_cannot_be_used_and_is_kept(site: Inside) -> None:
+    """With a line that says so; a second answer of that kind tells nothing more."""
     await site.bought()
     await site.passes()
     await site.settle(Outcome.JOB_UNKNOWN, "404", kind="license_update")
-    gone = await site.row()
-    assert (gone.deleted_at_ms > 0, gone.status) == (True, words.UNKNOWN_AT_CORE)
-    assert (await site.history())[-1] == (None, words.UNKNOWN_AT_CORE)
+    lost = await site.row()
+    assert (lost.deleted_at_ms, lost.at_core, lost.state) == (0, AtCore.LOST, LicenseState.UNAVAILABLE)
+    assert (await site.history())[-1] == (LicenseState.UNAVAILABLE, words.UNKNOWN_AT_CORE)
     await site.settle(Outcome.JOB_UNKNOWN)
-    assert await site.row() == gone
-    assert await site.licenses.count() == {}
+    assert (await site.row()).status == words.UNKNOWN_AT_CORE
+    assert [status for _, status in await site.history()].count(words.UNKNOWN_AT_CORE) == 1
+    await site.passes()
+    assert (await site.told(), await site.state()) == ([], LicenseState.UNAVAILABLE)
 
 
-async def test_an_answer_to_an_older_charge_does_not_count(site: Inside) -> None:
-    """Only the newest attempt says whether it is paid."""
+async def test_a_later_word_on_a_license_that_is_paid_does_not_count(site: Inside) -> None:
+    """It is paid for, whatever an answer that was late says."""
     await site.bought()
     await site.passes()
     charge = next(event for event in await site.unsettled() if Event.FromString(event.body).HasField("charge"))
     short = EventSettlement(charge.sequence, Outcome.INSUFFICIENT_FUNDS, "", 0)
     await site.settle(Outcome.INSUFFICIENT_FUNDS, kind="charge")
+    await site.settle(Outcome.DELIVERED)
     await site.passes(3_600_001)
     await site.settle(Outcome.DELIVERED, kind="charge")
     await site.passes()
@@ -142,9 +145,9 @@ async def test_an_answer_to_an_older_charge_does_not_count(site: Inside) -> None
 
 
 async def test_a_charge_that_is_refused_for_another_reason_ends_no_use(site: Inside) -> None:
-    """Core's faults are the provider's loss and no user's."""
+    """Core's faults are no user's; an operator sees that it is not sure."""
     await site.bought()
     await site.passes()
     await site.settle(Outcome.REFUSED, "500")
     assert await site.state() is LicenseState.READY
-    assert (await site.row()).payment is Payment.PAID
+    assert (await site.row()).payment is Payment.UNSURE

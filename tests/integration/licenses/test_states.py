@@ -44,12 +44,13 @@ async def test_the_life_of_a_license(site: Inside) -> None:
     assert await site.history() == [
         (PREPARING, words.PREPARING),
         (READY, words.READY),
+        (None, words.asked_to_pay("license-5123-1")),
         (UNAVAILABLE, words.down("it refused")),
         (READY, words.READY),
     ]
     assert site.moved == [SOLVER.key] * 3
     row = await site.row()
-    assert (row.payment, row.charges) == (Payment.PAID, 1)
+    assert (row.payment, row.charges) == (Payment.ASKED, 1)
 
 
 async def test_what_core_is_told_of_a_charge(site: Inside) -> None:
@@ -161,36 +162,8 @@ async def test_what_the_settings_sell_no_more(tmp_path: Path) -> None:
         assert (await again.told()).count(CHARGE) == 1
 
 
-async def test_an_unpaid_license_is_asked_for_again_every_hour(site: Inside) -> None:
-    """Each attempt has a name of its own. Its server makes no difference meanwhile; an answer that pays brings it back."""
-    site.servers.stands(SOLVER, Standing.UP)
-    await site.bought()
-    await site.passes()
-    await site.settle(Outcome.DELIVERED, kind="license_update")
-    await site.settle(Outcome.INSUFFICIENT_FUNDS)
-    assert ((await site.row()).status, await site.state()) == (words.UNPAID, UNAVAILABLE)
-    await site.passes(HOUR_MS)
-    site.servers.stands(SOLVER, Standing.DOWN)
-    await site.passes()
-    site.servers.stands(SOLVER, Standing.UP)
-    await site.passes()
-    assert await site.told() == [("update", "UNAVAILABLE")]
-    await site.passes(1)
-    await site.passes()
-    assert (await site.told())[1:] == [("charge", "license-5123-2")]
-    await site.settle(Outcome.INSUFFICIENT_FUNDS, kind="charge")
-    assert await site.state() is UNAVAILABLE
-    await site.passes(HOUR_MS + 1)
-    assert (await site.told())[1:] == [("charge", "license-5123-3")]
-    await site.settle(Outcome.DELIVERED)
-    await site.passes()
-    assert (await site.state(), await site.told()) == (READY, [("update", "READY")])
-    await site.passes(2 * HOUR_MS)
-    assert await site.told() == [("update", "READY")]
-
-
 async def test_a_deleted_license_is_left_alone(site: Inside) -> None:
-    """Neither moved nor charged again."""
+    """Neither moved nor charged again; another one that could not be paid is, after an hour."""
     site.servers.stands(SOLVER, Standing.UP)
     await site.bought("5123")
     await site.bought("5124")
@@ -198,8 +171,9 @@ async def test_a_deleted_license_is_left_alone(site: Inside) -> None:
     await site.settle(Outcome.INSUFFICIENT_FUNDS, kind="charge")
     await site.settle(Outcome.DELIVERED)
     await site.service.delete(["5123"], ALICE)
+    await site.settle(Outcome.DELIVERED)
     await site.passes(HOUR_MS + 1)
-    assert await site.told() == [("charge", "license-5124-2")]
+    assert await site.told() == [("charge", "license-5124-1")]
 
 
 async def test_many_licenses_of_a_product_move_together(site: Inside) -> None:
