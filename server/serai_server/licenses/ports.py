@@ -81,7 +81,7 @@ class LicenseServers(Protocol):
         ...
 
     def look_soon(self, product: str) -> None:
-        """Have the server looked at without waiting for its turn."""
+        """Have the server looked at without waiting for its turn, unless it is UP."""
         ...
 
     def on_change(self, told: Callable[[str], None]) -> None:

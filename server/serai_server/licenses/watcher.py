@@ -110,7 +110,9 @@ class Watcher:
         return "; ".join(part for part in parts if part)
 
     def look_soon(self) -> None:
-        self._look_wanted.set()
+        """No effect on one that is UP: users may ask for this as often as they like, and its failures must not come the faster for it."""
+        if self.status.standing is not Standing.UP:
+            self._look_wanted.set()
 
     async def run(self) -> None:
         """Until it is cancelled."""

@@ -144,7 +144,7 @@ async def test_a_slow_answer_holds_up_no_look(site: Site) -> None:
         site.network.refusing.add("127.0.0.1")
         await site.pass_time(29_000)
         await settle()
-        servers.look_soon(SOLVER)
+        await servers.watcher("solver").look()
         await settle()
         assert servers.status(SOLVER).standing is Standing.DOWN
         await site.until(lambda: "not told" in servers.watcher("solver").details, 1_000)

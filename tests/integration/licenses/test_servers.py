@@ -122,11 +122,20 @@ class TestStanding:
             assert servers.watcher("solver").details == "solver-1:27000 did not answer within 3000 ms"
 
     async def test_looked_at_soon(self, site: Site) -> None:
-        """Without waiting for its turn, but no more than once a second however many ask."""
+        """Without waiting for its turn, but no more than once a second however many ask; one that is UP not at all."""
         async with site.running() as servers:
             await servers.add(server(), b"")
             await settle()
             await site.pass_time(5_000)
+            before = len(site.network.tried)
+            for _ in range(100):
+                servers.look_soon(SOLVER)
+                await settle()
+            assert len(site.network.tried) == before
+            site.network.refusing.add("solver-1")
+            await site.pass_time(120_000)
+            assert servers.status(SOLVER).standing is Standing.DOWN
+            await site.pass_time(2_000)
             before = len(site.network.tried)
             for _ in range(100):
                 servers.look_soon(SOLVER)
