@@ -23,6 +23,7 @@ from serai_server.licenses.operations import LicenseServerOperations
 from serai_server.licenses.payments import LicensePayments
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
 from serai_server.licenses.servers import Servers, running_servers
+from serai_server.licenses.service import LicensesService
 from serai_server.licenses.watcher import Pacing
 from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
@@ -81,6 +82,7 @@ def license_front(folder: Path, lmutil: str = "") -> Generator[LicenseFront]:
         ):
             operations = LicenseServerOperations(servers, store.licenses, catalog, clock.now_ms)
             jobs = MemoryJobs()
+            licenses = LicensesService(store=store.licenses, catalog=catalog, look=lambda _: None, wall=wall_ms, register_at_core=True)
             payments = LicensePayments(
                 store=store.licenses, catalog=catalog, charging=Charging(repeats=False), wall=wall_ms, look=lambda _: None
             )
@@ -90,6 +92,7 @@ def license_front(folder: Path, lmutil: str = "") -> Generator[LicenseFront]:
                 events=MemoryEvents(),
                 health=Health(),
                 clock=clock,
+                licenses=licenses,
                 license_servers=operations,
                 license_payments=payments,
             )

@@ -15,6 +15,7 @@ from serai.licenses.v1.licenses_service_pb2_grpc import LicensesServiceStub
 
 from serai_server.cli import output
 from serai_server.cli.client import CALL_S, licenses_service
+from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.options import config_option, json_option, socket_of, socket_option
 
 _STATE = "LICENSE_STATE_"
@@ -39,9 +40,13 @@ def list_licenses(*, owner: str, product: str, text: str, limit: int, as_json: b
     serai licenses list --text "does not answer" --limit 0 --json | jq -r '.licenses[].id'
     """
     category, _, name = product.partition("/")
+    if product and not (category and name):
+        raise CliError(f"--product {product!r} is not a product like CATEGORY/ID", Exit.USAGE)
     flags = pb.LicenseIncludeFlags(filter_created_by=owner, filter_product_category=category, filter_product_id=name)
     with licenses_service(socket_of(config, socket)) as service:
         found = [one for one, _ in zip(_pages(service, flags, text), range(limit or 2**62), strict=False)]
+        if product and not found:
+            _check_sold(service, product)
     if as_json:
         output.print_json({"licenses": [license_json(one) for one in found]})
     elif found:
@@ -71,6 +76,15 @@ def show_license(license_id: str, *, as_json: bool, config: Path, socket: Path |
     console = output.console()
     console.print(_card(found))
     console.print(_history(found.updates))
+
+
+def _check_sold(service: LicensesServiceStub, product: str) -> None:
+    """Raises CliError. Licenses of what is not sold any more are shown all the same, while there are any."""
+    answer = service.RetrieveProducts(pb.RetrieveProductsRequest(), timeout=CALL_S).products_by_provider
+    sold = [f"{one.product.category.name}/{one.product.name}" for provider in answer.values() for one in provider.supports]
+    if product not in sold:
+        there = ", ".join(sold[:10]) or "none"
+        raise CliError(f"no license product {product} is in the settings ([[licenses.products]]; there: {there})", Exit.USAGE)
 
 
 def license_json(found: License) -> output.Json:

@@ -11,6 +11,7 @@ from serai.licenses.v1.license_pb2 import Maintenance
 
 from serai_server.cli import license_output, output
 from serai_server.cli.client import CALL_S, license_servers_service
+from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.license_words import product_of, provider_option, time_of
 from serai_server.cli.options import config_option, json_option, socket_of, socket_option
 
@@ -57,20 +58,38 @@ def add(
     serai licenses maintenance add licenses/solver --availability MINOR_DISRUPTION "Slow answers; the vendor has been told"
     """
     now_ms = time.time_ns() // 1_000_000
-    starts_at = time_of(starts, now_ms)
+    starts_at = time_of("--starts", starts, now_ms)
     planned = Maintenance(
         description=description, availability=license_output.availability_number(availability.upper()), starts_at=starts_at
     )
     if ends:
-        planned.estimated_ends_at = time_of(ends, now_ms, starts_at)
+        planned.estimated_ends_at = time_of("--ends", ends, now_ms, starts_at)
+        if planned.estimated_ends_at <= starts_at:
+            raise CliError(f"--ends {ends!r}: the window must end after its start, --starts {starts!r}", Exit.USAGE)
+        if planned.estimated_ends_at <= now_ms:
+            raise CliError(f"--ends {ends!r}: the window is over already", Exit.USAGE)
     request = pb.AddMaintenanceRequest(product=product_of(product, provider, config), maintenance=planned)
     with license_servers_service(socket_of(config, socket)) as service:
         window = service.AddMaintenance(request, timeout=CALL_S).window
+        windows = service.ListMaintenance(pb.ListMaintenanceRequest(), timeout=CALL_S).windows
     if as_json:
         output.print_json(license_output.window_json(window))
     else:
         console = output.console()
         console.print(license_output.windows_table([window], output.room(console)))
+    if others := [other.id for other in windows if other.id != window.id and _overlap(other, window)]:
+        many = "s are" if len(others) > 1 else " is"
+        words = f"window{many} open at the same time for this product: {', '.join(others)}; the worst of those that are open counts"
+        click.echo(f"serai: {words}", err=True)
+
+
+def _overlap(one: pb.MaintenanceWindow, other: pb.MaintenanceWindow) -> bool:
+    def ends(window: pb.MaintenanceWindow) -> float:
+        return window.maintenance.estimated_ends_at if window.maintenance.HasField("estimated_ends_at") else float("inf")
+
+    if one.product != other.product:
+        return False
+    return one.maintenance.starts_at < ends(other) and other.maintenance.starts_at < ends(one)
 
 
 @group.command("list")

@@ -99,9 +99,9 @@ def server_card(report: pb.LicenseServerReport) -> Table:
         ("address", clean(_addresses(server))),
         ("vendor's port", str(server.vendor_port) if server.vendor_port else ""),
         ("key", "yes, sealed" if report.has_key else "none"),
-        ("seats for each", _per(server) if server.features else "not counted"),
+        ("seats", f"one for each {_per(server)}" if server.features else "not counted"),
         ("looked at", when(report.probed_at_ms)),
-        ("asked for seats", when(report.observed_at_ms)),
+        ("asked for seats", when(report.observed_at_ms) if report.is_asked else "not asked (licenses.lmutil is not set)"),
         ("jobs that wait", str(report.waiting_jobs)),
         ("licenses", str(report.licenses)),
     ]

@@ -73,7 +73,8 @@ def add(
     )
     key = key_of(key_file, from_stdin=key_stdin, ask=ask_key)
     with license_servers_service(socket_of(config, socket)) as service:
-        _show(service.Add(pb.AddRequest(server=server, key=key), timeout=CALL_S).server, as_json=as_json)
+        _show(service.Add(pb.AddRequest(server=server, key=key.content), timeout=CALL_S).server, as_json=as_json)
+    key.taken()
 
 
 @group.command("list")
@@ -169,12 +170,13 @@ def set_key(
     serai licenses server set-key solver --key-file solver.lic
     serai licenses server set-key solver --ask-key
     """
-    key = key_of(key_file, from_stdin=key_stdin, ask=ask_key)
-    if bool(key) is no_key:
+    key = key_of(key_file, from_stdin=key_stdin, ask=ask_key, none=no_key)
+    if not key.content and not no_key:
         raise CliError("one of --key-file, --key-stdin, --ask-key and --no-key is needed", Exit.USAGE)
     with license_servers_service(socket_of(config, socket)) as service:
-        service.SetKey(pb.SetKeyRequest(name=name, key=key), timeout=CALL_S)
+        service.SetKey(pb.SetKeyRequest(name=name, key=key.content), timeout=CALL_S)
     _done(f"license server {name} has {'no key now' if no_key else 'its new key'}", as_json=as_json)
+    key.taken()
 
 
 @group.command("set-seats")
@@ -193,7 +195,12 @@ def set_seats(
     serai licenses server set-seats solver --feature solver=8 --feature mesher=2
     """
     if bool(features) is not_counted:
-        raise CliError("--feature for each feature that is counted, or --not-counted", Exit.USAGE)
+        words = (
+            "--feature and --not-counted: only one of them"
+            if not_counted
+            else "--feature for each feature that is counted, or --not-counted"
+        )
+        raise CliError(words, Exit.USAGE)
     with license_servers_service(socket_of(config, socket)) as service:
         _show(service.SetSeats(pb.SetSeatsRequest(name=name, features=features), timeout=CALL_S).server, as_json=as_json)
 

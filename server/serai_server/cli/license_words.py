@@ -6,11 +6,11 @@ A key never comes by an argument, which everybody on the machine can read.
 from __future__ import annotations
 
 import datetime as dt
-import os
 import re
 import stat
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -20,6 +20,7 @@ from serai.licenses.v1 import license_servers_service_pb2 as pb
 
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.options import settings_or_exit
+from serai_server.licenses.server_requests import MOST_SEATS, is_host
 
 _MOST_BYTES = 48 * 1024
 _SPAN = re.compile(r"\+(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
@@ -48,8 +49,12 @@ class Address(click.ParamType[pb.LicenseServerAddress]):
             host, port = text, ""
         else:
             host, _, port = text.partition(":")
-        if not host or not re.fullmatch(r"(\d{1,5})?", port):
+        if not host or not re.fullmatch(r"\d*", port, re.ASCII):
             self.fail(f"{text!r} is not an address like lic1.example.org, lic1:27001 or 27001@lic1", param, ctx)
+        if not is_host(host):
+            self.fail(f"{text!r}: {host!r} is neither a host name nor an IP address", param, ctx)
+        if port and not 1 <= int(port[:9]) <= 65_535:
+            self.fail(f"{text!r}: a port is 1 to 65535", param, ctx)
         return pb.LicenseServerAddress(host=host, port=int(port or 0))
 
 
@@ -62,8 +67,12 @@ class Feature(click.ParamType[pb.LicenseFeature]):
         if isinstance(value, pb.LicenseFeature):
             return value
         name, _, seats = str(value).rpartition("=")
-        if not name or not re.fullmatch(r"\d{1,9}", seats):
+        if not name or not re.fullmatch(r"\d{1,9}", seats, re.ASCII):
             self.fail(f"{str(value)!r} is not a feature with its seats like solver=5", param, ctx)
+        if not 1 <= int(seats) <= MOST_SEATS:
+            self.fail(
+                f"{str(value)!r}: seats are 1 to {MOST_SEATS:,}; --not-counted or no --feature at all does not count them", param, ctx
+            )
         return pb.LicenseFeature(name=name, seats=int(seats))
 
 
@@ -83,8 +92,9 @@ def product_of(text: str, provider: str, config: Path) -> ProductReference:
     return ProductReference(id=product_id, category=category, provider=provider or settings_or_exit(config).provider.id)
 
 
-def time_of(text: str, now_ms: int, begin_ms: int | None = None) -> int:
-    """ "now", "+2h" (after `begin_ms`, None = now), or ISO 8601 with its distance from UTC; ms since epoch. Raises CliError (USAGE)."""
+def time_of(option: str, text: str, now_ms: int, begin_ms: int | None = None) -> int:
+    """ "now", "+2h" (after `begin_ms`, None = now), or ISO 8601 with its distance from UTC; ms since epoch. Raises CliError (USAGE), which
+    names the option."""
     if text == "now":
         return now_ms
     found = _SPAN.fullmatch(text)
@@ -95,8 +105,11 @@ def time_of(text: str, now_ms: int, begin_ms: int | None = None) -> int:
         at = dt.datetime.fromisoformat(text)
     except ValueError:
         at = None
-    if at is None or at.tzinfo is None:
-        raise CliError(f"{text!r} is not a time like 2026-12-24T18:00+01:00, 2026-12-24T17:00Z, now or +2h", Exit.USAGE)
+    if at is None:
+        forward = "; a span goes forward and begins with +" if re.fullmatch(r"-?(\d+[dhms])+", text) else ""
+        raise CliError(f"{option} {text!r} is not a time like 2026-12-24T18:00+01:00, 2026-12-24T17:00Z, now or +2h{forward}", Exit.USAGE)
+    if at.tzinfo is None:
+        raise CliError(f"{option} {text!r} does not say how far from UTC it is; add Z, or a distance like +01:00", Exit.USAGE)
     return int(at.timestamp() * 1_000)
 
 
@@ -112,11 +125,40 @@ def key_options(command: Callable[_P, _R]) -> Callable[_P, _R]:
     return command
 
 
-def key_of(file: Path | None, *, from_stdin: bool, ask: bool) -> bytes:
-    """The vendor's key; empty = none of the ways was chosen. Raises CliError."""
-    if (file is not None) + from_stdin + ask > 1:
-        raise CliError("one of --key-file, --key-stdin and --ask-key, not several", Exit.USAGE)
+@dataclass(frozen=True, slots=True)
+class GivenKey:
+    content: bytes = field(default=b"", repr=False)
+    """Empty = none was given."""
+    notes: tuple[str, ...] = ()
+
+    def taken(self) -> None:
+        """Say what the operator should know of a key that the server has now."""
+        for note in self.notes:
+            click.echo(f"serai: {note}", err=True)
+
+
+def key_of(file: Path | None, *, from_stdin: bool, ask: bool, none: bool = False) -> GivenKey:
+    """The vendor's key. Raises CliError."""
+    ways = {"--key-file": file is not None, "--key-stdin": from_stdin, "--ask-key": ask, "--no-key": none}
+    chosen = [way for way, is_chosen in ways.items() if is_chosen]
+    if len(chosen) > 1:
+        raise CliError(f"{' and '.join(chosen)}: only one of them", Exit.USAGE)
+    open_to_others = file is not None and _others_can_read(file)
+    content = _content(file, from_stdin=from_stdin, ask=ask)
+    notes = [f"others can read {file}; `chmod 600 {file}` keeps the key to yourself"] if open_to_others else []
+    if b"\0" in content:
+        notes.append("the key has NUL bytes in it, as no text has: is this the right file?")
+    return GivenKey(content, tuple(notes))
+
+
+def has_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _content(file: Path | None, *, from_stdin: bool, ask: bool) -> bytes:
     if ask:
+        if not has_terminal():
+            raise CliError("--ask-key: there is no terminal to ask on; use --key-file or --key-stdin", Exit.USAGE)
         found: object = click.prompt("Key of the vendor", hide_input=True, err=True)
         return _checked(str(found).encode(), "what was typed")
     if from_stdin:
@@ -127,11 +169,17 @@ def key_of(file: Path | None, *, from_stdin: bool, ask: bool) -> bytes:
 def _read(file: Path) -> bytes:
     try:
         with file.open("rb") as opened:
-            if os.fstat(opened.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH):
-                click.echo(f"serai: others can read {file}; `chmod 600 {file}` keeps the key to yourself", err=True)
             return opened.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise CliError(f"{file} cannot be read: {error.strerror}", Exit.USAGE) from error
+        raise CliError(f"--key-file: {file} cannot be read: {error.strerror}", Exit.USAGE) from error
+
+
+def _others_can_read(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    except OSError:
+        # Reading it says why.
+        return False
 
 
 def _checked(key: bytes, where: str) -> bytes:

@@ -18,6 +18,7 @@ from serai_backends.nomad.backend import check_nomad, open_nomad
 from serai_backends.nomad.settings import Firewall, NomadSettings, Placement
 
 from serai_server.cli.config import Settings
+from serai_server.cli.license_doctor import license_findings
 from serai_server.jobs.inputs import MappedDrive
 from serai_server.jobs.products import DAY_MS, HOUR_MS
 from serai_server.jobs.requests import Policy
@@ -96,6 +97,11 @@ async def open_backend(settings: Settings) -> AsyncGenerator[tuple[Backend, Stea
 
 async def check_backend(settings: Settings) -> CheckReport:
     """Whether jobs could run here, also beside a server that runs."""
+    report = await _check_backend(settings)
+    return CheckReport((*report.findings, *license_findings(settings)))
+
+
+async def _check_backend(settings: Settings) -> CheckReport:
     if settings.backend.kind == "nomad":
         return await check_nomad(nomad_settings(settings))
     local = local_settings(settings)

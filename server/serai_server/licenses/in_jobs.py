@@ -185,4 +185,6 @@ def _argument(product: LicenseProduct, reach: Reach, license_id: str) -> str:
             return f"{host}:{port}"
         case "address_and_key":
             key = reach.key.decode("utf-8", "replace").strip()
+            if "\0" in key:
+                raise SubmissionRefused(words.KEY_NO_ARGUMENT)
             return f"{host}:{port}/{key}" if key else f"{host}:{port}"

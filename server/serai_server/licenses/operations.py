@@ -62,7 +62,7 @@ class LicenseServerOperations:
 
     async def list(self) -> Sequence[pb.LicenseServerReport]:
         lines, counts = await self._store.lines(), await self._store.count()
-        return [_report(one, await self._servers.key_trouble(one.product), lines, counts) for one in self._servers.watchers()]
+        return [await self._report_of(watcher, lines, counts) for watcher in self._servers.watchers()]
 
     async def get(self, name: str) -> pb.LicenseServerReport:
         return await self._report(self._servers.watcher(name))
@@ -71,8 +71,11 @@ class LicenseServerOperations:
         watcher = self._servers.watcher(name)
         line = (await self._store.lines()).get(watcher.product)
         if line is not None and line.held and not force:
-            words = f"{line.holders} job{'s hold' if line.holders != 1 else ' holds'} {line.held} seats of license server {name!r}"
-            raise WrongState(f"{words}; wait until they are over, or remove it all the same with --force")
+            seats = f"{line.held} seat{'s' if line.held != 1 else ''}"
+            words = f"{line.holders} job{'s hold' if line.holders != 1 else ' holds'} {seats} of license server {name!r}"
+            raise WrongState(
+                f"{words}; wait until {'they are' if line.holders != 1 else 'it is'} over, or remove it all the same with --force"
+            )
         await self._servers.remove(name)
         log.info("license_server.removed", server=name, product=watcher.product, held=line.held if line is not None else 0)
 
@@ -147,8 +150,29 @@ class LicenseServerOperations:
         self._servers.touch(products[0])
 
     async def _report(self, watcher: Watcher) -> pb.LicenseServerReport:
+        return await self._report_of(watcher, await self._store.lines(), await self._store.count())
+
+    async def _report_of(self, watcher: Watcher, lines: Mapping[str, Line], counts: Mapping[str, int]) -> pb.LicenseServerReport:
         trouble = await self._servers.key_trouble(watcher.product)
-        return _report(watcher, trouble, await self._store.lines(), await self._store.count())
+        failures = watcher.stand.failures if watcher.status.standing is not Standing.DOWN else 0
+        words = (
+            trouble and f"jobs wait for its key: {trouble}",
+            failures and f"{failures} of {self._servers.probes_to_fail} looks in a row have failed",
+            watcher.details,
+        )
+        line = lines.get(watcher.product)
+        return pb.LicenseServerReport(
+            server=watcher.server,
+            has_key=bool(watcher.stored.sealed),
+            state=_STATES[watcher.status.standing],
+            words="; ".join(str(part) for part in words if part),
+            probed_at_ms=watcher.stand.looked_at_ms,
+            observed_at_ms=watcher.observed_at_ms,
+            seats=[_seats(watcher, feature, line.held if line is not None else 0) for feature in watcher.server.features],
+            waiting_jobs=line.waiting if line is not None else 0,
+            licenses=counts.get(watcher.product, 0),
+            is_asked=self._servers.asks,
+        )
 
 
 @contextlib.contextmanager
@@ -158,21 +182,6 @@ def _vault_in_words() -> Generator[None]:
         yield
     except VaultError as error:
         raise WrongState(str(error)) from error
-
-
-def _report(watcher: Watcher, key_trouble: str, lines: Mapping[str, Line], counts: Mapping[str, int]) -> pb.LicenseServerReport:
-    line = lines.get(watcher.product)
-    return pb.LicenseServerReport(
-        server=watcher.server,
-        has_key=bool(watcher.stored.sealed),
-        state=_STATES[watcher.status.standing],
-        words="; ".join(filter(None, (key_trouble and f"jobs wait for its key: {key_trouble}", watcher.details))),
-        probed_at_ms=watcher.stand.looked_at_ms,
-        observed_at_ms=watcher.observed_at_ms,
-        seats=[_seats(watcher, feature, line.held if line is not None else 0) for feature in watcher.server.features],
-        waiting_jobs=line.waiting if line is not None else 0,
-        licenses=counts.get(watcher.product, 0),
-    )
 
 
 def _seats(watcher: Watcher, feature: pb.LicenseFeature, held: int) -> pb.SeatsReport:

@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-z0-9._-]{1,64}").fullmatch
 _FEATURE = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?").fullmatch
 _MOST_FEATURES = 1_000
-_MOST_SEATS = 1_000_000
+MOST_SEATS = 1_000_000
 _FIRST_MS = 1_000_000_000_000
 _LAST_MS = 100_000_000_000_000
 """Far beyond what a calendar of Core's can show."""
@@ -28,7 +28,8 @@ _LONGEST_DESCRIPTION = 4_000
 def check_server(server: pb.LicenseServer, catalog: LicenseCatalog) -> None:
     """Raises InvalidRequest."""
     if _NAME(server.name) is None:
-        raise InvalidRequest("expected 1 to 64 characters of a-z, 0-9, dot, underscore and hyphen", field="server.name")
+        words = f"name {server.name[:80]!r}: expected 1 to 64 characters of a-z, 0-9, dot, underscore and hyphen"
+        raise InvalidRequest(words, field="server.name")
     check_addresses(server.addresses, "server.addresses")
     check_vendor_port(server.vendor_port, "server.vendor_port")
     check_features(server.features, "server.features")
@@ -88,8 +89,8 @@ def check_features(features: Sequence[pb.LicenseFeature], path: str) -> None:
         if feature.name.lower() in names:
             raise InvalidRequest(f"feature {feature.name} is there twice", field=f"{path}[{index}].name")
         names.add(feature.name.lower())
-        if not 1 <= feature.seats <= _MOST_SEATS:
-            raise InvalidRequest(f"expected 1 to {_MOST_SEATS} seats of {feature.name}", field=f"{path}[{index}].seats")
+        if not 1 <= feature.seats <= MOST_SEATS:
+            raise InvalidRequest(f"expected 1 to {MOST_SEATS} seats of {feature.name}", field=f"{path}[{index}].seats")
 
 
 def check_key(key: bytes) -> None:

@@ -116,6 +116,15 @@ class Servers:
 
     # For the operator
 
+    @property
+    def probes_to_fail(self) -> int:
+        return self._tools.pacing.probes_to_fail
+
+    @property
+    def asks(self) -> bool:
+        """Whether servers are asked for the seats in use."""
+        return self._tools.lmutil is not None
+
     def watchers(self) -> Sequence[Watcher]:
         """By name."""
         return [self._watchers[name] for name in sorted(self._watchers)]

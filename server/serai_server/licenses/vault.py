@@ -53,6 +53,11 @@ class Vault:
         """Raises VaultError."""
         return _unsealed(self._ring(), server, sealed, self._file)
 
+    def check(self) -> None:
+        """Whether it could be used now; a file that was not made yet is none. Raises VaultError."""
+        if self._file.exists():
+            self._ring()
+
     def begin_rotation(self, *, first: bool) -> None:
         """Put a new key in front. `first` as for `seal`. Raises VaultError."""
         if first and not self._file.exists():
@@ -109,7 +114,8 @@ class Vault:
         if not stat.S_ISREG(found.st_mode):
             raise VaultError(f"{self._file} is no file")
         if found.st_mode & _OTHERS:
-            raise VaultError(f"others can read or write {self._file}; `chmod 600 {self._file}` makes it private, then rotate its keys")
+            words = f"others can read or write {self._file}; `chmod 600 {self._file}` makes it private"
+            raise VaultError(f"{words}, then rotate its keys with `serai licenses server rotate-key`")
         if found.st_uid not in (os.geteuid(), 0):
             raise VaultError(f"{self._file} belongs to another user; give it to the one that runs the server")
 

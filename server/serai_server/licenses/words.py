@@ -22,6 +22,7 @@ MAYBE_PAID = "UCloud had this license before it was known here; whether it is pa
 DELETED_AT_CORE = "The license was deleted at UCloud."
 KEY_NOT_READ = "waiting for the key of its license, which the provider cannot read now"
 """Of a job; the why is for the operator alone."""
+KEY_NO_ARGUMENT = "The job could not be started: the key of its license cannot stand on a command line, as the provider has set it up."
 REGISTERED = "The license is known to UCloud now."
 
 

@@ -266,6 +266,18 @@ class TestKeysAreForThoseWhoHaveSeats:
                 await ask(job_id)
             assert str(raised.value) == words.NOT_SOLD
 
+    async def test_a_key_that_cannot_be_an_argument(self, site: Inside) -> None:
+        """With a NUL in it no program can be started: the job ends with words."""
+        await site.bought("1")
+        site.servers.serves(SOLVER, key=b"a\0b")
+        await ready(site, SOLVER)
+        job_id = await holds(site, ("1", SOLVER))
+        on_the_line = Inside(site.store, site.clock, replace(SOLVER, argument="address_and_key"))
+        on_the_line.servers.serves(SOLVER, key=b"a\0b")
+        with pytest.raises(SubmissionRefused, match=f"^{words.KEY_NO_ARGUMENT}$"):
+            await on_the_line.in_jobs.told(job_id)
+        assert (await site.in_jobs.told(job_id)).secrets
+
     async def test_a_key_that_cannot_be_unsealed_now(self, site: Inside) -> None:
         """The job waits for the operator, and is not lost; its user is told that, and neither where the key is nor what ails it."""
         await site.bought("1")

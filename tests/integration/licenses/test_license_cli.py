@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +19,16 @@ import pytest
 from fakes.license_front import LicenseFront, license_front
 from fakes.license_servers import PROVIDER
 from fakes.lmgrd import write_lmutil
+from serai.core.v1.resources_pb2 import ProductReference, ResourceOwner
 from serai.licenses.v1 import license_servers_service_pb2 as pb
+from serai.licenses.v1.license_pb2 import LicenseSpecification
 from serai.licenses.v1.license_servers_service_pb2_grpc import LicenseServersServiceStub
+from serai.licenses.v1.licenses_service_pb2 import CreateRequest
+from serai.licenses.v1.licenses_service_pb2_grpc import LicensesServiceStub
 from serai_server.cli import license_server, license_words
 from serai_server.cli.exits import Exit
 from serai_server.cli.main import run
+from serai_server.store.license_model import LicenseChange
 
 CANARY = "canary-e3b0c44298fc1c149afbf4c8996fb924"
 
@@ -78,6 +84,31 @@ def until(look: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+class TestLicenses:
+    def test_found_by_both_ids(self, front: LicenseFront, serai: Serai) -> None:
+        """One that was made here has an id of UCloud's too, which users see there: both find it, and both are shown."""
+        product = ProductReference(id="mesher", category="licenses", provider=PROVIDER)
+        with grpc.insecure_channel(f"unix:{front.socket}") as channel:
+            create = LicensesServiceStub(channel).Create
+            wanted = CreateRequest(items=[LicenseSpecification(product=product)], owner=ResourceOwner(created_by="alice"))
+            (made,) = [one.id for one in create(wanted, timeout=20).responses]
+        before = serai("show", made)
+        assert (before.code, "at UCloud" in before.out) == (Exit.OK, False)
+        assert serai("show", made, "--json").json["core_id"] is None
+        front.do(front.store.licenses.decide([made], lambda _, row: LicenseChange(made, row.version if row else 0, core_id="1795665940")))
+        for name in (made, "1795665940"):
+            assert re.search(rf"license +{made} *\nat UCloud +1795665940 *\n", serai("show", name).out)
+            shown = serai("show", name, "--json").json
+            assert (shown["id"], shown["core_id"]) == (made, "1795665940")
+            assert [one["id"] for one in serai("list", "--text", name, "--json").json["licenses"]] == [made]
+        assert serai("show", "1795665941").err == "serai: no license '1795665941' is known here"
+
+    def test_of_a_product(self, serai: Serai) -> None:
+        """None of one that is sold; one that is not is said, as when a server is added."""
+        assert serai("list", "--product", "licenses/mesher").out == "no licenses\n"
+        assert serai("list", "--product", "licenses/nope", "--json").code == Exit.USAGE
+
+
 class TestServers:
     def test_none(self, serai: Serai) -> None:
         """Words on stderr, an empty list for programs."""
@@ -107,6 +138,9 @@ class TestServers:
             "waiting_jobs": 0,
             "licenses": 0,
         }
+        card = serai("server", "show", "solver").out
+        assert re.search(r"seats +one for each job *\n", card)
+        assert "not asked" not in card
         assert min(shown["probed_at_ms"], shown["observed_at_ms"]) > 1_600_000_000_000
         people = serai("server", "show", "solver").out
         assert [word in people for word in ("UP", front.lmgrd.port_at_host, "FEATURE", "example/licenses/solver")] == [True] * 4
@@ -153,7 +187,7 @@ class TestServers:
             (
                 ["server", "add", "X", "--address", "h", "--product", "licenses/mesher", "--provider", PROVIDER],
                 Exit.USAGE,
-                "expected 1 to 64",
+                "name 'X': expected 1 to 64",
             ),
             (
                 ["server", "add", "x", "--address", "h", "--product", "licenses/nope", "--provider", PROVIDER],
@@ -164,7 +198,31 @@ class TestServers:
             (["server", "add", "x", "--address", "h:x", "--product", "licenses/mesher"], Exit.USAGE, "is not an address like"),
             (["server", "set-seats", "x", "--feature", "solver"], Exit.USAGE, "is not a feature with its seats like solver=5"),
             (["server", "set-key", "x"], Exit.USAGE, "one of --key-file, --key-stdin, --ask-key and --no-key is needed"),
-            (["server", "set-key", "x", "--key-stdin", "--ask-key"], Exit.USAGE, "not several"),
+            (["server", "set-key", "x", "--key-stdin", "--ask-key"], Exit.USAGE, "--key-stdin and --ask-key: only one of them"),
+            (["server", "set-key", "x", "--ask-key", "--no-key"], Exit.USAGE, "--ask-key and --no-key: only one of them"),
+            (
+                ["server", "set-key", "x", "--ask-key"],
+                Exit.USAGE,
+                "--ask-key: there is no terminal to ask on; use --key-file or --key-stdin",
+            ),
+            (
+                ["server", "set-seats", "x", "--feature", "a=1", "--not-counted"],
+                Exit.USAGE,
+                "--feature and --not-counted: only one of them",
+            ),
+            (["server", "set-seats", "x", "--feature", "a=0"], Exit.USAGE, "'a=0': seats are 1 to 1,000,000"),
+            (["server", "set-address", "x", "--address", "h:65536"], Exit.USAGE, "'--address': 'h:65536': a port is 1 to 65535"),
+            (
+                ["server", "set-address", "x", "--address", "1@a_b"],
+                Exit.USAGE,
+                "'--address': '1@a_b': 'a_b' is neither a host name nor an IP",
+            ),
+            (["list", "--product", "solver"], Exit.USAGE, "--product 'solver' is not a product like CATEGORY/ID"),
+            (
+                ["list", "--product", "licenses/nope"],
+                Exit.USAGE,
+                "no license product licenses/nope is in the settings ([[licenses.products]]",
+            ),
             (["server", "set-key", "x", "--key-stdin"], Exit.USAGE, "there is no key in stdin"),
             (["server", "set-key", "x", "--key-file", "/nowhere"], Exit.USAGE, "/nowhere cannot be read"),
         ],
@@ -202,46 +260,6 @@ class TestServers:
         assert (refused.code, "expected 1 address, or the 3 of a triad, found 2" in refused.err) == (Exit.USAGE, True)
 
 
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [
-        ("lic1", "lic1", 0),
-        ("lic1:27001", "lic1", 27001),
-        ("27001@lic1", "lic1", 27001),
-        ("@lic1", "lic1", 0),
-        ("::1", "::1", 0),
-        ("[::1]:27001", "::1", 27001),
-        ("[::1]", "::1", 0),
-    ],
-)
-def test_addresses(text: str, host: str, port: int) -> None:
-    """As people write them, and as FlexNet does."""
-    assert license_words.Address().convert(text, None, None) == pb.LicenseServerAddress(host=host, port=port)
-
-
-@pytest.mark.parametrize(
-    ("text", "begin_ms", "expected_ms"),
-    [
-        ("now", None, 1_000_000),
-        ("+2h", None, 1_000_000 + 7_200_000),
-        ("+1d12h30m5s", None, 1_000_000 + 131_405_000),
-        ("+2h", 5_000_000, 5_000_000 + 7_200_000),
-        ("2026-12-24T18:00+01:00", None, 1_798_131_600_000),
-        ("2026-12-24T17:00Z", None, 1_798_131_600_000),
-    ],
-)
-def test_times(text: str, begin_ms: int | None, expected_ms: int) -> None:
-    """With a zone, or from now, or from the start."""
-    assert license_words.time_of(text, 1_000_000, begin_ms) == expected_ms
-
-
-@pytest.mark.parametrize("text", ["", "+", "+2", "2h", "2026-12-24T18:00", "2026-12-24", "tomorrow"])
-def test_what_is_no_time(text: str) -> None:
-    """A time without zone is nobody's."""
-    with pytest.raises(click.ClickException, match="is not a time like"):
-        license_words.time_of(text, 1_000_000)
-
-
 class TestMaintenance:
     def test_a_window_comes_and_goes(self, serai: Serai) -> None:
         """Planned, listed, dropped."""
@@ -271,10 +289,23 @@ class TestMaintenance:
         assert serai("maintenance", "list").err == "no maintenance is planned"
 
     def test_one_that_ends_before_it_starts(self, serai: Serai) -> None:
-        """Refused by the server."""
-        plan = ("licenses/solver", "x", "--provider", PROVIDER, "--ends", "2020-01-01T00:00Z", "--availability", "NO_SERVICE")
-        ran = serai("maintenance", "add", *plan)
-        assert (ran.code, ran.err) == (Exit.USAGE, "serai: it must end after its start")
+        """Refused, and so is one that is over already; in the words of the command line."""
+        plan = ("maintenance", "add", "licenses/solver", "x", "--provider", PROVIDER, "--availability", "NO_SERVICE")
+        ran = serai(*plan, "--ends", "2020-01-01T00:00Z")
+        words = "serai: --ends '2020-01-01T00:00Z': the window must end after its start, --starts 'now'"
+        assert (ran.code, ran.err) == (Exit.USAGE, words)
+        ran = serai(*plan, "--starts", "2020-01-01T00:00Z", "--ends", "+2h")
+        assert (ran.code, ran.err) == (Exit.USAGE, "serai: --ends '+2h': the window is over already")
+
+    def test_two_at_the_same_time(self, serai: Serai) -> None:
+        """Both are planned, and the operator is told; one that only comes after another is not meant."""
+        plan = ("maintenance", "add", "licenses/solver", "x", "--provider", PROVIDER, "--availability", "NO_SERVICE", "--json")
+        first = serai(*plan, "--starts", "+1h", "--ends", "+1h")
+        assert (first.code, first.err) == (Exit.OK, "")
+        ran = serai(*plan, "--starts", "+90m")
+        words = f"window is open at the same time for this product: {first.json['id']}; the worst of those that are open counts"
+        assert (ran.code, ran.err) == (Exit.OK, f"serai: {words}")
+        assert serai(*plan, "--ends", "+30m").err == ""
 
 
 class TestKeys:
@@ -296,6 +327,7 @@ class TestKeys:
                 return CANARY
 
             monkeypatch.setattr(click, "prompt", prompt)
+            monkeypatch.setattr(license_words, "has_terminal", lambda: True)
             ran = add("--ask-key")
         assert (ran.code, ran.err) == (Exit.OK, "")
         assert front.do(front.servers.reach("example/licenses/solver")).key == CANARY.encode()
@@ -308,8 +340,16 @@ class TestKeys:
         file.chmod(0o644)
         ran = add("--key-file", str(file))
         assert ran.code == Exit.OK
-        assert f"others can read {file}" in ran.err
+        assert ran.err.splitlines() == [f"serai: others can read {file}; `chmod 600 {file}` keeps the key to yourself"]
+        refused = add("--key-file", str(file))
+        assert (refused.code, "others can read" in refused.err) == (Exit.ERROR, False), "only of a key that was taken"
         assert front.do(front.servers.reach("example/licenses/solver")).key == text
+
+    def test_one_that_is_no_text(self, add: Serai, serai: Serai) -> None:
+        """It is taken, and the operator is asked whether it is the right file."""
+        words = "serai: the key has NUL bytes in it, as no text has: is this the right file?"
+        for ran in (add("--key-stdin", stdin=b"a\0b"), serai("server", "set-key", "solver", "--key-stdin", stdin=b"\0")):
+            assert (ran.code, ran.err) == (Exit.OK, words)
 
     def test_one_that_is_too_long(self, add: Serai) -> None:
         """Refused, with nothing of it."""

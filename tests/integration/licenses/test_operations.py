@@ -63,6 +63,19 @@ async def test_a_key_that_cannot_be_read(operator: Operator) -> None:
     assert "key" not in (await operator.does.get("solver")).words
 
 
+async def test_a_server_that_has_begun_to_fail(operator: Operator) -> None:
+    """It is UP until it has failed often enough, and says how often it has; whether it is asked for its seats is told too."""
+    await operator.does.add(server(solver=5), b"")
+    assert ((await operator.does.probe("solver")).words, (await operator.does.get("solver")).is_asked) == ("", False)
+    operator.site.network.refusing.add("solver-1")
+    for failures in (1, 2):
+        report = await operator.does.probe("solver")
+        assert report.state == pb.LICENSE_SERVER_STATE_UP
+        assert report.words.startswith(f"{failures} of 3 looks in a row have failed; "), report.words
+    report = await operator.does.probe("solver")
+    assert (report.state, "looks in a row" in report.words) == (pb.LICENSE_SERVER_STATE_DOWN, False)
+
+
 async def test_each_change_is_in_the_log(operator: Operator) -> None:
     """A line for each, with what was changed and never the key; a refused one has none."""
     now_ms = operator.site.clock.now_ms()

@@ -275,6 +275,7 @@ class LicenseServerReport(_message.Message):
     SEATS_FIELD_NUMBER: _builtins.int
     WAITING_JOBS_FIELD_NUMBER: _builtins.int
     LICENSES_FIELD_NUMBER: _builtins.int
+    IS_ASKED_FIELD_NUMBER: _builtins.int
     has_key: _builtins.bool
     state: Global___LicenseServerState.ValueType
     words: _builtins.str
@@ -287,6 +288,8 @@ class LicenseServerReport(_message.Message):
     """Jobs that wait for a seat."""
     licenses: _builtins.int
     """Licenses of its product."""
+    is_asked: _builtins.bool
+    """Whether it is asked for the seats in use: licenses.lmutil is set."""
     @_builtins.property
     def server(self) -> Global___LicenseServer: ...
     @_builtins.property
@@ -303,10 +306,11 @@ class LicenseServerReport(_message.Message):
         seats: _abc.Iterable[Global___SeatsReport] | None = ...,
         waiting_jobs: _builtins.int = ...,
         licenses: _builtins.int = ...,
+        is_asked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_key", b"has_key", "licenses", b"licenses", "observed_at_ms", b"observed_at_ms", "probed_at_ms", b"probed_at_ms", "seats", b"seats", "server", b"server", "state", b"state", "waiting_jobs", b"waiting_jobs", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_key", b"has_key", "is_asked", b"is_asked", "licenses", b"licenses", "observed_at_ms", b"observed_at_ms", "probed_at_ms", b"probed_at_ms", "seats", b"seats", "server", b"server", "state", b"state", "waiting_jobs", b"waiting_jobs", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
