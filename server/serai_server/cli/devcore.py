@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import msgspec
 from serai_devcore import DevCore, Generation, Provider, Settings
 from serai_devcore.tokens import PrivateKey, dump_key, generate_key, load_key
 
@@ -96,7 +97,9 @@ async def _run(wish: _Wish) -> None:
             key, refresh_token = _keys(wish.folder)
             provider = core.add_provider(wish.provider, url=wish.provider_url, key=key, refresh_token=refresh_token)
             core.users.adopt(_key(wish.folder / USERS_PRIVATE_KEY))
-            click.echo(_words(wish, core, _write(wish, core, provider)))
+            click.echo(_words(wish, core, written := _write(wish, core, provider)))
+            if not written and (differs := _differences(wish, core)):
+                click.echo(f"serai: {differs}", err=True)
         else:
             click.echo(_words_alone(core))
         await stop.wait()
@@ -141,6 +144,32 @@ def _write(wish: _Wish, core: DevCore, provider: Provider) -> bool:
     )
     file.write_text(kit.settings_text(made), encoding="utf-8")
     return True
+
+
+def _differences(wish: _Wish, core: DevCore) -> str:
+    """Why a provider with the settings from before would not meet this stand-in; empty = it would, as far as they can be read."""
+    file = wish.folder / kit.SETTINGS
+    try:
+        found = msgspec.toml.decode(file.read_bytes(), type=_Before).core
+    except msgspec.MsgspecError:
+        return ""
+    said = {"core.url": (found.url, core.url), "core.generation": (found.generation, wish.generation.value)}
+    differs = [f"{key} is {was!r} there and {now!r} here" for key, (was, now) in said.items() if was and was != now]
+    if not differs:
+        return ""
+    words = f"{file} is from before and is not of this stand-in: {', '.join(differs)}"
+    return f"{words}; change it there, or delete the file to have it written anew"
+
+
+class _BeforeCore(msgspec.Struct):
+    url: str = ""
+    generation: str = ""
+
+
+class _Before(msgspec.Struct):
+    """What settings from before say of Core."""
+
+    core: _BeforeCore = msgspec.field(default_factory=_BeforeCore)
 
 
 def _words(wish: _Wish, core: DevCore, written: bool) -> str:

@@ -32,6 +32,7 @@ def group() -> None:
     "--availability",
     required=True,
     type=click.Choice(license_output.availabilities(), case_sensitive=False),
+    metavar="|".join(license_output.availabilities()),
     help="What is left of it; in NO_SERVICE licenses are UNAVAILABLE.",
 )
 @provider_option

@@ -117,6 +117,25 @@ def test_devcore_keeps_keys_and_settings_of_an_earlier_run(tmp_path: Path) -> No
     assert load_key(before["core-private-key.pem"])
 
 
+def test_settings_of_another_stand_in_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """They are left alone; what differs is told, and what to do. Settings of this very one are not worth a word."""
+    with devcore(tmp_path) as (_, url):
+        pass
+    capfd.readouterr()
+    with devcore(tmp_path, "--generation", "2026", "--port", url.rpartition(":")[2]):
+        pass
+    words = (
+        f"serai: {tmp_path / kit.SETTINGS} is from before and is not of this stand-in: core.generation is '2021' there and '2026' here; "
+    )
+    assert capfd.readouterr().err.startswith(words)
+    with devcore(tmp_path, "--port", url.rpartition(":")[2]):
+        pass
+    assert capfd.readouterr().err == ""
+    with devcore(tmp_path):
+        pass
+    assert f"core.url is '{url}' there and " in capfd.readouterr().err
+
+
 def test_devcore_says_in_words_what_it_cannot_do(tmp_path: Path) -> None:
     """A port in use, a key file that is none."""
     with devcore(tmp_path) as (_, url):
@@ -242,7 +261,7 @@ def run_solver(*arguments: str, **environment: str) -> subprocess.CompletedProce
 
 
 def test_acme_solver_tells_where_its_license_is_and_shows_no_key(tmp_path: Path) -> None:
-    """The hosts of LM_LICENSE_FILE, the length of the key's file; neither the key nor the argument, which may hold it."""
+    """The servers of LM_LICENSE_FILE, the length of the key's file; neither the key nor the argument, which may hold it."""
     file = tmp_path / "key"
     file.write_bytes(b"SECRET-KEY\n")
     servers = "27000@lic-1.example.org,27001@lic-2.example.org"
@@ -250,8 +269,8 @@ def test_acme_solver_tells_where_its_license_is_and_shows_no_key(tmp_path: Path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "acme-solver 1.0.0 starts",
-        "license server: lic-1.example.org",
-        "license server: lic-2.example.org",
+        "license server: 27000@lic-1.example.org",
+        "license server: 27001@lic-2.example.org",
         "key file: 11 bytes",
         "solved",
     ]
