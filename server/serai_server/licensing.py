@@ -13,16 +13,16 @@ from serai_backends.api import Backend, TakesSecrets
 from serai_server.clock import Clock
 from serai_server.licenses.charges import Charging
 from serai_server.licenses.in_jobs import LicensesInJobs
-from serai_server.licenses.operations import LicenseServerOperations
 from serai_server.licenses.payments import LicensePayments
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
 from serai_server.licenses.provider import LicensesOfCore
 from serai_server.licenses.seats import Seats
-from serai_server.licenses.servers import Servers, running_servers
+from serai_server.licenses.servers.operations import LicenseServerOperations
+from serai_server.licenses.servers.registry import Servers, running_servers
+from serai_server.licenses.servers.watcher import Pacing
 from serai_server.licenses.service import LicensesService
 from serai_server.licenses.settled import LicenseSettlements
 from serai_server.licenses.states import LicenseStates
-from serai_server.licenses.watcher import Pacing
 from serai_server.store.api import Store
 from serai_server.store.license_model import LicenseState
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from fakes.rotation_victim import KEYS, STEPS, answers
 from serai_server.clock import SystemClock
-from serai_server.licenses.servers import running_servers
-from serai_server.licenses.watcher import Pacing
+from serai_server.licenses.servers.registry import running_servers
+from serai_server.licenses.servers.watcher import Pacing
 from serai_server.store.open import open_store
 
 

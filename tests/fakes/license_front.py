@@ -19,12 +19,12 @@ import structlog
 from serai_backends.clock import wall_ms
 from serai_server.clock import SystemClock
 from serai_server.licenses.charges import Charging
-from serai_server.licenses.operations import LicenseServerOperations
 from serai_server.licenses.payments import LicensePayments
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
-from serai_server.licenses.servers import Servers, running_servers
+from serai_server.licenses.servers.operations import LicenseServerOperations
+from serai_server.licenses.servers.registry import Servers, running_servers
+from serai_server.licenses.servers.watcher import Pacing
 from serai_server.licenses.service import LicensesService
-from serai_server.licenses.watcher import Pacing
 from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
 from serai_server.rpc.services import dispatcher

@@ -11,11 +11,11 @@ from serai.core.v1.resources_pb2 import ProductReference
 from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai_server.licenses.in_jobs import LicensesInJobs
 from serai_server.licenses.ports import Reach, SeatPlan, Standing, Status
-from serai_server.licenses.probe import Probe
 from serai_server.licenses.products import LicenseCatalog
-from serai_server.licenses.servers import Servers, running_servers
-from serai_server.licenses.vault import Vault
-from serai_server.licenses.watcher import Pacing, Tools
+from serai_server.licenses.servers.probe import Probe
+from serai_server.licenses.servers.registry import Servers, running_servers
+from serai_server.licenses.servers.vault import Vault
+from serai_server.licenses.servers.watcher import Pacing, Tools
 
 from fakes.clock import FakeClock
 from fakes.license_store import MemoryLicenseStore

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from serai_server.clock import SystemClock
-from serai_server.licenses.servers import running_servers
-from serai_server.licenses.vault import Vault
-from serai_server.licenses.watcher import Pacing
+from serai_server.licenses.servers.registry import running_servers
+from serai_server.licenses.servers.vault import Vault
+from serai_server.licenses.servers.watcher import Pacing
 from serai_server.store.open import open_store
 
 from fakes.license_servers import server

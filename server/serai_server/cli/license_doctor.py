@@ -8,7 +8,7 @@ from pathlib import Path
 from serai_backends.model import Finding, Severity
 
 from serai_server.cli.config import Settings
-from serai_server.licenses.vault import Vault, VaultError
+from serai_server.licenses.servers.vault import Vault, VaultError
 
 
 def license_findings(settings: Settings) -> tuple[Finding, ...]:

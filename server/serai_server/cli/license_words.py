@@ -20,7 +20,7 @@ from serai.licenses.v1 import license_servers_service_pb2 as pb
 
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.options import settings_or_exit
-from serai_server.licenses.server_requests import MOST_SEATS, is_host
+from serai_server.licenses.servers.requests import MOST_SEATS, is_host
 
 _MOST_BYTES = 48 * 1024
 _SPAN = re.compile(r"\+(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")

@@ -22,7 +22,7 @@ from serai_server.cli.license_doctor import license_findings
 from serai_server.jobs.inputs import MappedDrive
 from serai_server.jobs.products import DAY_MS, HOUR_MS
 from serai_server.jobs.requests import Policy
-from serai_server.licenses.watcher import Pacing
+from serai_server.licenses.servers.watcher import Pacing
 from serai_server.licensing import LicensesPlan
 from serai_server.main import Plan
 

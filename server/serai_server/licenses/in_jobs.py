@@ -18,7 +18,7 @@ from serai_server.licenses import words
 from serai_server.licenses.ports import LicenseServers, Reach
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
 from serai_server.licenses.requests import is_license_id
-from serai_server.licenses.vault import VaultError
+from serai_server.licenses.servers.vault import VaultError
 from serai_server.store.license_api import LicenseStore
 from serai_server.store.license_model import LicenseState, NewClaim, StoredLicense
 

@@ -75,7 +75,7 @@ class Events(Protocol):
 
 
 class LicenseServers(Protocol):
-    """What the operator may ask of license servers (serai_server.licenses.operations)."""
+    """What the operator may ask of license servers (serai_server.licenses.servers.operations)."""
 
     async def add(self, server: LicenseServer, key: bytes) -> LicenseServerReport: ...
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes.lmgrd import FakeLmgrd, FakeLmutil, Mode, NoSeat, write_lmutil
-from serai_server.licenses.lmstat import FeatureUse, read
+from serai_server.licenses.servers.lmstat import FeatureUse, read
 
 
 async def say(server: FakeLmgrd, line: str) -> object:

@@ -17,7 +17,7 @@ from serai_server.licenses import words
 from serai_server.licenses.in_jobs import MOST_LICENSES, NOTHING_TOLD, Used, Whose
 from serai_server.licenses.ports import SeatPlan, Standing
 from serai_server.licenses.products import Argument, LicenseProduct
-from serai_server.licenses.vault import VaultError
+from serai_server.licenses.servers.vault import VaultError
 from serai_server.store.license_model import NewClaim, SeatsTaken
 from serai_server.store.model import Outcome
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from serai_server.cli.config_command import example_text
 from serai_server.cli.main import run
-from serai_server.licenses.vault import Vault
+from serai_server.licenses.servers.vault import Vault
 
 Doctor = Callable[[], dict[str, tuple[str, str]]]
 

@@ -13,8 +13,8 @@ import uvloop
 from fakes.clock import FakeClock
 from fakes.lmgrd import FakeLmgrd, write_lmutil
 from serai_server.clock import SystemClock
-from serai_server.licenses.lmstat import FeatureUse
-from serai_server.licenses.lmutil import Lmutil, NotTold
+from serai_server.licenses.servers.lmstat import FeatureUse
+from serai_server.licenses.servers.lmutil import Lmutil, NotTold
 
 ADDRESS = [("127.0.0.1", 1)]
 

@@ -9,7 +9,7 @@ from fakes.license_servers import Site, product, server, settle
 from fakes.lmgrd import FakeLmgrd, FakeLmutil, Mode, write_lmutil
 from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai_server.licenses.ports import Standing
-from serai_server.licenses.servers import Servers
+from serai_server.licenses.servers.registry import Servers
 from serai_server.store.license_model import Line
 
 SOLVER = product("solver")

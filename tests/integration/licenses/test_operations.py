@@ -13,9 +13,9 @@ from serai.core.v1.resources_pb2 import ProductReference
 from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai.licenses.v1.license_pb2 import MAINTENANCE_AVAILABILITY_NO_SERVICE, Maintenance
 from serai_server.errors import InvalidRequest, LicenseServerUnknown, WrongState
-from serai_server.licenses.operations import LicenseServerOperations
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
-from serai_server.licenses.servers import Servers
+from serai_server.licenses.servers.operations import LicenseServerOperations
+from serai_server.licenses.servers.registry import Servers
 from serai_server.store.license_model import Line
 
 SOLVER = product("solver")

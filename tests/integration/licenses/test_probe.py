@@ -12,8 +12,8 @@ import pytest
 import uvloop
 from fakes.lmgrd import FakeLmgrd, Mode
 from serai_server.clock import SystemClock
-from serai_server.licenses import probe as probe_module
-from serai_server.licenses.probe import Dialer, Look, Probe
+from serai_server.licenses.servers import probe as probe_module
+from serai_server.licenses.servers.probe import Dialer, Look, Probe
 
 HOST = "127.0.0.1"
 

@@ -10,7 +10,7 @@ from fakes.license_servers import Site, product, server, settle
 from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai_server.errors import LicenseServerConflict, LicenseServerUnknown
 from serai_server.licenses.ports import LicenseServers, SeatPlan, Standing, Status
-from serai_server.licenses.vault import VaultError
+from serai_server.licenses.servers.vault import VaultError
 from serai_server.store.api import StoreUnavailable
 from serai_server.store.license_model import StoredServer
 

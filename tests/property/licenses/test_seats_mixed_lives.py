@@ -25,10 +25,10 @@ from serai_backends.model import End, Phase, ReplicaSpec
 from serai_server import main
 from serai_server.errors import InvalidRequest, NotEnoughLicenses, WrongState
 from serai_server.jobs import causes
-from serai_server.licenses import servers
-from serai_server.licenses.lmstat import Answer, FeatureUse
 from serai_server.licenses.products import LicenseProduct
-from serai_server.licenses.watcher import Pacing
+from serai_server.licenses.servers import registry as servers
+from serai_server.licenses.servers.lmstat import Answer, FeatureUse
+from serai_server.licenses.servers.watcher import Pacing
 from serai_server.licensing import LicensesPlan
 from serai_server.main import Core
 from serai_server.store import seats, sqlite

@@ -52,12 +52,13 @@ def test_a_job_without_seats_waits_and_says_for_what(answer: NoSeats, words: str
 
 
 def test_a_job_whose_key_cannot_be_read_says_so() -> None:
-    """Once, and not right after something else was said."""
-    words = "The job is waiting for a key."
+    """Once, and not right after other words of the same kind."""
+    words, earlier = "The job is waiting for a key.", "The job is waiting for a key. Another one is missing too."
     first = without_key(stored_job(claims=1, submitted_at_ms=5), "waiting for a key", NOW_MS)
     assert ([update.status for update in first.updates], first.state, first.wake_at_ms) == ([words], None, NOW_MS + WAITING_TOLD_MS)
     assert without_key(stored_job(claims=1, submitted_at_ms=5, status=words), "waiting for a key", NOW_MS) is NOTHING
-    assert without_key(stored_job(claims=1, submitted_at_ms=5, wake_at_ms=NOW_MS + 1), "waiting for a key", NOW_MS) is NOTHING
+    told = stored_job(claims=1, submitted_at_ms=5, status=earlier, wake_at_ms=NOW_MS + 1)
+    assert without_key(told, "waiting for a key", NOW_MS) is NOTHING
 
 
 @pytest.mark.parametrize(

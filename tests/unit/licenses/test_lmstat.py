@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serai_server.licenses.lmstat import FeatureUse, read
+from serai_server.licenses.servers.lmstat import FeatureUse, read
 
 WHOLE = """lmutil - Copyright (c) 1989-2021 Flexera. All Rights Reserved.
 Flexible License Manager status on Thu 11/26/2026 10:05

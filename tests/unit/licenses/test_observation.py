@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serai_server.licenses.lmstat import FeatureUse
-from serai_server.licenses.observation import KEEP_MS, Observation, capacity_of, decoded, encoded, limit_of
+from serai_server.licenses.servers.lmstat import FeatureUse
+from serai_server.licenses.servers.observation import KEEP_MS, Observation, capacity_of, decoded, encoded, limit_of
 
 
 def seen(held: int = 0, **features: tuple[int, int]) -> Observation:

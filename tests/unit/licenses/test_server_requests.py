@@ -11,7 +11,7 @@ from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai.licenses.v1.license_pb2 import MAINTENANCE_AVAILABILITY_NO_SERVICE, Maintenance
 from serai_server.errors import InvalidRequest
 from serai_server.licenses.products import LicenseCatalog, LicenseProduct
-from serai_server.licenses.server_requests import check_key, check_maintenance, check_server, is_host
+from serai_server.licenses.servers.requests import check_key, check_maintenance, check_server, is_host
 
 NOW_MS = 1_700_000_000_000
 CATALOG = LicenseCatalog([LicenseProduct("solver", CATEGORY, PROVIDER)])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
-from serai_server.licenses import vault as vault_module
-from serai_server.licenses.vault import Vault, VaultError
+from serai_server.licenses.servers import vault as vault_module
+from serai_server.licenses.servers.vault import Vault, VaultError
 
 CANARY = b"SERVER lic1 0050569a 27000\nFEATURE solver acme 1.0 SIGN=canary-5d41402abc4b2a76"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from serai_server.licenses.lmstat import FeatureUse
+from serai_server.licenses.servers.lmstat import FeatureUse
 
 KEEP_MS = 600_000
 """For so long what a server told last counts after it has begun not to tell, and after this process was started anew."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from serai_server.licenses.ports import Standing, Status
-from serai_server.licenses.probe import Look
+from serai_server.licenses.servers.probe import Look
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from serai.licenses.v1.license_servers_service_pb2 import LicenseServer
 from serai_backends.common.time import sleep_or
 
 from serai_server.clock import Clock
-from serai_server.licenses import standing
-from serai_server.licenses.lmutil import Lmutil, NotTold
-from serai_server.licenses.observation import KEEP_MS, Observation, capacity_of, decoded, encoded, limit_of
 from serai_server.licenses.ports import Standing, Status
-from serai_server.licenses.probe import Probe
 from serai_server.licenses.products import key_of
-from serai_server.licenses.standing import Stand
+from serai_server.licenses.servers import standing
+from serai_server.licenses.servers.lmutil import Lmutil, NotTold
+from serai_server.licenses.servers.observation import KEEP_MS, Observation, capacity_of, decoded, encoded, limit_of
+from serai_server.licenses.servers.probe import Probe
+from serai_server.licenses.servers.standing import Stand
 from serai_server.store.api import StoreError
 from serai_server.store.license_api import LicenseStore
 from serai_server.store.license_model import StoredServer

@@ -15,13 +15,13 @@ from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai.licenses.v1.license_pb2 import Maintenance, MaintenanceAvailability
 
 from serai_server.errors import LicenseServerUnknown, WrongState
-from serai_server.licenses import server_requests as checks
-from serai_server.licenses.observation import use_of
 from serai_server.licenses.ports import Standing
 from serai_server.licenses.products import LicenseCatalog
-from serai_server.licenses.servers import Servers
-from serai_server.licenses.vault import VaultError
-from serai_server.licenses.watcher import Watcher
+from serai_server.licenses.servers import requests as checks
+from serai_server.licenses.servers.observation import use_of
+from serai_server.licenses.servers.registry import Servers
+from serai_server.licenses.servers.vault import VaultError
+from serai_server.licenses.servers.watcher import Watcher
 from serai_server.store.license_api import LicenseStore
 from serai_server.store.license_model import Line, StoredWindow
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serai_server.clock import Clock
-from serai_server.licenses import lmstat
-from serai_server.licenses.lmstat import Answer
+from serai_server.licenses.servers import lmstat
+from serai_server.licenses.servers.lmstat import Answer
 
 LIMIT_S = 30.0
 """A question that takes longer has failed; the program waits about ten seconds for a server that is away."""

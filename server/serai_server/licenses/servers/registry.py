@@ -18,12 +18,12 @@ from serai.licenses.v1 import license_servers_service_pb2 as pb
 
 from serai_server.clock import Clock
 from serai_server.errors import LicenseServerConflict, LicenseServerUnknown
-from serai_server.licenses.lmutil import Lmutil
 from serai_server.licenses.ports import Reach, SeatPlan, Standing, Status
-from serai_server.licenses.probe import Connect, Dialer, Probe
 from serai_server.licenses.products import key_of
-from serai_server.licenses.vault import Vault, VaultError
-from serai_server.licenses.watcher import Pacing, Tools, Watcher
+from serai_server.licenses.servers.lmutil import Lmutil
+from serai_server.licenses.servers.probe import Connect, Dialer, Probe
+from serai_server.licenses.servers.vault import Vault, VaultError
+from serai_server.licenses.servers.watcher import Pacing, Tools, Watcher
 from serai_server.store.api import StoreError
 from serai_server.store.license_api import LicenseStore, ServerConflict
 from serai_server.store.license_model import StoredServer
