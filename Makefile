@@ -18,7 +18,7 @@ setup: .venv/.ready ## The environment: venv with hashed lock; as root also Debi
 demo: setup ## The main job, everything embedded: Core's request in, replicas run, Core told, bill made
 	@serai demo
 
-test: setup ## All tests; at most 8 minutes on 2 cores
+test: setup ## All tests; about 8 minutes on 2 cores
 	@python -m pytest -n 2 -q
 
 # -rsP: what was skipped and why, and what the tests measured
