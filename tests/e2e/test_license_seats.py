@@ -44,9 +44,15 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path, lmgrd: FakeLmgrd)
 
 async def line(site: Site) -> tuple[int, int]:
     """Seats that are held, and jobs that wait."""
-    shown = await serai(site.serai, "licenses", "server", "show", "acme", "--json")
-    report = json.loads(shown.out)
+    listed = await serai(site.serai, "licenses", "server", "show", "acme", "--json")
+    report = json.loads(listed.out)
     return report["seats"][0]["held"], report["waiting_jobs"]
+
+
+async def shown(site: Site, job_id: str) -> list[tuple[str, int, bool]]:
+    """Licenses of a job as its operator sees them: id, seats, whether it holds them."""
+    report = json.loads((await serai(site.serai, "jobs", "show", job_id, "--json")).out)
+    return [(one["id"], one["seats"], one["held_at_ms"] is not None) for one in report["licenses"]]
 
 
 async def two_jobs(site: Site, script: str = HOLD) -> tuple[str, str]:
@@ -57,6 +63,7 @@ async def two_jobs(site: Site, script: str = HOLD) -> tuple[str, str]:
     second = await site.submit(licensed_shell(license_id, script))
     await site.until_said(second, WAITS)
     assert await line(site) == (1, 1)
+    assert [await shown(site, job_id) for job_id in (first, second)] == [[(license_id, 1, True)], [(license_id, 1, False)]]
     return first, second
 
 
@@ -67,16 +74,17 @@ async def test_address_and_key_reach_the_program(site: Site, lmgrd: FakeLmgrd) -
     bring = f"cat > solver <<'END'\n{SOLVER.read_text()}END\n"
     job_id = await site.submit(licensed_shell(license_id, f'{bring}sh ./solver --license "$1"'))
     assert await site.ended(job_id) == DONE
+    assert await shown(site, job_id) == []
     assert site.file(job_id).read_text().splitlines()[1:] == [
         f"license server: {lmgrd.port_at_host}",
         f"key file: {len(KEY)} bytes",
         "solved",
     ]
     script = 'echo "$1 $LM_LICENSE_FILE"; f=$SERAI_LICENSE_FILE; stat -c %a "$f"; [ -O "$f" ] && md5sum < "$f"'
-    shown = await site.submit(licensed_shell(license_id, script))
-    assert await site.ended(shown) == DONE
+    second = await site.submit(licensed_shell(license_id, script))
+    assert await site.ended(second) == DONE
     where, digest = f"{lmgrd.port_at_host} {lmgrd.port_at_host}", hashlib.md5(KEY, usedforsecurity=False).hexdigest()
-    assert site.file(shown).read_text().splitlines() == [where, "400", f"{digest}  -"]
+    assert site.file(second).read_text().splitlines() == [where, "400", f"{digest}  -"]
     assert await line(site) == (0, 0)
 
 

@@ -14,9 +14,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from serai.core.v1.resources_pb2 import Permission, ResourceAclEntry
+from serai.core.v1.resources_pb2 import Permission, ProductReference, ResourceAclEntry
 from serai.jobs.v1.job_pb2 import JobState
-from serai.jobs.v1.jobs_service_pb2 import JobReport, ReplicaReport
+from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaReport
 
 _PIPE_WIDTH = 200
 _GAP = 2
@@ -82,7 +82,7 @@ def job_json(report: JobReport) -> Json:
         "owner": report.owner.created_by,
         "project": report.owner.project or None,
         "application": {"name": report.application.name, "version": report.application.version},
-        "product": {"id": report.product.id, "category": report.product.category, "provider": report.product.provider},
+        "product": _product_json(report.product),
         "name": report.name or None,
         "replicas": report.replicas,
         "created_at_ms": report.created_at_ms,
@@ -96,8 +96,18 @@ def job_json(report: JobReport) -> Json:
         "undelivered_events": report.undelivered_events,
         "labels": dict(report.labels),
         "acl": [_acl_json(entry) for entry in report.acl],
+        "licenses": [_license_json(one) for one in report.licenses],
         "ranks": [_replica_json(r) for r in report.replica_reports],
     }
+
+
+def _product_json(product: ProductReference) -> Json:
+    return {"id": product.id, "category": product.category, "provider": product.provider}
+
+
+def _license_json(one: JobLicense) -> Json:
+    held_at_ms = one.held_at_ms if one.HasField("held_at_ms") else None
+    return {"id": one.id, "product": _product_json(one.product), "seats": one.seats, "held_at_ms": held_at_ms}
 
 
 def _acl_json(entry: ResourceAclEntry) -> Json:
@@ -160,7 +170,8 @@ def job_card(report: JobReport) -> Table:
         ("owner", clean(report.owner.created_by)),
         ("project", clean(report.owner.project)),
         ("application", clean(f"{report.application.name} {report.application.version}")),
-        ("product", clean(f"{report.product.provider}/{report.product.category}/{report.product.id}")),
+        ("product", clean(_product_name(report.product))),
+        ("licenses", clean("; ".join(_license_words(one) for one in report.licenses))),
         ("replicas", str(report.replicas)),
         ("created", when(report.created_at_ms)),
         ("started", when(report.started_at_ms)),
@@ -177,6 +188,15 @@ def job_card(report: JobReport) -> Table:
         if value:
             table.add_row(heading, value)
     return table
+
+
+def _product_name(product: ProductReference) -> str:
+    return f"{product.provider}/{product.category}/{product.id}"
+
+
+def _license_words(one: JobLicense) -> str:
+    seats = f"{one.seats} seat{'' if one.seats == 1 else 's'}"
+    return f"{one.id} of {_product_name(one.product)}, {f'holds {seats}' if one.held_at_ms else f'waits for {seats}'}"
 
 
 def replicas_table(replicas: Sequence[ReplicaReport], room: int | None = None) -> Table:

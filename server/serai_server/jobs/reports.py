@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from serai.core.v1.resources_pb2 import NameAndVersion, ProductReference, ResourceOwner
 from serai.jobs.v1.job_pb2 import JobState
-from serai.jobs.v1.jobs_service_pb2 import JobReport, ReplicaReport
+from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaReport
 from serai_backends.model import ReplicaObservation
 
 from serai_server.jobs import facts, notes
+from serai_server.store.license_model import Claim
 from serai_server.store.model import StoredJob
 
 
-def report(job: StoredJob, undelivered: int, now_ms: int) -> JobReport:
+def report(job: StoredJob, undelivered: int, now_ms: int, claims: Iterable[Claim] = ()) -> JobReport:
     noted = notes.read(job.notes)
     name, _, version = job.application.rpartition(" ")
-    provider, category, product = [*job.product.split("/", 2), "", ""][:3]
     message = JobReport(
         id=job.id,
         state=JobState.ValueType(int(job.state)),
         status=job.status,
         owner=ResourceOwner(created_by=job.owner, project=job.project or None),
         application=NameAndVersion(name=name, version=version),
-        product=ProductReference(id=product, category=category, provider=provider),
+        product=_product(job.product),
         name=job.name,
         replicas=job.replicas,
         created_at_ms=job.created_at_ms,
@@ -34,6 +36,7 @@ def report(job: StoredJob, undelivered: int, now_ms: int) -> JobReport:
         age_ms=max(now_ms - job.created_at_ms, 0),
         acl=noted.acl,
         labels=dict(noted.labels),
+        licenses=[_license(claim) for claim in claims],
     )
     if job.time_limit_ms:
         message.time_limit_ms = job.time_limit_ms
@@ -44,6 +47,15 @@ def report(job: StoredJob, undelivered: int, now_ms: int) -> JobReport:
     if job.ended_at_ms:
         message.ended_at_ms = job.ended_at_ms
     return message
+
+
+def _product(key: str) -> ProductReference:
+    provider, category, product = [*key.split("/", 2), "", ""][:3]
+    return ProductReference(id=product, category=category, provider=provider)
+
+
+def _license(claim: Claim) -> JobLicense:
+    return JobLicense(id=claim.license_id, product=_product(claim.product), seats=claim.seats, held_at_ms=claim.held_at_ms or None)
 
 
 def _replica(seen: ReplicaObservation) -> ReplicaReport:

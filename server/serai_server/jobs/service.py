@@ -114,8 +114,11 @@ class JobsService:
 
     async def get(self, job_id: str) -> JobReport:
         """Raises JobUnknown."""
-        job = await self._known(job_id)
-        return report(job, await self._store.undelivered_count(job_id, CORE), self._clock.now_ms())
+        return await self._report(await self._known(job_id))
+
+    async def _report(self, job: StoredJob) -> JobReport:
+        claims = await self._store.licenses.claims(job.id) if job.claims and not job.state.final else ()
+        return report(job, await self._store.undelivered_count(job.id, CORE), self._clock.now_ms(), claims)
 
     async def list(self, request: ListRequest) -> ListResponse:
         """Newest first. Raises InvalidRequest for a page token that was not given out here."""
@@ -145,7 +148,7 @@ class JobsService:
             while True:
                 changed.clear()
                 job = await self._known(job_id)
-                yield report(job, await self._store.undelivered_count(job_id, CORE), self._clock.now_ms())
+                yield await self._report(job)
                 if job.state.final:
                     return
                 await changed.wait()

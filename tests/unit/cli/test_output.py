@@ -7,9 +7,9 @@ import time
 
 import pytest
 from rich.console import Console
-from serai.core.v1.resources_pb2 import NameAndVersion, ResourceOwner
+from serai.core.v1.resources_pb2 import NameAndVersion, ProductReference, ResourceOwner
 from serai.jobs.v1 import job_pb2
-from serai.jobs.v1.jobs_service_pb2 import JobReport, ReplicaReport
+from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaReport
 from serai_server.cli import output
 
 EVIL = "a\x1b[31mred\x07\n[bold]x[/bold]"
@@ -155,6 +155,22 @@ def test_every_state_has_a_name_and_comes_back() -> None:
 def test_a_stop_is_seen_before_it_is_done() -> None:
     """A job that was asked to stop and still runs is shown as such."""
     assert output.state_text(JobReport(state=job_pb2.JOB_STATE_RUNNING, stopping=True)).plain == "RUNNING (stopping)"
+
+
+def test_a_jobs_licenses_and_their_seats_are_told() -> None:
+    """Whoever asks why a job waits sees for which license."""
+    product = ProductReference(id="solver", category="acme", provider="hpc")
+    report = JobReport(
+        id="1", licenses=[JobLicense(id="7", product=product, seats=1, held_at_ms=5), JobLicense(id="8", product=product, seats=3)]
+    )
+    lines = printed(output.job_card(report)).splitlines()
+    words = "7 of hpc/acme/solver, holds 1 seat; 8 of hpc/acme/solver, waits for 3 seats"
+    assert [line.split(maxsplit=1)[1].rstrip() for line in lines if line.startswith("licenses")] == [words]
+    solver = {"id": "solver", "category": "acme", "provider": "hpc"}
+    assert output.job_json(report)["licenses"] == [
+        {"id": "7", "product": solver, "seats": 1, "held_at_ms": 5},
+        {"id": "8", "product": solver, "seats": 3, "held_at_ms": None},
+    ]
 
 
 def test_json_has_null_for_what_is_not_there() -> None:

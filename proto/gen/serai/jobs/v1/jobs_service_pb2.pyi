@@ -1390,6 +1390,7 @@ class JobReport(_message.Message):
     ACL_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     AGE_MS_FIELD_NUMBER: _builtins.int
+    LICENSES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     state: _job_pb2.JobState.ValueType
     status: _builtins.str
@@ -1431,6 +1432,10 @@ class JobReport(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def licenses(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobLicense]:
+        """Licenses that it uses, until it is final; empty in answers about several jobs."""
+
     def __init__(
         self,
         *,
@@ -1456,10 +1461,11 @@ class JobReport(_message.Message):
         acl: _abc.Iterable[_resources_pb2.ResourceAclEntry] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         age_ms: _builtins.int = ...,
+        licenses: _abc.Iterable[Global___JobLicense] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "application", b"application", "ended_at_ms", b"ended_at_ms", "owner", b"owner", "product", b"product", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "acl", b"acl", "age_ms", b"age_ms", "application", b"application", "charged_periods", b"charged_periods", "created_at_ms", b"created_at_ms", "ended_at_ms", b"ended_at_ms", "id", b"id", "labels", b"labels", "name", b"name", "output_folder", b"output_folder", "owner", b"owner", "product", b"product", "ran_ms", b"ran_ms", "replica_reports", b"replica_reports", "replicas", b"replicas", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "state", b"state", "status", b"status", "stopping", b"stopping", "time_limit_ms", b"time_limit_ms", "undelivered_events", b"undelivered_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "acl", b"acl", "age_ms", b"age_ms", "application", b"application", "charged_periods", b"charged_periods", "created_at_ms", b"created_at_ms", "ended_at_ms", b"ended_at_ms", "id", b"id", "labels", b"labels", "licenses", b"licenses", "name", b"name", "output_folder", b"output_folder", "owner", b"owner", "product", b"product", "ran_ms", b"ran_ms", "replica_reports", b"replica_reports", "replicas", b"replicas", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "state", b"state", "status", b"status", "stopping", b"stopping", "time_limit_ms", b"time_limit_ms", "undelivered_events", b"undelivered_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ended_at_ms: _TypeAlias = _typing.Literal["ended_at_ms"]  # noqa: Y015
     _WhichOneofArgType__ended_at_ms: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms"]  # noqa: Y015
@@ -1479,6 +1485,42 @@ class JobReport(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__time_limit_ms) -> _WhichOneofReturnType__time_limit_ms | None: ...
 
 Global___JobReport: _TypeAlias = JobReport  # noqa: Y015
+
+@_typing.final
+class JobLicense(_message.Message):
+    """A license of a job, with its seats. A job holds the seats of all its licenses, or none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    SEATS_FIELD_NUMBER: _builtins.int
+    HELD_AT_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Serai's id of it."""
+    seats: _builtins.int
+    """Of each feature of its server."""
+    held_at_ms: _builtins.int
+    """ms since epoch; unset = the job waits for them."""
+    @_builtins.property
+    def product(self) -> _resources_pb2.ProductReference: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        product: _resources_pb2.ProductReference | None = ...,
+        seats: _builtins.int = ...,
+        held_at_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held_at_ms", b"_held_at_ms", "held_at_ms", b"held_at_ms", "product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_at_ms", b"_held_at_ms", "held_at_ms", b"held_at_ms", "id", b"id", "product", b"product", "seats", b"seats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__held_at_ms: _TypeAlias = _typing.Literal["held_at_ms"]  # noqa: Y015
+    _WhichOneofArgType__held_at_ms: _TypeAlias = _typing.Literal["_held_at_ms", b"_held_at_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held_at_ms) -> _WhichOneofReturnType__held_at_ms | None: ...
+
+Global___JobLicense: _TypeAlias = JobLicense  # noqa: Y015
 
 @_typing.final
 class JobNotes(_message.Message):
