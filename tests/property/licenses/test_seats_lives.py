@@ -72,13 +72,16 @@ class World:
     async def life(self, port: int) -> None:
         """One process, until its power goes out or every job is over."""
         power = Power()
-        power.left = self.dice.choice([self.dice.randint(1, 300), self.dice.randint(300, 8_000)])
+        # A start looks at every job that waits: lives that end within that, and lives in which work is done.
+        lives = [self.dice.randint(1, 300), self.dice.randint(300, 8_000), *([self.dice.randint(1, 60 * JOBS)] if LONG else [])]
+        power.left = self.dice.choice(lives)
         self._patch.setattr(main, "open_store", powered_open_store(power))
         self._patch.setattr(sqlite, "SqliteLink", powered_link(power))
         backend = Counting(self.machine, power, self.order)
         process = asyncio.create_task(self._serve(backend, port))
         while power.on and not process.done():
-            self.clock.move(self.dice.choice([1, 50, 2_000]))
+            # Slower with many jobs: else all that is done is to look at those that wait, at its times.
+            self.clock.move(max(1, self.dice.choice([1, 50, 2_000]) * 200 // JOBS))
             self._end_some(backend)
             await asyncio.sleep(0)
             if power.busy:
