@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
-from serai.core.v1.resources_pb2 import ProductReference
 from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai.licenses.v1.license_pb2 import MaintenanceAvailability
 
-from serai_server.cli.output import Json, clean, fitted, when
+from serai_server.cli.output import Json, clean, fitted, product_json, product_name, when
 
 DEFAULT_PORT = 27000
 _STATE = "LICENSE_SERVER_STATE_"
@@ -30,7 +29,7 @@ def server_json(report: pb.LicenseServerReport) -> Json:
     server = report.server
     return {
         "name": server.name,
-        "product": _product_json(server.product),
+        "product": product_json(server.product),
         "addresses": [{"host": a.host, "port": a.port or DEFAULT_PORT} for a in server.addresses],
         "vendor_port": server.vendor_port or None,
         "seats_per": _per(server),
@@ -58,7 +57,7 @@ def window_json(window: pb.MaintenanceWindow) -> Json:
     planned = window.maintenance
     return {
         "id": window.id,
-        "product": _product_json(window.product),
+        "product": product_json(window.product),
         "availability": _availability(window),
         "starts_at_ms": planned.starts_at,
         "estimated_ends_at_ms": planned.estimated_ends_at if planned.HasField("estimated_ends_at") else None,
@@ -95,7 +94,7 @@ def server_card(report: pb.LicenseServerReport) -> Table:
         ("server", clean(server.name)),
         ("state", _coloured(_state(report))),
         ("words", clean(report.words)),
-        ("product", clean(f"{server.product.provider}/{server.product.category}/{server.product.id}")),
+        ("product", clean(product_name(server.product))),
         ("address", clean(_addresses(server))),
         ("vendor's port", str(server.vendor_port) if server.vendor_port else ""),
         ("key", "yes, sealed" if report.has_key else "none"),
@@ -140,10 +139,6 @@ def windows_table(windows: Sequence[pb.MaintenanceWindow], room: int | None) -> 
         for window in windows
     ]
     return fitted(headings, rows, ("ENDS",), room)
-
-
-def _product_json(product: ProductReference) -> Json:
-    return {"id": product.id, "category": product.category, "provider": product.provider}
 
 
 def _per(server: pb.LicenseServer) -> str:

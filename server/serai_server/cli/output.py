@@ -82,7 +82,7 @@ def job_json(report: JobReport) -> Json:
         "owner": report.owner.created_by,
         "project": report.owner.project or None,
         "application": {"name": report.application.name, "version": report.application.version},
-        "product": _product_json(report.product),
+        "product": product_json(report.product),
         "name": report.name or None,
         "replicas": report.replicas,
         "created_at_ms": report.created_at_ms,
@@ -101,13 +101,13 @@ def job_json(report: JobReport) -> Json:
     }
 
 
-def _product_json(product: ProductReference) -> Json:
+def product_json(product: ProductReference) -> Json:
     return {"id": product.id, "category": product.category, "provider": product.provider}
 
 
 def _license_json(one: JobLicense) -> Json:
     held_at_ms = one.held_at_ms if one.HasField("held_at_ms") else None
-    return {"id": one.id, "product": _product_json(one.product), "seats": one.seats, "held_at_ms": held_at_ms}
+    return {"id": one.id, "product": product_json(one.product), "seats": one.seats, "held_at_ms": held_at_ms}
 
 
 def _acl_json(entry: ResourceAclEntry) -> Json:
@@ -170,7 +170,7 @@ def job_card(report: JobReport) -> Table:
         ("owner", clean(report.owner.created_by)),
         ("project", clean(report.owner.project)),
         ("application", clean(f"{report.application.name} {report.application.version}")),
-        ("product", clean(_product_name(report.product))),
+        ("product", clean(product_name(report.product))),
         ("licenses", clean("; ".join(_license_words(one) for one in report.licenses))),
         ("replicas", str(report.replicas)),
         ("created", when(report.created_at_ms)),
@@ -190,13 +190,13 @@ def job_card(report: JobReport) -> Table:
     return table
 
 
-def _product_name(product: ProductReference) -> str:
+def product_name(product: ProductReference) -> str:
     return f"{product.provider}/{product.category}/{product.id}"
 
 
 def _license_words(one: JobLicense) -> str:
     seats = f"{one.seats} seat{'' if one.seats == 1 else 's'}"
-    return f"{one.id} of {_product_name(one.product)}, {f'holds {seats}' if one.held_at_ms else f'waits for {seats}'}"
+    return f"{one.id} of {product_name(one.product)}, {f'holds {seats}' if one.held_at_ms else f'waits for {seats}'}"
 
 
 def replicas_table(replicas: Sequence[ReplicaReport], room: int | None = None) -> Table:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from serai.core.v1.resources_pb2 import NameAndVersion, ProductReference, ResourceOwner
+from serai.core.v1.resources_pb2 import NameAndVersion, ResourceOwner
 from serai.jobs.v1.job_pb2 import JobState
 from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaReport
 from serai_backends.model import ReplicaObservation
 
 from serai_server.jobs import facts, notes
+from serai_server.licenses.products import reference_of
 from serai_server.store.license_model import Claim
 from serai_server.store.model import StoredJob
 
@@ -23,7 +24,7 @@ def report(job: StoredJob, undelivered: int, now_ms: int, claims: Iterable[Claim
         status=job.status,
         owner=ResourceOwner(created_by=job.owner, project=job.project or None),
         application=NameAndVersion(name=name, version=version),
-        product=_product(job.product),
+        product=reference_of(job.product),
         name=job.name,
         replicas=job.replicas,
         created_at_ms=job.created_at_ms,
@@ -49,13 +50,8 @@ def report(job: StoredJob, undelivered: int, now_ms: int, claims: Iterable[Claim
     return message
 
 
-def _product(key: str) -> ProductReference:
-    provider, category, product = [*key.split("/", 2), "", ""][:3]
-    return ProductReference(id=product, category=category, provider=provider)
-
-
 def _license(claim: Claim) -> JobLicense:
-    return JobLicense(id=claim.license_id, product=_product(claim.product), seats=claim.seats, held_at_ms=claim.held_at_ms or None)
+    return JobLicense(id=claim.license_id, product=reference_of(claim.product), seats=claim.seats, held_at_ms=claim.held_at_ms or None)
 
 
 def _replica(seen: ReplicaObservation) -> ReplicaReport:
