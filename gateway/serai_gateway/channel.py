@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, cast
@@ -31,6 +32,7 @@ _MOST_GATHERED_BYTES = 16 * 1024 * 1024
 _DETAILS = "grpc-status-details-bin"
 
 _Unary = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+_Streaming = grpc.aio.UnaryStreamCall[bytes, bytes] | grpc.aio.StreamStreamCall[bytes, bytes]
 
 
 class ChannelUpstream:
@@ -89,19 +91,30 @@ class ChannelUpstream:
 
     async def stream(self, method: str, request: bytes, metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
         caller = cast("grpc.aio.UnaryStreamMultiCallable[bytes, bytes]", self._open().unary_stream(method))
-        call = caller(request, metadata=tuple(metadata.items()))
-        try:
-            async for message in call:
+        async with aclosing(_answers_of(caller(request, metadata=tuple(metadata.items())))) as messages:
+            async for message in messages:
                 yield message
-        except grpc.aio.AioRpcError as error:
-            raise UpstreamError(_status_of(error)) from error
-        finally:
-            call.cancel()
+
+    async def exchange(self, method: str, requests: AsyncIterator[bytes], metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
+        caller = cast("grpc.aio.StreamStreamMultiCallable[bytes, bytes]", self._open().stream_stream(method))
+        async with aclosing(_answers_of(caller(requests, metadata=tuple(metadata.items())))) as messages:
+            async for message in messages:
+                yield message
 
     def _open(self) -> grpc.aio.Channel:
         if self._channel is None:
             raise RuntimeError("the channel is used outside of `async with`")
         return self._channel
+
+
+async def _answers_of(call: _Streaming) -> AsyncGenerator[bytes]:
+    try:
+        async for message in call:
+            yield message
+    except grpc.aio.AioRpcError as error:
+        raise UpstreamError(_status_of(error)) from error
+    finally:
+        call.cancel()
 
 
 def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:

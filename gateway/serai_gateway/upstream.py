@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
 from google.rpc import code_pb2, status_pb2
 
 CALLER = "serai-caller"
-"""Metadata: who calls. "core" when the gateway calls for Core, "user" when it calls for a user."""
+"""Metadata: for whom the gateway calls: "core", "user", "session" (whoever holds a session's secret), "console" (an operator at our own
+page)."""
 USER = "serai-user"
 """Metadata: the UCloud user who calls, or for whom Core calls, %XX for what is not printable ASCII; absent = Core's own business."""
 PROJECT = "serai-project"
@@ -42,12 +43,23 @@ class Upstream(Protocol):
         ...
 
 
+class Exchanging(Upstream, Protocol):
+    """The whole way, for those who also talk in both directions at once."""
+
+    def exchange(self, method: str, requests: AsyncIterator[bytes], metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Many requests, many answers, each way as they come, until the server ends it or the iterator is closed. UpstreamError
+        otherwise. `requests` is read by a task of its own; who ends the exchange ends it."""
+        ...
+
+
 class Dispatcher(Protocol):
     """The server's own entry for calls from this process (serai_server.rpc.dispatch); same checks as on the wire."""
 
     async def unary(self, method: str, request: bytes, metadata: Mapping[str, str]) -> bytes: ...
 
     def stream(self, method: str, request: bytes, metadata: Mapping[str, str]) -> AsyncIterator[bytes]: ...
+
+    def exchange(self, method: str, requests: AsyncIterator[bytes], metadata: Mapping[str, str]) -> AsyncIterator[bytes]: ...
 
 
 class InProcessUpstream:
@@ -69,12 +81,23 @@ class InProcessUpstream:
             raise _translated(error) from error
 
     async def stream(self, method: str, request: bytes, metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
-        try:
-            async with closing(self._dispatcher.stream(method, request, metadata)) as messages:
-                async for message in messages:
-                    yield message
-        except Exception as error:
-            raise _translated(error) from error
+        async with aclosing(_passed_on(self._dispatcher.stream(method, request, metadata))) as messages:
+            async for message in messages:
+                yield message
+
+    async def exchange(self, method: str, requests: AsyncIterator[bytes], metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
+        async with aclosing(_passed_on(self._dispatcher.exchange(method, requests, metadata))) as messages:
+            async for message in messages:
+                yield message
+
+
+async def _passed_on(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    try:
+        async with closing(stream) as messages:
+            async for message in messages:
+                yield message
+    except Exception as error:
+        raise _translated(error) from error
 
 
 @asynccontextmanager

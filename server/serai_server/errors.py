@@ -13,6 +13,8 @@ SeraiError
 ├── LicenseConflictError  a license of this id with other content exists
 ├── NotEnoughLicenses   more seats are asked for than there are
 ├── LicenseServerUnknown, LicenseServerConflict
+├── SessionUnknown      also one that is over, or that opens something else
+├── TooManySessions     more than there may be at a time
 ├── StoreDown           nothing was stored, try again
 └── BackendDown         logs and sessions cannot be reached now
 """
@@ -87,6 +89,14 @@ class LicenseServerUnknown(SeraiError):
 
 class LicenseServerConflict(SeraiError):
     reason = errors_pb2.ERROR_REASON_LICENSE_SERVER_CONFLICT
+
+
+class SessionUnknown(SeraiError):
+    reason = errors_pb2.ERROR_REASON_SESSION_UNKNOWN
+
+
+class TooManySessions(SeraiError):
+    reason = errors_pb2.ERROR_REASON_TOO_MANY_SESSIONS
 
 
 class StoreDown(SeraiError):

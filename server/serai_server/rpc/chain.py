@@ -37,7 +37,7 @@ from serai_server.rpc.methods import Call, Caller, Method, Request
 from serai_server.rpc.status import Failures, OverLimit, RpcFailure
 
 CALLER = "serai-caller"
-"""Metadata: `core` when the gateway calls for Core, `user` when it calls for a user; absent for tools."""
+"""Metadata: a value of `Caller`, for whom the gateway calls; absent for tools."""
 USER = "serai-user"
 """Metadata: the UCloud username, %XX for what is not printable ASCII; absent = not known."""
 PROJECT = "serai-project"
@@ -49,11 +49,21 @@ GROUPS = "serai-groups"
 REQUEST_ID = "serai-request-id"
 """Metadata: an id of the caller's, to find a call again in the log; absent or odd = the server makes one."""
 
+_FOR: Mapping[str, Caller] = {caller.value: caller for caller in Caller if caller is not Caller.TOOL}
+_NAMES: Mapping[Caller, str] = {Caller.USER: "users", Caller.SESSION: "holders of a session", Caller.CONSOLE: "the console"}
+
 LIMIT_S = 60.0
 """Longest time that one unary call may take."""
 
-_USERS = "/serai.licenses.v1.LicensesService/"
-"""What users may call; all else is for Core and for the operator's tools."""
+_MAY_CALL: Mapping[Caller, tuple[str, ...]] = {
+    Caller.USER: ("/serai.licenses.v1.LicensesService/",),
+    Caller.SESSION: tuple(f"/serai.sessions.v1.SessionsService/{name}" for name in ("Redeem", "Authorize", "Hold", "Shell")),
+    Caller.CONSOLE: (
+        *(f"/serai.jobs.v1.JobsService/{name}" for name in ("Get", "List", "Watch", "Follow", "RetrieveUtilization")),
+        *(f"/serai.sessions.v1.SessionsService/{name}" for name in ("Open", "List", "Close")),
+    ),
+}
+"""Beginnings of the methods that each of these may call; Core and the operator's tools may call all."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
@@ -127,23 +137,24 @@ def _encoded(message: Message) -> bytes:
 
 def _identify(call: Call, metadata: Mapping[str, str]) -> None:
     """Whoever reaches the socket is the operator or the gateway, and says which. Raises Unauthenticated for anybody else."""
-    caller = metadata.get(CALLER)
+    given = metadata.get(CALLER)
+    if given is None:
+        return
+    caller = _FOR.get(given)
     if caller is None:
-        return
-    if caller == Caller.USER.value:
+        raise Unauthenticated(f"{CALLER} is one of {', '.join(_FOR)} or left out")
+    may = _MAY_CALL.get(caller)
+    if may is not None and not call.method.startswith(may):
+        raise Forbidden(f"this call is not for {_NAMES[caller]}")
+    call.caller = caller
+    if caller is Caller.USER:
         _identify_user(call, metadata)
-        return
-    if caller != Caller.CORE.value:
-        raise Unauthenticated(f"{CALLER} is {Caller.CORE.value!r}, {Caller.USER.value!r} or left out")
-    call.caller = Caller.CORE
-    call.user = metadata.get(USER, "")
+    else:
+        call.user = metadata.get(USER, "")
 
 
 def _identify_user(call: Call, metadata: Mapping[str, str]) -> None:
-    """Raises Unauthenticated for a user without a name, Forbidden for a service that is not for users."""
-    if not call.method.startswith(_USERS):
-        raise Forbidden("this call is not for users")
-    call.caller = Caller.USER
+    """Raises Unauthenticated for a user without a name."""
     call.user = unquote(metadata.get(USER, ""))
     if not call.user:
         raise Unauthenticated(f"{USER} is missing")

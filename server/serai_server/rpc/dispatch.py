@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 
 from google.rpc import code_pb2, status_pb2
 
 from serai_server.rpc.chain import Chain
-from serai_server.rpc.methods import Method
+from serai_server.rpc.methods import Method, Shape
 from serai_server.rpc.status import RpcFailure
 
 
@@ -21,17 +21,23 @@ class Dispatcher:
 
     async def unary(self, method: str, request: bytes, metadata: Mapping[str, str]) -> bytes:
         """`method` like "/serai.jobs.v1.JobsService/Create". Raises RpcFailure, which has `.status`."""
-        return await self.chain.once(self._find(method, many_answers=False), request, metadata)
+        return await self.chain.once(self._find(method, Shape.UNARY_UNARY), request, metadata)
 
     async def stream(self, method: str, request: bytes, metadata: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
         """One request, many answers. Raises RpcFailure, at the first step of the iteration or later."""
-        async with aclosing(self.chain.many(self._find(method, many_answers=True), request, metadata)) as answers:
+        async with aclosing(self.chain.many(self._find(method, Shape.UNARY_STREAM), request, metadata)) as answers:
             async for answer in answers:
                 yield answer
 
-    def _find(self, path: str, *, many_answers: bool) -> Method:
+    async def exchange(self, method: str, requests: AsyncIterator[bytes], metadata: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
+        """Many requests, many answers, each way as they come. Raises RpcFailure, at the first step of the iteration or later."""
+        async with aclosing(self.chain.many(self._find(method, Shape.STREAM_STREAM), requests, metadata)) as answers:
+            async for answer in answers:
+                yield answer
+
+    def _find(self, path: str, shape: Shape) -> Method:
         method = self.methods.get(path)
-        if method is None or method.shape.many_requests or method.shape.many_answers is not many_answers:
+        if method is None or method.shape is not shape:
             # The words that grpc itself uses on the wire have no reason of our table either.
             raise RpcFailure(status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message="Method not found!"))
         return method

@@ -25,6 +25,10 @@ class Caller(Enum):
     """The gateway, for UCloud/Core."""
     USER = "user"
     """The gateway, for a user with a token of their own."""
+    SESSION = "session"
+    """The gateway, for whoever holds a session's secret."""
+    CONSOLE = "console"
+    """The gateway, for an operator at Serai's own page."""
     TOOL = "tool"
     """A program of the operator on the socket."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 import pytest
 from google.rpc import code_pb2, status_pb2
@@ -44,6 +44,34 @@ class Dispatcher:
                 raise self.error
         finally:
             self.closed = True
+
+    async def exchange(self, method: str, requests: AsyncIterator[bytes], metadata: Mapping[str, str]) -> AsyncGenerator[bytes]:
+        try:
+            async for request in requests:
+                yield request + metadata["k"].encode()
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.closed = True
+
+
+async def several(*messages: bytes) -> AsyncIterator[bytes]:
+    for message in messages:
+        yield message
+
+
+async def test_an_exchange_passes_each_way() -> None:
+    """Each request has its answer, the server's error its status, and who leaves early closes the server's side."""
+    upstream = InProcessUpstream(Dispatcher())
+    assert [answer async for answer in upstream.exchange("/m", several(b"a", b"c"), {"k": "b"})] == [b"ab", b"cb"]
+    with pytest.raises(UpstreamError, match="NOT_FOUND"):
+        async for _ in InProcessUpstream(Dispatcher(RpcFailure())).exchange("/m", several(b"a"), {"k": "b"}):
+            pass
+    dispatcher = Dispatcher()
+    async with closing(InProcessUpstream(dispatcher).exchange("/m", several(b"a", b"c"), {"k": "b"})) as answers:
+        async for _ in answers:
+            break
+    assert dispatcher.closed
 
 
 async def test_an_answer_comes_back_as_it_is() -> None:

@@ -26,7 +26,7 @@ async def each(items: list[bytes]) -> AsyncIterator[bytes]:
 class Probe:
     """One method of the given shape that runs `body` and then echoes every request that it got."""
 
-    def __init__(self, shape: Shape, body: Body | None = None, limit_s: float = 30.0) -> None:
+    def __init__(self, shape: Shape, body: Body | None = None, limit_s: float = 30.0, path: str = "/test/Echo") -> None:
         self.shape = shape
         self.body = body
         self.calls: list[Call] = []
@@ -34,7 +34,7 @@ class Probe:
         log = structlog.get_logger()
         self.chain = Chain(Failures(log, error_id=lambda: "e1d"), log, limit_s=limit_s)
         self.method = Method(
-            "/test/Echo",
+            path,
             shape,
             self._read,
             once=None if shape.many_answers else self._once,
@@ -241,3 +241,27 @@ async def test_an_answer_that_cannot_be_encoded_is_an_error() -> None:
     with pytest.raises(RpcFailure) as caught:
         await Odd(Shape.UNARY_UNARY).call()
     assert caught.value.status.code == code_pb2.INTERNAL
+
+
+@pytest.mark.parametrize(
+    ("caller", "method", "may"),
+    [
+        ("session", "/serai.sessions.v1.SessionsService/Authorize", True),
+        ("session", "/serai.sessions.v1.SessionsService/Open", False),
+        ("session", "/serai.jobs.v1.JobsService/Follow", False),
+        ("console", "/serai.jobs.v1.JobsService/Follow", True),
+        ("console", "/serai.sessions.v1.SessionsService/Open", True),
+        ("console", "/serai.jobs.v1.JobsService/Terminate", False),
+        ("user", "/serai.sessions.v1.SessionsService/Shell", False),
+    ],
+)
+async def test_whom_the_gateway_calls_for_decides_what_may_be_called(caller: str, method: str, *, may: bool) -> None:
+    """A session opens what is its own and nothing else; the console looks and changes no job."""
+    probe = Probe(Shape.UNARY_UNARY, path=method)
+    if may:
+        await probe.call({"serai-caller": caller, "serai-user": "alice"})
+        assert [call.caller for call in probe.calls] == [Caller(caller)]
+    else:
+        with pytest.raises(RpcFailure) as caught:
+            await probe.call({"serai-caller": caller, "serai-user": "alice"})
+        assert caught.value.status.code == code_pb2.PERMISSION_DENIED

@@ -56,6 +56,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Tools of the operator only."""
     ERROR_REASON_LICENSE_SERVER_CONFLICT: _ErrorReason.ValueType  # 19
     """The name or the product has a server already. Tools of the operator only."""
+    ERROR_REASON_SESSION_UNKNOWN: _ErrorReason.ValueType  # 20
+    """No such session, or it is over, or it does not open what was asked for."""
+    ERROR_REASON_TOO_MANY_SESSIONS: _ErrorReason.ValueType  # 21
+    """More sessions or shells than there may be at a time."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Travels as google.rpc.ErrorInfo.reason (the value's name without ERROR_REASON_) with domain "serai"."""
@@ -94,4 +98,8 @@ ERROR_REASON_LICENSE_SERVER_UNKNOWN: ErrorReason.ValueType  # 18
 """Tools of the operator only."""
 ERROR_REASON_LICENSE_SERVER_CONFLICT: ErrorReason.ValueType  # 19
 """The name or the product has a server already. Tools of the operator only."""
+ERROR_REASON_SESSION_UNKNOWN: ErrorReason.ValueType  # 20
+"""No such session, or it is over, or it does not open what was asked for."""
+ERROR_REASON_TOO_MANY_SESSIONS: ErrorReason.ValueType  # 21
+"""More sessions or shells than there may be at a time."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -410,20 +410,24 @@ class WebSession(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     REDIRECT_CLIENT_TO_FIELD_NUMBER: _builtins.int
+    SESSION_IDENTIFIER_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     rank: _builtins.int
     redirect_client_to: _builtins.str
-    """Absolute, or relative to the provider's domain."""
+    """Absolute, or relative to the provider's domain. Made by the gateway from the session."""
+    session_identifier: _builtins.str
+    """Of the session, for the gateway."""
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         rank: _builtins.int = ...,
         redirect_client_to: _builtins.str = ...,
+        session_identifier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "rank", b"rank", "redirect_client_to", b"redirect_client_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "rank", b"rank", "redirect_client_to", b"redirect_client_to", "session_identifier", b"session_identifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -437,10 +441,14 @@ class VncSession(_message.Message):
     RANK_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
+    SESSION_IDENTIFIER_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     rank: _builtins.int
     url: _builtins.str
+    """As `redirect_client_to`; a WebSocket with the sub-protocol `binary`."""
     password: _builtins.str
+    session_identifier: _builtins.str
+    """Of the session, for the gateway."""
     def __init__(
         self,
         *,
@@ -448,10 +456,11 @@ class VncSession(_message.Message):
         rank: _builtins.int = ...,
         url: _builtins.str = ...,
         password: _builtins.str | None = ...,
+        session_identifier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_password", b"_password", "password", b"password"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_password", b"_password", "job_id", b"job_id", "password", b"password", "rank", b"rank", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_password", b"_password", "job_id", b"job_id", "password", b"password", "rank", b"rank", "session_identifier", b"session_identifier", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__password: _TypeAlias = _typing.Literal["password"]  # noqa: Y015
     _WhichOneofArgType__password: _TypeAlias = _typing.Literal["_password", b"_password"]  # noqa: Y015
