@@ -15,6 +15,9 @@ can_make_venv() { python3 -c 'import ensurepip' 2>/dev/null; }
 missing=()
 command -v bwrap >/dev/null || missing+=(bubblewrap)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
+command -v chromium >/dev/null || missing+=(chromium)
+command -v Xvfb >/dev/null || missing+=(xvfb)
+command -v x11vnc >/dev/null || missing+=(x11vnc)
 whole || can_make_venv || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -27,6 +30,8 @@ if [ ${#missing[@]} -gt 0 ]; then
       case $package in
         bubblewrap) echo "Without bubblewrap no job can run." >&2 ;;
         postgresql) echo "Without postgresql its tests are skipped by name." >&2 ;;
+        chromium) echo "Without chromium the tests in a browser are skipped by name." >&2 ;;
+        xvfb | x11vnc) echo "Without $package the tests of desktops are skipped by name." >&2 ;;
         python3-venv) echo "Without python3-venv the environment .venv cannot be made; nothing was set up." >&2 ;;
       esac
     done
