@@ -11,7 +11,7 @@ help: ## What can be made here
 
 setup: .venv/.ready ## The environment: venv with hashed lock; as root also Debian's bubblewrap and PostgreSQL
 
-.venv/.ready: requirements.lock.txt pyproject.toml tools/setup.sh
+.venv/.ready: requirements.lock.txt pyproject.toml tools/setup.sh tools/vendor.py tools/vendor.lock.json
 	@bash tools/setup.sh
 	@touch $@
 

@@ -47,4 +47,6 @@ else
 fi
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock.txt
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+# What is missing it says itself; the console then goes without.
+.venv/bin/python tools/vendor.py || true
 echo "ready: .venv/bin/serai"

@@ -92,3 +92,12 @@ def test_a_whole_environment_is_used_again(checkout: Path) -> None:
     done = set_up(checkout, NO_VENV="1")
     assert (done.returncode, "about a minute" in done.stdout) == (0, False)
     assert "-m venv" not in (checkout / "log").read_text()
+
+
+def test_set_up_goes_on_without_the_parts_of_the_console(checkout: Path) -> None:
+    """Offline they cannot come; they are asked for, and the rest is ready all the same."""
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    write(checkout / ".venv" / "bin" / "python", '#!/bin/sh\necho "$*" >> "$LOG"\ncase "$*" in *vendor*) exit 1 ;; esac\n')
+    done = set_up(checkout)
+    assert "tools/vendor.py" in (checkout / "log").read_text().splitlines()
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "ready: .venv/bin/serai")

@@ -1,0 +1,40 @@
+"""The wheel that people install has the console in it, whole: nobody builds anything after installing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+CONSOLE = ROOT / "gateway" / "serai_gateway" / "console"
+
+
+@pytest.fixture(scope="module")
+def inside(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Paths in a wheel that was built from this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        return set(opened.namelist())
+
+
+def below(folder: Path) -> set[str]:
+    """Paths of its files as a wheel has them."""
+    return {file.relative_to(ROOT / "gateway").as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_wheel_has_what_others_publish(inside: set[str]) -> None:
+    """Though git ignores it: the terminal, the desktop and their licenses."""
+    if not (CONSOLE / "vendor" / "brought").is_file():
+        pytest.skip("the console's terminal and desktop were not brought: .venv/bin/python tools/vendor.py")
+    brought = below(CONSOLE / "vendor")
+    assert "serai_gateway/console/vendor/xterm/LICENSE" in brought
+    assert "serai_gateway/console/vendor/novnc/core/rfb.js" in brought
+    assert brought <= inside
