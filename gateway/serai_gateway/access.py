@@ -1,4 +1,4 @@
-"""One JSON line for each request: method, path template, status, time. No bodies, no tokens, no user's path.
+"""One JSON line for each request and each WebSocket: method, path template, status, time, bytes. No bodies, no tokens, no user's path.
 
 A log call in the usual way would cost more than the rest of a small request, so lines are gathered and written together, a quarter of a
 second later at most. A kill loses those lines and nothing else.
@@ -28,6 +28,12 @@ class _Line(msgspec.Struct, gc=False, omit_defaults=True):
     level: str
     event: str
     error_id: str | None = None
+    received_bytes: int | None = None
+    """Of a WebSocket's messages."""
+    sent_bytes: int | None = None
+
+
+_Entry = tuple[int, int, int, str, str, str | None, tuple[int, int] | None]
 
 
 def _write_stderr(lines: bytes) -> None:
@@ -42,13 +48,15 @@ class AccessLog:
         """`write` takes whole lines of JSON, each with its end."""
         self._clock = clock
         self._write = write
-        self._lines: list[tuple[int, int, int, str, str, str | None]] = []
+        self._lines: list[_Entry] = []
         self._timer: asyncio.TimerHandle | None = None
         self._encoder = msgspec.json.Encoder()
 
-    def add(self, method: str, path: str, status: int, took_ns: int, error_id: str | None = None) -> None:
-        """`path` is the route's template, or a word for what has none."""
-        self._lines.append((self._clock.now_ms(), status, took_ns, method, path, error_id))
+    def add(  # noqa: PLR0917 - a line's columns; each create adds one
+        self, method: str, path: str, status: int, took_ns: int, error_id: str | None = None, carried: tuple[int, int] | None = None
+    ) -> None:
+        """`path` is the route's template, or a word for what has none; `carried`: bytes that a WebSocket received and sent."""
+        self._lines.append((self._clock.now_ms(), status, took_ns, method, path, error_id, carried))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self._flush)
         elif len(self._lines) >= _GATHER_LINES:
@@ -65,12 +73,15 @@ class AccessLog:
         if lines:
             self._write(self._encode(lines))
 
-    def _encode(self, lines: list[tuple[int, int, int, str, str, str | None]]) -> bytes:
+    def _encode(self, lines: list[_Entry]) -> bytes:
         found: list[_Line] = []
         last_ms, timestamp = -1, ""
-        for at_ms, status, took_ns, method, path, error_id in lines:
+        for at_ms, status, took_ns, method, path, error_id, carried in lines:
             if at_ms != last_ms:  # many requests share a millisecond
                 last_ms, timestamp = at_ms, datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds")
             level = "info" if status < 500 else "error"
-            found.append(_Line(timestamp, status, took_ns // 1_000 / 1_000, method, path, level, "request", error_id))
+            line = _Line(timestamp, status, took_ns // 1_000 / 1_000, method, path, level, "request", error_id)
+            if carried is not None:
+                line.received_bytes, line.sent_bytes = carried
+            found.append(line)
         return self._encoder.encode_lines(found)

@@ -31,7 +31,7 @@ from serai_gateway.auth import AuthError, Check, read_username
 from serai_gateway.codec import Codec, WireError
 from serai_gateway.codec.diagnosis import check_count
 from serai_gateway.errors import GatewayError
-from serai_gateway.http import ClientGone, Headers, Receive, Scope, Send, read_body, refuse_websocket, send_json
+from serai_gateway.http import ClientGone, Headers, Receive, Scope, Send, read_body, send_json
 from serai_gateway.routes import NoRoute, Route, WrongVerb
 from serai_gateway.routes import match as match_route
 from serai_gateway.settings import Generation, Settings
@@ -109,7 +109,7 @@ class _Outcome(msgspec.Struct, gc=False):
 
 
 class App:
-    """The ASGI application."""
+    """The ASGI application for HTTP; what else there is: `door`."""
 
     def __init__(
         self,
@@ -139,22 +139,12 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = self._ticks()
-        kind = scope["type"]
-        if kind == "http":
-            method = scope.get("method", "")
-            try:
-                outcome = await self._answer(method, scope, receive)
-            except ClientGone:
-                return
-            await send_json(send, outcome.status, outcome.body, *outcome.extra)
-        elif kind == "websocket":
-            method = "WEBSOCKET"
-            outcome = self._error(
-                "websocket", GatewayError(errors_pb2.ERROR_REASON_UNSUPPORTED, "This provider has no WebSocket calls yet")
-            )
-            await refuse_websocket(scope, receive, send, outcome.status, outcome.body)
-        else:
-            raise RuntimeError(f"connections of type {kind} are not served")
+        method = scope.get("method", "")
+        try:
+            outcome = await self._answer(method, scope, receive)
+        except ClientGone:
+            return
+        await send_json(send, outcome.status, outcome.body, *outcome.extra)
         if self._access is not None:
             self._access.add(method, outcome.path, outcome.status, self._ticks() - started, outcome.error_id)
 

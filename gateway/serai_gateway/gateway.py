@@ -32,11 +32,14 @@ from serai_gateway.control.deliveries import Deliveries
 from serai_gateway.control.questions import CoreQuestions
 from serai_gateway.control.reconcile import Comparison, Reconciliation
 from serai_gateway.control.transport import HttpTransport
+from serai_gateway.door import Door
 from serai_gateway.protocol import bounded
 from serai_gateway.settings import CoreSettings, Settings
 from serai_gateway.tokens import Tokens
 from serai_gateway.upstream import Upstream
 from serai_gateway.users import SETTING, UserCheck
+from serai_gateway.ws.paths import SocketPaths
+from serai_gateway.ws.protocol import Find
 
 _log = structlog.stdlib.get_logger("serai_gateway")
 _BACKLOG = 2_048
@@ -101,7 +104,10 @@ class Gateway:
         stack.callback(listener.close)
         self._port = listener.getsockname()[1]
         http = self._settings.gateway
-        server = EmbeddedServer(app, grace_s=http.stop_grace_ms / 1_000, request_timeout_s=http.request_timeout_ms / 1_000)
+        door = Door(app, SocketPaths((), self._settings.provider.names), self._codec, access)
+        server = EmbeddedServer(
+            door, grace_s=http.stop_grace_ms / 1_000, request_timeout_s=http.request_timeout_ms / 1_000, sockets=door.rules
+        )
         # A task that fails takes the whole gateway down, and the body of `async with` with it: nothing runs on half of it.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         delivering = tasks.create_task(deliveries.run(), name="deliveries")
@@ -147,12 +153,15 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 class EmbeddedServer(uvicorn.Server):
     """uvicorn in a loop of ours: no signal handlers, and one can wait for its start."""
 
-    def __init__(self, app: Callable[..., object], *, grace_s: float, request_timeout_s: float = 30.0) -> None:
+    def __init__(self, app: Callable[..., object], *, grace_s: float, request_timeout_s: float = 30.0, sockets: Find | None = None) -> None:
+        """`sockets`: which WebSockets there are; None = none."""
         super().__init__(
             uvicorn.Config(
                 app,
-                http=bounded(request_timeout_s),
-                ws="websockets-sansio",
+                interface="asgi3",
+                http=bounded(request_timeout_s, sockets),
+                ws="websockets-sansio",  # its limits: serai_gateway.ws.protocol
+                ws_per_message_deflate=False,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -31,6 +31,8 @@ class Scope(TypedDict, total=False):
     headers: Headers
     """Names in lower case."""
     extensions: dict[str, object] | None
+    subprotocols: Iterable[str]
+    """Of a WebSocket's handshake."""
 
 
 class ClientGone(Exception):

@@ -7,7 +7,10 @@ Core's way in must hold without it as well: a client without any token must not 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 from typing import cast
+from urllib.parse import unquote
 
 import msgspec
 from serai.core.v1 import errors_pb2
@@ -15,15 +18,22 @@ from serai.core.v1.errors_pb2 import ErrorReason
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from serai_gateway.errors import TABLE
+from serai_gateway.ws.protocol import BoundedWebSocket, Find, Rules
 
 HEAD_LIMIT_BYTES = 64 * 1024
 """Request line and headers; a token of Core has about 1 KiB. Checked after each read, so what is kept is at most one read more."""
+UPGRADE_LINE_LIMIT = 8_000
+"""Bytes of one line of a handshake's head; the WebSocket library takes no longer ones."""
+UPGRADE_HEADERS_LIMIT = 120
+_KEY_BYTES = 16
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. `request_timeout_s`: within which each request must have come whole, and the first one after connecting."""
 
     request_timeout_s = 30.0
+    find: Find | None = None
+    """Which WebSockets there are; None = none."""
     _head_bytes = 0
     """Of the head that is being read or comes next; -1 = a body is being read."""
     _quiet_bytes = 0
@@ -77,9 +87,37 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        # Refused here and closed: a handshake that nobody answers would hold its connection for ever.
+        # What is not let through is refused here and closed: a handshake that nobody answers would hold its connection for ever.
         self._head_bytes = 0
-        self._refuse(errors_pb2.ERROR_REASON_UNSUPPORTED, "This provider has no WebSocket calls yet")
+        raw_path = self.url.partition(b"?")[0].decode("ascii", "replace")
+        rules = None if self.find is None else self.find(unquote(raw_path), self.headers)
+        if rules is None:
+            self._refuse(errors_pb2.ERROR_REASON_NO_ROUTE, "Not found: no WebSocket call of this provider has this path")
+        elif (wrong := _wrong_with(self.scope["method"], self.scope["http_version"], self.url, self.headers)) is not None:
+            self._refuse(errors_pb2.ERROR_REASON_INVALID_REQUEST, wrong)
+        elif not self._may_answer():
+            self._refuse(errors_pb2.ERROR_REASON_INVALID_REQUEST, "A handshake must not come while another request is being answered")
+        else:
+            self._hand_over(rules)
+
+    def _hand_over(self, rules: Rules) -> None:
+        """From here on the connection is a WebSocket's: uvicorn's own way of it, with rules."""
+        self._no_deadline()
+        self.connections.discard(self)
+        head = [b"GET ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.headers:
+            head += [name, b": ", value, b"\r\n"]
+        head.append(b"\r\n")
+        socket = BoundedWebSocket(self.config, self.server_state, self.app_state)
+        socket.rules = rules
+        socket.connection_made(self.transport)
+        socket.data_received(b"".join(head))
+        if not socket.handshake_initiated:  # the library would not read it, and says nothing
+            self.connections.discard(socket)
+            self.connections.add(self)
+            self.send_400_response("")
+            return
+        self.transport.set_protocol(socket)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(errors_pb2.ERROR_REASON_INVALID_REQUEST, "The request is not HTTP that this provider can read")
@@ -113,6 +151,31 @@ class BoundedProtocol(HttpToolsProtocol):
         return cycle is not None and cycle.more_body and not cycle.response_started and not self.pipeline
 
 
-def bounded(request_timeout_s: float) -> type[BoundedProtocol]:
-    """The protocol with this bound; uvicorn makes its connections itself, so the bound belongs to a class."""
-    return type("BoundedProtocol", (BoundedProtocol,), {"request_timeout_s": request_timeout_s})
+def _wrong_with(method: str, version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> str | None:
+    """What is wrong with a WebSocket's handshake (RFC 6455 §4.2.1), for the one who sent it; None = nothing."""
+    found = dict(headers)
+    if method != "GET" or version != "1.1":
+        return "A WebSocket's handshake is a GET of HTTP/1.1"
+    if found.get(b"sec-websocket-version") != b"13":
+        return "Sec-WebSocket-Version: expected 13"
+    if not _is_key(found.get(b"sec-websocket-key", b"")):
+        return "Sec-WebSocket-Key: expected 16 bytes in base64"
+    if found.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in found:
+        return "A WebSocket's handshake has no body"
+    longest = max(len(url), *(len(name) + len(value) for name, value in headers))
+    if longest > UPGRADE_LINE_LIMIT or len(headers) > UPGRADE_HEADERS_LIMIT:
+        return f"A WebSocket's handshake has at most {UPGRADE_HEADERS_LIMIT} headers of at most {UPGRADE_LINE_LIMIT} bytes"
+    return None
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == _KEY_BYTES
+    except binascii.Error:
+        return False
+
+
+def bounded(request_timeout_s: float, find: Find | None = None) -> type[BoundedProtocol]:
+    """The protocol with these bounds; uvicorn makes its connections itself, so they belong to a class. `find` None = no WebSockets."""
+    kept = None if find is None else staticmethod(find)
+    return type("BoundedProtocol", (BoundedProtocol,), {"request_timeout_s": request_timeout_s, "find": kept})

@@ -292,13 +292,13 @@ async def test_trailers_have_an_end(serai: Stack, trailer: bytes) -> None:
 
 @pytest.mark.parametrize("extra", [{}, {"Content-Length": "3"}, {"X": "y" * 60_000}])
 async def test_an_upgrade_is_refused_and_closed(serai: Stack, extra: dict[str, str]) -> None:
-    """There are no WebSocket calls yet: a handshake gets a 400 in UCloud's form and its connection is not held."""
+    """A path without a WebSocket call: a handshake gets a 404 in UCloud's form and its connection is not held."""
     reader, writer = await asyncio.open_connection("127.0.0.1", serai.port)
     upgrade = {"Host": "x", "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "eA=="}
     head = "".join(f"{name}: {value}\r\n" for name, value in (upgrade | extra).items())
     writer.write(f"GET /ucloud/example/jobs HTTP/1.1\r\n{head}\r\n".encode())
     async with asyncio.timeout(20):
         answer = await reader.read()
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"no WebSocket calls yet" in answer
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"no WebSocket call of this provider" in answer
     writer.close()

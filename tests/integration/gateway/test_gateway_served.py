@@ -232,14 +232,14 @@ async def test_nonsense_does_no_harm(both: Both) -> None:
     assert status == 200
 
 
-async def test_websockets_are_refused_politely(both: Both) -> None:
+async def test_websockets_without_a_call_are_refused_politely(both: Both) -> None:
     """An error that one can read, not a broken connection."""
     async with both.gateway():
         upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
-        content = f"GET /ucloud/jobs.provider.example/websocket HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n\r\n".encode()
+        content = f"GET /ucloud/example/jobs HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n\r\n".encode()
         [(status, _, body)] = await exchange(both.port, content)
-    assert status == 400
-    assert json.loads(body)["errorCode"] == "FEATURE_NOT_SUPPORTED_BY_PROVIDER"
+    assert status == 404
+    assert "no WebSocket call of this provider has this path" in json.loads(body)["why"]
 
 
 @pytest.mark.parametrize("how", list(Away))

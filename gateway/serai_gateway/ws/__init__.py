@@ -1,0 +1,1 @@
+"""WebSockets of UCloud: who may connect, and what they carry."""
