@@ -34,6 +34,9 @@ from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
 from serai_server.rpc.services import dispatcher
+from serai_server.sessions.endpoints import EndpointCache
+from serai_server.sessions.limits import SessionLimits
+from serai_server.sessions.running import Sessions, SessionsMemory, running_sessions
 from serai_server.store.api import Store, StoreError, StoreUnavailable
 from serai_server.store.model import Committed
 from serai_server.store.open import open_store
@@ -63,6 +66,9 @@ class Plan:
     keep_events_ms: int = 30 * DAY_MS
     """How long an event is kept after every consumer has settled it."""
     licenses: LicensesPlan = LicensesPlan(Path("licenses.key"))
+    sessions: SessionLimits = SessionLimits()
+    web_pages: bool = False
+    """The gateway serves the web pages of jobs."""
 
 
 class PlanError(Exception):
@@ -80,6 +86,7 @@ class Core:
     backend: Backend
     registry: Registry
     licensing: Licensing
+    sessions: Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,7 @@ async def running_server(plan: Plan, backend: Backend, clock: Clock, socket: Pat
             licenses_of_core=core.licensing.of_core,
             license_servers=core.licensing.operations,
             license_payments=core.licensing.payments,
+            sessions=core.sessions.service,
             health=health,
             clock=clock,
         )
@@ -149,9 +157,13 @@ async def running_core(
 ) -> AsyncGenerator[Core]:
     """The server's inside, from an open store to a reconciler at work. Leaving stops it; running jobs go on. `wall` None = the clock's."""
     registry = Registry()
-    # Sessions are not served yet, whatever the backend can do; secrets are for licenses.
-    features = replace(backend.features, terminal=False, web=False, vnc=False)
-    features = replace(features, secrets=features.secrets and bool(plan.licenses.products))
+    memory = SessionsMemory(EndpointCache(backend))
+    # Whatever the backend can do: web pages need a way in from outside, and secrets are for licenses.
+    features = replace(
+        backend.features,
+        web=backend.features.web and plan.web_pages,
+        secrets=backend.features.secrets and bool(plan.licenses.products),
+    )
     catalog = Catalog(plan.products, features)
     if problems := catalog.unsellable():
         raise PlanError("; ".join(problems))
@@ -160,6 +172,7 @@ async def running_core(
 
     def listener(changes: Sequence[Committed]) -> None:
         registry.committed(changes)
+        memory.committed(changes)
         last_event = max((change.last_event for change in changes), default=0)
         for tell in told:
             tell(last_event)
@@ -218,12 +231,15 @@ async def running_core(
             look=queue.look,
             knows_suspended=plan.today,
         )
+        sessions = await stack.enter_async_context(
+            running_sessions(memory=memory, store=store, backend=backend, jobs=registry, catalog=catalog, limits=plan.sessions, clock=clock)
+        )
         ready = asyncio.Event()
         group = await stack.enter_async_context(asyncio.TaskGroup())
         work = group.create_task(reconciler.run(ready))
         stack.callback(work.cancel)
         await _ready_or_failed(ready, work)
-        yield Core(jobs, changes, events, store, backend, registry, licensing)
+        yield Core(jobs, changes, events, store, backend, registry, licensing, sessions)
 
 
 async def _ready_or_failed(ready: asyncio.Event, work: asyncio.Task[None]) -> None:

@@ -10,6 +10,7 @@ from serai_backends.errors import BackendUnavailable, JobNotThere
 from serai_backends.model import Capacity, CheckReport, Features, JobObservation, LogChunk, Phase, ReplicaSpec, Stream, WatchEvent
 
 from fakes.instant import InstantBackend, InstantJob, InstantMachine
+from fakes.reachable import FakeShell, ReachableBackend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FailsAt",
+    "FakeShell",
     "ForgetfulBackend",
     "InstantBackend",
     "InstantJob",
     "InstantMachine",
     "NeverBackend",
+    "ReachableBackend",
     "SlowBackend",
     "Wrapped",
 ]

@@ -15,6 +15,7 @@ from serai_server.jobs.products import MINUTE_MS, Product
 from serai_server.jobs.requests import Policy
 from serai_server.licensing import LicensesPlan
 from serai_server.main import Core, Plan, running_core
+from serai_server.sessions.limits import SessionLimits
 from serai_server.store.model import EventKind, StoredEvent, StoredJob
 
 from fakes.clock import FakeClock
@@ -55,15 +56,20 @@ async def core_on(
     today: bool = False,
     charge_every_ms: int = 15 * MINUTE_MS,
     licenses: LicensesPlan | None = None,
+    sessions: SessionLimits | None = None,
+    web_pages: bool = False,
+    store_url: str = "",
 ) -> AsyncGenerator[Core]:
     plan = Plan(
-        store_url=f"sqlite:///{folder / 'serai.db'}",
+        store_url=store_url or f"sqlite:///{folder / 'serai.db'}",
         products=products,
         policy=Policy(most_replicas=100, undeclared_parameters=False, drive=lambda user, project: project or user),
         today=today,
         charge_every_ms=charge_every_ms,
         workers=4,
         licenses=licenses or LicensesPlan(folder / "licenses.key"),
+        sessions=sessions or SessionLimits(),
+        web_pages=web_pages,
     )
     async with running_core(plan, backend, clock, jitter=lambda: 0.5) as core:
         yield core

@@ -7,7 +7,7 @@ kept by the message's bytes, up to a number of applications; nothing in it can c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import msgspec
@@ -21,6 +21,8 @@ from serai.jobs.v1.application_pb2 import (
     InvocationParameter,
     ToolBackend,
     VariableInvocation,
+    VncDescription,
+    WebDescription,
 )
 
 _KEPT = 256
@@ -28,6 +30,9 @@ _LARGEST_KEPT_BYTES = 128 * 1024
 """So that what is kept stays below 32 MiB of messages."""
 
 _INT64 = 2**63
+
+_WEB, _VNC = ApplicationType.APPLICATION_TYPE_WEB, ApplicationType.APPLICATION_TYPE_VNC
+_WEB_PORT, _VNC_PORT = 80, 5900
 
 TAKES: Mapping[str, tuple[str, ...]] = {
     "input_file": ("file",),
@@ -133,6 +138,12 @@ class App:
     change_working_directory: bool
     run_as_root: bool
     run_as_real_user: bool
+    web_port: int | None = None
+    """TCP port of its web page, as it was sent (facts 2021 §4.2); None = it has no page."""
+    vnc_port: int | None = None
+    """TCP port of its desktop, as it was sent (facts 2021 §4.3); None = it has no desktop."""
+    vnc_password: str | None = field(default=None, repr=False)
+    """None = the desktop has none."""
 
     @property
     def script(self) -> Template | None:
@@ -178,7 +189,14 @@ def _read(encoded: bytes) -> App:
         change_working_directory=container.change_working_directory if container.HasField("change_working_directory") else True,
         run_as_root=container.run_as_root,
         run_as_real_user=container.run_as_real_user,
+        web_port=_port(invocation.web, _WEB_PORT) if invocation.HasField("web") or invocation.application_type == _WEB else None,
+        vnc_port=_port(invocation.vnc, _VNC_PORT) if invocation.HasField("vnc") or invocation.application_type == _VNC else None,
+        vnc_password=invocation.vnc.password or None,
     )
+
+
+def _port(description: WebDescription | VncDescription, default: int) -> int:
+    return description.port if description.HasField("port") else default
 
 
 def _declarations(parameters: Iterable[ApplicationParameter]) -> Iterable[Declared]:

@@ -28,6 +28,8 @@ from serai_server.jobs.texts import value_text
 from serai_server.licenses.in_jobs import NOTHING_TOLD, LicensesInJobs, Told, Used
 from serai_server.store.model import StoredJob
 
+_LARGEST_PORT = 65_535
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -72,8 +74,12 @@ def check_application(app: App, product: Product, features: Features, at: str) -
         raise Unsupported("this provider does not run web applications")
     if app.type == application_pb2.APPLICATION_TYPE_VNC and not features.vnc:
         raise Unsupported("this provider does not run remote desktops")
+    invocation = f"{at}.status.resolvedApplication.invocation"
+    for name, port in (("web", app.web_port), ("vnc", app.vnc_port)):
+        if port is not None and not 1 <= port <= _LARGEST_PORT:
+            raise InvalidRequest(f"expected a port of 1 to {_LARGEST_PORT}, found {port}", field=f"{invocation}.{name}.port")
     if app.run_as_root and app.run_as_real_user:
-        where = f"{at}.status.resolvedApplication.invocation.container"
+        where = f"{invocation}.container"
         raise InvalidRequest("the application wants to run as root and as the real user, which cannot both be", field=where)
 
 
@@ -126,9 +132,16 @@ async def replica_spec(stored: StoredJob, product: Product, features: Features, 
         scripts=scripts,
         run_as_root=app.run_as_root,
         product=f"{product.category}/{product.id}",
+        ports=_ports(app, features),
         secrets=told.secrets,
         time_limit_ms=stored.time_limit_ms,
     )
+
+
+def _ports(app: App, features: Features) -> tuple[int, ...]:
+    """What of the application is reached from outside: its page and its desktop, as far as they are served."""
+    wanted = (app.web_port if features.web else None, app.vnc_port if features.vnc else None)
+    return tuple(dict.fromkeys(port for port in wanted if port is not None))
 
 
 def encoded_application(job: Job) -> bytes:

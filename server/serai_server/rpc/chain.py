@@ -150,7 +150,7 @@ def _identify(call: Call, metadata: Mapping[str, str]) -> None:
     if caller is Caller.USER:
         _identify_user(call, metadata)
     else:
-        call.user = metadata.get(USER, "")
+        call.user = unquote(metadata.get(USER, ""))
 
 
 def _identify_user(call: Call, metadata: Mapping[str, str]) -> None:

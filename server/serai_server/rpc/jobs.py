@@ -10,18 +10,22 @@ from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai_server.errors import InvalidRequest, Unsupported
 from serai_server.rpc.iterate import converted
 from serai_server.rpc.methods import Call, Caller
-from serai_server.rpc.ports import Changes, Jobs
+from serai_server.rpc.ports import Changes, Jobs, Sessions
 from serai_server.rpc.status import Failures
+from serai_server.sessions.openable import Wanted
+from serai_server.sessions.service import Opened
+from serai_server.store.session_model import SessionKind
 
 MOST_REQUESTS = 1_000
 """Requests in one CreateBulk."""
 
 
 class JobsServicer:
-    def __init__(self, jobs: Jobs, changes: Changes, failures: Failures) -> None:
+    def __init__(self, jobs: Jobs, changes: Changes, failures: Failures, sessions: Sessions | None = None) -> None:
         self._jobs = jobs
         self._changes = changes
         self._failures = failures
+        self._sessions = sessions
 
     async def Create(self, request: pb.CreateRequest, _call: Call) -> pb.CreateResponse:
         await self._jobs.create(request.items)
@@ -105,10 +109,13 @@ class JobsServicer:
         # We add none; an error here would keep users of today's Core from submitting (facts today §5).
         return pb.RequestDynamicParametersResponse()
 
-    # What this provider does not do, in words that Core shows to its user.
+    async def OpenInteractiveSession(self, request: pb.OpenInteractiveSessionRequest, call: Call) -> pb.OpenInteractiveSessionResponse:
+        if self._sessions is None:
+            raise Unsupported("this provider does not open shells, web pages or desktops of jobs")
+        wanted = [_wanted(item, f"items[{index}]") for index, item in enumerate(request.items)]
+        return pb.OpenInteractiveSessionResponse(responses=map(_session, await self._sessions.open(wanted, call.user)))
 
-    async def OpenInteractiveSession(self, _request: pb.OpenInteractiveSessionRequest, _call: Call) -> pb.OpenInteractiveSessionResponse:
-        raise Unsupported("this provider does not open shells, web pages or desktops of jobs")
+    # What this provider does not do, in words that Core shows to its user.
 
     async def AttachResource(self, _request: pb.AttachResourceRequest, _call: Call) -> pb.AttachResourceResponse:
         raise Unsupported("this provider does not attach anything to a job that was started; start a new job with it")
@@ -118,6 +125,33 @@ class JobsServicer:
 
     async def OpenTerminalInFolder(self, _request: pb.OpenTerminalInFolderRequest, _call: Call) -> pb.OpenTerminalInFolderResponse:
         raise Unsupported("this provider does not open terminals in folders; start a job with the folder as its input")
+
+
+_KINDS = {
+    pb.INTERACTIVE_SESSION_TYPE_SHELL: SessionKind.SHELL,
+    pb.INTERACTIVE_SESSION_TYPE_WEB: SessionKind.WEB,
+    pb.INTERACTIVE_SESSION_TYPE_VNC: SessionKind.VNC,
+}
+
+
+def _wanted(item: pb.OpenInteractiveSessionItem, at: str) -> Wanted:
+    kind = _KINDS.get(item.session_type)
+    if kind is None:
+        raise InvalidRequest("expected SHELL, WEB or VNC", field=f"{at}.sessionType")
+    return Wanted(kind, item.job.id, item.rank, item.target, at)
+
+
+def _session(opened: Opened) -> pb.OpenSession:
+    """As Core gets it, but for the addresses of pages and desktops, which the gateway makes."""
+    session, secret = opened.session, opened.secret
+    match session.kind:
+        case SessionKind.WEB:
+            return pb.OpenSession(web=pb.WebSession(job_id=session.job_id, rank=session.rank, session_identifier=secret))
+        case SessionKind.VNC:
+            desktop = pb.VncSession(job_id=session.job_id, rank=session.rank, password=opened.password, session_identifier=secret)
+            return pb.OpenSession(vnc=desktop)
+        case _:
+            return pb.OpenSession(shell=pb.ShellSession(job_id=session.job_id, rank=session.rank, session_identifier=secret))
 
 
 def _done(items: Sequence[object]) -> list[pb.Acknowledged]:

@@ -20,9 +20,13 @@ from serai.licenses.v1.license_servers_service_pb2 import (
 )
 from serai.licenses.v1.licenses_provider_service_pb2 import ProviderUpdatedAcl
 from serai.licenses.v1.licenses_service_pb2 import BrowseRequest, LicenseIncludeFlags, SearchRequest, UpdatedAcl
+from serai.sessions.v1.sessions_service_pb2 import ShellRequest, ShellResponse
 from serai_backends.model import Capacity
 
 from serai_server.licenses.access import Actor
+from serai_server.sessions.openable import Wanted
+from serai_server.sessions.service import Asked, Authorized, Opened
+from serai_server.sessions.session import Session
 from serai_server.store.model import EventSettlement, StoredEvent
 
 
@@ -72,6 +76,30 @@ class Events(Protocol):
         ...
 
     async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement]) -> None: ...
+
+
+class Sessions(Protocol):
+    """The use cases of sessions (serai_server.sessions.service)."""
+
+    async def open(self, items: Sequence[Wanted], user: str = "") -> list[Opened]: ...
+
+    async def redeem(self, asked: Asked) -> tuple[Session, str]: ...
+
+    async def authorize(self, asked: Asked) -> Authorized: ...
+
+    def hold(self, asked: Asked) -> AsyncIterator[Authorized]: ...
+
+    async def list(self, job_id: str = "") -> Sequence[Session]: ...
+
+    async def close(self, session_id: str) -> None: ...
+
+
+class Shells(Protocol):
+    """Terminals (serai_server.sessions.shells)."""
+
+    def shell(self, requests: AsyncIterator[ShellRequest], *, holder: bool) -> AsyncIterator[ShellResponse]:
+        """See SessionsService.Shell. `holder`: the caller shows a session's secret, and may not name a program."""
+        ...
 
 
 class LicenseServers(Protocol):

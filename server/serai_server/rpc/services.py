@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from serai.events.v1 import events_service_pb2
 from serai.jobs.v1 import jobs_service_pb2
 from serai.licenses.v1 import license_servers_service_pb2, licenses_provider_service_pb2, licenses_service_pb2
+from serai.sessions.v1 import sessions_service_pb2
 from structlog.typing import FilteringBoundLogger
 
 from serai_server.clock import Clock
@@ -24,7 +25,8 @@ from serai_server.rpc.jobs import JobsServicer
 from serai_server.rpc.license_servers import LicenseServersServicer
 from serai_server.rpc.licenses import LicensesProviderServicer, LicensesServicer
 from serai_server.rpc.methods import Call, Many, methods_of
-from serai_server.rpc.ports import Changes, Events, Jobs, LicensePayments, Licenses, LicenseServers, LicensesOfCore
+from serai_server.rpc.ports import Changes, Events, Jobs, LicensePayments, Licenses, LicenseServers, LicensesOfCore, Sessions, Shells
+from serai_server.rpc.sessions import SessionsServicer
 from serai_server.rpc.status import Failures
 
 
@@ -38,6 +40,7 @@ _EVENTS = _service(events_service_pb2.DESCRIPTOR.services_by_name["EventsService
 _LICENSE_SERVERS = _service(license_servers_service_pb2.DESCRIPTOR.services_by_name["LicenseServersService"])
 _LICENSES = _service(licenses_service_pb2.DESCRIPTOR.services_by_name["LicensesService"])
 _LICENSES_OF_CORE = _service(licenses_provider_service_pb2.DESCRIPTOR.services_by_name["LicensesProviderService"])
+_SESSIONS = _service(sessions_service_pb2.DESCRIPTOR.services_by_name["SessionsService"])
 _HEALTH = _service(health_pb2.DESCRIPTOR.services_by_name["Health"])
 _REFLECTION = _service(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"])
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
@@ -55,10 +58,12 @@ def dispatcher(
     licenses_of_core: LicensesOfCore | None = None,
     license_servers: LicenseServers | None = None,
     license_payments: LicensePayments | None = None,
+    sessions: Sessions | None = None,
+    shells: Shells | None = None,
     log: FilteringBoundLogger | None = None,
     limit_s: float = LIMIT_S,
 ) -> Dispatcher:
-    """All services behind one chain. `log` None = structlog's; a service of licenses that is None is not served."""
+    """All services behind one chain. `log` None = structlog's; a service of licenses or sessions that is None is not served."""
     logger: FilteringBoundLogger = log or structlog.get_logger("serai.rpc").bind()
     failures = Failures(logger)
     optional: list[tuple[ServiceDescriptor, object]] = []
@@ -68,10 +73,12 @@ def dispatcher(
         optional.append((_LICENSES_OF_CORE, LicensesProviderServicer(licenses_of_core)))
     if license_servers is not None and license_payments is not None:
         optional.append((_LICENSE_SERVERS, LicenseServersServicer(license_servers, license_payments)))
+    if sessions is not None:
+        optional.append((_SESSIONS, SessionsServicer(sessions, shells)))
     ours = [_JOBS.full_name, _EVENTS.full_name, *(service.full_name for service, _ in optional)]
     mirror = _Reflection([*ours, _HEALTH.full_name, _REFLECTION.full_name])
     methods = [
-        *methods_of(_JOBS, JobsServicer(jobs, changes, failures)),
+        *methods_of(_JOBS, JobsServicer(jobs, changes, failures, sessions)),
         *methods_of(_EVENTS, EventsServicer(events, clock)),
         *(method for service, servicer in optional for method in methods_of(service, servicer)),
         *methods_of(_HEALTH, HealthServicer(health, ours)),

@@ -38,6 +38,7 @@ from serai_server.store.model import (
 
 if TYPE_CHECKING:
     from serai_server.store.license_api import LicenseStore
+    from serai_server.store.session_api import SessionStore
 
 Listener = Callable[[list[Committed]], None]
 
@@ -78,6 +79,9 @@ class VersionConflict(StoreError):
 class Store(Protocol):
     @property
     def licenses(self) -> LicenseStore: ...
+
+    @property
+    def sessions(self) -> SessionStore: ...
 
     async def create_jobs(self, jobs: Sequence[NewJob]) -> None:
         """All or none. A job that exists with the same digest is left as it is, and the listener is told of it once more.

@@ -50,6 +50,8 @@ class Batch:
     """New job → rows of its claims that are not written yet."""
     freed: dict[str, None] = field(default_factory=dict[str, None])
     """Jobs that are over and whose claims are not dropped yet."""
+    over: dict[str, None] = field(default_factory=dict[str, None])
+    """Jobs that became final in this batch: their sessions go."""
     lines: dict[str, list[int]] = field(default_factory=dict[str, "list[int]"])
     """Product → arrivals of who waits for its seats, as far as that was read and still holds."""
     running: dict[str, NewInterval | bool] = field(default_factory=dict[str, "NewInterval | bool"])
@@ -87,8 +89,10 @@ class Batch:
         self._put(after)
         self._interval(before, change)
         self.ledger.extend(map(charge_row, change.charges))
-        if after.state.final and not before.state.final and after.claims and self.claims.pop(after.id, None) is None:
-            self.freed[after.id] = None
+        if after.state.final and not before.state.final:
+            self.over[after.id] = None
+            if after.claims and self.claims.pop(after.id, None) is None:
+                self.freed[after.id] = None
         written = self.log(change.events)
         if change.license_notes:
             written = self.log(self.note(change.license_notes)) or written

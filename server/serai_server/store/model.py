@@ -11,6 +11,7 @@ from enum import IntEnum
 import msgspec
 
 from serai_server.store.license_model import LicenseNote, NewClaim
+from serai_server.store.session_model import StoredSession
 
 
 class State(IntEnum):
@@ -313,3 +314,7 @@ class Committed(msgspec.Struct, frozen=True):
     """Ids of jobs that are no longer active (final and forgotten)."""
     last_event: int = 0
     """Highest sequence written; 0 = none."""
+    sessions: tuple[StoredSession, ...] = ()
+    """Sessions that were opened or used for the first time, as they are now. Those of jobs that became final are gone without a word."""
+    sessions_gone: tuple[str, ...] = ()
+    """Ids of sessions that were ended."""

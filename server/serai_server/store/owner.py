@@ -179,7 +179,7 @@ class Owner:
                 self._doubtful = (self._doubtful or {}) | dict.fromkeys(batch.created) | batch.changed
             raise
         self._last_event = batch.last_event
-        return [t for t in told if t.records or t.gone or t.last_event]
+        return [t for t in told if t.records or t.gone or t.last_event or t.sessions or t.sessions_gone]
 
     def _begin(self) -> int:
         """The highest sequence given out. A connection that was lost while nothing was under way is replaced without a word."""
@@ -223,6 +223,9 @@ class Owner:
         if batch.ledger:
             link.insert(tables.ledger, batch.ledger)
         seats.flush(batch, link)
+        if batch.over:
+            # With the state that ends them: no kill leaves a session of a job that is over.
+            link.execute(f"DELETE FROM sessions WHERE {link.among('job_id')}", link.listed(batch.over))  # noqa: S608  # no value in it
 
     def _resolve_doubt(self) -> None:
         """After a commit whose outcome was lost: tell the listener how its jobs really are."""

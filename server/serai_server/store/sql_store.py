@@ -28,6 +28,7 @@ from serai_server.store.model import (
 )
 from serai_server.store.owner import Owner
 from serai_server.store.reads import Reader
+from serai_server.store.sessions import SqlSessions
 
 
 class SqlStore:
@@ -37,10 +38,15 @@ class SqlStore:
         self._owner = owner
         self._reader = reader
         self._licenses = SqlLicenses(owner, reader)
+        self._sessions = SqlSessions(owner, reader)
 
     @property
     def licenses(self) -> SqlLicenses:
         return self._licenses
+
+    @property
+    def sessions(self) -> SqlSessions:
+        return self._sessions
 
     async def create_jobs(self, jobs: Sequence[NewJob]) -> None:
         await self._owner.submit([j.id for j in jobs], partial(_create, tuple(jobs)))

@@ -296,6 +296,26 @@ license_windows = Table(
 )
 
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Text, primary_key=True, nullable=False),
+    _bytes("secret"),
+    _bytes("cookie"),
+    _int("kind"),
+    _text("job_id"),
+    _int("rank"),
+    _text("username"),
+    _int("port"),
+    _int("opened_at_ms"),
+    _int("redeemed_at_ms"),
+    _int("expires_at_ms"),
+    sqlite_strict=True,
+)
+"""Columns in the order of StoredSession's fields. Of jobs that are not final, and the operators' own (job_id empty)."""
+Index("sessions_by_job", sessions.c.job_id)
+
+
 def columns(table: Table) -> tuple[str, ...]:
     """Names in the order of the table."""
     return tuple(c.name for c in table.columns)

@@ -75,7 +75,7 @@ class Session(_message.Message):
     opened_at_ms: _builtins.int
     """ms since epoch."""
     expires_at_ms: _builtins.int
-    """ms since epoch; later with each use."""
+    """ms since epoch; later with each use, but for CONSOLE. 0 = a shell that has begun, which has no time of its own."""
     attached: _builtins.bool
     """SHELL: somebody is connected."""
     def __init__(
