@@ -24,6 +24,7 @@ from serai_gateway.app import App
 from serai_gateway.auth import PublicKeyFile, TokenCheck
 from serai_gateway.clock import Clock, SystemClock
 from serai_gateway.codec import Codec
+from serai_gateway.console.console import Console
 from serai_gateway.control.calls import Calls
 from serai_gateway.control.client import CoreClient
 from serai_gateway.control.compare_jobs import JobComparison
@@ -104,7 +105,9 @@ class Gateway:
         stack.callback(listener.close)
         self._port = listener.getsockname()[1]
         http = self._settings.gateway
-        door = Door(app, SocketPaths((), self._settings.provider.names), self._codec, access)
+        console = Console(self._settings, self._codec, self._upstream, access, self._clock) if http.console else None
+        sockets = SocketPaths(console.sockets() if console is not None else (), self._settings.provider.names)
+        door = Door(app, sockets, self._codec, access, console=console)
         server = EmbeddedServer(
             door, grace_s=http.stop_grace_ms / 1_000, request_timeout_s=http.request_timeout_ms / 1_000, sockets=door.rules
         )

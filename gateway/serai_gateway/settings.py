@@ -67,6 +67,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """One JSON line for each request."""
     public_url: Annotated[str, Meta(pattern="^(|https?://[^/?#@\\s]+/?)$", description="nothing, or an address without a path")] = ""
     """Where Core and browsers reach this gateway from outside, like https://provider.example.org; `serai register` tells it to Core."""
+    console: bool = True
+    """Serai's own pages at /console; who may see what there is decided by sessions that `serai console` and UCloud open."""
     users: UsersSettings = UsersSettings()
 
     def relative_to(self, folder: Path) -> GatewaySettings:

@@ -38,3 +38,10 @@ def test_the_wheel_has_what_others_publish(inside: set[str]) -> None:
     assert "serai_gateway/console/vendor/xterm/LICENSE" in brought
     assert "serai_gateway/console/vendor/novnc/core/rfb.js" in brought
     assert brought <= inside
+
+
+def test_the_wheel_has_the_pages(inside: set[str]) -> None:
+    """Each file that browsers get."""
+    pages = below(CONSOLE / "pages")
+    assert "serai_gateway/console/pages/jobs.html" in pages
+    assert pages <= inside
