@@ -27,9 +27,9 @@ from serai_backends.common import files
 from serai_backends.local import journal
 from serai_backends.local.limits import Group
 from serai_backends.local.supervisor import namespaces, peers, seccomp, secrets
-from serai_backends.local.supervisor.control import Supervisor
 from serai_backends.local.supervisor.failure import StartFailure, failure_of, on_the_drive
 from serai_backends.local.supervisor.inputs import clear_points, make_points, open_inputs, write_files
+from serai_backends.local.supervisor.loop import Supervisor
 from serai_backends.local.supervisor.plan import BEGUN, CANCEL, CONTROL, PLAN, SPEC, read_spec
 
 TYPE_CHECKING = False
