@@ -30,6 +30,7 @@ from serai_backends.local.ground import Ground
 from serai_backends.local.probe import Machine
 from serai_backends.local.queue import CapacityQueue
 from serai_backends.local.runner import Job, Runner, need_of
+from serai_backends.local.shells import Shells
 from serai_backends.local.submission import spec_of
 from serai_backends.model import Capacity, CheckReport, Features, Why
 
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
     from serai_backends.api import SecretSource
     from serai_backends.clock import SteadyClock
     from serai_backends.local.settings import LocalSettings
+    from serai_backends.local.shells import LocalShell
     from serai_backends.local.supervisor.plan import Spec
-    from serai_backends.model import JobObservation, LogChunk, ReplicaSpec, Stream, WatchEvent
+    from serai_backends.model import JobObservation, LogChunk, ReplicaSpec, Stream, TerminalSize, WatchEvent
 
 
 class LocalBackend:
@@ -55,6 +57,7 @@ class LocalBackend:
         cpu = self._settings.cpu or len(os.sched_getaffinity(0))
         memory = self._settings.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         self._runner = Runner(ground, CapacityQueue(cpu, memory), self._board)
+        self._shells = Shells()
         self._saving: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -70,7 +73,16 @@ class LocalBackend:
     @property
     def features(self) -> Features:
         peers = self._machine.peers_trouble is None
-        return Features(logs=True, suspension=True, inputs=True, secrets=True, peers=peers, time_extension=True, utilization=True)
+        return Features(
+            logs=True,
+            terminal=True,
+            suspension=True,
+            inputs=True,
+            secrets=True,
+            peers=peers,
+            time_extension=True,
+            utilization=True,
+        )
 
     @property
     def machine(self) -> Machine:
@@ -176,6 +188,21 @@ class LocalBackend:
             async for chunk in reading:
                 yield chunk
 
+    async def open_shell(self, job_id: str, rank: int, argv: tuple[str, ...], size: TerminalSize) -> LocalShell:
+        self._board.check_open()
+        return await self._shells.open(self._running(job_id, rank).folder, rank, argv, size)
+
+    def _running(self, job_id: str, rank: int) -> Job:
+        """The job of a replica that runs now. Raises JobNotThere when there is none, BackendUnavailable when it cannot be reached now."""
+        job = self._runner.jobs.get(job_id)
+        if job is None or job.ended or rank not in job.history.starts or rank in job.history.ends:
+            raise JobNotThere(job_id)
+        if job.history.suspended:
+            raise BackendUnavailable(f"job {job_id} is suspended: try again when it runs")
+        if job.link is None:
+            raise BackendUnavailable(f"job {job_id} is being taken over by this server: try again in a moment")
+        return job
+
     async def capacity(self) -> Capacity:
         queue = self._runner.queue
         used = queue.used
@@ -196,6 +223,7 @@ class LocalBackend:
         if self._board.closed:
             return
         self._board.close()
+        self._shells.close()
         if self._saving:
             await asyncio.wait(list(self._saving.values()))
         await self._runner.close()

@@ -6,6 +6,8 @@ Messages (SEQPACKET, one JSON object each):
     {"op":"suspend"}, {"op":"resume"}  idempotent; nothing happens unless every replica has started
     {"op":"ping"}                      answers {"ok":true,"replicas":…}
     {"op":"connect","rank":0,"port":80} answers {"ok":true} with a connected socket, or {"error":…}
+    {"op":"shell", …}                  a terminal in a replica, see shells.py
+An operation that is not known here (a server may be newer than the supervisors that it finds) answers {"error":"unknown operation"}.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from serai_backends.local.supervisor import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Protocol
 
     from serai_backends.local.supervisor.events import Events
@@ -28,7 +31,19 @@ if TYPE_CHECKING:
         def suspend(self) -> None: ...
         def resume(self) -> None: ...
 
+    class Desk(Protocol):
+        """Takes one operation, and keeps something for the connection that asked for it."""
 
+        def ask(self, fd: int, message: dict[str, object]) -> None:
+            """`fd`: of the connection, for `Control.answer`. Raises ValueError, KeyError, TypeError for what is not understood."""
+            ...
+
+        def dropped(self, fd: int) -> None:
+            """The connection has gone."""
+            ...
+
+
+UNKNOWN_OPERATION = "unknown operation"
 _CONNECT_TIMEOUT_S = 2.0
 _MESSAGE_BYTES = 65536
 _MAX_CONNECTIONS = 64
@@ -40,6 +55,15 @@ class Control:
         self._block, self._replicas = block, replicas
         self._connections: dict[int, socket.socket] = {}
         self._subscribers: set[int] = set()
+        self._desks: dict[str, Desk] = {}
+
+    def offer(self, operation: str, desk: Desk) -> None:
+        """Before `listen`."""
+        self._desks[operation] = desk
+
+    def answer(self, fd: int, facts: dict[str, object], passed: Sequence[int] = ()) -> None:
+        """`passed`: descriptors that go with it."""
+        self._send(fd, json.dumps(facts).encode(), passed)
 
     def listen(self) -> None:
         self._listener.setblocking(False)
@@ -67,13 +91,15 @@ class Control:
         self._events.remove(fd)
         self._subscribers.discard(fd)
         self._connections.pop(fd).close()
+        for desk in self._desks.values():
+            desk.dropped(fd)
 
-    def _send(self, fd: int, data: bytes, passed: list[int] | None = None) -> None:
+    def _send(self, fd: int, data: bytes, passed: Sequence[int] = ()) -> None:
         connection = self._connections.get(fd)
         if connection is None:
             return  # dropped while its own message was being handled
         try:
-            socket.send_fds(connection, [data], passed or [])
+            socket.send_fds(connection, [data], list(passed))
         except BlockingIOError:
             pass  # a subscriber that has unread bytes knows that there is something new
         except OSError:
@@ -93,7 +119,7 @@ class Control:
             message: dict[str, object] = json.loads(data)
             self._handle(fd, message)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._send(fd, json.dumps({"error": f"not understood: {type(error).__name__}"}).encode())
+            self.answer(fd, {"error": f"not understood: {type(error).__name__}"})
 
     def _handle(self, fd: int, message: dict[str, object]) -> None:
         operation = message.get("op")
@@ -111,11 +137,13 @@ class Control:
         elif operation == "resume":
             self._job.resume()
         elif operation == "ping":
-            self._send(fd, json.dumps({"ok": True, "replicas": self._replicas}).encode())
+            self.answer(fd, {"ok": True, "replicas": self._replicas})
         elif operation == "connect":
             self._connect(fd, message["rank"], message["port"])
+        elif isinstance(operation, str) and operation in self._desks:
+            self._desks[operation].ask(fd, message)
         else:
-            self._send(fd, b'{"error":"unknown operation"}')
+            self.answer(fd, {"error": UNKNOWN_OPERATION})
 
     def _connect(self, fd: int, rank: object, port: object) -> None:
         """A socket keeps the network in which it was made, so the server can talk to a port inside without copying."""

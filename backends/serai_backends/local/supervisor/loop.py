@@ -24,6 +24,7 @@ from serai_backends.local.supervisor.pause import Pause, release
 from serai_backends.local.supervisor.plan import CANCEL
 from serai_backends.local.supervisor.processes import tree_bytes
 from serai_backends.local.supervisor.replica import Replica, write_shared
+from serai_backends.local.supervisor.shells import Shells
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,12 +76,16 @@ class Supervisor:
         self._by_pid: dict[int, Replica] = {}
         self._events = Events()
         self._control = Control(listener, self._events, plan["block"], len(logs), self)
+        self._shells = Shells(
+            spec, plan, self._replicas, seccomp=seccomp, control=self._control, events=self._events, refusal=self._no_shells
+        )
+        self._control.offer("shell", self._shells)
         self._lines: list[journal.Line] = []
         self._no_files = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def run(self, no_files: tuple[int, int]) -> None:
         """Until every process of the job is gone and that is written down. `no_files`: the limit that replicas get."""
-        self._no_files = no_files
+        self._no_files = self._shells.no_files = no_files
         try:
             write_shared(self._spec, self._plan, self._hosts)
             bwrap = os.stat(self._plan["bwrap"])
@@ -103,6 +108,7 @@ class Supervisor:
             self._check_pause()
             self._check_ends()
             self._check_memory()
+            self._shells.check()
             self._spawn_next()
             self._commit()
         self._finish()
@@ -125,7 +131,7 @@ class Supervisor:
             return _SUSPENDING_POLL_MS
         memory_at_s = self._memory_check_at_s if self._plan["soft_memory"] else None
         pause_at_s = self._pause_check_at_s if self._pause.wanted else None
-        due = [at for at in (self._kill_at_s, memory_at_s, pause_at_s, self._look_at_s) if at is not None]
+        due = [at for at in (self._kill_at_s, memory_at_s, pause_at_s, self._look_at_s, self._shells.due_s) if at is not None]
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1)
 
     def _spawn_next(self) -> None:
@@ -171,6 +177,7 @@ class Supervisor:
                 return
             replica = self._by_pid.pop(pid, None)
             if replica is None:
+                self._shells.reaped(pid, status)
                 continue
             if pid == replica.outer:
                 self._outer_gone(replica, status)
@@ -247,7 +254,11 @@ class Supervisor:
 
     def suspend(self) -> None:
         if not self._stopping and not self._pause.wanted and all(replica.started for replica in self._replicas):
+            self._shells.stop_starting()
             self._pause.start()
+
+    def _no_shells(self) -> str:
+        return "the job is suspended: open a shell when it runs again" if self._pause.wanted else ""
 
     def _check_pause(self) -> None:
         """Go on stopping; later see to it that it stays so, and that ends are seen."""
@@ -283,6 +294,7 @@ class Supervisor:
             self._commit()
         if self._pause.wanted:
             self._pause.end(self._replicas)
+            self._shells.go_on()
 
     def _check_deadline(self) -> None:
         if self._kill_at_s is not None and time.monotonic() >= self._kill_at_s:
@@ -318,7 +330,9 @@ class Supervisor:
             return
         self._memory_check_at_s = time.monotonic() + _MEMORY_CHECK_S
         for replica in self._replicas:
-            if replica.inner is not None and not replica.ended and replica.ending is None and tree_bytes(replica.inner) > limit:
+            if replica.inner is None or replica.ended or replica.ending is not None:
+                continue
+            if sum(map(tree_bytes, (replica.inner, *self._shells.roots(replica.rank)))) > limit:
                 replica.ending = ("out_of_memory", "the replica held more memory than it asked for", "")
                 replica.kill(signal.SIGKILL)
 

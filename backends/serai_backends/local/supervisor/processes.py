@@ -75,3 +75,13 @@ def tree_bytes(pid: int) -> int:
         except OSError:  # it has ended
             continue
     return total
+
+
+def session_members(session: int) -> set[int]:
+    """Pids of the processes whose session that is."""
+    found: set[int] = set()
+    for pid in all_pids():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if int(_facts(f"/proc/{pid}/stat")[3]) == session:
+                found.add(pid)
+    return found

@@ -104,13 +104,28 @@ def sandbox(spec: Spec, plan: Plan, rank: int, seccomp_fd: int, status_fd: int) 
         words += ["--ro-bind" if mount["read_only"] else "--bind", f"{view}/inputs/{i}", mount["target"]]
     words += ["--chdir", "/work" if spec["change_working_directory"] else "/"]
     words += ["--seccomp", str(seccomp_fd), "--remount-ro", "/", "--clearenv"]
-    path = ":".join([*programs, "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
-    environment = {"PATH": path, "HOME": "/work", "USER": "root" if spec["run_as_root"] else "ucloud", "LANG": "C.UTF-8"} | dict(
-        spec["environment"]
-    )
-    for name, value in environment.items():
+    for name, value in environment(spec, plan).items():
         words += ["--setenv", name, value]
     return words
+
+
+def environment(spec: Spec, plan: Plan) -> dict[str, str]:
+    """Of every program in a replica."""
+    programs = [f"{PROGRAMS}{i or ''}" for i in range(len(plan["program_dirs"]))]
+    path = ":".join([*programs, "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
+    own = {"PATH": path, "HOME": "/work", "USER": "root" if spec["run_as_root"] else "ucloud", "LANG": "C.UTF-8"}
+    return own | dict(spec["environment"])
+
+
+def take_limits(plan: Plan, replicas: int, no_files: tuple[int, int]) -> None:
+    """Of this process and all that it starts. Last of all: afterwards few more files can be opened."""
+    # of the whole job, because it is counted in the job's user namespace; bubblewrap itself takes three for each replica
+    processes = (plan["pids"] + 3) * replicas + 8
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    processes = processes if hard == resource.RLIM_INFINITY else min(processes, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, no_files)
 
 
 def _memory_file(name: str, data: bytes) -> int:
@@ -163,23 +178,21 @@ class Replica:
             os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
             os.dup2(self._log_fds[0], 1)
             os.dup2(self._log_fds[1], 2)
-            if self._group is not None:
-                self._group.join()
+            self.join_group()
             os.set_inheritable(status_fd, True)
             for number in (signal.SIGPIPE, signal.SIGXFSZ):  # ignored by Python, and what is ignored stays so over exec
                 signal.signal(number, signal.SIG_DFL)
-            # of the whole job, because it is counted in the job's user namespace; bubblewrap itself takes three for each replica
-            processes = (plan["pids"] + 3) * replicas + 8
-            hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-            processes = processes if hard == resource.RLIM_INFINITY else min(processes, hard)
-            resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            resource.setrlimit(resource.RLIMIT_NOFILE, no_files)
+            take_limits(plan, replicas, no_files)
             os.execve(plan["bwrap"], command, {"PATH": "/usr/bin:/bin"})  # noqa: S606 - no shell is wanted
         except BaseException as error:  # there is no other way to tell from here
             os.write(2, f"bwrap: {error}".encode())
         finally:
             os._exit(126)
+
+    def join_group(self) -> None:
+        """The calling process gets the replica's hard limits, where there are any. Raises OSError."""
+        if self._group is not None:
+            self._group.join()
 
     def read_status(self) -> bool:
         """Take in what bubblewrap said; False = it said its last word."""
