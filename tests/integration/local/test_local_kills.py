@@ -19,6 +19,8 @@ import msgspec
 import pytest
 from fakes.local_site import LocalSite, processes_of, until
 from serai_backends.local import limits
+from serai_backends.local.adopt import dial
+from serai_backends.local.folder import JobFolder
 from serai_backends.model import End, Phase, Why
 
 if TYPE_CHECKING:
@@ -210,6 +212,24 @@ async def test_the_grace_ends_without_a_server(tmp_path: Path) -> None:
     await site.open()
     assert (await site.ended("job")).replicas[0].end is End.CANCELED
     await site.clear()
+
+
+async def test_a_cancel_is_heard_from_a_server_that_is_gone(site: LocalSite) -> None:
+    """It subscribed, cancelled and died before the supervisor had read a word of it: the job ends without another server."""
+    await site.backend.submit(site.spec("job", "sleep", "600"))
+    await site.running("job")
+    await site.close()
+    supervisor = json.loads((site.state("job") / "begun").read_text())["pid"]
+    os.kill(supervisor, signal.SIGSTOP)
+    connection = dial(JobFolder(site.state("job").parent, "job"))
+    assert connection is not None
+    with connection:
+        for message in (b'{"op":"watch"}', b'{"op":"ping"}', b'{"op":"cancel","grace_ms":0}'):
+            connection.send(message)
+    os.kill(supervisor, signal.SIGCONT)
+    await until(lambda: b'"done"' in (site.state("job") / "journal").read_bytes(), "the supervisor ended the job")
+    await site.open()
+    assert (await site.ended("job")).replicas[0].end is End.CANCELED
 
 
 async def test_servers_killed_at_random_moments(tmp_path: Path) -> None:

@@ -103,13 +103,13 @@ class Control:
         except BlockingIOError:
             pass  # a subscriber that has unread bytes knows that there is something new
         except OSError:
-            self._drop(fd)
+            self._subscribers.discard(fd)  # it has gone; what it said before that is still read
 
     def _receive(self, fd: int) -> None:
         try:
             data = self._connections[fd].recv(_MESSAGE_BYTES)
-        except BlockingIOError:
-            return
+        except (BlockingIOError, ConnectionResetError):
+            return  # it went away without having read everything; what it said before that comes next
         except OSError:
             data = b""
         if not data:
