@@ -113,6 +113,7 @@ async def running_server(plan: Plan, backend: Backend, clock: Clock, socket: Pat
             license_servers=core.licensing.operations,
             license_payments=core.licensing.payments,
             sessions=core.sessions.service,
+            shells=core.sessions.shells,
             health=health,
             clock=clock,
         )
@@ -124,6 +125,8 @@ async def running_server(plan: Plan, backend: Backend, clock: Clock, socket: Pat
                     yield Server(core, front, socket)
                 finally:
                     health.tell("reconciler", up=False)
+                    # While there still is a way to tell who is in one.
+                    await core.sessions.shells.stop(stop_grace_ms / 1000)
             watching.cancel()
             pruning.cancel()
 

@@ -46,6 +46,31 @@ def job(job_id: str, *words: str, replicas: int = 1, product: str = "example-com
     return message
 
 
+def plan_on(
+    folder: Path,
+    *,
+    products: tuple[Product, ...] = PRODUCTS,
+    today: bool = False,
+    charge_every_ms: int = 15 * MINUTE_MS,
+    licenses: LicensesPlan | None = None,
+    sessions: SessionLimits | None = None,
+    web_pages: bool = False,
+    store_url: str = "",
+) -> Plan:
+    """Everything in `folder`."""
+    return Plan(
+        store_url=store_url or f"sqlite:///{folder / 'serai.db'}",
+        products=products,
+        policy=Policy(most_replicas=100, undeclared_parameters=False, drive=lambda user, project: project or user),
+        today=today,
+        charge_every_ms=charge_every_ms,
+        workers=4,
+        licenses=licenses or LicensesPlan(folder / "licenses.key"),
+        sessions=sessions or SessionLimits(),
+        web_pages=web_pages,
+    )
+
+
 @contextlib.asynccontextmanager
 async def core_on(
     folder: Path,
@@ -60,16 +85,15 @@ async def core_on(
     web_pages: bool = False,
     store_url: str = "",
 ) -> AsyncGenerator[Core]:
-    plan = Plan(
-        store_url=store_url or f"sqlite:///{folder / 'serai.db'}",
+    plan = plan_on(
+        folder,
         products=products,
-        policy=Policy(most_replicas=100, undeclared_parameters=False, drive=lambda user, project: project or user),
         today=today,
         charge_every_ms=charge_every_ms,
-        workers=4,
-        licenses=licenses or LicensesPlan(folder / "licenses.key"),
-        sessions=sessions or SessionLimits(),
+        licenses=licenses,
+        sessions=sessions,
         web_pages=web_pages,
+        store_url=store_url,
     )
     async with running_core(plan, backend, clock, jitter=lambda: 0.5) as core:
         yield core

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from serai_backends.api import Backend
+from serai_backends.api import Backend, OpensShells
 
 from serai_server.clock import Clock
 from serai_server.jobs.products import Catalog
@@ -18,6 +18,7 @@ from serai_server.sessions.limits import SessionLimits
 from serai_server.sessions.ranks import Ranks
 from serai_server.sessions.registry import Registry
 from serai_server.sessions.service import SessionsService
+from serai_server.sessions.shells import ShellHub
 from serai_server.store.api import Store
 from serai_server.store.model import Committed
 
@@ -40,13 +41,14 @@ class Sessions:
 
     service: SessionsService
     keeper: Keeper
+    shells: ShellHub
 
 
 @contextlib.asynccontextmanager
 async def running_sessions(
     *, memory: SessionsMemory, store: Store, backend: Backend, jobs: Jobs, catalog: Catalog, limits: SessionLimits, clock: Clock
 ) -> AsyncGenerator[Sessions]:
-    """Sessions of the store, loaded and looked after. Leaving ends no session."""
+    """Sessions of the store, loaded and looked after. Leaving ends every shell, and no other session."""
     ranks = Ranks(backend)
     keeper = Keeper(store=store, registry=memory.registry, jobs=jobs, ranks=ranks, limits=limits, clock=clock)
     await keeper.load()
@@ -61,9 +63,12 @@ async def running_sessions(
         clock=clock,
         drop=keeper.drop,
     )
+    opens_shells = backend if isinstance(backend, OpensShells) and backend.features.terminal else None
+    shells = ShellHub(backend=opens_shells, sessions=service, jobs=jobs, clock=clock, detached_ms=limits.shell_detached_ms)
     async with asyncio.TaskGroup() as group:
         work = group.create_task(keeper.run())
         try:
-            yield Sessions(service, keeper)
+            async with shells:
+                yield Sessions(service, keeper, shells)
         finally:
             work.cancel()
