@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 from serai.jobs.v1.application_pb2 import ApplicationType
 from serai.jobs.v1.job_pb2 import Job
+from serai_server.jobs.products import Product
 from serai_server.main import Core
 from serai_server.sessions.limits import SessionLimits
 from serai_server.sessions.openable import Wanted
@@ -21,7 +22,7 @@ from structlog.typing import EventDict
 
 from fakes.backends import InstantMachine, ReachableBackend
 from fakes.clock import FakeClock
-from fakes.core_on import START_MS, core_on, job, until
+from fakes.core_on import PRODUCTS, START_MS, core_on, job, until
 
 SHELL, WEB, VNC, CONSOLE = SessionKind.SHELL, SessionKind.WEB, SessionKind.VNC, SessionKind.CONSOLE
 PASSWORD = "hunter2"
@@ -78,11 +79,12 @@ async def site_in(
     clock: FakeClock | None = None,
     limits: SessionLimits | None = None,
     store_url: str = "",
+    products: tuple[Product, ...] = PRODUCTS,
 ) -> AsyncGenerator[Site]:
     """A server over what lies in `folder` and in `machine`: both outlive it."""
     clock = clock or FakeClock(START_MS)
     backend = ReachableBackend(machine or machine_at(clock))
-    async with core_on(folder, backend, clock, sessions=limits, web_pages=True, store_url=store_url) as core:
+    async with core_on(folder, backend, clock, sessions=limits, web_pages=True, store_url=store_url, products=products) as core:
         yield Site(core, backend, clock, folder)
 
 
