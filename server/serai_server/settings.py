@@ -1,4 +1,4 @@
-"""The server's sections of serai.toml: [server], [store], [jobs], [drives], [backend] and [[products]].
+"""The server's sections of serai.toml: [server], [store], [jobs], [sessions], [drives], [backend] and [[products]].
 
 Each section refuses keys that it does not know, and each limit is checked while the file is read, so a wrong file is found at
 start. The gateway has its own sections (serai_gateway.settings); `cli/config.py` puts the whole file together.
@@ -142,6 +142,22 @@ class BackendSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Which backend runs the jobs."""
     local: LocalBackendSettings = LocalBackendSettings()
     nomad: NomadBackendSettings = NomadBackendSettings()
+
+
+class SessionsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[sessions]: people at their running jobs, by shell, web page or desktop."""
+
+    most_per_job: Annotated[int, Meta(ge=1, le=10_000)] = 16
+    """Most sessions of one job at a time. Beyond it a new page or desktop takes the place of the same user's longest unused one, and what
+    finds no place is refused."""
+    most_shells: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    """Most shells at a time, of all jobs."""
+    shell_detached_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 60_000
+    """ms that a shell goes on without anybody connected, so that who was cut off finds it again."""
+    idle_ms: Annotated[int, Meta(ge=300_000, le=2_592_000_000)] = 36_000_000
+    """ms after its last use that a page or a desktop can be used again without a new session."""
+    open_within_ms: Annotated[int, Meta(ge=10_000, le=3_600_000)] = 300_000
+    """ms within which a page's address or a shell must be used for the first time."""
 
 
 class ProductSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -113,16 +113,16 @@ def test_each_command_is_there_and_teaches(path: str, command: click.Command) ->
     page = (DOCS / "cli.md").read_text(encoding="utf-8")
     assert f"`{path}`" in page
     assert command.help
-    if path.startswith(("serai jobs", "serai licenses", "serai config", "serai doctor")):
+    if path.startswith(("serai jobs", "serai licenses", "serai sessions", "serai console", "serai config", "serai doctor")):
         assert re.search(rf"^ *{re.escape(path)}\b", command.help, re.MULTILINE), "the help has no example"
 
 
 @pytest.mark.parametrize(
     ("path", "command"),
-    [c for c in commands(cli) if c[0].startswith(("serai jobs", "serai licenses"))],
+    [c for c in commands(cli) if c[0].startswith(("serai jobs", "serai licenses", "serai sessions", "serai console"))],
     ids=lambda v: v if isinstance(v, str) else "",
 )
-def test_each_option_of_jobs_and_licenses_is_named(path: str, command: click.Command) -> None:
+def test_each_option_of_jobs_licenses_and_sessions_is_named(path: str, command: click.Command) -> None:
     """By its long form, in the command's row."""
     line = next(line for line in (DOCS / "cli.md").read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{path}`"))
     for option in command.params:

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 from serai.licenses.v1.license_servers_service_pb2_grpc import LicenseServersServiceStub
 from serai.licenses.v1.licenses_service_pb2_grpc import LicensesServiceStub
+from serai.sessions.v1.sessions_service_pb2_grpc import SessionsServiceStub
 
 from serai_server.cli.exits import CliError, Exit
 
@@ -38,6 +39,13 @@ def licenses_service(socket: Path) -> Generator[LicensesServiceStub]:
     """The server's LicensesService, as an operator's tool sees it. Errors of calls inside the block end as CliError."""
     with _channel(socket) as channel:
         yield LicensesServiceStub(channel)
+
+
+@contextmanager
+def sessions_service(socket: Path) -> Generator[SessionsServiceStub]:
+    """The server's SessionsService, as an operator's tool sees it. Errors of calls inside the block end as CliError."""
+    with _channel(socket) as channel:
+        yield SessionsServiceStub(channel)
 
 
 @contextmanager

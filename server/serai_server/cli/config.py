@@ -20,7 +20,15 @@ from serai_server.jobs.products import DAY_MS, HOUR_MS, MINUTE_MS, Product
 from serai_server.license_settings import LicensesSettings
 from serai_server.licenses.products import LicenseProduct
 from serai_server.nomad_settings import NomadBackendSettings
-from serai_server.settings import BackendSettings, DrivesSettings, JobsSettings, ProductSettings, ServerSettings, StoreSettings
+from serai_server.settings import (
+    BackendSettings,
+    DrivesSettings,
+    JobsSettings,
+    ProductSettings,
+    ServerSettings,
+    SessionsSettings,
+    StoreSettings,
+)
 
 DEFAULT_FILE = "serai.toml"
 ENVIRONMENT = "SERAI_CONFIG"
@@ -45,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     server: ServerSettings = ServerSettings()
     store: StoreSettings = StoreSettings()
     jobs: JobsSettings = JobsSettings()
+    sessions: SessionsSettings = SessionsSettings()
     drives: DrivesSettings = DrivesSettings()
     backend: BackendSettings = BackendSettings()
     products: Annotated[tuple[ProductSettings, ...], Meta(min_length=1)]

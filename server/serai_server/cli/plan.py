@@ -25,6 +25,7 @@ from serai_server.jobs.requests import Policy
 from serai_server.licenses.servers.watcher import Pacing
 from serai_server.licensing import LicensesPlan
 from serai_server.main import Plan
+from serai_server.sessions.limits import SessionLimits
 
 
 def plan_of(settings: Settings) -> Plan:
@@ -50,6 +51,13 @@ def plan_of(settings: Settings) -> Plan:
         workers=settings.jobs.workers,
         keep_events_ms=settings.store.keep_events_days * DAY_MS,
         licenses=_licenses(settings),
+        sessions=SessionLimits(
+            most_per_job=settings.sessions.most_per_job,
+            most_shells=settings.sessions.most_shells,
+            shell_detached_ms=settings.sessions.shell_detached_ms,
+            idle_ms=settings.sessions.idle_ms,
+            open_within_ms=settings.sessions.open_within_ms,
+        ),
     )
 
 

@@ -38,6 +38,7 @@ HOLDER = {"serai-caller": "session"}
 CONSOLE = {"serai-caller": "console"}
 CORE = {"serai-caller": "core", "serai-user": "alice%20b"}
 WORDS = "this session is not known here, or it is over: open a new one in UCloud"
+WEB = pb.SESSION_KIND_WEB
 KINDS = {"shell": pb.SESSION_KIND_SHELL, "web": pb.SESSION_KIND_WEB, "vnc": pb.SESSION_KIND_VNC, "console": pb.SESSION_KIND_CONSOLE}
 
 M = TypeVar("M", bound=Message)
@@ -87,13 +88,14 @@ def reason(failure: RpcFailure) -> str:
 async def test_a_page_from_its_opening_to_its_end(server: Dispatcher, site: Site) -> None:
     """Open, redeem, authorize, hold, list, close: as the gateway and an operator's tool call them."""
     page = await opened(server, "web", rank=1)
-    where = {"kind": pb.SESSION_KIND_WEB, "job_id": "1", "rank": 1}
-    redeemed = await ask(server, "Redeem", pb.RedeemRequest(secret=page.secret, **where), pb.RedeemResponse, HOLDER)
+    redeemed = await ask(server, "Redeem", pb.RedeemRequest(secret=page.secret, kind=WEB, job_id="1", rank=1), pb.RedeemResponse, HOLDER)
     assert redeemed.session.id == page.session.id
     cookie = redeemed.cookie_secret
-    found = await ask(server, "Authorize", pb.AuthorizeRequest(secret=cookie, **where), pb.AuthorizeResponse, HOLDER)
+    found = await ask(server, "Authorize", pb.AuthorizeRequest(secret=cookie, kind=WEB, job_id="1", rank=1), pb.AuthorizeResponse, HOLDER)
     assert (found.host, found.port, found.session.job_id, found.session.rank) == ("127.1.0.2", 8888, "1", 1)
-    async with aclosing(server.stream(SESSIONS + "Hold", pb.HoldRequest(secret=cookie, **where).SerializeToString(), HOLDER)) as held:
+    async with aclosing(
+        server.stream(SESSIONS + "Hold", pb.HoldRequest(secret=cookie, kind=WEB, job_id="1", rank=1).SerializeToString(), HOLDER)
+    ) as held:
         assert pb.HoldResponse.FromString(await anext(held)).authorized.port == 8888
         assert [s.id for s in (await ask(server, "List", pb.ListRequest(job_id="1"), pb.ListResponse)).sessions] == [page.session.id]
         await ask(server, "Close", pb.CloseRequest(session_id=page.session.id), pb.CloseResponse)
@@ -111,9 +113,7 @@ async def test_an_operator_comes_in_by_a_console_session(server: Dispatcher) -> 
     assert (console.session.job_id, console.session.kind) == ("", pb.SESSION_KIND_CONSOLE)
     request = pb.RedeemRequest(secret=console.secret, kind=pb.SESSION_KIND_CONSOLE)
     cookie = (await ask(server, "Redeem", request, pb.RedeemResponse, HOLDER)).cookie_secret
-    found = await ask(
-        server, "Authorize", pb.AuthorizeRequest(secret=cookie, kind=pb.SESSION_KIND_CONSOLE), pb.AuthorizeResponse, HOLDER
-    )
+    found = await ask(server, "Authorize", pb.AuthorizeRequest(secret=cookie, kind=pb.SESSION_KIND_CONSOLE), pb.AuthorizeResponse, HOLDER)
     assert (found.host, found.port) == ("", 0)
     assert (await opened(server, "vnc", who=CONSOLE)).password == PASSWORD
     with pytest.raises(RpcFailure) as caught:
@@ -269,8 +269,7 @@ async def test_the_server_hands_the_secrets_to_the_gateway_alone(server: Dispatc
     answer = await ask(server, OPEN, request, jobs_pb.OpenInteractiveSessionResponse, CORE)
     web, vnc = answer.responses[0].web, answer.responses[1].vnc
     assert (web.rank, web.redirect_client_to, vnc.url, vnc.password) == (1, "", "", PASSWORD)
-    where = {"kind": pb.SESSION_KIND_WEB, "job_id": "1", "rank": 1}
-    await ask(server, "Redeem", pb.RedeemRequest(secret=web.session_identifier, **where), pb.RedeemResponse, HOLDER)
+    await ask(server, "Redeem", pb.RedeemRequest(secret=web.session_identifier, kind=WEB, job_id="1", rank=1), pb.RedeemResponse, HOLDER)
     assert {s.row.user for s in await site.sessions.list()} == {"alice b"}
     found = await ask(
         server, "Authorize", pb.AuthorizeRequest(secret=vnc.session_identifier, kind=pb.SESSION_KIND_VNC), pb.AuthorizeResponse, HOLDER

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from fakes.sessions import CONSOLE, SHELL, VNC, WEB, Site, machine_at, reachable
 from serai_server.errors import SessionUnknown
 from serai_server.sessions.limits import HOUR_MS, MINUTE_MS
 from serai_server.sessions.service import Asked
-from serai_server.store.session_model import SessionKind
+from serai_server.store.api import Store
+from serai_server.store.session_model import SessionKind, StoredSession
 
 
 async def test_secrets_and_cookies_outlive_the_server(tmp_path: Path, url: str) -> None:
@@ -46,7 +47,12 @@ async def test_what_is_over_stays_over(tmp_path: Path, url: str) -> None:
     machine = machine_at(clock)
     async with site_in(tmp_path, machine=machine, clock=clock, store_url=url) as site:
         await site.run(reachable_job("1"), reachable_job("2"))
-        closed, of_job, expired, shell = await site.open(VNC, "1"), await site.open(VNC, "2"), await site.open(WEB, "1"), await site.open(SHELL, "1")
+        closed, of_job, expired, shell = (
+            await site.open(VNC, "1"),
+            await site.open(VNC, "2"),
+            await site.open(WEB, "1"),
+            await site.open(SHELL, "1"),
+        )
         await site.sessions.close(closed.session.id)
         await site.sessions.begin(shell.session)
         await terminate(site.core, "2")
@@ -121,20 +127,38 @@ async def has_sessions(site: Site, count: int) -> bool:
     return len(await site.core.store.sessions.all()) == count
 
 
-async def unanswered(site: Site, call: Callable[[], Awaitable[object]], stored: Callable[[], Awaitable[bool]]) -> None:
-    """The call's write is carried out and its caller, cut off, never hears of it: what kill -9 between the two looks like afterwards."""
-    calling = asyncio.ensure_future(call())
-    submit = site.core.store.sessions._owner.submit
+class CutOff:
+    """A store whose writes are carried out, and whoever asked for one is cancelled before hearing of it: what kill -9 between the two looks
+    like afterwards."""
 
-    def submitted(*arguments: object) -> object:
-        future = submit(*arguments)
-        calling.cancel()
-        return future
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._written: asyncio.Future[object] | None = None
+        self.sessions = self
+        self.job = store.job
 
-    site.core.store.sessions._owner.submit = submitted
+    async def open(self, sessions: Sequence[StoredSession], versions: Mapping[str, int], instead_of: Sequence[str] = ()) -> None:
+        await self._cut_off(self._store.sessions.open(sessions, versions, instead_of))
+
+    async def redeem(self, session_id: str, cookie: bytes, at_ms: int, expires_at_ms: int) -> None:
+        await self._cut_off(self._store.sessions.redeem(session_id, cookie, at_ms, expires_at_ms))
+
+    async def _cut_off(self, write: Coroutine[object, object, object]) -> None:
+        self._written = asyncio.ensure_future(write)
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.shield(self._written)
+
+
+async def unanswered(site: Site, call: Callable[[], Coroutine[object, object, object]], stored: Callable[[], Awaitable[bool]]) -> None:
+    """Make the call, cut off, and wait until its write is there."""
+    store = site.core.store
+    site.sessions._store = CutOff(store)  # pyright: ignore[reportAttributeAccessIssue]  # only what is asked here
     try:
         with pytest.raises(asyncio.CancelledError):
-            await calling
+            await asyncio.create_task(call())
     finally:
-        site.core.store.sessions._owner.submit = submit
+        site.sessions._store = store
     await patiently(stored)
