@@ -37,6 +37,8 @@ from serai_gateway.routes import match as match_route
 from serai_gateway.settings import Generation, Settings
 from serai_gateway.upstream import CALLER, USER, Upstream, UpstreamError
 from serai_gateway.users import NOT_SERVED, UserCheck, metadata_of, project_of
+from serai_gateway.web.addresses import METHOD as SESSIONS
+from serai_gateway.web.addresses import Addresses
 
 READY_METHOD = "/grpc.health.v1.Health/Check"
 """Knows whether the store answers and the reconciler works, and needs the server's whole chain."""
@@ -71,6 +73,8 @@ class _Endpoint:
     """JSON of short answers by their wire bytes; most creates have the same one."""
     handler: Handler | None
     """Answers here; None = the server does."""
+    finish: Callable[[bytes], bytes] | None
+    """What is still done to the server's answer, which holds secrets then and is not remembered."""
 
 
 class _Given(msgspec.Struct, gc=False):
@@ -120,14 +124,17 @@ class App:
         access: AccessLog | None,
         *,
         users: UserCheck | None = None,
+        addresses: Addresses | None = None,
         ticks: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        """`access` None = no access log; `users` None = calls of users are not served. `ticks` gives ns for the time that requests take."""
+        """`access` None = no access log; `users` None = calls of users are not served; `addresses` None = sessions have none. `ticks`
+        gives ns for the time that requests take."""
         self._codec = codec
         self._upstream = upstream
         self._token_check = token_check
         self._access = access
         self._users = users
+        self._addresses = addresses
         self._answers = Answers(settings)
         self._ticks = ticks
         self._providers = settings.provider.names
@@ -190,11 +197,14 @@ class App:
             raise _WrongVerbError(found.allowed)
         route = found.route
         sliced = route.bulk and _has_only_items(route)
-        endpoint = _Endpoint(route, sliced, GetMessageClass(route.response), {}, self._answers.handler(route))
+        endpoint = _Endpoint(route, sliced, GetMessageClass(route.response), {}, self._answers.handler(route), self._finish(route))
         # Only paths of routes come here; the spellings of one (aliases, trailing slash) are few.
         if len(self._endpoints) < _MOST_REMEMBERED:
             self._endpoints[method, path] = endpoint
         return endpoint
+
+    def _finish(self, route: Route) -> Callable[[bytes], bytes] | None:
+        return self._addresses.fill_in if self._addresses is not None and route.method == SESSIONS else None
 
     async def _call(self, endpoint: _Endpoint, scope: Scope, receive: Receive) -> bytes:
         given = _given(scope.get("headers", ()))
@@ -214,6 +224,8 @@ class App:
         if endpoint.handler is not None:
             return self._write(endpoint, await endpoint.handler(request))
         answer = await self._upstream.unary(route.method, request, metadata, self._timeout_s)
+        if endpoint.finish is not None:
+            answer = endpoint.finish(answer)
         return self._write(endpoint, answer)
 
     def _who(self, route: Route, given: _Given) -> Mapping[str, str]:
@@ -260,7 +272,7 @@ class App:
         message = endpoint.response.FromString(answer)
         route = endpoint.route
         text = self._codec.write_bulk(message, route.empty_element) if route.answers else self._codec.write(message)
-        if len(answer) <= _LONGEST_REMEMBERED and len(endpoint.answers) < _MOST_REMEMBERED:
+        if len(answer) <= _LONGEST_REMEMBERED and endpoint.finish is None and len(endpoint.answers) < _MOST_REMEMBERED:
             endpoint.answers[answer] = text
         return text
 

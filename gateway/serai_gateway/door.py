@@ -17,6 +17,7 @@ from serai_gateway.access import AccessLog
 from serai_gateway.codec import Codec
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import ClientGone, Headers, Receive, Scope, Send
+from serai_gateway.web.connection import is_for_page
 from serai_gateway.ws.paths import SocketPaths
 from serai_gateway.ws.protocol import Rules
 from serai_gateway.ws.socket import INTERNAL, Socket
@@ -35,17 +36,6 @@ class Further(Protocol):
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]: ...
 
 
-class ByName(Further, Protocol):
-    """A part that knows by the request's host name, or by its path, whether it is meant: the applications' web pages."""
-
-    rules: Rules
-    """For its WebSockets."""
-
-    def wants(self, path: str, headers: Headers) -> bool:
-        """`path` is percent-decoded, names of headers are in lower case. Asked for each request: must be quick."""
-        ...
-
-
 class Door:
     """The ASGI application that the server is given."""
 
@@ -56,7 +46,7 @@ class Door:
         codec: Codec,
         access: AccessLog | None,
         *,
-        web: ByName | None = None,
+        web: Further | None = None,
         console: Further | None = None,
         most_sockets: int = MOST_SOCKETS,
         ticks: Callable[[], int] = time.perf_counter_ns,
@@ -74,15 +64,13 @@ class Door:
 
     def rules(self, path: str, headers: Headers) -> Rules | None:
         """Those of a WebSocket's handshake; None = nothing here takes it."""
-        if self._web is not None and self._web.wants(path, headers):
-            return self._web.rules
         found = self._sockets.find(path)
         return None if found is None else found[0].rules
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             path = scope.get("path", "")
-            if self._web is not None and self._web.wants(path, scope.get("headers", ())):
+            if self._web is not None and is_for_page(scope):
                 return self._web(scope, receive, send)
             if self._console is not None and (path == CONSOLE or path.startswith(CONSOLE + "/")):
                 return self._console(scope, receive, send)
@@ -93,9 +81,6 @@ class Door:
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        if self._web is not None and self._web.wants(path, scope.get("headers", ())):
-            await self._web(scope, receive, send)
-            return
         started = self._ticks()
         found = self._sockets.find(path)
         template = "none" if found is None else found[0].template

@@ -39,6 +39,13 @@ from serai_gateway.settings import CoreSettings, Settings
 from serai_gateway.tokens import Tokens
 from serai_gateway.upstream import Upstream
 from serai_gateway.users import SETTING, UserCheck
+from serai_gateway.web.addresses import Addresses
+from serai_gateway.web.connection import Pages
+from serai_gateway.web.holds import Holds
+from serai_gateway.web.sessions import Sessions
+from serai_gateway.web.site import Site
+from serai_gateway.web.vnc import Desktops
+from serai_gateway.web.web import listen_unix, open_web
 from serai_gateway.ws.paths import SocketPaths
 from serai_gateway.ws.protocol import Find
 
@@ -100,17 +107,23 @@ class Gateway:
         calls = Calls(transport, tokens)
         client = CoreClient(calls, self._codec, core.generation, self._clock)
         deliveries = Deliveries(self._upstream, client, core, self._clock, random=self._random)
-        app = App(self._settings, self._codec, self._upstream, token_check, access, users=users)
-        listener = listen(self._settings.gateway.host, self._settings.gateway.port)
+        http, provider = self._settings.gateway, self._settings.provider
+        listener = listen(http.host, http.port)
         stack.callback(listener.close)
         self._port = listener.getsockname()[1]
-        http = self._settings.gateway
+        site = Site.of(http, self._port)
+        sessions = Sessions(self._upstream, timeout_s=http.upstream_timeout_ms / 1_000)
+        holds = Holds(sessions, self._clock)
+        stack.push_async_callback(holds.close)
+        connect_s = http.web.connect_timeout_ms / 1_000
+        web = await stack.enter_async_context(open_web(site, sessions, holds, access, connect_s)) if site is not None else None
+        addresses = Addresses(site, provider.id)
+        app = App(self._settings, self._codec, self._upstream, token_check, access, users=users, addresses=addresses)
         console = Console(self._settings, self._codec, self._upstream, access, self._clock) if http.console else None
-        sockets = SocketPaths(console.sockets() if console is not None else (), self._settings.provider.names)
-        door = Door(app, sockets, self._codec, access, console=console)
-        server = EmbeddedServer(
-            door, grace_s=http.stop_grace_ms / 1_000, request_timeout_s=http.request_timeout_ms / 1_000, sockets=door.rules
-        )
+        sockets = (Desktops(holds, connect_timeout_s=connect_s).path(), *(console.sockets() if console is not None else ()))
+        door = Door(app, SocketPaths(sockets, provider.names), self._codec, access, web=web, console=console)
+        grace_s, request_s = http.stop_grace_ms / 1_000, http.request_timeout_ms / 1_000
+        server = EmbeddedServer(door, grace_s=grace_s, request_timeout_s=request_s, sockets=door.rules, pages=web)
         # A task that fails takes the whole gateway down, and the body of `async with` with it: nothing runs on half of it.
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         delivering = tasks.create_task(deliveries.run(), name="deliveries")
@@ -118,9 +131,11 @@ class Gateway:
         for comparison in _comparisons(self._upstream, CoreQuestions(calls, self._codec), core, self._clock):
             work = Reconciliation(comparison, core, self._clock, random=self._random)
             stack.push_async_callback(_cancel, tasks.create_task(work.run(), name=f"reconciliation of {comparison.of}"))
-        serving = tasks.create_task(server.serve([listener]), name="http")
-        stack.push_async_callback(server.stop, serving)
-        await server.wait_started(serving)
+        if web is not None and http.web.authz_socket:
+            questions = listen_unix(Path(http.web.authz_socket))
+            stack.callback(_remove, questions, Path(http.web.authz_socket))
+            await _serve(EmbeddedServer(web.authz, grace_s=1.0, request_timeout_s=request_s), questions, tasks, stack, "authz")
+        await _serve(server, listener, tasks, stack, "http")
 
     async def _stop_deliveries(self, deliveries: Deliveries, delivering: asyncio.Task[None]) -> None:
         deliveries.stop()
@@ -153,16 +168,35 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
 
 
+async def _serve(server: EmbeddedServer, listener: socket.socket, tasks: asyncio.TaskGroup, stack: AsyncExitStack, name: str) -> None:
+    serving = tasks.create_task(server.serve([listener]), name=name)
+    stack.push_async_callback(server.stop, serving)
+    await server.wait_started(serving)
+
+
+def _remove(listener: socket.socket, path: Path) -> None:
+    listener.close()
+    path.unlink(missing_ok=True)
+
+
 class EmbeddedServer(uvicorn.Server):
     """uvicorn in a loop of ours: no signal handlers, and one can wait for its start."""
 
-    def __init__(self, app: Callable[..., object], *, grace_s: float, request_timeout_s: float = 30.0, sockets: Find | None = None) -> None:
-        """`sockets`: which WebSockets there are; None = none."""
+    def __init__(
+        self,
+        app: Callable[..., object],
+        *,
+        grace_s: float,
+        request_timeout_s: float = 30.0,
+        sockets: Find | None = None,
+        pages: Pages | None = None,
+    ) -> None:
+        """`sockets`: which WebSockets there are; None = none. `pages`: who serves applications' pages; None = nobody."""
         super().__init__(
             uvicorn.Config(
                 app,
                 interface="asgi3",
-                http=bounded(request_timeout_s, sockets),
+                http=bounded(request_timeout_s, sockets, pages),
                 ws="websockets-sansio",  # its limits: serai_gateway.ws.protocol
                 ws_per_message_deflate=False,
                 lifespan="off",

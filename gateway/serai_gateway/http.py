@@ -24,8 +24,13 @@ class Scope(TypedDict, total=False):
     type: Required[str]
     """"http", "websocket" or "lifespan"."""
     method: str
+    http_version: str
+    client: tuple[str, int] | None
+    """Address and port of the other side; None on a Unix socket."""
     path: str
     """Percent-decoded."""
+    raw_path: bytes
+    """As it came."""
     query_string: bytes
     """As it came, without the question mark."""
     headers: Headers

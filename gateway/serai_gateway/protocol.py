@@ -18,6 +18,8 @@ from serai.core.v1.errors_pb2 import ErrorReason
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from serai_gateway.errors import TABLE
+from serai_gateway.http import Scope
+from serai_gateway.web.connection import Connection, Pages
 from serai_gateway.ws.protocol import BoundedWebSocket, Find, Rules
 
 HEAD_LIMIT_BYTES = 64 * 1024
@@ -34,6 +36,12 @@ class BoundedProtocol(HttpToolsProtocol):
     request_timeout_s = 30.0
     find: Find | None = None
     """Which WebSockets there are; None = none."""
+    pages: Pages | None = None
+    """Who serves applications' pages; None = nobody. A request for one may take as long as it takes: only its head has a bound."""
+    _page: Connection | None = None
+    """An application's page was asked for on this connection."""
+    _unhurried = False
+    """The request that comes is for an application's page."""
     _head_bytes = 0
     """Of the head that is being read or comes next; -1 = a body is being read."""
     _quiet_bytes = 0
@@ -51,13 +59,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._no_deadline()
         super().connection_lost(exc)
+        if self._page is not None:
+            self._page.lost()
 
     def data_received(self, data: bytes) -> None:
         self._reading = data
         super().data_received(data)
         self._reading = b""
         if self._coming:
-            if self._deadline is None:
+            if self._deadline is None and not self._unhurried:
                 self._deadline = self.loop.call_later(self.request_timeout_s, self._too_slow)
             if self._head_bytes >= 0:
                 self._head_bytes += len(data)
@@ -69,6 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._coming = True
+        self._unhurried = False
 
     def on_body(self, body: bytes) -> None:
         # What this read brought beside its content counts from the next read on.
@@ -78,6 +89,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()  # raises for a target that is no path: then the head is still what is wrong
         self._head_bytes = -1
+        if self.pages is not None and self.pages.wants(self.scope.get("path", ""), self.headers):
+            self._page_begins()
+
+    def _page_begins(self) -> None:
+        self._unhurried = True
+        self._no_deadline()
+        self._page = self._page or Connection(self.transport)
+        self._page.put_into(cast("Scope", self.scope), self.url)
 
     def on_message_complete(self) -> None:
         self._coming = False
@@ -90,14 +109,19 @@ class BoundedProtocol(HttpToolsProtocol):
         # What is not let through is refused here and closed: a handshake that nobody answers would hold its connection for ever.
         self._head_bytes = 0
         raw_path = self.url.partition(b"?")[0].decode("ascii", "replace")
+        pages = self.pages if self.pages is not None and self.pages.wants(unquote(raw_path), self.headers) else None
         rules = None if self.find is None else self.find(unquote(raw_path), self.headers)
-        if rules is None:
+        if rules is None and pages is None:
             self._refuse(errors_pb2.ERROR_REASON_NO_ROUTE, "Not found: no WebSocket call of this provider has this path")
         elif (wrong := _wrong_with(self.scope["method"], self.scope["http_version"], self.url, self.headers)) is not None:
             self._refuse(errors_pb2.ERROR_REASON_INVALID_REQUEST, wrong)
         elif not self._may_answer():
             self._refuse(errors_pb2.ERROR_REASON_INVALID_REQUEST, "A handshake must not come while another request is being answered")
-        else:
+        elif pages is not None:
+            self._no_deadline()
+            self.connections.discard(self)
+            pages.tunnel(self.transport, self.url, self.headers, self.server_state)
+        elif rules is not None:
             self._hand_over(rules)
 
     def _hand_over(self, rules: Rules) -> None:
@@ -175,7 +199,8 @@ def _is_key(key: bytes) -> bool:
         return False
 
 
-def bounded(request_timeout_s: float, find: Find | None = None) -> type[BoundedProtocol]:
-    """The protocol with these bounds; uvicorn makes its connections itself, so they belong to a class. `find` None = no WebSockets."""
+def bounded(request_timeout_s: float, find: Find | None = None, pages: Pages | None = None) -> type[BoundedProtocol]:
+    """The protocol with these bounds; uvicorn makes its connections itself, so they belong to a class. `find` None = no WebSockets; `pages`
+    None = no applications' pages."""
     kept = None if find is None else staticmethod(find)
-    return type("BoundedProtocol", (BoundedProtocol,), {"request_timeout_s": request_timeout_s, "find": kept})
+    return type("BoundedProtocol", (BoundedProtocol,), {"request_timeout_s": request_timeout_s, "find": kept, "pages": pages})

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from serai_gateway.web_settings import EnvoySettings, WebSettings
+
 _NAME = "a text of 1 to 250 characters without slash, comma and blank"
 Name = Annotated[str, Meta(min_length=1, max_length=250, pattern="^[^/,\\s]+$", description=_NAME)]
 """A provider's id: part of a path, so without slash; Core refuses commas (facts 2021 §1.1)."""
@@ -70,13 +72,21 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     console: bool = True
     """Serai's own pages at /console; who may see what there is decided by sessions that `serai console` and UCloud open."""
     users: UsersSettings = UsersSettings()
+    web: WebSettings = WebSettings()
+    envoy: EnvoySettings = EnvoySettings()
 
-    def relative_to(self, folder: Path) -> GatewaySettings:
-        """The same settings with file names that are not absolute taken from `folder` (that of serai.toml)."""
-        if not self.users.public_key_file:
-            return self
-        users = msgspec.structs.replace(self.users, public_key_file=str(folder / self.users.public_key_file))
-        return msgspec.structs.replace(self, users=users)
+    def relative_to(self, folder: Path, state_dir: Path) -> GatewaySettings:
+        """The same settings with file names that are not absolute taken from `folder` (that of serai.toml); sockets without a name are in
+        `state_dir`."""
+        replace = msgspec.structs.replace
+        key, web, envoy = self.users.public_key_file, self.web, self.envoy.relative_to(folder)
+        admin, authz = envoy.admin_socket, web.authz_socket
+        return replace(
+            self,
+            users=replace(self.users, public_key_file=str(folder / key) if key else ""),
+            web=replace(web, authz_socket=str(folder / authz if authz else state_dir / "authz.sock")),
+            envoy=replace(envoy, admin_socket=str(folder / admin if admin else state_dir / "envoy-admin.sock")),
+        )
 
 
 class CoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -162,6 +162,8 @@ class FakeSessions:
                 raise AssertionError(f"{other} is not unary")
 
     async def stream(self, method: str, request: bytes, metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
+        if not method.startswith(SERVICE):
+            await asyncio.Event().wait()  # the event log: nothing happens
         name = self._called(method, metadata)
         assert name == "Hold", f"{name} is no stream"
         one = self._found(pb2.AuthorizeRequest.FromString(request))  # the two requests have the same fields

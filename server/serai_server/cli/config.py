@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, inspect
@@ -159,7 +160,7 @@ def _filled_in(read: Settings, folder: Path) -> Settings:
         drives=replace(read.drives, mapped=tuple(replace(d, path=str(folder / d.path)) for d in read.drives.mapped)),
         products=tuple(replace(p, provider=p.provider or read.provider.id) for p in read.products),
         core=read.core.relative_to(folder),
-        gateway=read.gateway.relative_to(folder),
+        gateway=read.gateway.relative_to(folder, state),
         licenses=_licenses_filled_in(read, folder, state),
     )
 
@@ -207,7 +208,21 @@ def _contradictions(settings: Settings) -> list[str]:
         seen.add(key)
         if product.provider not in settings.provider.names:
             problems.append(f"products[{index}].provider: {product.provider!r} is neither provider.id nor one of provider.aliases")
-    return problems + _license_contradictions(settings) + _nomad_contradictions(settings)
+    return problems + _license_contradictions(settings) + _nomad_contradictions(settings) + _web_contradictions(settings)
+
+
+def _web_contradictions(settings: Settings) -> list[str]:
+    web, public = settings.gateway.web, urlsplit(settings.gateway.public_url)
+    problems: list[str] = []
+    if web.mode != "host":
+        return problems
+    if not web.domain:
+        problems.append("gateway.web.domain: mode host needs the domain below which the pages' names are")
+    elif f".{public.hostname or ''}".endswith(f".{web.domain}"):
+        problems.append(f"gateway.web.domain: {public.hostname} of gateway.public_url is in it; pages need a domain of their own")
+    if len(web.authz_socket.encode()) > _LONGEST_SOCKET_PATH:
+        problems.append(f"gateway.web.authz_socket: its path is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket may have")
+    return problems
 
 
 def _license_contradictions(settings: Settings) -> list[str]:

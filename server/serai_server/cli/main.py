@@ -22,6 +22,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "register": (f"{_HERE}.register", "Make the provider known to UCloud/Core."),
     "products": (f"{_HERE}.products", "Tell Core what is sold, and see what it knows of it."),
     "config": (f"{_HERE}.config_command", "Check settings, or get an example to begin with."),
+    "envoy": (f"{_HERE}.envoy", "Make the front door's configuration."),
     "nomad": (f"{_HERE}.nomad", "See what is given to Nomad."),
     "doctor": (f"{_HERE}.doctor", "Try what this machine needs to run jobs."),
     "demo": (f"{_HERE}.demo", "Watch a job from Core's request to its bill, with everything embedded."),

@@ -58,6 +58,7 @@ def plan_of(settings: Settings) -> Plan:
             idle_ms=settings.sessions.idle_ms,
             open_within_ms=settings.sessions.open_within_ms,
         ),
+        web_pages=settings.gateway.web.mode != "off",
     )
 
 

@@ -20,6 +20,7 @@ from serai_gateway.http import Receive, Scope, Send, send_json
 from serai_gateway.ws.paths import SocketPath, SocketPaths
 from serai_gateway.ws.protocol import MOST_PIECES, Rules
 from serai_gateway.ws.socket import Socket
+from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
@@ -65,16 +66,16 @@ async def early(socket: Socket) -> None:
 class Pages:
     """Applications' web pages, by host name."""
 
-    rules = Rules(most_bytes=100)
-
     def wants(self, path: str, headers: Any) -> bool:
         return (b"host", b"app.example.org") in headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await send_json(send, 200, b'{"of":"web"}')
-        else:
-            await echo(Socket(scope, receive, send, CODEC, {}))
+        assert scope["type"] == "http"
+        await send_json(send, 200, b'{"of":"web"}')
+
+    def tunnel(self, transport: asyncio.Transport, target: bytes, headers: Any, state: ServerState) -> None:
+        transport.write(b"HTTP/1.1 421 X\r\ncontent-length: %d\r\n\r\n%s" % (len(target), target))
+        transport.close()
 
 
 class Served:
@@ -105,9 +106,10 @@ async def serving(*, most_sockets: int = 100, grace_s: float = 2, request_timeou
     handlers = {"echo": echo, "pour": pour, "broken": broken, "early": early}
     entries = [SocketPath(f"/{{provider}}/{name}", serve, Rules(LIMIT)) for name, serve in handlers.items()]
     paths = SocketPaths(entries, frozenset({"example"}))
-    door = Door(calls, paths, CODEC, access, web=Pages(), console=console, most_sockets=most_sockets)
+    pages = Pages()
+    door = Door(calls, paths, CODEC, access, web=pages, console=console, most_sockets=most_sockets)
     listener = listen("127.0.0.1", 0)
-    server = EmbeddedServer(door, grace_s=grace_s, request_timeout_s=request_timeout_s, sockets=door.rules)
+    server = EmbeddedServer(door, grace_s=grace_s, request_timeout_s=request_timeout_s, sockets=door.rules, pages=pages)
     task = asyncio.create_task(server.serve([listener]))
     try:
         async with asyncio.timeout(60):
@@ -152,13 +154,11 @@ async def test_requests_go_to_the_part_that_they_are_for(host: str, path: str, w
 
 
 async def test_a_socket_of_a_name_is_the_names() -> None:
-    """A WebSocket of an application's host name reaches the applications' part, whatever its path."""
+    """The connection of a WebSocket of an application's host name is handed to the applications' part, whatever its path."""
     async with serving() as served:
-        async with served.connect("/anything", additional_headers={"Host": "app.example.org"}) as client:
-            await client.send("hi")
-            assert await client.recv() == "hi"
-        with pytest.raises(InvalidStatus):
-            await served.connect("/anything")
+        answer = await handshake(served, {"Host": "app.example.org"}, path="/any%2Fthing?x")
+        assert (answer.status, answer.body) == (421, b"/any%2Fthing?x")
+        assert (await handshake(served, {}, path="/anything")).status == 404
 
 
 async def handshake(served: Served, changed: dict[str, str | None], *, verb: str = "GET", path: str = "/example/echo") -> RawAnswer:

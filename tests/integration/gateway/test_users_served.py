@@ -67,7 +67,7 @@ def settings_in(folder: Path, *, users: bool = True) -> Settings:
         provider=ProviderSettings(id="example"),
         gateway=GatewaySettings(
             port=0, access_log=False, stop_grace_ms=0, users=UsersSettings(public_key_file="users.pem" if users else "")
-        ).relative_to(folder),
+        ).relative_to(folder, folder),
         core=CoreSettings(url="http://127.0.0.1:9", public_key_file="core.pem", refresh_token_file="refresh").relative_to(folder),
     )
 

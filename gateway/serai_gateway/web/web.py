@@ -1,0 +1,91 @@
+"""Applications' pages as one object: what the door, the HTTP protocol and Envoy's questions need of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from uvicorn.server import ServerState
+
+from serai_gateway.access import AccessLog
+from serai_gateway.http import Headers, Receive, Scope, Send
+from serai_gateway.web.authz import Authz
+from serai_gateway.web.decision import Decisions
+from serai_gateway.web.holds import Holds
+from serai_gateway.web.proxy import Proxy
+from serai_gateway.web.sessions import Sessions
+from serai_gateway.web.site import Site
+from serai_gateway.web.tunnel import Tunnels
+
+
+class Web:
+    """Made by `open_web`."""
+
+    def __init__(self, site: Site, proxy: Proxy, tunnels: Tunnels, authz: Authz) -> None:
+        self._suffix = f".{site.domain}".encode()
+        self._by_path = site.by_path
+        self._proxy = proxy
+        self._tunnels = tunnels
+        self.authz = authz
+        """The ASGI application that answers Envoy."""
+
+    def wants(self, path: str, headers: Headers) -> bool:
+        if self._by_path:
+            return path.startswith("/app/")
+        # Any Host counts, and in any place of it: what is strange about it is refused by the decision, and served by nobody else.
+        return any(name == b"host" and self._suffix in value.lower() for name, value in headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._proxy(scope, receive, send)
+
+    def tunnel(self, transport: asyncio.Transport, target: bytes, headers: Headers, state: ServerState) -> None:
+        self._tunnels.start(transport, target, headers, state)
+
+
+@asynccontextmanager
+async def open_web(site: Site, sessions: Sessions, holds: Holds, access: AccessLog | None, connect_timeout_s: float) -> AsyncGenerator[Web]:
+    """Everything for `site`, in working order until the block ends."""
+    decisions = Decisions(site, sessions)
+    async with Proxy(site, decisions, holds, access, connect_timeout_s=connect_timeout_s) as proxy:
+        tunnels = Tunnels(site, decisions, holds, access, connect_timeout_s=connect_timeout_s)
+        yield Web(site, proxy, tunnels, Authz(decisions, access))
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A listening Unix socket, 0600; one that nobody listens on any more is replaced. OSError with the path in its text."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(1_024)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {path}: {error.strerror or error}") from error
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(0, "it is there and is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        else:
+            raise OSError(0, "another gateway listens on it; stop that first, or set another gateway.web.authz_socket")

