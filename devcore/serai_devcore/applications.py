@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from serai_devcore.accounts import Product
 from serai_devcore.wire import Json, JsonObject
@@ -22,6 +23,12 @@ class Application:
     parameters: tuple[JsonObject, ...] = ()
     allow_multi_node: bool = False
     environment: JsonObject | None = None
+    kind: Literal["BATCH", "WEB", "VNC"] = "BATCH"
+    """What its users see of it: nothing while it runs, its web page, or its desktop."""
+    port: int | None = None
+    """TCP port of that page or desktop; None = the usual one of its kind, which is not written down."""
+    password: str | None = None
+    """Of a desktop."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,9 +78,9 @@ def _resolved_application(application: Application, created_at_ms: int) -> JsonO
             "invocation": list(application.invocation),
             "parameters": list(application.parameters),
             "outputFileGlobs": ["*"],
-            "applicationType": "BATCH",
-            "vnc": None,
-            "web": None,
+            "applicationType": application.kind,
+            "vnc": _vnc(application),
+            "web": {"port": application.port} if application.kind == "WEB" and application.port is not None else None,
             "container": None,
             "environment": application.environment,
             "allowAdditionalMounts": None,
@@ -90,6 +90,13 @@ def _resolved_application(application: Application, created_at_ms: int) -> JsonO
             "licenseServers": [],
         },
     }
+
+
+def _vnc(application: Application) -> JsonObject | None:
+    if application.kind != "VNC" or (application.port is None and application.password is None):
+        return None
+    port: JsonObject = {} if application.port is None else {"port": application.port}
+    return {"password": application.password} | port
 
 
 def _document_2021(request: JobRequest, job_id: str, created_at_ms: int) -> JsonObject:
