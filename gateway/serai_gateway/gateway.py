@@ -37,7 +37,7 @@ from serai_gateway.door import Door
 from serai_gateway.protocol import bounded
 from serai_gateway.settings import CoreSettings, Settings
 from serai_gateway.tokens import Tokens
-from serai_gateway.upstream import Upstream
+from serai_gateway.upstream import Exchanging, Upstream
 from serai_gateway.users import SETTING, UserCheck
 from serai_gateway.web.addresses import Addresses
 from serai_gateway.web.connection import Pages
@@ -46,8 +46,13 @@ from serai_gateway.web.sessions import Sessions
 from serai_gateway.web.site import Site
 from serai_gateway.web.vnc import Desktops
 from serai_gateway.web.web import listen_unix, open_web
-from serai_gateway.ws.paths import SocketPaths
+from serai_gateway.ws import follow, shell
+from serai_gateway.ws.follow import FollowCalls
+from serai_gateway.ws.following import Following
+from serai_gateway.ws.paths import FOLLOW, SHELL, SocketPath, SocketPaths
 from serai_gateway.ws.protocol import Find
+from serai_gateway.ws.shell import ShellCalls
+from serai_gateway.ws.unproven import Unproven
 
 _log = structlog.stdlib.get_logger("serai_gateway")
 _BACKLOG = 2_048
@@ -59,7 +64,7 @@ class Gateway:
     def __init__(
         self,
         settings: Settings,
-        upstream: Upstream,
+        upstream: Exchanging,
         *,
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
@@ -120,7 +125,8 @@ class Gateway:
         addresses = Addresses(site, provider.id)
         app = App(self._settings, self._codec, self._upstream, token_check, access, users=users, addresses=addresses)
         console = Console(self._settings, self._codec, self._upstream, access, self._clock) if http.console else None
-        sockets = (Desktops(holds, connect_timeout_s=connect_s).path(), *(console.sockets() if console is not None else ()))
+        desktops = Desktops(holds, connect_timeout_s=connect_s).path()
+        sockets = (*self._sockets(token_check), desktops, *(console.sockets() if console is not None else ()))
         door = Door(app, SocketPaths(sockets, provider.names), self._codec, access, web=web, console=console)
         grace_s, request_s = http.stop_grace_ms / 1_000, http.request_timeout_ms / 1_000
         server = EmbeddedServer(door, grace_s=grace_s, request_timeout_s=request_s, sockets=door.rules, pages=web)
@@ -136,6 +142,14 @@ class Gateway:
             stack.callback(_remove, questions, Path(http.web.authz_socket))
             await _serve(EmbeddedServer(web.authz, grace_s=1.0, request_timeout_s=request_s), questions, tasks, stack, "authz")
         await _serve(server, listener, tasks, stack, "http")
+
+    def _sockets(self, token_check: TokenCheck) -> tuple[SocketPath, ...]:
+        """UCloud's WebSockets."""
+        providers = self._settings.provider.names
+        unproven = Unproven()
+        following = Following(self._upstream, token_check, self._clock, self._random, providers, unproven)
+        shells = ShellCalls(self._upstream, self._clock, self._random, providers, unproven)
+        return SocketPath(FOLLOW, FollowCalls(following), follow.RULES), SocketPath(SHELL, shells, shell.RULES)
 
     async def _stop_deliveries(self, deliveries: Deliveries, delivering: asyncio.Task[None]) -> None:
         deliveries.stop()

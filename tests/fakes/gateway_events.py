@@ -70,6 +70,10 @@ class FakeEventLog:
             raise UpstreamError(status(code_pb2.UNAVAILABLE, "away"))
         return b""
 
+    async def exchange(self, method: str, requests: AsyncIterator[bytes], metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
+        raise AssertionError("no shells here")
+        yield b""
+
     async def stream(self, method: str, request: bytes, metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
         assert method == "/serai.events.v1.EventsService/Subscribe"
         message = events_pb2.SubscribeRequest.FromString(request)

@@ -47,6 +47,10 @@ class Server:
     async def stream(self, method: str, request: bytes, metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
         yield await self.unary(method, request, metadata, 1.0)
 
+    async def exchange(self, method: str, requests: AsyncIterator[bytes], metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
+        raise AssertionError("no shells here")
+        yield b""
+
 
 def _license() -> license_pb2.License:
     product = resources_pb2.ProductReference(id="example-license", category="example-license", provider="example")

@@ -1,0 +1,65 @@
+"""Sockets whose client has shown nothing yet: neither Core's token nor a session. They have little time, and there are few of them.
+
+In UCloud's protocol of 2021 the token comes in a frame, and a shell's secret always does, so anybody may open such sockets. When there are
+too many the oldest makes room: a client of UCloud shows what it has at once, so who is pushed out has been idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+MOST = 256
+WITHIN_S = 30.0
+"""As today's reference gives to a shell's socket (facts today §8)."""
+WORDS = "nothing came in time that shows who calls"
+
+
+class Proof:
+    """Of one socket: `given` once its client has shown something."""
+
+    def __init__(self, limit: asyncio.Timeout) -> None:
+        self._limit = limit
+        self.given = False
+
+    def accept(self) -> None:
+        """The socket may stay."""
+        self.given = True
+        self._limit.reschedule(None)
+
+    def demand(self) -> None:
+        """Its time is over."""
+        self._limit.reschedule(asyncio.get_running_loop().time())
+
+
+class Unproven:
+    """Those of one gateway."""
+
+    def __init__(self, *, most: int = MOST, within_s: float = WITHIN_S) -> None:
+        self._most = most
+        self._within_s = within_s
+        self._proofs: dict[Proof, None] = {}
+        """In the order in which they came."""
+
+    @asynccontextmanager
+    async def admit(self) -> AsyncGenerator[Proof]:
+        """Around the work for one socket, which is broken off with TimeoutError when its client shows nothing in time."""
+        async with asyncio.timeout(self._within_s) as limit:
+            proof = Proof(limit)
+            self._proofs[proof] = None
+            self._make_room()
+            try:
+                yield proof
+            finally:
+                self._proofs.pop(proof, None)
+
+    def prove(self, proof: Proof) -> None:
+        proof.accept()
+        self._proofs.pop(proof, None)
+
+    def _make_room(self) -> None:
+        if len(self._proofs) > self._most:
+            oldest = next(iter(self._proofs))
+            del self._proofs[oldest]
+            oldest.demand()
