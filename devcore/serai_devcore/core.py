@@ -53,6 +53,7 @@ class DevCore(Calls):
             # Cookies and proxies of the environment are none of Core's.
             session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False))
             self._client = ProviderClient(session, self.generation, self.requests, self.clock, self.settings.provider_timeout_s)
+            stack.push_async_callback(self.follow_sockets.close)
             await stack.enter_async_context(self._http)
             self._stack = stack.pop_all()
         self.polls.start()

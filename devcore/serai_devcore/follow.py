@@ -1,7 +1,6 @@
-"""Following a job as today's Core does: it dials the provider and sends one fragmented message.
+"""Following a job as Core does. Today's dials the provider and sends one fragmented message; that of 2021: `follow_2021`.
 
 today §8: token in the handshake, `usernameHint` in the query, first frame 4096 bytes and then continuations; Core says nothing else ever.
-The other generation's frames are not spoken here.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from serai_devcore.calls import Calls
+from serai_devcore.follow_2021 import Follow2021
 from serai_devcore.outcomes import Outcome
 from serai_devcore.records import Direction
 from serai_devcore.wire import Generation, Json, JsonObject, dump
@@ -29,7 +29,7 @@ class Followed:
     """How it went."""
 
     status: int
-    """101 = the provider took it; 0 = nobody answered; else the refusal's."""
+    """101 = the provider took it; 0 = nobody answered or was asked; else the refusal's."""
     answer: Json
     """The refusal's body: JSON or text; None = there was none."""
     messages: tuple[Json, ...] = ()
@@ -37,6 +37,10 @@ class Followed:
     closed: bool = False
     """The provider ended it."""
     problem: str = ""
+    end: Json = None
+    """2021: the payload of the provider's last word; None = there was none."""
+    inits: int = 1
+    """2021: how often Core asked for the log, from its beginning each time."""
 
     def to_json(self) -> JsonObject:
         messages: list[Json] = list(self.messages)
@@ -46,17 +50,20 @@ class Followed:
             "messages": messages,
             "closed": self.closed,
             "problem": self.problem or None,
+            "end": self.end,
+            "inits": self.inits,
         }
 
 
 async def follow(core: Calls, job_id: str, *, username: str = "user", listen_s: float = 5.0, at_most: int = 1000) -> Followed | Outcome:
     """Follow until the provider ends it, `at_most` messages came or `listen_s` is over. An Outcome = Core refused by itself."""
-    core.only(Generation.G2026, "follow of this kind")
     job = core.known_job(job_id)
     no = await core.refusal_for(job, "logs")
     if no is not None:
         return no
     provider = core.provider_named(job.provider)
+    if core.generation is Generation.G2021:
+        return await _follow_2021(core, Follow2021(core, job, provider, username, at_most), listen_s)
     name = provider.path_name or provider.id
     hint = base64.urlsafe_b64encode(username.encode()).decode()
     path = f"/ucloud/jobs.provider.{name}/websocket"
@@ -97,6 +104,38 @@ async def follow(core: Calls, job_id: str, *, username: str = "user", listen_s: 
         answer=dump(told.to_json()),
         note=told.problem,
     )
+    return told
+
+
+async def _follow_2021(core: Calls, look: Follow2021, listen_s: float) -> Followed:
+    at_ms = core.clock.now_ms()
+    problem = ""
+    try:
+        await look.run(listen_s)
+    except InvalidStatus as error:
+        return Followed(error.response.status_code, _json_or_text(bytes(error.response.body)))
+    except (OSError, InvalidHandshake) as error:
+        problem = f"the provider cannot be reached: {error}"
+    end, asked = look.end, len(look.inits)
+    if not asked and not problem:
+        problem = f"Core asks the provider only while a job is RUNNING; this one is {look.job.state}"
+    status = SWITCHING if end is None or end.status is None or end.status < 400 else end.status
+    told = Followed(
+        status if asked else 0, None, tuple(look.messages), end is not None, problem, None if end is None else end.payload, asked
+    )
+    for init in look.inits:
+        core.requests.add(
+            at_ms=at_ms,
+            direction=Direction.TO_PROVIDER,
+            method="GET",
+            path=f"/ucloud/jobs.provider.{look.provider.path_name or look.provider.id}/websocket",
+            query="",
+            headers={"UCloud-Username": look.username},
+            body=init,
+            status=told.status,
+            answer=dump(told.to_json()),
+            note=problem,
+        )
     return told
 
 

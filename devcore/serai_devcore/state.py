@@ -12,6 +12,7 @@ from serai_devcore.applications import EXAMPLE_LICENSE, EXAMPLE_PRODUCT
 from serai_devcore.clock import Clock, SystemClock
 from serai_devcore.documents import product_document
 from serai_devcore.faults import Faults
+from serai_devcore.follow_sockets import FollowSockets
 from serai_devcore.jobs import Job, JobBook
 from serai_devcore.provider import Provider, ProviderClient
 from serai_devcore.records import Recorder
@@ -39,6 +40,7 @@ class State:
         self.support = SupportBook(generation, self.clock)
         self.faults = Faults(Random(self.settings.seed))
         self.requests = Recorder()
+        self.follow_sockets = FollowSockets()
         self.providers: dict[str, Provider] = {}
         self._waiting: set[asyncio.Event] = set()
         self._client: ProviderClient | None = None

@@ -43,7 +43,7 @@ HELP: JsonObject = {
     "POST /devcore/jobs/{id}/detach": "2026: the same, the other way",
     "POST /devcore/jobs/{id}/parameters": "2026: which parameters the provider adds to its application",
     "POST /devcore/jobs/{id}/session": '{"type": "SHELL" | "WEB" | "VNC", "rank": 0, "target": null}',
-    "POST /devcore/jobs/{id}/follow": '2026: {"seconds": 5}: its log, by the provider\'s WebSocket',
+    "POST /devcore/jobs/{id}/follow": '{"seconds": 5}: its log, by the provider\'s WebSocket',
     "GET /devcore/jobs/{id}/bill": "what it has cost in all, as periods of all replicas",
     "POST /devcore/verify": '2021: {"ids": ["…"]}, or nothing: which jobs Core believes to be active',
     "POST /devcore/terminal": '2026: {"folder": "/<drive>/path"}: a shell there',

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from serai_devcore import CoreError, DevCore, Generation, Outcome, Settings, acme_request
+from serai_devcore import DevCore, Generation, Outcome, Settings, acme_request
 from serai_devcore.documents import job_document
 from serai_devcore.follow import FRAME, Followed, follow
 from serai_devcore.tokens import PrivateKey, generate_key
@@ -17,7 +17,7 @@ from serai_devcore.wire import JsonObject, dig, parse
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-G2021, G2026 = Generation.G2021, Generation.G2026
+G2026 = Generation.G2026
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +114,10 @@ async def test_a_refused_handshake_tells_status_and_words(key: PrivateKey) -> No
         assert (gone.status, "cannot be reached" in gone.problem) == (0, True)
 
 
-async def test_core_itself_refuses_what_is_not_declared_and_what_is_of_2021(key: PrivateKey) -> None:
-    """today §4: `logs` decides whether the provider is asked; the frames of 2021 are not spoken here."""
+async def test_core_itself_refuses_what_is_not_declared(key: PrivateKey) -> None:
+    """today §4: `logs` decides whether the provider is asked."""
     streams = Streams(nothing)
     async with both(key, streams, check_support=True) as core:
         told = await follow(core, "1")
         assert isinstance(told, Outcome)
         assert (told.status, streams.request) == (400, None)
-    async with DevCore(Settings(generation=G2021)) as core:
-        with pytest.raises(CoreError):
-            await follow(core, "1")
