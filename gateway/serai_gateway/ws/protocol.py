@@ -43,6 +43,8 @@ Find = Callable[[str, Headers], Rules | None]
 # Errors only: the lower levels write whole addresses.
 _quiet = logging.getLogger("uvicorn.error.sockets")
 _quiet.setLevel(logging.ERROR)
+# uvicorn's word for each handshake that was refused with an answer of its own; the access log has those.
+_quiet.addFilter(lambda record: "without completing handshake" not in str(record.msg))
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
