@@ -57,7 +57,14 @@ def license_servers_service(socket: Path) -> Generator[LicenseServersServiceStub
 
 @contextmanager
 def _channel(socket: Path) -> Generator[grpc.Channel]:
-    options = [("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES), ("grpc.enable_http_proxy", 0)]
+    options = [
+        ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+        ("grpc.enable_http_proxy", 0),
+        # A server that is started anew is found again soon by who follows a job.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+    ]
     # An absolute path: grpc reads `unix:` names relative to nothing in particular.
     with grpc.insecure_channel(f"unix:{socket.absolute()}", options=options) as channel:
         try:
@@ -69,14 +76,14 @@ def _channel(socket: Path) -> Generator[grpc.Channel]:
 def _explained(error: grpc.RpcError, socket: Path) -> CliError:
     if not isinstance(error, grpc.Call):
         return CliError(str(error))
-    code, said = error.code(), _said(error)
-    if code is grpc.StatusCode.UNAVAILABLE and said is None:
+    code, details = error.code(), said(error)
+    if code is grpc.StatusCode.UNAVAILABLE and details is None:
         return CliError(f"no server answers on {socket}; start one with `serai serve`, or name another with --socket", Exit.NOT_REACHABLE)
-    words = (said and _about_fields(said)) or error.details()
+    words = (details and _about_fields(details)) or error.details()
     return CliError(words or f"the server answered {code.name} without words", _CODES.get(code, Exit.ERROR))
 
 
-def _said(error: grpc.Call) -> status_pb2.Status | None:
+def said(error: grpc.Call) -> status_pb2.Status | None:
     """The details that our server always sends; None = grpc itself speaks, which has not reached it."""
     details = next((value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"), None)
     return status_pb2.Status.FromString(details) if isinstance(details, bytes) else None

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
 import click
+import grpc
 from serai.jobs.v1 import jobs_service_pb2 as pb
+from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 
 from serai_server.cli import output
-from serai_server.cli.client import CALL_S, jobs_service
+from serai_server.cli.client import CALL_S, jobs_service, said
+from serai_server.cli.following import followed
 from serai_server.cli.options import config_option, socket_of, socket_option
 
 _LONGEST_LINE = 65_536
@@ -26,7 +30,7 @@ _NAMES = {number: name for name, number in _STREAMS.items()}
 @click.option("--rank", default=0, show_default=True, type=click.IntRange(min=0), help="Which replica.")
 @click.option("--all", "every", is_flag=True, help="Every replica; each line begins with its rank.")
 @click.option("--stream", type=click.Choice(tuple(_STREAMS)), help="Only this one, on stdout.")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the output ends.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the output ends, also over a restart of the server.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object for each piece, a line each.")
 @config_option
 @socket_option
@@ -38,6 +42,8 @@ def logs(
     Bytes come out as they were written: the program's stdout on stdout, its stderr on stderr. With --stream the one that was asked for
     is on stdout, whichever it is.
 
+    With -f the output goes on where it stopped when the connection breaks or the server is started anew.
+
     With --json each line is {"rank", "stream", "offset", "data"}, or "data_base64" in place of "data" for bytes that are no UTF-8 text.
 
     \b
@@ -48,8 +54,7 @@ def logs(
     """
     request = pb.FollowRequest(job_id=job_id, ranks=[] if every else [rank], follow=follow)
     with jobs_service(socket_of(config, socket)) as service:
-        chunks = service.Follow(request, timeout=None if follow else CALL_S)
-        wanted = _only(chunks, stream)
+        wanted = _only(_followed(service, request) if follow else service.Follow(request, timeout=CALL_S), stream)
         if as_json:
             for chunk in wanted:
                 output.print_json_line(_as_json(chunk))
@@ -58,6 +63,17 @@ def logs(
         else:
             for chunk in wanted:
                 _write(_target(chunk, one_stream=stream is not None), chunk.data)
+
+
+def _followed(service: JobsServiceStub, request: pb.FollowRequest) -> Iterator[pb.FollowResponse]:
+    """Over cuts and restarts. That there is a server, and the job, is seen first: a command with a mistake must not wait for ever."""
+    service.Get(pb.GetRequest(job_id=request.job_id), timeout=CALL_S)
+    yield from followed(service.Follow, request, time.sleep, _say_away)
+
+
+def _say_away(error: grpc.Call) -> None:
+    words = error.details() if said(error) is not None else None
+    click.echo(f"serai: {words or 'the server does not answer'}; the output goes on when it can (Ctrl-C ends)", err=True)
 
 
 def _only(chunks: Iterable[pb.FollowResponse], stream: str | None) -> Iterator[pb.FollowResponse]:
