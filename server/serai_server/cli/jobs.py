@@ -16,6 +16,7 @@ from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 from serai_server.cli import output
 from serai_server.cli.changes import extend, resume, suspend
 from serai_server.cli.client import CALL_S, jobs_service
+from serai_server.cli.exec import exec_
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.logs import logs
 from serai_server.cli.options import config_option, json_option, socket_of, socket_option
@@ -26,10 +27,10 @@ _MOST_STOPS = 1_000
 
 @click.group()
 def command() -> None:
-    """Look at jobs, stop them, give them more time, suspend them."""
+    """Look at jobs and into them, stop them, give them more time, suspend them."""
 
 
-for _more in (logs, extend, suspend, resume):
+for _more in (logs, exec_, extend, suspend, resume):
     command.add_command(_more)
 
 

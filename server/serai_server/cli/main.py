@@ -15,7 +15,7 @@ from serai_server.cli.exits import MEANINGS, CliError, Exit
 _HERE = "serai_server.cli"
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": (f"{_HERE}.serve", "Run the server and the gateway."),
-    "jobs": (f"{_HERE}.jobs", "Look at jobs, stop them, give them more time, suspend them."),
+    "jobs": (f"{_HERE}.jobs", "Look at jobs and into them, stop them, give them more time, suspend them."),
     "sessions": (f"{_HERE}.sessions", "See who is at running jobs, and end that."),
     "console": (f"{_HERE}.console", "Get the address of the console, Serai's own page."),
     "licenses": (f"{_HERE}.licenses", "Licenses of users, license servers, keys and seats, maintenance."),

@@ -5,9 +5,11 @@
   what is on disk; only how long a session lasts may be up to a minute ahead.
 - `service.SessionsService` has the use cases: open, redeem, authorize, hold, list, close.
 - `keeper.Keeper` ends what has expired or has no running replica any more, and writes down how long the others last.
+- `shells.ShellHub` has the open shells: who opens one, who comes back to it, and its end. `open_shell.OpenShell` is one of them,
+  `connection` is somebody in it, `tail.Tail` the last of its output, `shell_requests` what may be said.
 - `running.running_sessions` puts these together.
 
-For whoever runs shells there is `service.ShellSessions`, which SessionsService implements:
+For the hub there is `service.ShellSessions`, which SessionsService implements:
 
 - `shell_of(secret)` → the Session of kind SHELL, or SessionUnknown (logged);
 - `await for_program(job_id, rank)` → a Session of an operator's program, checked and counted like every other, without a secret;

@@ -99,7 +99,7 @@ class OpenShell:
                     self.news.set()
             self._finish(Ending(shell.exit_code, "" if shell.exit_code is not None else "nobody saw how it ended; its job may be over"))
         except BackendError as error:
-            self._finish(Ending(None, f"the way to it broke: {error}"))
+            self._finish(Ending(None, str(error)))
         except Exception:
             log.exception("shell.failed", session=self.session.id, job=self.session.job_id, rank=self.session.rank)
             self._finish(Ending(None, "something went wrong inside the provider"))
