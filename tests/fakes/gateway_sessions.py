@@ -84,6 +84,8 @@ class Held:
     redeemed: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
     shell: FakeShell | None = None
+    holds: int = 0
+    """Holds that are open."""
 
 
 @dataclass
@@ -104,6 +106,7 @@ class FakeSessions:
     away: bool = False
     answers: dict[str, bytes] = field(default_factory=dict[str, bytes])
     """Other unary methods, by their whole name, to what they answer."""
+    _dropped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def run(self, job_id: str, rank: int = 0, *, web: tuple[str, int] | None = None, vnc: tuple[str, int] | None = None) -> None:
         """This rank runs, with a shell always."""
@@ -168,7 +171,21 @@ class FakeSessions:
         assert name == "Hold", f"{name} is no stream"
         one = self._found(pb2.AuthorizeRequest.FromString(request))  # the two requests have the same fields
         yield pb2.HoldResponse(authorized=self._authorized(one)).SerializeToString()
-        await one.over.wait()
+        one.holds += 1
+        dropped, over = asyncio.create_task(self._dropped.wait()), asyncio.create_task(one.over.wait())
+        try:
+            await asyncio.wait({dropped, over}, return_when=asyncio.FIRST_COMPLETED)
+            if not one.over.is_set():
+                raise UpstreamError(status_pb2.Status(code=code_pb2.UNAVAILABLE, message="the connection broke"))
+        finally:
+            one.holds -= 1
+            dropped.cancel()
+            over.cancel()
+
+    def drop(self) -> None:
+        """As a server that restarts: every hold breaks off."""
+        self._dropped.set()
+        self._dropped = asyncio.Event()
 
     async def exchange(self, method: str, requests: AsyncIterator[bytes], metadata: Mapping[str, str]) -> AsyncIterator[bytes]:
         name = self._called(method, metadata)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
+import msgspec
 import pytest
 from fakes.envoy import Envoy, running_envoy, settings_for
 from fakes.web_site import DOMAIN, Site, plain_settings, site
@@ -32,5 +33,6 @@ async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[
             yield found
         return
     envoy: Envoy = request.getfixturevalue("front")
-    async with site(tmp_path, envoy.settings, envoy.apps_port) as found:
+    # Pages never pass the gateway's own port, so any will do; one that must be the same each time could be taken meanwhile.
+    async with site(tmp_path, msgspec.structs.replace(envoy.settings, port=0), envoy.apps_port) as found:
         yield found
