@@ -103,5 +103,7 @@ class NomadBackendSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """How many such user ids there are."""
     sweep_ms: Annotated[int, Meta(ge=1_000, le=3_600_000)] = 30_000
     """Between two looks at everything, whatever Nomad's event stream says."""
+    shells: Annotated[int, Meta(ge=1, le=10_000)] = 40
+    """Shells that may be open at the same time; each takes one of the 100 connections that Nomad allows an address by default."""
     releases: Annotated[int, Meta(ge=1, le=1_000)] = 16
     """Jobs that may be on their way to their nodes at the same time."""

@@ -207,6 +207,11 @@ async def harness_of(name: str, folder: Path, request: pytest.FixtureRequest) ->
     if name == "nomad-fake":
         async with FakeSite(folder, mhz=CPU * 1_000, memory_mib=MEMORY_BYTES >> 20) as agent:
             yield NomadHarness(folder, agent, firewall=False)
+    elif name == "nomad-fake-docker":
+        if shutil.which("bwrap") is None:
+            pytest.skip("the containers of the fake agent need bubblewrap")
+        async with FakeSite(folder, mhz=CPU * 1_000, memory_mib=MEMORY_BYTES >> 20, drivers=("docker",)) as agent:
+            yield NomadHarness(folder, agent, firewall=False, image=IMAGE)
     elif name == "nomad-real":
         yield NomadHarness(folder, request.getfixturevalue("real_agent"), firewall=True)
     elif name == "nomad-docker":
@@ -294,7 +299,7 @@ class Site:
         self.backend = await self.harness.open()
 
 
-@pytest.fixture(params=[*HARNESSES, "nomad-fake", "nomad-real", "nomad-docker"])
+@pytest.fixture(params=[*HARNESSES, "nomad-fake", "nomad-fake-docker", "nomad-real", "nomad-docker"])
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
     async with harness_of(str(request.param), tmp_path, request) as harness:
         site = Site(harness, await harness.open())

@@ -111,9 +111,10 @@ class _Calls:
 
 
 class FakeSite(_Calls):
-    def __init__(self, folder: Path, mhz: int = MHZ, memory_mib: int = MEMORY_MIB) -> None:
+    def __init__(self, folder: Path, mhz: int = MHZ, memory_mib: int = MEMORY_MIB, drivers: tuple[str, ...] = ("raw_exec",)) -> None:
         del folder
-        self.agent = FakeAgent([NodeSpec(cpu_mhz=mhz, memory_mb=memory_mib)])
+        volumes = (("driver.docker.volumes.enabled", "true"),) if "docker" in drivers else ()
+        self.agent = FakeAgent([NodeSpec(cpu_mhz=mhz, memory_mb=memory_mib, drivers=drivers, attributes=volumes)])
         self.folder = self.agent.data
 
     async def __aenter__(self) -> Self:

@@ -24,7 +24,7 @@ def why_no_images() -> str | None:
     if not missing:
         return None
     busybox = shutil.which("busybox")
-    if busybox is None or b"ld-linux" in Path(busybox).read_bytes():
+    if busybox is None or b"/ld-linux" in Path(busybox).read_bytes():
         return "there is no static busybox here to make images of (Debian: busybox-static): what containers do was not tried"
     with tempfile.TemporaryDirectory() as folder:
         _fill(Path(folder), Path(busybox))

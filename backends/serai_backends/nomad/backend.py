@@ -22,7 +22,7 @@ from serai_backends.common.logs import LogFiles, LogSource
 from serai_backends.common.threads import Threads
 from serai_backends.errors import BackendUnavailable, JobNotThere, SubmissionRefused
 from serai_backends.model import Capacity, CheckReport, End, Features, Finding, Phase, ReplicaSpec, Resources, Severity, Why
-from serai_backends.nomad import doctor, jobfile, names, observed
+from serai_backends.nomad import doctor, jobfile, observed
 from serai_backends.nomad.client import NomadClient, open_client
 from serai_backends.nomad.engine import Engine
 from serai_backends.nomad.feed import Feed
@@ -30,6 +30,7 @@ from serai_backends.nomad.ground import Ground
 from serai_backends.nomad.jobfile import JobFolders
 from serai_backends.nomad.records import Record, Records, Stage, StopReason, open_records
 from serai_backends.nomad.remote_logs import RemoteLogs
+from serai_backends.nomad.shells import ReplicaShells
 from serai_backends.nomad.store import Views
 from serai_backends.nomad.view import View, refused
 
@@ -53,6 +54,7 @@ class NomadBackend:
         self._settings = ground.settings
         self._files = LogFiles(ground.settings, ground.threads, ground.board)
         self._remote = RemoteLogs(ground)
+        self._shells = ReplicaShells(ground)
 
     async def __aenter__(self) -> Self:
         return self
@@ -202,7 +204,7 @@ class NomadBackend:
         view = self._running(job_id, rank)
         if not self.features.terminal:
             raise BackendUnavailable("programs of the driver raw_exec have no shells: Nomad would open them as root of the node")
-        return await self._ground.client.exec(view.ranks[rank].alloc_id, names.MAIN, argv or ("/bin/sh",), size)
+        return await self._shells.open(view, rank, argv, size)
 
     async def endpoint(self, job_id: str, rank: int, port: int) -> Endpoint:
         view = self._running(job_id, rank)
@@ -240,6 +242,7 @@ class NomadBackend:
             return
         self._ground.board.close()
         self._files.close()
+        await self._shells.close()
         await self._parts.aclose()
 
 

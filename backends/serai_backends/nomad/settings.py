@@ -107,6 +107,8 @@ class NomadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Between two looks at everything, whatever the event stream says."""
     silence_ms: int = 45_000
     """Without a byte of the event stream for so long it is opened anew; Nomad sends a heartbeat each 30 s."""
+    shells: int = 40
+    """That may be open at the same time: each takes one of the 100 connections that Nomad allows an address."""
     releases: int = 16
     """Jobs that may be on their way to their nodes at the same time."""
 

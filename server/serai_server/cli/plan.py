@@ -167,6 +167,7 @@ def nomad_settings(settings: Settings) -> NomadSettings:
         uid_first=nomad.uid_first,
         uid_count=nomad.uid_count,
         sweep_ms=nomad.sweep_ms,
+        shells=nomad.shells,
         releases=nomad.releases,
     )
 

@@ -76,6 +76,7 @@ class FakeAgent:
         self.nodes = Nodes(self.cluster, self.scheduler, self.clients, version, token=token, buffer=event_buffer_size)
         self.variables = Variables(self.cluster, self.clients)
         self.files = Files(self.clients)
+        self.shells = Shells(self.clients)
         self.stream = Stream(self.broker, heartbeat_s, token)
         self.faults = Faults()
         self._token = token
@@ -102,11 +103,12 @@ class FakeAgent:
     async def __aexit__(self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None) -> None:
         await self.clients.close()
         await self._hang_up()
+        await self.shells.close()
         self._folder.cleanup()
 
     async def _serve(self) -> None:
         app = web.Application(middlewares=[middleware(self.faults, self._token)], client_max_size=8 * 1024 * 1024)
-        parts = (self.jobs, self.nodes, self.variables, self.files, Shells(self.clients), self.stream)
+        parts = (self.jobs, self.nodes, self.variables, self.files, self.shells, self.stream)
         for part in parts:
             app.add_routes(part.routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

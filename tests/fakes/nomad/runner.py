@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from fakes.nomad import shapes, taskdir
 from fakes.nomad.cluster import Allocation, TaskEvent, TaskState
+from fakes.nomad.container import Container
 from fakes.nomad.drivers import DriverFailure, Exit, Order, Played, Process, Running, order_of
-from fakes.nomad.spec import Task
+from fakes.nomad.spec import Json, Task
 from fakes.nomad.template import Missing, TemplateFailed
 
 EXCEEDED = "allocation exceeded max_run_duration"
@@ -97,7 +98,7 @@ class Runner:
             work.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
         for running in self.running.values():
-            if isinstance(running, Process):
+            if isinstance(running, (Process, Container)):
                 await running.kill("SIGKILL", 0)
 
     def note(self, name: str, kind: str, shown: str = "", **more: object) -> None:
@@ -175,6 +176,8 @@ class Runner:
         facts |= {"node.unique.name": self.alloc.node.spec.name, "node.unique.id": self.alloc.node.id, "node.datacenter": env["NOMAD_DC"]}
         command, args = order_of(task.driver, task.config or {}, lambda text: taskdir.interpolated(text, env, facts))
         own = {k: taskdir.interpolated(v, env, facts) for k, v in (task.env or {}).items()}
+        if task.driver == "docker":
+            return await Container.start(task.config or {}, env | own, task.user, self.folder.task(task.name), self._mapped())
         quiet = task.log_config is not None and task.log_config.disabled
         folder = self.folder
         return await Process.start(
@@ -189,6 +192,13 @@ class Runner:
                 None if quiet else folder.log(task.name, "stderr"),
             )
         )
+
+    def _mapped(self) -> list[Json]:
+        """Ports of its own that a bridge's are; none on the node's network."""
+        network = self.alloc.group.network
+        shared = cast("dict[str, Json]", self.alloc.static["AllocatedResources"])["Shared"]
+        ports = cast("list[Json]", shared.get("Ports") or [])
+        return [] if network is None or network.mode == "host" else ports
 
     async def _run(self, task: Task, running: Running) -> None:
         state = self.states[task.name]

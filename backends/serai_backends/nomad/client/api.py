@@ -243,9 +243,13 @@ class NomadClient:
         """What Nomad has of it now; nothing when it has not started. Raises JobNotThere when Nomad has it no longer."""
         return logs.read(self._streams, alloc_id, task, stream, offset)
 
-    async def exec(self, alloc_id: str, task: str, argv: Sequence[str], size: TerminalSize | None = None) -> shells.NomadShell:
-        """Start a program beside the task's own; with `size` in a terminal. Raises JobNotThere when no such task runs."""
-        return await shells.start(self._streams, alloc_id, task, argv, size)
+    async def exec(
+        self, alloc_id: str, task: str, argv: Sequence[str], size: TerminalSize | None = None, enter: Sequence[str] = ()
+    ) -> shells.NomadShell:
+        """Start a program beside the task's own, empty = a shell; with `size` in a terminal. `enter`: words before it, of something that
+        becomes it. Nomad writes all words into the log of the node's agent. Raises JobNotThere when no such task runs. To be cancelled only
+        when what was started is ended in another way."""
+        return await shells.start(self._streams, (alloc_id, task), argv, size, enter)
 
     # what doctor asks
 
@@ -287,7 +291,7 @@ async def open_client(
     """Raises BackendUnavailable when what settings or environment say cannot be used; nothing is asked of Nomad."""
     access = await asyncio.to_thread(environment.read, settings, environ)
     requester = Requester(access, settings.timeout_ms)
-    streams = Streams(requester, clock or SteadyClock(0), settings.timeout_ms)
+    streams = Streams(requester, clock or SteadyClock(0), settings.timeout_ms, settings.shells)
     try:
         yield NomadClient(requester, streams, settings.silence_ms)
     finally:

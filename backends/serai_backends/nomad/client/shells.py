@@ -1,24 +1,26 @@
-"""A program beside a task's own, by Nomad's exec websocket: JSON frames with base64 in both directions.
+"""A program beside a task's own, in a terminal or not, by Nomad's exec.
 
-Nomad neither ends the program when its connection is gone nor says at once that it has started (facts: nomad-tried §7). So it is started by
-a line of shell that first says its own process id, and is ended by another exec that finds that process again, told from a later one
-of the same id by its start time. `exited` is the end; the connection then closes without a word, and exit code 0 is left out.
+Nomad neither ends the program when its connection is gone, nor says at once that it has started, nor hands all of its output on with the
+driver docker (facts: nomad-tried §7). So three small scripts are around it: `shell_open.sh` holds the terminal, tells the program's end in
+the output and ends itself only when we have all of it; `shell_program.sh` says that it is there and becomes the program; `shell_end.sh`, by
+another exec, finds them by the name that each shell has, and ends them.
+
+With docker Nomad may also take a program for ended that is only about to start (it asks dockerd too early): it says so without a code and
+without a word of the program, which then starts all the same. Such a one is ended, and another is started.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
+import secrets
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import aiohttp
-import msgspec
-
 from serai_backends.errors import BackendUnavailable, JobNotThere
-from serai_backends.nomad.client.errors import Answered, Asked, unreachable
-from serai_backends.nomad.client.streams import CHUNK_BYTES, FAILURES, end
+from serai_backends.nomad.client.exec import Connection, connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -26,190 +28,229 @@ if TYPE_CHECKING:
     from serai_backends.model import TerminalSize
     from serai_backends.nomad.client.streams import Streams
 
-KEEP_ALIVE_S = 10.0
-_NEED = "alloc-exec"
-_START = """\
-started() { shift 19; echo "serai-shell $$ $1"; }
-read -r s </proc/$$/stat && started ${s##*) }
-if [ $# -gt 0 ]; then exec "$@"; fi
-if command -v bash >/dev/null; then exec bash; fi
-exec sh"""
-"""Field 22 of stat is the start time. Words after `)`, because the name of a program may have spaces."""
-_END = """\
-P=$1 S=$2
-time() { shift 19; echo "$1"; }
-there() { read -r s </proc/$P/stat && [ "$(time ${s##*) })" = "$S" ]; }
-there 2>/dev/null || exit 0
-kill -HUP -$P 2>/dev/null; kill -HUP $P
-i=0
-while there 2>/dev/null && [ $i -lt 10 ]; do i=$((i+1)); sleep 0.1 2>/dev/null || sleep 1; done
-there 2>/dev/null && { kill -KILL -$P 2>/dev/null; kill -KILL $P; }
-exit 0"""
-_STARTED = re.compile(rb"serai-shell (\d+) (\d+)\r?")
+_SERVER = secrets.token_hex(8)
+"""Of this process: shells of another one are of a server that is gone."""
 _LONGEST = 16 * 1024
-_GONE = re.compile(r"unknown allocation|not found|not running|not started yet|unknown task", re.IGNORECASE)
-_DENIED = re.compile(r"permission denied|token (not found|expired|is invalid)", re.IGNORECASE)
+_LEAVES_S = 2.0
+_TIMES, _LOOKS = 3, 10
+_DETACHING = re.compile(rb"\x10\x11+")
+"""Ctrl-P, Ctrl-Q: dockerd takes the two for the wish to leave the terminal, and Nomad does not tell it other keys."""
 
 
-class _Data(msgspec.Struct):
-    data: bytes = b""
-    """msgspec reads base64 for bytes."""
+class Ending:
+    """Finds what `shell_open.sh` says of the program's end in its output, wherever that was cut."""
 
-
-class _Result(msgspec.Struct):
-    exit_code: int = 0
-
-
-class _Frame(msgspec.Struct):
-    stdout: _Data | None = None
-    stderr: _Data | None = None
-    exited: bool = False
-    result: _Result | None = None
-
-
-_FRAME = msgspec.json.Decoder(_Frame)
-
-
-class _Connection:
-    """The frames of one exec."""
-
-    def __init__(self, streams: Streams, socket: aiohttp.ClientWebSocketResponse, alloc_id: str) -> None:
-        self._streams, self._socket, self._alloc_id = streams, socket, alloc_id
-        self._beats = asyncio.create_task(self._beat())
+    def __init__(self, shell: str) -> None:
+        self._mark = b"\0serai-ended %s " % shell.encode()
+        self._whole = re.compile(re.escape(self._mark) + rb"(\d{1,3})\0")
+        self._held = b""
         self.exit_code: int | None = None
+        """None = it has not ended."""
 
-    async def receive(self) -> tuple[bytes, bytes] | None:
-        """What came on stdout and stderr, possibly nothing; None = the program has ended. Raises JobNotThere and BackendUnavailable."""
-        try:
-            message = await self._socket.receive()
-        except FAILURES as error:
-            raise unreachable(error, self._streams.access.address) from error
-        if message.type is aiohttp.WSMsgType.CLOSE:
-            raise self._closed(int(message.data), str(message.extra or ""))
-        if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
-            raise BackendUnavailable("the connection of the shell to its node broke")
-        try:
-            frame = _FRAME.decode(message.data)
-        except msgspec.DecodeError as error:
-            raise BackendUnavailable(f"the shell's connection to {self._streams.access.address} is not Nomad's: {error}") from error
-        if frame.exited:
-            self.exit_code = (frame.result or _Result()).exit_code
-            return None
-        return (frame.stdout or _Data()).data, (frame.stderr or _Data()).data
+    def output_of(self, data: bytes) -> bytes:
+        """The program's part of it; the beginning of what may be the end is held back until more came."""
+        if self.exit_code is not None:
+            return b""
+        data = self._held + data
+        if (found := self._whole.search(data)) is not None:
+            self._held, self.exit_code = b"", int(found[1])
+            return data[: found.start()]
+        at = data.rfind(b"\0", max(0, len(data) - len(self._mark) - 3))
+        at = at if at >= 0 and self._may_begin(data[at:]) else len(data)
+        self._held = data[at:]
+        return data[:at]
 
-    async def send(self, frame: dict[str, object]) -> None:
-        try:
-            await self._socket.send_str(msgspec.json.encode(frame).decode())
-        except FAILURES as error:
-            raise BackendUnavailable("the connection of the shell to its node is closed") from error
+    def rest(self) -> bytes:
+        """What was held back, when nothing more comes."""
+        rest, self._held = self._held, b""
+        return rest
 
-    async def close(self) -> None:
-        await end(self._beats)
-        with suppress(*FAILURES):
-            await self._socket.close()
-
-    def _closed(self, code: int, text: str) -> JobNotThere | BackendUnavailable:
-        if _GONE.search(text):
-            return JobNotThere(self._alloc_id)
-        asked = Asked(f"exec in allocation {self._alloc_id}", _NEED)
-        if _DENIED.search(text):
-            return self._streams.trouble(Answered(403, text.encode()), asked)
-        return BackendUnavailable(f"Nomad ended the shell ({code}{', ' + text if text else ''})")
-
-    async def _beat(self) -> None:
-        """Proxies cut connections on which nothing moves."""
-        while True:
-            await self._streams.clock.sleep(KEEP_ALIVE_S)
-            await self.send({})
+    def _may_begin(self, tail: bytes) -> bool:
+        code = tail[len(self._mark) :]
+        return self._mark.startswith(tail[: len(self._mark)]) and (not code or code.isdigit())
 
 
 class NomadShell:
     """A Shell of serai_backends.api. Made by `start`."""
 
-    def __init__(self, streams: Streams, connection: _Connection, where: tuple[str, str], process: tuple[str, str], first: bytes) -> None:
-        self._streams, self._connection, self._first = streams, connection, first
-        self._where, self._process = where, process
+    def __init__(self, streams: Streams, connection: Connection, where: tuple[str, str], shell: str, *, terminal: bool) -> None:
+        self._streams, self._connection, self._where, self._shell = streams, connection, where, shell
+        self._terminal, self._ending = terminal, Ending(shell)
+        self._first = b""
+        self._known: int | None = None
+        """When it was closed: an end that came of that is not one by itself."""
+        self._after_ctrl_p = self._input_ended = self._closed = False
 
     @property
     def exit_code(self) -> int | None:
-        return self._connection.exit_code
+        return self._known if self._closed else self._told
+
+    @property
+    def _told(self) -> int | None:
+        return self._connection.exit_code if self._ending.exit_code is None else self._ending.exit_code
+
+    async def begin(self, size: TerminalSize | None) -> bool:
+        """The program runs, in a terminal of that size; False = Nomad lost it. Raises as `start`."""
+        said, mark = b"", re.compile(rb"serai-shell %s\r?\n" % self._shell.encode())
+        while (found := mark.search(said)) is None:
+            data = await self._connection.receive() if len(said) < _LONGEST and self._ending.exit_code is None else None
+            if data is None:
+                if self._lost:
+                    return False
+                raise BackendUnavailable(f"no shell can be started in the replica: {_words(said)}")
+            said += self._ending.output_of(data[0]) + data[1]  # the streams come in any order
+        self._first = said[: found.start()] + said[found.end() :]
+        if size is not None:
+            # docker forgets one that comes before the program
+            await self._connection.resize(size)
+        return True
+
+    @property
+    def _lost(self) -> bool:
+        """It says that it ended well, and does not say that it ended."""
+        return self._connection.exit_code == 0 and self._ending.exit_code is None
 
     async def output(self) -> AsyncGenerator[bytes]:
         first, self._first = self._first, b""
         if first:
             yield first
-        while self.exit_code is None and (data := await self._connection.receive()) is not None:
-            if any(data):
-                yield b"".join(data)
+        while not self._over:
+            try:
+                data = await self._connection.receive()
+            except BackendUnavailable:
+                if self._closed:
+                    return
+                raise
+            if data is None and self._lost:
+                raise BackendUnavailable("Nomad lost the shell: open another one")
+            if data is None:
+                said = self._ending.rest()
+            else:
+                said = self._ending.output_of(data[0]) + data[1]
+                if self._ending.exit_code is not None:
+                    await self._received_all()
+            if said:
+                yield said
+
+    @property
+    def _over(self) -> bool:
+        """Nothing more comes; without a terminal, errors may come beside the end."""
+        return self._connection.exit_code is not None or (self._terminal and self._ending.exit_code is not None)
 
     async def write(self, data: bytes) -> None:
-        for at in range(0, len(data), CHUNK_BYTES):
-            await self._connection.send({"stdin": {"data": data[at : at + CHUNK_BYTES]}})
+        """Raises BackendUnavailable when the connection is closed."""
+        if self._terminal:
+            if self._after_ctrl_p:
+                data = data.lstrip(b"\x11")
+            data = _DETACHING.sub(b"\x10", data)
+            self._after_ctrl_p = data.endswith(b"\x10") or (not data and self._after_ctrl_p)
+        await self._connection.write(data)
 
     async def end_input(self) -> None:
         """Nothing more is written. Without a terminal this has to be said: until then Nomad does not tell the program's end either."""
-        await self._connection.send({"stdin": {"close": True}})
+        self._input_ended = True
+        await self._connection.end_input()
 
     async def resize(self, size: TerminalSize) -> None:
-        await self._connection.send(_size(size))
+        await self._connection.resize(size)
+
+    async def _received_all(self) -> None:
+        """`shell_open.sh` may end."""
+        if not self._input_ended:
+            with suppress(BackendUnavailable):
+                await self._connection.write(f"{self._shell}\n".encode())
+
+    async def cut(self) -> None:
+        """The connection is closed, whatever runs; `output` then raises."""
+        await self._connection.close()
 
     async def close(self) -> None:
+        """Also when nothing can be reached: see `end` for what then has to be done."""
+        with suppress(BackendUnavailable):
+            await self.end()
+
+    async def end(self) -> None:
+        """As `close`. Raises BackendUnavailable when the program may still run: `end_again` later."""
+        if not self._closed:
+            self._known, self._closed = self._told, True
         try:
-            if self.exit_code is None:
-                with suppress(BackendUnavailable, JobNotThere, TimeoutError):
-                    await _end(self._streams, self._where, self._process)
+            if not await self._ends_itself():
+                await self.end_again()
         finally:
             await self._connection.close()
 
+    async def _ends_itself(self) -> bool:
+        """The program has ended; then what held its terminal ends too, once it was told that it may."""
+        if self._ending.exit_code is None:
+            return False
+        with suppress(BackendUnavailable, JobNotThere, TimeoutError):
+            async with asyncio.timeout(_LEAVES_S):
+                while self._connection.exit_code is None and await self._connection.receive() is not None:
+                    pass
+        return self._connection.exit_code is not None
 
-async def start(streams: Streams, alloc_id: str, task: str, argv: Sequence[str], size: TerminalSize | None) -> NomadShell:
-    """See NomadClient.exec."""
-    connection = await _connect(streams, (alloc_id, task), ["/bin/sh", "-c", _START, "sh", *argv], tty=size is not None)
-    said = b""
-    beside = b""
+    async def end_again(self, looks: int = 1) -> None:
+        """Nothing of it runs any more, or the task is over. `looks`: how many times it is looked for, if it is only about to start. Raises
+        BackendUnavailable."""
+        command = ["/bin/sh", "-c", f"serai_server={_SERVER} serai_shell={self._shell}\n{_text('end')}", "sh", str(looks)]
+        try:
+            async with asyncio.timeout(self._streams.timeout_s):
+                connection = await connect(self._streams, self._where, command, tty=False)
+                try:
+                    await connection.end_input()
+                    while await connection.receive() is not None:
+                        pass
+                finally:
+                    await connection.close()
+        except JobNotThere:
+            pass
+        except TimeoutError as error:
+            raise BackendUnavailable("the shell could not be ended in time") from error
+
+
+async def start(
+    streams: Streams, where: tuple[str, str], argv: Sequence[str], size: TerminalSize | None, enter: Sequence[str] = ()
+) -> NomadShell:
+    """`where`: allocation and task. See NomadClient.exec."""
+    for _ in range(_TIMES):
+        started = await _start(streams, where, argv, size, enter)
+        if started is not None:
+            return started
+    raise BackendUnavailable("Nomad lost the shell each time it was opened: try again")
+
+
+async def _start(
+    streams: Streams, where: tuple[str, str], argv: Sequence[str], size: TerminalSize | None, enter: Sequence[str]
+) -> NomadShell | None:
+    """None = Nomad lost it, and nothing of it is left."""
+    shell = secrets.token_hex(16)
+    rows, columns = (str(size.rows), str(size.columns)) if size is not None else ("", "")
+    inside = f"serai_shell={shell} serai_terminal={rows}\n{_text('program')}"
+    around = f": serai-shell {_SERVER} {shell}\nserai_server={_SERVER} serai_shell={shell}\n{_text('open')}"
+    command = ["/bin/sh", "-c", around, "sh", rows, columns, *enter, "/bin/sh", "-c", inside, "sh", *argv]
+    connection = await connect(streams, where, command, tty=size is not None, lasting=True)
+    made = NomadShell(streams, connection, where, shell, terminal=size is not None)
     try:
-        if size is not None:
-            await connection.send(_size(size))
         async with asyncio.timeout(streams.timeout_s):
-            while b"\n" not in said and len(said) < _LONGEST and (data := await connection.receive()) is not None:
-                said += data[0]
-                beside += data[1]  # the streams come in any order
-        line, _, rest = said.partition(b"\n")
-        return NomadShell(streams, connection, (alloc_id, task), _process(line, said + beside), beside + rest)
+            if await made.begin(size):
+                return made
     except TimeoutError as error:
         await connection.close()
         raise BackendUnavailable("the shell did not start in time: has the replica /bin/sh?") from error
     except BaseException:
         await connection.close()
         raise
+    await connection.close()
+    await made.end_again(_LOOKS)
+    return None
 
 
-def _process(line: bytes, words: bytes) -> tuple[str, str]:
-    """Id and start time of the program."""
-    started = _STARTED.fullmatch(line)
-    if started is None:
-        said = words.decode("utf-8", "replace").strip() or "it ended without a word"
-        raise BackendUnavailable(f"no shell can be started in the replica: {said}")
-    return started[1].decode(), started[2].decode()
+def _words(said: bytes) -> str:
+    return said.decode("utf-8", "replace").strip() or "it ended without a word"
 
 
-async def _end(streams: Streams, where: tuple[str, str], process: tuple[str, str]) -> None:
-    async with asyncio.timeout(streams.timeout_s):
-        connection = await _connect(streams, where, ["/bin/sh", "-c", _END, "sh", *process], tty=False)
-        try:
-            await connection.send({"stdin": {"close": True}})
-            while await connection.receive() is not None:
-                pass
-        finally:
-            await connection.close()
-
-
-async def _connect(streams: Streams, where: tuple[str, str], argv: list[str], *, tty: bool) -> _Connection:
-    alloc_id, task = where
-    params = [("task", task), ("tty", "true" if tty else "false"), ("command", json.dumps(argv))]
-    socket = await streams.websocket(f"client/allocation/{alloc_id}/exec", params, _NEED)
-    return _Connection(streams, socket, alloc_id)
-
-
-def _size(size: TerminalSize) -> dict[str, object]:
-    return {"tty_size": {"height": size.rows, "width": size.columns}}
+@cache
+def _text(name: str) -> str:
+    """Of `shell_{name}.sh`, without what is there for people."""
+    lines = Path(__file__).with_name(f"shell_{name}.sh").read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.lstrip().startswith("#"))

@@ -1,9 +1,11 @@
 """Answers of Nomad that go on for long: events, logs, shells. One aiohttp session for events, so that nothing keeps them from being opened
-anew, and one for the rest, which together with `requester` stays below the 100 connections that Nomad allows an address."""
+anew, one for shells, which stay open, and one for the rest. Together with `requester` they stay below the 100 connections that Nomad allows
+an address, unless the settings say more for shells."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,10 +19,13 @@ if TYPE_CHECKING:
     from serai_backends.errors import BackendUnavailable
     from serai_backends.nomad.client.requester import Requester
 
-CONNECTIONS = 64
+CONNECTIONS = 24
 CHUNK_BYTES = 64 * 1024
 FAILURES = (aiohttp.ClientError, OSError, TimeoutError)
 """What aiohttp raises when there is no answer, or it breaks off."""
+_IDLE_S, _BETWEEN_S, _TIMES = 20, 5, 4
+"""A machine that is gone is noticed by TCP: after so long without a word it is asked, so often, so many times. Not by pings of the
+websocket: the answer to one waits behind output that a slow reader has not taken."""
 
 
 class Clock(Protocol):
@@ -38,11 +43,11 @@ async def end(task: asyncio.Task[None]) -> None:
 
 
 class Streams:
-    def __init__(self, requester: Requester, clock: Clock, timeout_ms: int) -> None:
-        """In a running loop."""
+    def __init__(self, requester: Requester, clock: Clock, timeout_ms: int, shells: int) -> None:
+        """In a running loop. `shells`: so many may be open."""
         self._requester, self.access, self.clock = requester, requester.access, clock
         self.timeout_s = timeout_ms / 1000
-        self._events, self._rest = self._session(limit=4), self._session(limit=CONNECTIONS)
+        self._events, self._rest, self._shells = self._session(limit=4), self._session(limit=CONNECTIONS), self._session(limit=shells)
 
     @asynccontextmanager
     async def get(self, path: str, params: list[tuple[str, str]], *, events: bool = False) -> AsyncGenerator[aiohttp.ClientResponse]:
@@ -72,11 +77,15 @@ class Streams:
         finally:
             response.close()
 
-    async def websocket(self, path: str, params: list[tuple[str, str]], need: str) -> aiohttp.ClientWebSocketResponse:
+    async def websocket(
+        self, path: str, params: list[tuple[str, str]], need: str, *, lasting: bool = False
+    ) -> aiohttp.ClientWebSocketResponse:
+        """`lasting`: one of those that count as a shell."""
         await self._requester.refresh()
+        session = self._shells if lasting else self._rest
         try:
             async with asyncio.timeout(self.timeout_s):
-                return await self._rest.ws_connect(
+                return await session.ws_connect(
                     f"{self.access.base}/v1/{path}",
                     params=self._params(params),
                     headers=self.access.headers(),
@@ -94,6 +103,7 @@ class Streams:
     async def close(self) -> None:
         await self._events.close()
         await self._rest.close()
+        await self._shells.close()
 
     def _params(self, params: list[tuple[str, str]]) -> list[tuple[str, str]]:
         return [*self.access.params().items(), *params]
@@ -107,6 +117,16 @@ class Streams:
         if access.socket:
             connector = aiohttp.UnixConnector(access.socket, limit=limit)
         else:
-            connector = aiohttp.TCPConnector(ssl=access.tls if access.tls is not None else True, limit=limit)
+            connector = aiohttp.TCPConnector(ssl=access.tls if access.tls is not None else True, limit=limit, socket_factory=_socket)
         forever = aiohttp.ClientTimeout(total=None, sock_connect=self.timeout_s)
         return aiohttp.ClientSession(connector=connector, timeout=forever, cookie_jar=aiohttp.DummyCookieJar())
+
+
+def _socket(info: tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]) -> socket.socket:
+    family, kind, protocol, _, _ = info
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_S)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _BETWEEN_S)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _TIMES)
+    return made

@@ -65,10 +65,8 @@ def _container(one: Rank) -> dict[str, JSON]:
         raise SubmissionRefused("an application that is root in its container gets no secrets: they would belong to another root there")
     uid, gid = (0, 0) if spec.run_as_root else one.prepared.user
     text = scripts.start(one, fills=True, clean=False)
-    return {
-        "User": f"{uid}:{gid}",
-        "Templates": [*_files(one), *_secrets(one, (uid, gid)), plain(f"{LOCAL}/{scripts.START}", text, mode="0755")],
-    }
+    own = [plain(f"{LOCAL}/{scripts.START}", text, mode="0755"), plain(f"{LOCAL}/{scripts.SHELL}", scripts.shell(one, clean=False))]
+    return {"User": f"{uid}:{gid}", "Templates": [*_files(one), *_secrets(one, (uid, gid)), *own]}
 
 
 def _binds(spec: ReplicaSpec, settings: NomadSettings) -> list[view.Bind]:
@@ -188,7 +186,7 @@ def _exec(one: Rank) -> dict[str, JSON]:
         "Driver": "exec",
         # without a word nobody gets those that a container's root has, to change owners and make devices among them
         "Config": {"command": "/bin/sh", "args": [f"/{LOCAL}/{scripts.START}"], "cap_drop": ["all"]},
-        "Templates": [*found, plain(f"{LOCAL}/{scripts.START}", start)],
+        "Templates": [*found, plain(f"{LOCAL}/{scripts.START}", start), plain(f"{LOCAL}/{scripts.SHELL}", scripts.shell(one, clean=True))],
     }
 
 

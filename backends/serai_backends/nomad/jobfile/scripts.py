@@ -22,6 +22,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 LOCAL = "local/serai"
 """Where the files of a task lie in its folder."""
 START, NODE, NODES, HOSTS, SCRIPT, RULES, FRIENDS = "start.sh", "node.sh", "nodes", "hosts", "script.sh", "firewall.sh", "friends"
+SHELL = "shell.sh"
 
 
 @cache
@@ -86,6 +87,12 @@ def start(one: Rank, *, fills: bool, clean: bool, first: bool = False) -> str:
             _program(spec),
         )
     )
+
+
+def shell(one: Rank, *, clean: bool) -> str:
+    """What a shell beside the program comes from, to have what the program has: its environment and nothing else, in the job's folder."""
+    environment = _run(one.spec, dict(one.spec.environment), clean=clean)
+    return f'#!/bin/sh\n{environment}umask 022\ncd /work || cd /\nrun "$@"\n'
 
 
 def _files(spec: ReplicaSpec, laid: str) -> str:
