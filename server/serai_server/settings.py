@@ -133,6 +133,9 @@ class LocalBackendSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """Most processes and threads of one replica."""
     bwrap: str = "/usr/bin/bwrap"
     """The bubblewrap program, which makes the sandboxes."""
+    endpoint_users: tuple[str, ...] = ()
+    """Users of this machine, by name or number, that may connect to the ports of jobs, beside root and the server's own: a proxy, such as
+    Envoy, that runs as its own user."""
 
 
 class BackendSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -16,6 +16,7 @@ WORK = "/work/"
 _JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _OWN_NAMES = re.compile(r"localhost|node-[0-9]+")
+_LARGEST_PORT = 0xFFFF
 _SCRIPTS_BYTES = 16 << 20
 
 
@@ -42,6 +43,8 @@ def check(spec: ReplicaSpec) -> None:
     _check_mounts(spec.mounts)
     _check_peers(spec)
     secrets.check_names(spec.secrets)
+    if any(not 0 < port <= _LARGEST_PORT for port in spec.ports):
+        raise SubmissionRefused("a port of a job is a number from 1 to 65535")
     if any("/" in name or not _is_path(name) for name, _ in spec.files):
         raise SubmissionRefused("a file for the job's folder has a name that is none")
     if len(spec.scripts) not in {0, 1, spec.replicas} or sum(len(text) for text in spec.scripts) > _SCRIPTS_BYTES:

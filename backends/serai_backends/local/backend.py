@@ -25,6 +25,8 @@ from serai_backends.common.submission import is_job_id
 from serai_backends.common.threads import Threads
 from serai_backends.errors import BackendUnavailable, JobNotThere, SubmissionRefused
 from serai_backends.local import limits
+from serai_backends.local.callers import uids_of
+from serai_backends.local.endpoints import Endpoints
 from serai_backends.local.folder import Cancel, JobFolder, clear_groups, open_state
 from serai_backends.local.ground import Ground
 from serai_backends.local.probe import Machine
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from serai_backends.local.settings import LocalSettings
     from serai_backends.local.shells import LocalShell
     from serai_backends.local.supervisor.plan import Spec
-    from serai_backends.model import JobObservation, LogChunk, ReplicaSpec, Stream, TerminalSize, WatchEvent
+    from serai_backends.model import Endpoint, JobObservation, LogChunk, ReplicaSpec, Stream, TerminalSize, WatchEvent
 
 
 class LocalBackend:
@@ -58,6 +60,7 @@ class LocalBackend:
         memory = self._settings.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         self._runner = Runner(ground, CapacityQueue(cpu, memory), self._board)
         self._shells = Shells()
+        self._endpoints = Endpoints(self._board, uids_of(self._settings.endpoint_users), self._runner.has_ended)
         self._saving: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -75,7 +78,9 @@ class LocalBackend:
         peers = self._machine.peers_trouble is None
         return Features(
             logs=True,
-            terminal=True,
+            terminal=self._machine.shells_trouble is None,
+            web=True,
+            vnc=True,
             suspension=True,
             inputs=True,
             secrets=True,
@@ -203,6 +208,13 @@ class LocalBackend:
             raise BackendUnavailable(f"job {job_id} is being taken over by this server: try again in a moment")
         return job
 
+    async def endpoint(self, job_id: str, rank: int, port: int) -> Endpoint:
+        self._board.check_open()
+        job = self._running(job_id, rank)
+        if port not in job.spec["ports"]:
+            raise JobNotThere(job_id)
+        return self._endpoints.open(job.folder, rank, port)
+
     async def capacity(self) -> Capacity:
         queue = self._runner.queue
         used = queue.used
@@ -224,6 +236,7 @@ class LocalBackend:
             return
         self._board.close()
         self._shells.close()
+        await self._endpoints.close()
         if self._saving:
             await asyncio.wait(list(self._saving.values()))
         await self._runner.close()

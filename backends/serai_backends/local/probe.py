@@ -7,14 +7,17 @@ import secrets
 import select
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serai_backends.local import limits
 from serai_backends.local.adopt import open_process
+from serai_backends.local.callers import unknown_users
 from serai_backends.local.folder import TRIAL_PREFIX, JobFolder
 from serai_backends.local.launcher import launch, run_code
 from serai_backends.local.record import History
+from serai_backends.local.shell_trial import shell_trial
 from serai_backends.local.supervisor import seccomp
 from serai_backends.model import Finding, Severity
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from serai_backends.local.supervisor.plan import Plan
 
 _TRIAL_TIMEOUT_S = 20
+_TRIAL_LINE = "until [ -e /work/over ]; do sleep 0.01; done"
+_TRIAL_SHELL = ["test", "-t", "0"]
 SOFT = "memory soft, cpu advisory, number of processes limited for the job as a whole"
 
 
@@ -37,6 +42,8 @@ class Machine:
         self.has_filter = seccomp.program() is not None
         self.trouble: str | None = None
         """Why no job can be run isolated here; None = it works."""
+        self.shells_trouble: str | None = None
+        """Why no shell can be opened in a job here; None = it works."""
         self.trouble = self._trial(settings)
         self.peers_trouble = self._peers_trial()
         """Why jobs cannot be connected here; None = it works."""
@@ -94,7 +101,7 @@ class Machine:
                 "sequence": 0,
                 "submitted_at_ms": 0,
                 "replicas": 1,
-                "argv": ["true"],
+                "argv": ["sh", "-c", _TRIAL_LINE],
                 "environment": [],
                 "cpu": 1,
                 "memory_bytes": 0,
@@ -106,6 +113,7 @@ class Machine:
                 "scripts": [],
                 "run_as_root": False,
                 "secrets": [],
+                "ports": [],
                 "time_limit_ms": 0,
             }
         )
@@ -115,6 +123,9 @@ class Machine:
             begun = folder.begun()
             process = open_process(begun) if begun else None
             if process is not None:
+                self.shells_trouble = shell_trial(folder, _TRIAL_SHELL)
+                with suppress(OSError):  # then its folder is not there, and it ends for that
+                    (scratch / "drives" / "trial" / "over").touch()
                 select.select([process], [], [], _TRIAL_TIMEOUT_S)
                 os.close(process)
         finally:
@@ -125,6 +136,17 @@ class Machine:
             return f"a trial job did not end (the launcher ended with {code}): {folder.log_tail()}"
         end = history.ends[0]
         return None if end.get("end") == "exited" and end.get("code") == 0 else words_for(end.get("cause") or f"the trial job: {end}")
+
+    def _sessions(self, settings: LocalSettings) -> list[Finding]:
+        """What people at their jobs will miss."""
+        found: list[Finding] = []
+        if self.shells_trouble is not None and self.trouble is None:
+            words = f"people cannot open shells in their jobs: {self.shells_trouble}"
+            found.append(Finding(severity=Severity.WARNING, subject="shells", text=words))
+        for user in unknown_users(settings.endpoint_users):
+            words = f"this machine has no user {user}: correct endpoint_users of [backend.local]"
+            found.append(Finding(severity=Severity.WARNING, subject="endpoints", text=words))
+        return found
 
     def findings(self, settings: LocalSettings) -> list[Finding]:
         found: list[Finding] = []
@@ -149,6 +171,7 @@ class Machine:
             say(Severity.WARNING, "limits", f"no hard limits for {', '.join(missing)}: the cgroup controller is missing")
         if not self.is_root:
             say(Severity.NOTE, "users", "all jobs run as the server's own user; only root can give each job a user of its own")
+        found += self._sessions(settings)
         if self.peers_trouble is not None:
             say(Severity.NOTE, "peers", f"jobs that want to reach other jobs are refused: {self.peers_trouble}")
         if not self.disable_userns and self.trouble is None:

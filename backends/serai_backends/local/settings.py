@@ -28,6 +28,9 @@ class LocalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     pids: int = 4096
     """Processes and threads of one replica."""
     bwrap: str = "/usr/bin/bwrap"
+    endpoint_users: tuple[str, ...] = ()
+    """Users of this machine, by name or number, that may connect to the jobs' ports beside root and the server's own: a proxy in front of
+    them that runs as its own user."""
     allow_unisolated: bool = False
     """Not built: jobs run isolated or not at all. `true` is refused, so that nobody believes that it does something."""
 

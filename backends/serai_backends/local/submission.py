@@ -31,5 +31,6 @@ def spec_of(spec: ReplicaSpec, sequence: int, now_ms: int) -> Spec:
         "scripts": list(spec.scripts),
         "run_as_root": spec.run_as_root,
         "secrets": list(spec.secrets),
+        "ports": list(spec.ports),
         "time_limit_ms": spec.time_limit_ms,
     }

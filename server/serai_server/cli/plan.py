@@ -192,4 +192,5 @@ def local_settings(settings: Settings) -> LocalSettings:
         tmpfs_bytes=local.tmpfs_mib * 2**20,
         pids=local.pids,
         bwrap=local.bwrap,
+        endpoint_users=local.endpoint_users,
     )

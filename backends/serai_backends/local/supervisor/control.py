@@ -5,7 +5,7 @@ Messages (SEQPACKET, one JSON object each):
     {"op":"cancel","grace_ms":5000}    idempotent; the nearest deadline counts
     {"op":"suspend"}, {"op":"resume"}  idempotent; nothing happens unless every replica has started
     {"op":"ping"}                      answers {"ok":true,"replicas":…}
-    {"op":"connect","rank":0,"port":80} answers {"ok":true} with a connected socket, or {"error":…}
+    {"op":"connect", …}                a connection to a port of a replica, see doors.py
     {"op":"shell", …}                  a terminal in a replica, see shells.py
 An operation that is not known here (a server may be newer than the supervisors that it finds) answers {"error":"unknown operation"}.
 """
@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import json
 import socket
-
-from serai_backends.local.supervisor import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,15 +42,14 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_OPERATION = "unknown operation"
-_CONNECT_TIMEOUT_S = 2.0
 _MESSAGE_BYTES = 65536
-_MAX_CONNECTIONS = 64
+_MAX_CONNECTIONS = 96
 
 
 class Control:
-    def __init__(self, listener: socket.socket, events: Events, block: str, replicas: int, job: Job) -> None:
+    def __init__(self, listener: socket.socket, events: Events, replicas: int, job: Job) -> None:
         self._listener, self._events, self._job = listener, events, job
-        self._block, self._replicas = block, replicas
+        self._replicas = replicas
         self._connections: dict[int, socket.socket] = {}
         self._subscribers: set[int] = set()
         self._desks: dict[str, Desk] = {}
@@ -63,7 +60,7 @@ class Control:
 
     def answer(self, fd: int, facts: dict[str, object], passed: Sequence[int] = ()) -> None:
         """`passed`: descriptors that go with it."""
-        self._send(fd, json.dumps(facts).encode(), passed)
+        self._send(fd, json.dumps(facts, separators=(",", ":")).encode(), passed)
 
     def listen(self) -> None:
         self._listener.setblocking(False)
@@ -138,26 +135,7 @@ class Control:
             self._job.resume()
         elif operation == "ping":
             self.answer(fd, {"ok": True, "replicas": self._replicas})
-        elif operation == "connect":
-            self._connect(fd, message["rank"], message["port"])
         elif isinstance(operation, str) and operation in self._desks:
             self._desks[operation].ask(fd, message)
         else:
             self.answer(fd, {"error": UNKNOWN_OPERATION})
-
-    def _connect(self, fd: int, rank: object, port: object) -> None:
-        """A socket keeps the network in which it was made, so the server can talk to a port inside without copying."""
-        if not isinstance(rank, int) or not isinstance(port, int) or not 0 <= rank < self._replicas:
-            raise ValueError
-        # not create_connection: it would import a codec, which a job's user may not be able to read from the server's Python
-        inside = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        inside.settimeout(_CONNECT_TIMEOUT_S)
-        try:
-            inside.connect((namespaces.address(self._block, rank), port))
-        except (OSError, OverflowError) as error:
-            inside.close()
-            self._send(fd, json.dumps({"error": f"rank {rank} does not answer on port {port}: {error}"}).encode())
-            return
-        inside.settimeout(None)
-        with inside:
-            self._send(fd, b'{"ok":true}', [inside.fileno()])

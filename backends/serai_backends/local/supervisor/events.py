@@ -29,6 +29,11 @@ class Events:
         self._poll.unregister(fd)
         del self._handlers[fd]
 
+    def forget(self, fd: int) -> None:
+        """As `remove`, if it is there."""
+        if fd in self._handlers:
+            self.remove(fd)
+
     def wait(self, timeout_ms: int) -> None:
         """Until something has happened and its handlers have run, or the time is over."""
         for fd, _ in self._poll.poll(timeout_ms):

@@ -18,6 +18,7 @@ from serai_backends.common import files
 from serai_backends.local import journal
 from serai_backends.local.supervisor import namespaces
 from serai_backends.local.supervisor.control import Control
+from serai_backends.local.supervisor.doors import Doors
 from serai_backends.local.supervisor.events import Events
 from serai_backends.local.supervisor.inputs import remove_points
 from serai_backends.local.supervisor.pause import Pause, release
@@ -75,11 +76,13 @@ class Supervisor:
         self._look_at_s = time.monotonic() + _LOOK_S
         self._by_pid: dict[int, Replica] = {}
         self._events = Events()
-        self._control = Control(listener, self._events, plan["block"], len(logs), self)
+        self._control = Control(listener, self._events, len(logs), self)
         self._shells = Shells(
             spec, plan, self._replicas, seccomp=seccomp, control=self._control, events=self._events, refusal=self._no_shells
         )
         self._control.offer("shell", self._shells)
+        self._doors = Doors(plan["block"], self._replicas, control=self._control, events=self._events)
+        self._control.offer("connect", self._doors)
         self._lines: list[journal.Line] = []
         self._no_files = resource.getrlimit(resource.RLIMIT_NOFILE)
 
@@ -109,6 +112,7 @@ class Supervisor:
             self._check_ends()
             self._check_memory()
             self._shells.check()
+            self._doors.check()
             self._spawn_next()
             self._commit()
         self._finish()
@@ -131,7 +135,8 @@ class Supervisor:
             return _SUSPENDING_POLL_MS
         memory_at_s = self._memory_check_at_s if self._plan["soft_memory"] else None
         pause_at_s = self._pause_check_at_s if self._pause.wanted else None
-        due = [at for at in (self._kill_at_s, memory_at_s, pause_at_s, self._look_at_s, self._shells.due_s) if at is not None]
+        beside = (self._shells.due_s, self._doors.due_s)
+        due = [at for at in (self._kill_at_s, memory_at_s, pause_at_s, self._look_at_s, *beside) if at is not None]
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1)
 
     def _spawn_next(self) -> None:

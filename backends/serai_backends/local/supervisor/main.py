@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_LOCKED, EXIT_BEGUN = 70, 75, 76
 LOG_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT
-_SPARE_FILES = 64
+_SPARE_FILES = 256
+"""For what people do in the job: shells and connections."""
 _FILES_FOR_EACH = 8
 
 
@@ -247,6 +248,7 @@ def _pid_one(supervisor: Supervisor, no_files: tuple[int, int], go_read: int, to
         try:
             namespaces.own_proc()
             namespaces.quiet_network()
+            namespaces.open_low_ports()
         except OSError as error:
             _tell_failure(told_write, OSError(f"no private /proc here: {error}"))
             raise

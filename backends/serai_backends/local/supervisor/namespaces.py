@@ -14,6 +14,7 @@ import os
 import socket
 import stat
 import struct
+from contextlib import suppress
 
 from serai_backends.local.supervisor.failure import StartFailure
 
@@ -31,6 +32,7 @@ _NETWORK_OFF = (
     "ipv4/conf/all/route_localnet",
     "ipv4/conf/default/route_localnet",
 )
+_LOW_PORTS = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 VIEW = "/tmp"  # noqa: S108 - in the job's own mount namespace, covered by a file system of its own
 """Where the supervisor's private file system lies: `work`, `programs/N`, `etc`, `rank`."""
 
@@ -153,6 +155,13 @@ def quiet_network() -> None:
                     file.write(b"0")
         except FileNotFoundError:
             continue
+
+
+def open_low_ports() -> None:
+    """Pid 1 only, with its own /proc: programs may listen on port 80, as in a container; of this network namespace only. Where the kernel
+    does not let us they cannot, and say so themselves."""
+    with suppress(OSError), open(_LOW_PORTS, "wb", buffering=0) as file:
+        file.write(b"0")
 
 
 def own_proc() -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         run_as_root: bool
         secrets: list[str]
         """Their names; their content comes with each attempt to start and is on no disk."""
+        ports: list[int]
         time_limit_ms: int
 
     class Plan(TypedDict):
@@ -79,6 +80,7 @@ def read_spec(data: bytes) -> Spec:
     spec.setdefault("scripts", [])
     spec.setdefault("run_as_root", False)
     spec.setdefault("secrets", [])
+    spec.setdefault("ports", [])
     spec.setdefault("time_limit_ms", 0)
     return spec
 
