@@ -124,7 +124,7 @@ class Gateway:
         web = await stack.enter_async_context(open_web(site, sessions, holds, access, connect_s)) if site is not None else None
         addresses = Addresses(site, provider.id)
         app = App(self._settings, self._codec, self._upstream, token_check, access, users=users, addresses=addresses)
-        console = Console(self._settings, self._codec, self._upstream, access, self._clock) if http.console else None
+        console = self._console(access, site, addresses)
         desktops = Desktops(holds, connect_timeout_s=connect_s).path()
         sockets = (*self._sockets(token_check), desktops, *(console.sockets() if console is not None else ()))
         door = Door(app, SocketPaths(sockets, provider.names), self._codec, access, web=web, console=console)
@@ -150,6 +150,18 @@ class Gateway:
         following = Following(self._upstream, token_check, self._clock, self._random, providers, unproven)
         shells = ShellCalls(self._upstream, self._clock, self._random, providers, unproven)
         return SocketPath(FOLLOW, FollowCalls(following), follow.RULES), SocketPath(SHELL, shells, shell.RULES)
+
+    def _console(self, access: AccessLog | None, site: Site | None, addresses: Addresses) -> Console | None:
+        """None = our own pages are not served."""
+        if not self._settings.gateway.console:
+            return None
+        if site is not None and site.by_path:
+            _log.warning(
+                "the console is not served: with gateway.web.mode = path, jobs' pages share its origin and could act for operators"
+            )
+            return None
+        web_address = addresses.page if site is not None else None
+        return Console(self._settings, self._codec, self._upstream, access, self._clock, web_address=web_address)
 
     async def _stop_deliveries(self, deliveries: Deliveries, delivering: asyncio.Task[None]) -> None:
         deliveries.stop()

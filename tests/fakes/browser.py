@@ -5,6 +5,7 @@ Where there is no Chromium, `browser()` skips the test and says so.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright, expect
 
 ROOT = Path(__file__).resolve().parents[2]
 BROUGHT = ROOT / "gateway" / "serai_gateway" / "console" / "vendor" / "brought"
@@ -29,7 +30,22 @@ ARGUMENTS = (
     # Names of this machine only: nothing else is ever asked for.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
 )
-WAIT_MS = 20_000
+WAIT_MS = 40_000
+"""For what is to be seen, on a busy machine."""
+_SCREEN = """() => {
+  if (!window.terminal) return [];
+  const {buffer: {active}, rows} = window.terminal;
+  const lines = [...Array(rows).keys()].map((y) => active.getLine(active.viewportY + y)?.translateToString(true).trimEnd() ?? "");
+  while (lines.at(-1) === "") lines.pop();
+  return lines;
+}"""
+_PIXEL = """([x, y]) => {
+  const canvas = document.querySelector("#view canvas");
+  if (!canvas || canvas.width < 100) return null;
+  const point = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  point.drawImage(canvas, x, y, 1, 1, 0, 0, 1, 1);
+  return [...point.getImageData(0, 0, 1, 1).data];
+}"""
 
 
 def need_vendored() -> None:
@@ -72,6 +88,7 @@ async def browser() -> AsyncGenerator[Browser]:
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("chromium is not installed")
+    expect.set_options(timeout=WAIT_MS)
     async with async_playwright() as playwright:
         running = await playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
         try:
@@ -90,3 +107,30 @@ async def person(running: Browser, **options: Any) -> AsyncGenerator[Person]:
         yield somebody
     finally:
         await context.close()
+
+
+async def screen(page: Page) -> list[str]:
+    """What the console's terminal shows, without blanks at the ends of lines and empty lines at its end."""
+    return await page.evaluate(_SCREEN)
+
+
+async def until_screen(page: Page, wanted: list[str]) -> None:
+    """Until the terminal shows exactly this."""
+    found: list[str] = []
+    try:
+        async with asyncio.timeout(WAIT_MS / 1_000):
+            while (found := await screen(page)) != wanted:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"the terminal shows {found}, not {wanted}") from None
+
+
+async def until_pixel(page: Page, wanted: tuple[int, int, int], at: tuple[int, int] = (300, 200)) -> None:
+    """Until the console's desktop has this colour there."""
+    found: list[int] | None = None
+    try:
+        async with asyncio.timeout(WAIT_MS / 1_000):
+            while (found := await page.evaluate(_PIXEL, list(at))) != [*wanted, 255]:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"the desktop has the colour {found} there, not {wanted}") from None

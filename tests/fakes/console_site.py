@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,13 @@ from serai_gateway.gateway import EmbeddedServer, listen
 from serai_gateway.http import Receive, Scope, Send, send_json
 from serai_gateway.settings import CoreSettings, GatewaySettings, ProviderSettings, Settings
 from serai_gateway.upstream import InProcessUpstream
-from serai_gateway.ws.paths import SocketPaths
+from serai_gateway.web.holds import Holds
+from serai_gateway.web.sessions import Sessions
+from serai_gateway.web.vnc import Desktops
+from serai_gateway.ws import shell
+from serai_gateway.ws.paths import SHELL, SocketPath, SocketPaths
+from serai_gateway.ws.shell import ShellCalls
+from serai_gateway.ws.unproven import Unproven
 
 from fakes.cuttable import Cuttable, cuttable
 from fakes.front import Front
@@ -143,13 +150,27 @@ async def _no_calls(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
+async def _sockets(upstream: ConsoleUpstream, console: Console, given: Settings) -> AsyncGenerator[SocketPaths]:
+    """The console's own, and those of terminals and desktops as the gateway has them."""
+    providers = given.provider.names
+    shells = ShellCalls(upstream, SystemClock(), random.random, providers, Unproven())
+    holds = Holds(Sessions(upstream, timeout_s=5.0), SystemClock())
+    desktops = Desktops(holds, connect_timeout_s=5.0)
+    try:
+        yield SocketPaths([*console.sockets(), desktops.path(), SocketPath(SHELL, shells, shell.RULES)], providers)
+    finally:
+        await holds.close()
+
+
+@asynccontextmanager
 async def console_site(files: Files | None = None, public_url: str = "") -> AsyncGenerator[ConsoleSite]:
     jobs = LivingJobs()
     upstream = ConsoleUpstream(jobs)
     given, codec = settings(public_url), Codec()
     console = Console(given, codec, upstream, None, SystemClock(), files=files, web_address=lambda job, rank, secret: f"/app/{job}/{rank}")
-    door = Door(_no_calls, SocketPaths(console.sockets(), given.provider.names), codec, None, console=console)
     async with AsyncExitStack() as stack:
+        sockets = await stack.enter_async_context(_sockets(upstream, console, given))
+        door = Door(_no_calls, sockets, codec, None, console=console)
         listener = listen("127.0.0.1", 0)
         stack.callback(listener.close)
         server = EmbeddedServer(door, grace_s=1.0, request_timeout_s=5.0, sockets=door.rules)

@@ -31,7 +31,7 @@ class Addresses:
         for one in response.responses:
             match one.WhichOneof("session"):
                 case "web":
-                    one.web.redirect_client_to = self._page(Place(one.web.job_id, one.web.rank), one.web.session_identifier)
+                    one.web.redirect_client_to = self.page(one.web.job_id, one.web.rank, one.web.session_identifier)
                     one.web.ClearField("session_identifier")
                 case "vnc":
                     # Without host: UCloud fills in the provider's, and makes http a WebSocket's scheme.
@@ -41,10 +41,11 @@ class Addresses:
                     pass
         return response.SerializeToString()
 
-    def _page(self, place: Place, secret: str) -> str:
+    def page(self, job_id: str, rank: int, secret: str) -> str:
+        """Of a session of kind WEB. GatewayError when there can be none."""
         if self._site is None:
             raise GatewayError(errors_pb2.ERROR_REASON_UNSUPPORTED, "This provider does not serve web pages of jobs")
         try:
-            return self._site.address(place, secret)
+            return self._site.address(Place(job_id, rank), secret)
         except NoAddress as error:
             raise GatewayError(errors_pb2.ERROR_REASON_UNSUPPORTED, str(error)) from error

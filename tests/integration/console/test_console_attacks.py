@@ -248,6 +248,6 @@ async def test_nothing_goes_on_for_who_has_left() -> None:
                 await socket.receive()
                 assert one.site.jobs.open_iterators == 1
             await socket.close()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(40):
                 while one.site.jobs.open_iterators:
                     await asyncio.sleep(0.01)

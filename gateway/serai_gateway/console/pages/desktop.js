@@ -23,7 +23,7 @@ export function showDesktop({ box, tools, state, provider }, secret, password) {
     say(null);
     state("Connecting…");
     refused = "";
-    rfb = new RFB(box, url.href, { wsProtocols: ["binary"], credentials: { password: password ?? "" } });
+    rfb = new RFB(box, url.href, { wsProtocols: ["binary"], credentials: password === null ? {} : { password } });
     rfb.scaleViewport = true;
     rfb.addEventListener("connect", () => {
       state("Connected");

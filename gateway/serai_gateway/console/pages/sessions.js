@@ -30,7 +30,7 @@ function row(session) {
     cell("Rank", session.job ? String(session.rank) : ""),
     cell("User", session.user || "operator"),
     cell("Opened", when(session.opened_at_ms)),
-    cell("Until", when(session.expires_at_ms)),
+    cell("Until", session.expires_at_ms ? when(session.expires_at_ms) : "its program ends"),
     cell("Connected", session.kind === "SHELL" ? (session.attached ? "yes" : "no") : ""),
     make("td", {}, make("button", { type: "button", "data-close": session.id, onclick: () => close(session) }, "End")),
   );

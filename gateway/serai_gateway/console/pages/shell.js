@@ -1,7 +1,9 @@
 // A shell over UCloud's own WebSocket protocol, as a browser at UCloud speaks it: a call that stays open, further calls for what is typed.
 // After a cut it comes back to the same shell by the same secret, for as long as the provider keeps it.
 
-const KEPT_MS = 60_000; // how long the provider keeps a shell that nobody is connected to
+// The provider keeps a shell for a minute from when it has noticed the cut, which may take another minute. It says when it is too late.
+const TRY_MS = 180_000;
+const OPEN_ELSEWHERE = 400;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 4_000;
 const LONGEST_INPUT = 8_192; // characters of one message
@@ -20,11 +22,15 @@ export class Shell {
   #pause = FIRST_PAUSE_MS;
   #timer = 0;
 
-  /** `told`: functions data(text), opened(resumed), cut(), ended(why). `size`: {cols, rows}. */
-  constructor(provider, secret, size, told) {
+  /**
+   * `size`: {cols, rows}. `was`: this window has had it open before. `told`: functions data(text), opened(resumed), cut(),
+   * ended(why, refused).
+   */
+  constructor(provider, secret, size, was, told) {
     this.#provider = provider;
     this.#secret = secret;
     this.#size = size;
+    this.#was = was;
     this.#told = told;
     this.#connect();
   }
@@ -67,7 +73,7 @@ export class Shell {
   }
 
   #say(payload) {
-    if (this.#ready) this.#call(payload);
+    if (this.#ready && this.#socket.readyState === WebSocket.OPEN) this.#call(payload);
   }
 
   #take({ type, streamId, status, payload }) {
@@ -80,7 +86,9 @@ export class Shell {
     } else if (payload?.type === "data") {
       this.#told.data(payload.data);
     } else if (type === "response" && streamId === "0") {
-      this.#end(payload?.why ?? (status < 400 ? "The shell has ended." : "The shell cannot be reached any more."));
+      // The one who is connected to it may be ourselves, before the cut.
+      if (status === OPEN_ELSEWHERE && this.#was) this.#socket.close();
+      else this.#end(payload?.why ?? (status < 400 ? "The shell has ended." : "The shell cannot be reached any more."), status >= 400);
     }
   }
 
@@ -90,8 +98,8 @@ export class Shell {
     if (this.#over) return;
     const now = Date.now();
     this.#cut_ms ||= now;
-    if (now - this.#cut_ms > KEPT_MS) {
-      this.#end("The connection was cut for more than a minute. Open a new terminal.");
+    if (now - this.#cut_ms > TRY_MS) {
+      this.#end("The provider could not be reached again. Open a new terminal.");
       return;
     }
     this.#told.cut();
@@ -99,10 +107,10 @@ export class Shell {
     this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE_MS);
   }
 
-  #end(why) {
+  #end(why, refused = true) {
     if (this.#over) return;
     this.#over = true;
     this.#socket?.close();
-    this.#told.ended(why);
+    this.#told.ended(why, refused);
   }
 }
