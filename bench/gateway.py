@@ -65,23 +65,23 @@ def _loads() -> dict[str, _Load]:
     }
 
 
-def _start(stack: ExitStack, module: str, cpu: int) -> tuple[IO[str], IO[str]]:
-    """A process on a CPU of its own, where there are two."""
-    command = [sys.executable, "-m", module]
+def start(stack: ExitStack, module: str, cpu: int, *arguments: str) -> tuple[IO[str], IO[str], int]:
+    """A process on a CPU of its own, where there are two: its input, its output, its id."""
+    command = [sys.executable, "-m", module, *arguments]
     process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(process.pid, {cpus[cpu % len(cpus)]})
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("no pipes")
     stack.callback(process.stdin.close)
-    return process.stdin, process.stdout
+    return process.stdin, process.stdout, process.pid
 
 
 def _measure(loads: dict[str, _Load]) -> dict[str, list[Found]]:
     found: dict[str, list[Found]] = {name: [] for name in loads}
     with ExitStack() as stack:
-        server: _Server = json.loads(_start(stack, "bench.gateway_server", 0)[1].readline())
-        ask, answer = _start(stack, "bench.gateway_load", 1)
+        server: _Server = json.loads(start(stack, "bench.gateway_server", 0)[1].readline())
+        ask, answer, _ = start(stack, "bench.gateway_load", 1)
         for round_number in range(ROUNDS + 1):
             for name, load in loads.items():
                 plan = Plan(

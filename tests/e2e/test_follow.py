@@ -10,14 +10,13 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from fakes.cutting_relay import CuttingRelay, cutting_relay
+from fakes.cutting_relay import CuttingRelay
 from fakes.recorded_core import Heard, follow_2021, follow_2026
-from fakes.stack import START_S, Stack, stack
+from fakes.split_stack import split
+from fakes.stack import START_S, stack
 from serai_devcore.applications import shell_request
 from serai_devcore.follow import Followed, follow
 
@@ -55,54 +54,13 @@ def digests() -> dict[tuple[int, str], str]:
     return found
 
 
-class Split(Stack):
-    """Server and gateway as processes of their own, with a relay between them."""
-
-    relay: CuttingRelay
-
-    async def start(self, *, wait: bool = True) -> None:
-        text = (self.folder / "serai.toml").read_text()
-        gateway = self.folder / "gateway.toml"
-        gateway.write_text(text.replace('socket = "s.sock"', 'socket = "r.sock"'))
-        self.server = await self.spawn("server")
-        self.process = await self.spawn_with("gateway", gateway)
-        if wait:
-            await self.until_ready()
-
-    async def kill(self) -> None:
-        await super().kill()
-        if self.server.returncode is None:
-            self.server.kill()
-            await self.server.wait()
-
-    async def spawn_with(self, part: str, config: Path) -> asyncio.subprocess.Process:
-        import sys
-
-        with self.log.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "serai_server.cli", "serve", part, "--config", str(config),
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-
-
-@asynccontextmanager
-async def split(folder: Path, generation: str, every_s: float) -> AsyncGenerator[Split]:
-    async with (
-        cutting_relay(folder / "r.sock", folder / "s.sock", every_s=every_s) as relay,
-        stack(folder, generation=generation, kind=Split, started=False) as serai,
-    ):
-        serai.relay = relay
-        await serai.start()
-        yield serai
-
-
 @pytest.mark.timeout(900 if LONG else 240)
 @pytest.mark.parametrize("generation", ["2021", "2026"])
 async def test_both_recorded_clients_read_every_byte_once(tmp_path: Path, generation: str) -> None:
     """A client of 2021 and one of 2026 (its message in fragments) follow the same 3-rank job at the same time, to its end, while each
     connection between gateway and server is cut over and over: every byte of both streams of every rank, once, and the end that their
     generation wants, after Core itself was told the job's end."""
-    async with split(tmp_path, generation, 1.0 if LONG else 0.2) as serai:
+    async with split(tmp_path, generation=generation, every_s=1.0 if LONG else 0.2) as serai:
         sent = await serai.core.submit(shell_request(SCRIPT.replace("LINES", str(LINES)), replicas=RANKS))
         await serai.core.until(lambda: serai.core.jobs[sent.job_id].state == "RUNNING", START_S)
         bearer = serai.core.providers["example"].issuer.core_token()
