@@ -8,15 +8,23 @@ import os
 import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
-from fakes.browser import Person, browser, need_vendored, person, screen, until_screen
+from fakes.browser import Person, browser, need_vendored, person, screen, until_pixel, until_screen
 from fakes.cuttable import Cuttable, cuttable
+from fakes.real_desktop import need_desktop
 from fakes.stack import Stack, stack
 from playwright.async_api import Page, ViewportSize, expect
 from serai_devcore.applications import JobRequest, shell_request
+from serai_devcore.wire import Json, dig_text
 
+DESKTOP = r"""
+Xvfb :9 -screen 0 640x480x24 -nolisten tcp -noreset &
+until xsetroot -display :9 -solid '#20a0c0'; do sleep .1; done
+exec x11vnc -display :9 -rfbport 5901 -forever -shared -passwd geheim -noxdamage -nocursor -no6"""
 WIDE = ViewportSize(width=900, height=600)
 SMALL = ViewportSize(width=700, height=420)
 WRITE = r"""
@@ -146,6 +154,33 @@ async def test_a_cut_connection_comes_back_to_vi(tmp_path: Path) -> None:
             while not (running.work(job_id) / "new.txt").exists():
                 await asyncio.sleep(0.05)
         assert (running.work(job_id) / "new.txt").read_text() == "kept too\n"
+
+
+async def test_a_jobs_desktop_is_shown(tmp_path: Path) -> None:
+    """A screen inside the sandbox, with the colour that it has there: to an operator, and to a user whom Core gave the address."""
+    need_desktop()
+    async with site(tmp_path) as (running, somebody, way):
+        request = shell_request(DESKTOP)
+        job_id = await started(
+            running, replace(request, application=replace(request.application, kind="VNC", port=5901, password="geheim"))
+        )
+        page = await job_page(somebody, job_id)
+        await expect(page.locator("#output")).to_contain_text("PORT=5901")
+        async with somebody.context.expect_page() as opening:
+            await page.get_by_role("button", name="Desktop").click()
+        window = await opening.value
+        await until_pixel(window, (0x20, 0xA0, 0xC0))
+        await expect(window.locator("#state")).to_have_text("Connected")
+        opened = await running.core.open_session(job_id, "VNC")
+        assert isinstance(opened.body, dict)
+        (told,) = cast("list[Json]", opened.body["responses"])
+        secret, password = dig_text(told, "url").rpartition("/")[2], dig_text(told, "password")
+        holder = await somebody.at(f"http://127.0.0.1:{way.port}/console/session#vnc:{secret}:{password}")
+        await until_pixel(holder, (0x20, 0xA0, 0xC0))
+        await running.core.terminate(job_id)
+        for one in (window, holder):
+            await expect(one.locator("#state")).to_have_text("Not connected")
+        assert somebody.complaints == []
 
 
 async def test_a_job_is_seen_from_its_start_to_its_bill(tmp_path: Path) -> None:
