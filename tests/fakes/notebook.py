@@ -65,6 +65,10 @@ class Notebook:
     """WebSockets that are open."""
     streams: int = 0
     """Answers without an end that are open."""
+    sent: int = 0
+    """Bytes of downloads that the other side has taken, or the buffers on the way."""
+    awake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Until then a body at /asleep is not read."""
     server: asyncio.Server | None = None
     writers: set[asyncio.StreamWriter] = field(default_factory=set[asyncio.StreamWriter])
 
@@ -100,10 +104,12 @@ class Notebook:
         """Whether the connection goes on."""
         parts = urlsplit(request.target)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        if parts.path == "/asleep":
+            await self.awake.wait()
         length, digest = await _read_body(request, reader)
         match parts.path:
             case "/download":
-                return await _stream(writer, int(query["n"]), chunked="chunked" in query)
+                return await self._stream(writer, int(query["n"]), chunked="chunked" in query)
             case "/events":
                 return await self._events(writer)
             case "/short":
@@ -115,6 +121,20 @@ class Notebook:
                 echo = json.dumps({**told, "length": length, "sha256": digest}).encode(), ["Content-Type: application/json"]
                 body, headers = _PAGES.get(path, echo)
                 return await _send(writer, request, 304 if path == "/none" else 200, body, headers)
+
+    async def _stream(self, writer: asyncio.StreamWriter, size: int, *, chunked: bool) -> bool:
+        length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
+        writer.write(f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode())
+        piece = bytes(range(256)) * (PIECE // 256)
+        while size:
+            part = piece[: min(size, PIECE)]
+            writer.write(b"%x\r\n%s\r\n" % (len(part), part) if chunked else part)
+            await writer.drain()
+            size -= len(part)
+            self.sent += len(part)
+        if chunked:
+            writer.write(b"0\r\n\r\n")
+        return True
 
     async def _events(self, writer: asyncio.StreamWriter) -> bool:
         """Server-sent events, one at once and then one a second, until the client leaves."""
@@ -223,20 +243,6 @@ async def _send(writer: asyncio.StreamWriter, request: Request, status: int, bod
     writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + (b"" if request.method == "HEAD" else body))
     await writer.drain()
     return "connection: close" not in {line.lower()[:17] for line in headers}
-
-
-async def _stream(writer: asyncio.StreamWriter, size: int, *, chunked: bool) -> bool:
-    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
-    writer.write(f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode())
-    piece = bytes(range(256)) * (PIECE // 256)
-    while size:
-        part = piece[: min(size, PIECE)]
-        writer.write(b"%x\r\n%s\r\n" % (len(part), part) if chunked else part)
-        await writer.drain()
-        size -= len(part)
-    if chunked:
-        writer.write(b"0\r\n\r\n")
-    return True
 
 
 async def main(port: int) -> None:

@@ -9,6 +9,12 @@ import json
 import pytest
 from fakes.web_site import COOKIE, Site, read_answer
 
+PIECE = 64 * 1024
+MOST_ON_THE_WAY = 64 << 20
+"""Bytes in all buffers between two ends, most of them the kernel's; far less than is sent."""
+SETTLED_S = 0.5
+"""In which a sender that is not stopped makes hundreds of steps."""
+
 
 async def test_an_address_is_swapped_for_a_cookie_once(web: Site) -> None:
     """First visit: a cookie and on to the page. Second: only with that cookie. Neither may be kept by caches or told to other pages."""
@@ -79,6 +85,51 @@ async def test_large_requests_are_streamed(web: Site) -> None:
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
     writer.write(b"abc")
     assert (await read_answer(reader)).echo["length"] == 3
+    writer.close()
+
+
+async def test_a_client_that_does_not_read_stops_the_application(web: Site) -> None:
+    """Of a gigabyte only what fits into the buffers on the way is taken from the application, until the client reads."""
+    cookie, size = await web.enter(), 1 << 30
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port, limit=PIECE)
+    writer.write(f"GET /download?n={size} HTTP/1.1\r\nHost: {web.host()}\r\nCookie: {COOKIE}={cookie}\r\n\r\n".encode())
+    async with asyncio.timeout(60):
+        await reader.readuntil(b"\r\n\r\n")
+        taken = -1
+        while web.app().sent != taken:
+            taken = web.app().sent
+            await asyncio.sleep(SETTLED_S)
+        assert taken < MOST_ON_THE_WAY
+        while web.app().sent == taken:
+            await reader.read(PIECE)
+    writer.close()
+
+
+async def test_an_application_that_does_not_read_stops_the_client(web: Site) -> None:
+    """The same for a body: it goes on, and arrives whole, when the application reads."""
+    cookie, size = await web.enter(), 256 << 20
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    writer.transport.set_write_buffer_limits(0)
+    head = f"POST /asleep HTTP/1.1\r\nHost: {web.host()}\r\nCookie: {COOKIE}={cookie}\r\nContent-Length: {size}\r\n\r\n"
+    writer.write(head.encode())
+    sent = 0
+
+    async def upload() -> None:
+        nonlocal sent
+        while sent < size:
+            writer.write(bytes(PIECE))
+            await writer.drain()
+            sent += PIECE
+
+    async with asyncio.timeout(60):
+        uploading, before = asyncio.create_task(upload()), -1
+        while sent != before:
+            before = sent
+            await asyncio.sleep(SETTLED_S)
+        assert before < MOST_ON_THE_WAY
+        web.app().awake.set()
+        await uploading
+        assert (await read_answer(reader)).echo["length"] == size
     writer.close()
 
 
