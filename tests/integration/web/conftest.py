@@ -36,3 +36,10 @@ async def web(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[
     # Pages never pass the gateway's own port, so any will do; one that must be the same each time could be taken meanwhile.
     async with site(tmp_path, msgspec.structs.replace(envoy.settings, port=0), envoy.apps_port) as found:
         yield found
+
+
+@pytest.fixture
+async def own_way(tmp_path: Path) -> AsyncGenerator[Site]:
+    """For what only the gateway's own proxy does."""
+    async with site(tmp_path, plain_settings(tmp_path)) as found:
+        yield found
