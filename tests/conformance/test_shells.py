@@ -232,6 +232,16 @@ async def test_where_nothing_runs_there_is_no_shell(shells: Site) -> None:
         await shell(shells, "job")
 
 
+async def test_a_script_in_place_of_a_programs_name_costs_the_job_nothing(shells: Site) -> None:
+    """A name that is far longer than names can be is refused in words; the job and its next shells go on."""
+    await hang(shells)
+    with pytest.raises(BackendUnavailable, match="too long"):
+        async with await shell(shells, "job", "echo ä\n" * 330) as screen:
+            code, said = await screen.end()
+            raise BackendUnavailable(said if code else "it ended well")
+    assert await line(shells, "job", "echo well") == (0, ["well"])
+
+
 async def test_a_suspended_job_has_shells_that_stand_still(shells: Site) -> None:
     """None is opened; one that was open stops with the job and goes on with it."""
     await hang(shells)

@@ -41,6 +41,8 @@ _PR_CAP_AMBIENT, _CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _SHELLS = ("bash", "zsh", "fish", "sh")
 _SIGNALS = 65
+_LONGEST_SHOWN = 100
+"""Characters of a program's name in words: what is said goes in one message, and a name may be a whole script by mistake."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,7 +55,7 @@ class Visit:
         words = [word.encode() for word in argv]
         if any(b"\0" in word for word in words) or (words and not words[0]):
             raise ValueError
-        self.shown = argv[0] if argv else "shell"
+        self.shown = argv[0][:_LONGEST_SHOWN] if argv else "shell"
         self.choices = [words] if words else [[name.encode()] for name in _SHELLS]
         self.environment = {name.encode(): value.encode() for name, value in environment.items()}
         self.folders = self.environment.get(b"PATH", b"/usr/bin:/bin").split(b":")

@@ -170,13 +170,25 @@ class Shells:
             except OSError:
                 data, fds = b"", list[int]()
             if data:
-                facts: dict[str, str | int] = json.loads(data)
-                if "pid" in facts:
-                    shell.pid, shell.master = int(facts["pid"]), fds[0]
-                else:
-                    shell.error = str(facts["error"])
+                self._heard(shell, data, fds)
             else:
                 self._started(shell)
+
+    @staticmethod
+    def _heard(shell: _Shell, data: bytes, fds: list[int]) -> None:
+        """Must not raise: the supervisor's end is the end of its job."""
+        try:
+            facts: dict[str, str | int] = json.loads(data)
+            if "pid" not in facts:
+                shell.error = str(facts["error"])
+                return
+            shell.pid = int(facts["pid"])
+            shell.master = fds[0]
+        except (ValueError, KeyError, IndexError) as error:  # cut off, or the descriptor was lost on the way
+            shell.error = f"what it said was lost: {type(error).__name__}"
+            if shell.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(shell.pid, signal.SIGKILL)
 
     def _started(self, shell: _Shell) -> None:
         """Nobody is left who could say that it failed."""
