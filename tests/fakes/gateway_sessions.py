@@ -104,6 +104,8 @@ class FakeSessions:
     shells: dict[str, FakeShell] = field(default_factory=dict[str, FakeShell])
     """By session id; also those that a test puts there before they are opened."""
     away: bool = False
+    slow: asyncio.Event | None = None
+    """Holds are answered when it is set; None = at once."""
     answers: dict[str, bytes] = field(default_factory=dict[str, bytes])
     """Other unary methods, by their whole name, to what they answer."""
     _dropped: asyncio.Event = field(default_factory=asyncio.Event)
@@ -169,6 +171,8 @@ class FakeSessions:
             await asyncio.Event().wait()  # the event log: nothing happens
         name = self._called(method, metadata)
         assert name == "Hold", f"{name} is no stream"
+        if self.slow is not None:
+            await self.slow.wait()
         one = self._found(pb2.AuthorizeRequest.FromString(request))  # the two requests have the same fields
         yield pb2.HoldResponse(authorized=self._authorized(one)).SerializeToString()
         one.holds += 1

@@ -22,8 +22,10 @@ class Connection:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self.gone = False
+        """The client has left, or was cut off."""
         self.on_lost: Callable[[], None] | None = None
-        """Called once when the client has left, or was cut off."""
+        """Called once when that happens."""
 
     def cut(self) -> None:
         """Ends it at once, whatever is under way."""
@@ -31,6 +33,7 @@ class Connection:
 
     def lost(self) -> None:
         """The protocol says that it has ended."""
+        self.gone = True
         if self.on_lost is not None:
             self.on_lost()
 

@@ -35,15 +35,18 @@ class Hold:
     """A session that may be used until it is over."""
 
     authorized: pb2.AuthorizeResponse
-    _cuts: dict[object, Callable[[], None]] = field(repr=False)
+    _shared: _Shared = field(repr=False)
 
     def when_over(self, cut: Callable[[], None]) -> Callable[[], None]:
-        """Has `cut` called when the session is over; what is returned takes that back."""
-        key = object()
-        self._cuts[key] = cut
+        """Has `cut` called when the session is over, at once if it is by now; what is returned takes that back."""
+        key, cuts = object(), self._shared.cuts
+        if self._shared.over:
+            cut()
+        else:
+            cuts[key] = cut
 
         def take_back() -> None:
-            self._cuts.pop(key, None)
+            cuts.pop(key, None)
 
         return take_back
 
@@ -57,15 +60,20 @@ class _Shared:
     task: asyncio.Task[None] | None = None
     users: int = 0
     linger: asyncio.TimerHandle | None = None
+    over: bool = False
+    """What was to be cut is cut."""
 
 
 class Holds:
     """Whoever makes it closes it at the end."""
 
-    def __init__(self, sessions: Sessions, clock: Clock) -> None:
+    def __init__(self, sessions: Sessions, clock: Clock, *, linger_s: float = LINGER_S) -> None:
         self._sessions = sessions
         self._clock = clock
+        self._linger_s = linger_s
         self._shared: dict[_Key, _Shared] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        """Of holds that nobody has any more."""
 
     @asynccontextmanager
     async def take(self, secret: str, kind: pb2.SessionKind.ValueType, job_id: str, rank: int) -> AsyncGenerator[Hold]:
@@ -80,11 +88,19 @@ class Holds:
             shared.linger = None
         shared.users += 1
         try:
-            yield Hold(await self._answer(shared, key, kind), shared.cuts)
+            yield Hold(await self._answer(shared, key, kind), shared)
         finally:
             shared.users -= 1
             if shared.users == 0 and shared.task is not None and not shared.task.done():
-                shared.linger = asyncio.get_running_loop().call_later(LINGER_S, shared.task.cancel)
+                shared.linger = asyncio.get_running_loop().call_later(self._linger_s, self._leave, key, shared, shared.task)
+
+    def _leave(self, key: _Key, shared: _Shared, task: asyncio.Task[None]) -> None:
+        """Who comes from now on has a hold of their own: this one's end takes some turns of the loop, and would cut them."""
+        if self._shared.get(key) is shared:
+            del self._shared[key]
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        task.cancel()
 
     async def _answer(self, shared: _Shared, key: _Key, kind: pb2.SessionKind.ValueType) -> pb2.AuthorizeResponse:
         loop = asyncio.get_running_loop()
@@ -100,7 +116,7 @@ class Holds:
 
     async def close(self) -> None:
         """Ends all of them, and with them what is open."""
-        tasks = [shared.task for shared in self._shared.values() if shared.task is not None]
+        tasks = [*self._ending, *(shared.task for shared in self._shared.values() if shared.task is not None)]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -120,6 +136,7 @@ class Holds:
                 shared.linger.cancel()
             if not shared.first.cancel() and not shared.first.cancelled():
                 shared.first.exception()  # looked at, also when everybody who waited has left
+            shared.over = True
             for cut in [*shared.cuts.values()]:
                 cut()
 

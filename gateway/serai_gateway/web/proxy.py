@@ -123,7 +123,7 @@ class Proxy:
             await exchange.answer(outcome)
             return
         stack.callback(held[0].when_over(exchange.connection.cut))
-        await exchange.while_there(self._forward(exchange, outcome, asked))
+        await exchange.while_there(lambda: self._forward(exchange, outcome, asked))
 
     async def _forward(self, exchange: _Exchange, to: Pass, asked: Asked) -> None:
         headers = to_application(
@@ -180,8 +180,10 @@ class _Exchange:
             if part := cast("bytes", message.get("body", b"")):
                 yield part
 
-    async def while_there(self, work: Awaitable[None]) -> None:
+    async def while_there(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does it until the client has left; then ClientGone."""
+        if self.connection.gone:
+            raise ClientGone  # nobody would say so a second time, and an answer may have no end
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("this needs a task")
@@ -193,7 +195,7 @@ class _Exchange:
 
         self.connection.on_lost = leave
         try:
-            await work
+            await work()
         except asyncio.CancelledError as error:
             if not gone or task.uncancel() > 0:
                 raise

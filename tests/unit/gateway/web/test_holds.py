@@ -90,3 +90,32 @@ async def test_a_server_that_is_away_ends_nothing_at_once(made: Made) -> None:
         began_ms = made.clock.now_ms()
         await made.passing(over.is_set)
         assert AWAY_S <= (made.clock.now_ms() - began_ms) / 1_000 < AWAY_S + 10
+
+
+async def test_who_asks_late_is_cut_at_once(made: Made) -> None:
+    """A desktop takes seconds to be reached, and its session may end meanwhile."""
+    cut: list[str] = []
+    async with made.holds.take(made.secret, VNC, "", 0) as hold:
+        over = asyncio.Event()
+        hold.when_over(over.set)
+        made.sessions.end("1")
+        await over.wait()
+        hold.when_over(lambda: cut.append("late"))()
+    assert cut == ["late"]
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_comes_when_an_unused_hold_ends_is_not_cut_with_it(made: Made, turns: int) -> None:
+    """Whatever turn of the loop it is: a page that asks for something as often as holds linger."""
+    holds, cut = Holds(Sessions(made.sessions, timeout_s=1.0), made.clock, linger_s=0), list[str]()
+    async with holds.take(made.secret, VNC, "", 0):
+        pass
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with holds.take(made.secret, VNC, "", 0) as hold:
+        hold.when_over(lambda: cut.append("cut"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert cut == []
+    await holds.close()
+    assert made.sessions.held[0].holds == 0
