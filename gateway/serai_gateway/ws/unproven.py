@@ -26,11 +26,13 @@ class Proof:
     def accept(self) -> None:
         """The socket may stay."""
         self.given = True
-        self._limit.reschedule(None)
+        if not self._limit.expired():
+            self._limit.reschedule(None)
 
     def demand(self) -> None:
-        """Its time is over."""
-        self._limit.reschedule(asyncio.get_running_loop().time())
+        """Its time is over. It may be by itself, with its work still about to end."""
+        if not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
 
 class Unproven:

@@ -59,3 +59,21 @@ async def test_who_leaves_makes_room() -> None:
     async with unproven.admit() as proof:
         await asyncio.sleep(0)
         assert not proof.given
+
+
+@pytest.mark.parametrize("shown", [False, True])
+async def test_one_whose_time_is_just_over_harms_nobody(shown: bool) -> None:
+    """Its work has not been broken off yet when another one needs the room, or when it shows something after all: it goes, and no error
+    comes of that."""
+    met: list[str] = []
+
+    def meet(proof: Proof) -> None:
+        (proof.accept if shown else proof.demand)()
+        met.append("met")
+
+    async with asyncio.timeout(10):
+        with pytest.raises(TimeoutError):
+            async with Unproven(within_s=0).admit() as proof:
+                asyncio.get_running_loop().call_soon(meet, proof)
+                await asyncio.Event().wait()
+    assert met == ["met"]
