@@ -125,7 +125,12 @@ class ShellHub:
         return known, True
 
     async def _open(self, backend: OpensShells, session: Session, opening: pb.ShellOpen, size: TerminalSize | None) -> OpenShell:
-        self._check_suspended(session)
+        try:
+            self._check_suspended(session)
+        except WrongState as error:
+            if opening.HasField("program"):
+                self._sessions.end(session, str(error))  # nobody else has it; a user's is good again when the job goes on
+            raise
         shell = OpenShell(session, size or shell_requests.DEFAULT_SIZE, program=opening.HasField("program"))
         self._shells[session.id] = shell
         self._none_left.clear()

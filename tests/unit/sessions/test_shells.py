@@ -543,6 +543,14 @@ async def test_a_job_that_is_suspended_ends_its_shells(site: Site) -> None:
     assert not site.backend.opened[1].closed
 
 
+async def test_an_operators_program_in_a_suspended_job_leaves_no_session(site: Site) -> None:
+    """It was suspended between the look at it and the start. The session of a program would count until the job ends."""
+    site.job_is(State.SUSPENDED)
+    with pytest.raises(WrongState, match="suspended"):
+        await site.program("true")
+    assert site.sessions.open == []
+
+
 async def test_a_server_that_stops_says_so(site: Site) -> None:
     """Who is attached hears of it, who is not loses the shell, and nobody gets a new one."""
     site.sessions.opened("new")
