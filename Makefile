@@ -43,8 +43,9 @@ generate: setup ## Write proto/gen from proto/
 bench: setup ## Ratios of speed, side by side in one run
 	@python -m bench
 
-chaos: setup ## The long form of the tests that kill and break things: 1,000 kills, half an hour and more
+chaos: setup ## The long form of the tests that kill and break things: 1,000 kills, half an hour and more; logs of 100 MiB with cuts
 	@SERAI_CHAOS=long python -m pytest -q tests/chaos
+	@SERAI_FOLLOW_MIB=100 python -m pytest -q -rP tests/e2e/test_follow.py
 
 property: setup ## 10,000 random lives of jobs in each generation of Core, every bill compared with an oracle; a million events of a cluster
 	@SERAI_PROPERTY=long python -m pytest -q -n 2 tests/property -rP

@@ -27,9 +27,11 @@ from serai_gateway.app import App
 from serai_gateway.auth import PublicKeyFile, TokenCheck
 from serai_gateway.clock import SystemClock
 from serai_gateway.codec import Codec
+from serai_gateway.door import Door
 from serai_gateway.gateway import EmbeddedServer, listen
 from serai_gateway.http import Receive, Scope, Send, read_body, send_json
 from serai_gateway.settings import CoreSettings, ProviderSettings, Settings
+from serai_gateway.ws.paths import SocketPaths
 
 _NOOP = b'{"responses":[null]}'
 
@@ -53,10 +55,10 @@ class NoStore:
 
 
 class BenchApp:
-    """The app, and two paths for the measurement."""
+    """The door with the app behind it, and two paths for the measurement."""
 
     def __init__(self, app: App) -> None:
-        self._app = app
+        self._app = Door(app, SocketPaths((), frozenset({"example"})), Codec(), None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path")

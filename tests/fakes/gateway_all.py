@@ -53,13 +53,13 @@ class Served:
 
 
 @asynccontextmanager
-async def served(folder: Path, server: WholeServer) -> AsyncGenerator[Served]:
-    """No Core is there: nothing is delivered."""
+async def served(folder: Path, server: WholeServer, settings: GatewaySettings | None = None) -> AsyncGenerator[Served]:
+    """No Core is there: nothing is delivered. `settings` None = on any port."""
     (folder / "core.pem").write_bytes(pem(key()))
     (folder / "refresh").write_text("x")
     made = Settings(
         provider=ProviderSettings(id="example", aliases=("ucloud",)),
-        gateway=GatewaySettings(port=0, access_log=False, stop_grace_ms=1_000),
+        gateway=settings or GatewaySettings(port=0, access_log=False, stop_grace_ms=1_000),
         core=CoreSettings(
             url="http://127.0.0.1:9", public_key_file="core.pem", refresh_token_file="refresh", reconcile_every_ms=0
         ).relative_to(folder),

@@ -95,7 +95,7 @@ async def raw_websocket(port: int, path: str, headers: dict[str, str], *, receiv
     reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 16)
     try:
         head = {
-            "Host": f"127.0.0.1:{port}",
+            "Host": f"localhost:{port}",
             "Connection": "Upgrade",
             "Upgrade": "websocket",
             "Sec-WebSocket-Version": "13",

@@ -10,10 +10,14 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import structlog
+
 MOST = 256
 WITHIN_S = 30.0
 """As today's reference gives to a shell's socket (facts today §8)."""
 WORDS = "nothing came in time that shows who calls"
+
+_log = structlog.stdlib.get_logger("serai_gateway.ws")
 
 
 class Proof:
@@ -47,14 +51,20 @@ class Unproven:
     @asynccontextmanager
     async def admit(self) -> AsyncGenerator[Proof]:
         """Around the work for one socket, which is broken off with TimeoutError when its client shows nothing in time."""
-        async with asyncio.timeout(self._within_s) as limit:
-            proof = Proof(limit)
-            self._proofs[proof] = None
-            self._make_room()
-            try:
-                yield proof
-            finally:
-                self._proofs.pop(proof, None)
+        limit = asyncio.timeout(self._within_s)
+        try:
+            async with limit:
+                proof = Proof(limit)
+                self._proofs[proof] = None
+                self._make_room()
+                try:
+                    yield proof
+                finally:
+                    self._proofs.pop(proof, None)
+        except TimeoutError:
+            if limit.expired():
+                _log.info("a socket ends that showed nothing", waiting=len(self._proofs))
+            raise
 
     def prove(self, proof: Proof) -> None:
         proof.accept()

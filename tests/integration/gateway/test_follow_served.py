@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.envoy import running_envoy, settings_for
 from fakes.gateway_all import Served, WholeServer, served
 from fakes.gateway_logs import ERR, OUT, SUCCESS, FakeJob
 from fakes.raw_http import request, say
 from fakes.raw_websocket import BINARY, CONT, TEXT, RawWebSocket, raw_websocket
 from fakes.recorded_core import begin_2026, follow_2021, follow_2026, frame_2021, recorded
 from serai.sessions.v1 import sessions_service_pb2
+from serai_gateway.web_settings import WebSettings
 from serai_gateway.ws import protocol
 
 FOLLOW = "/ucloud/jobs.provider.example/websocket"
@@ -220,3 +222,24 @@ async def test_a_gateway_is_not_impressed_by_floods(tmp_path: Path) -> None:
             for context, _ in idle:
                 await context.__aexit__(None, None, None)
         await served_well()
+
+
+async def test_through_envoy(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Both generations and a shell through the front door that Serai ships, which cuts nothing and waits for silent ones."""
+    folder = tmp_path_factory.mktemp("e")
+    settings = settings_for(folder, WebSettings())
+    server = WholeServer(jobs={"1": job()})
+    with running_envoy(settings, folder) as envoy:
+        async with served(folder, server, settings) as gateway, asyncio.TaskGroup() as group:
+            old = group.create_task(follow_2021(envoy.port, "example", "1", gateway.bearer()))
+            new = group.create_task(follow_2026(envoy.port, "example", "1", gateway.bearer()))
+            await until(lambda: server.chunks >= 12)
+            async with raw_websocket(envoy.port, f"{SHELL}?session=x", {"Host": f"localhost:{envoy.port}"}) as browser:
+                initialize = recorded("frames-2021/derived-shell-1-initialize.frame.json")
+                initialize["payload"]["sessionIdentifier"] = await shell_of(gateway)
+                await browser.text(initialize)
+                assert (await browser.next())["payload"] == {"type": "initialize"}
+            server.jobs["1"].become(SUCCESS)
+    assert old.result().hexdigests() == new.result().hexdigests()
+    assert (len(new.result().digests), new.result().end) == (6, 1000)
+    assert old.result().end["status"] == 200
