@@ -201,6 +201,15 @@ async def test_nomad_loses_a_shell_that_it_opens_and_another_comes_in_its_place(
     await on_fake.until_alone()
 
 
+async def test_a_shell_whose_connection_breaks_while_it_is_opened_leaves_nothing(on_fake: Cluster) -> None:
+    """It is refused in words, and what has started all the same is ended."""
+    await on_fake.run()
+    on_fake.fake.agent.shells.break_next = 1
+    with pytest.raises(BackendUnavailable, match="broke"):
+        await on_fake.shell("sleep", "54321")
+    await on_fake.until_alone()
+
+
 async def test_a_shell_ends_with_its_replica_also_when_nomad_says_nothing(on_fake: Cluster) -> None:
     """The driver exec does not."""
     await on_fake.run()

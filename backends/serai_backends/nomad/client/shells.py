@@ -234,9 +234,15 @@ async def _start(
         async with asyncio.timeout(streams.timeout_s):
             if await made.begin(size):
                 return made
-    except TimeoutError as error:
+    except (TimeoutError, BackendUnavailable) as error:
         await connection.close()
-        raise BackendUnavailable("the shell did not start in time: has the replica /bin/sh?") from error
+        if connection.exit_code is None:
+            # It may be there all the same, and nobody else would end it before its job does.
+            with suppress(BackendUnavailable):
+                await made.end_again(_LOOKS)
+        if isinstance(error, TimeoutError):
+            raise BackendUnavailable("the shell did not start in time: has the replica /bin/sh?") from error
+        raise
     except BaseException:
         await connection.close()
         raise
