@@ -63,7 +63,7 @@ _MAY_CALL: Mapping[Caller, tuple[str, ...]] = {
         *(f"/serai.sessions.v1.SessionsService/{name}" for name in ("Open", "List", "Close")),
     ),
 }
-"""Beginnings of the methods that each of these may call; Core and the operator's tools may call all."""
+"""Methods that each of these may call, and whole services (their name ends with a slash); Core and the operator's tools may call all."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
@@ -144,7 +144,7 @@ def _identify(call: Call, metadata: Mapping[str, str]) -> None:
     if caller is None:
         raise Unauthenticated(f"{CALLER} is one of {', '.join(_FOR)} or left out")
     may = _MAY_CALL.get(caller)
-    if may is not None and not call.method.startswith(may):
+    if may is not None and call.method not in may and call.method[: call.method.rfind("/") + 1] not in may:
         raise Forbidden(f"this call is not for {_NAMES[caller]}")
     call.caller = caller
     if caller is Caller.USER:

@@ -265,3 +265,16 @@ async def test_whom_the_gateway_calls_for_decides_what_may_be_called(caller: str
         with pytest.raises(RpcFailure) as caught:
             await probe.call({"serai-caller": caller, "serai-user": "alice"})
         assert caught.value.status.code == code_pb2.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize(("method", "may"), [("Get", True), ("GetSecrets", False), ("Terminate", False)])
+async def test_who_may_call_a_method_may_call_no_other_whose_name_begins_so(method: str, may: bool) -> None:
+    """The console reads jobs; what is added to the service later is not for it by its name."""
+    probe = Probe(Shape.UNARY_UNARY, path=f"/serai.jobs.v1.JobsService/{method}")
+    if may:
+        assert await probe.call({"serai-caller": "console"}) == "a"
+        return
+    with pytest.raises(RpcFailure) as caught:
+        await probe.call({"serai-caller": "console"})
+    assert caught.value.status.code == code_pb2.PERMISSION_DENIED
+    assert probe.calls == []
