@@ -1,10 +1,12 @@
 """Looks after the sessions that are there: ends what has expired or lost its replica, and writes down how long the others last.
 
-How long a session lasts is moved with each use, in memory; the store has it at most a minute late, and says it at most once a minute. After
-kill -9 a session may so end up to a minute too early, of ten hours.
+How long a session lasts is moved with each use, in memory; the store is told at most once a minute, and when the server stops. So after
+kill -9 the uses of the last minute may not count.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import structlog
 
@@ -56,6 +58,10 @@ class Keeper:
                 log.warning("sessions.not_kept", why=str(error))
             await self._clock.sleep(LOOK_S)
 
+    async def save(self) -> None:
+        """How long sessions last, to the millisecond. Raises StoreError."""
+        await self._write_down([s for s in self._registry.all() if s.stored and s.expires_at_ms != s.row.expires_at_ms])
+
     async def look(self) -> None:
         """Raises StoreError, and then the next look does what is left."""
         now_ms = self._clock.now_ms()
@@ -66,7 +72,7 @@ class Keeper:
                 self._registry.end(session, EXPIRED)
                 self.drop(session.id)
         await self._look_at_ranks()
-        await self._write_down()
+        await self._write_down([s for s in self._registry.all() if _is_late(s)])
 
     async def _look_at_ranks(self) -> None:
         """Replicas end one by one; the sessions of those that did are over."""
@@ -81,13 +87,12 @@ class Keeper:
                     self._registry.end(session, RANK_OVER)
                     self.drop(session.id)
 
-    async def _write_down(self) -> None:
+    async def _write_down(self, late: Sequence[Session]) -> None:
         if self._dropped:
             dropped = tuple(self._dropped)
             await self._store.sessions.end(dropped)
             for session_id in dropped:
                 self._dropped.pop(session_id, None)
-        late = [s for s in self._registry.all() if _is_late(s)]
         if late:
             times = {s.id: s.expires_at_ms for s in late}
             await self._store.sessions.renew(times)

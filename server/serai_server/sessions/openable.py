@@ -6,7 +6,7 @@ Ports come from the application that is stored with the job. What a caller names
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serai.jobs.v1.job_pb2 import Job
 
@@ -52,7 +52,7 @@ class Wanted:
 class Opens:
     port: int = 0
     """WEB and VNC."""
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     """VNC: None = the desktop has none."""
 
 

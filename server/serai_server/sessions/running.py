@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
+import structlog
 from serai_backends.api import Backend, OpensShells
 
 from serai_server.clock import Clock
@@ -19,8 +20,10 @@ from serai_server.sessions.ranks import Ranks
 from serai_server.sessions.registry import Registry
 from serai_server.sessions.service import SessionsService
 from serai_server.sessions.shells import ShellHub
-from serai_server.store.api import Store
+from serai_server.store.api import Store, StoreError
 from serai_server.store.model import Committed
+
+log = structlog.get_logger("serai.sessions")
 
 
 @dataclass(slots=True)
@@ -72,3 +75,11 @@ async def running_sessions(
                 yield Sessions(service, keeper, shells)
         finally:
             work.cancel()
+            await _save(keeper)
+
+
+async def _save(keeper: Keeper) -> None:
+    try:
+        await keeper.save()
+    except StoreError as error:
+        log.warning("sessions.not_kept", why=str(error))

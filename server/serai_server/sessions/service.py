@@ -10,7 +10,7 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from serai_backends.model import Endpoint
@@ -43,7 +43,7 @@ _COOKIES = (SessionKind.WEB, SessionKind.CONSOLE)
 class Asked:
     """Somebody shows a secret and says what for."""
 
-    secret: str
+    secret: str = field(repr=False)
     kind: SessionKind
     job_id: str = ""
     """WEB: as the address names it. Empty for other kinds = not looked at."""
@@ -53,8 +53,8 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Opened:
     session: Session
-    secret: str
-    password: str | None = None
+    secret: str = field(repr=False)
+    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
