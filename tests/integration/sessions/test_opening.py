@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,6 +189,19 @@ async def test_whoever_opens_pages_all_day_is_never_refused(tmp_path: Path) -> N
         with pytest.raises(TooManySessions):
             await site.open(VNC, "1", user="alice")
         assert len(await site.core.store.sessions.all()) == 4
+
+
+async def test_who_is_connected_makes_no_room(tmp_path: Path) -> None:
+    """However long ago they came; when they leave, they do."""
+    async with site_in(tmp_path, limits=SessionLimits(most_per_job=1)) as site:
+        await site.run(reachable_job("1"))
+        desktop = await site.open(VNC, "1")
+        async with aclosing(site.sessions.hold(Asked(desktop.secret, VNC))) as held:
+            await anext(held)
+            with pytest.raises(TooManySessions):
+                await site.open(VNC, "1")
+        await site.open(VNC, "1")
+        assert desktop.session.over.is_set()
 
 
 async def test_expired_ones_do_not_count(tmp_path: Path) -> None:

@@ -63,6 +63,25 @@ async def test_of_two_who_redeem_at_once_one_gets_the_cookie(site: Site) -> None
     assert sum(isinstance(outcome, SessionUnknown) for outcome in outcomes) == 4
 
 
+class UsedBefore:
+    """A store whose row was used although memory does not know it: its commit was never answered."""
+
+    def __init__(self) -> None:
+        self.sessions = self
+
+    async def redeem(self, *_: object) -> bool:
+        return False
+
+
+async def test_what_the_store_says_was_used_is_used(site: Site) -> None:
+    """A first use whose commit was in doubt does not happen twice."""
+    opened = await site.open(WEB, "1")
+    site.sessions._store = UsedBefore()  # pyright: ignore[reportAttributeAccessIssue]  # only what is asked here
+    with refusals() as told, pytest.raises(SessionUnknown, match=WORDS):
+        await site.cookie(opened)
+    assert told[0]["why"] == "it was used before, or it is over"
+
+
 async def test_a_desktop_has_a_password_and_is_opened_again_and_again(site: Site) -> None:
     """A VNC session's own secret opens it as often as its holder comes back; the password is the application's."""
     opened = await site.open(VNC, "1")
