@@ -16,7 +16,7 @@ from serai_server.errors import BackendDown, InvalidRequest, SessionUnknown, Wro
 from serai_server.sessions.limits import CONSOLE_MS, CONSOLE_OPEN_WITHIN_MS, HOUR_MS, MINUTE_MS
 from serai_server.sessions.openable import Wanted
 from serai_server.sessions.service import Asked
-from serai_server.store.model import State
+from serai_server.store.model import JobChange, State
 from serai_server.store.session_model import SessionKind
 
 WORDS = "this session is not known here, or it is over: open a new one in UCloud"
@@ -235,6 +235,19 @@ async def test_the_backend_is_asked_once_while_nothing_changes(site: Site) -> No
     found = await asyncio.gather(*(site.sessions.authorize(Asked(cookie, WEB, "1", 0)) for _ in range(100)))
     assert {one.endpoint for one in found} == {Endpoint("127.1.0.1", 8888)}
     assert site.backend.asked == [("1", 0, 8888)]
+
+
+async def test_the_backend_is_asked_again_when_the_job_has_changed(site: Site) -> None:
+    """A replica may be somewhere else after that."""
+    opened = await site.open(VNC, "1")
+    asked = Asked(opened.secret, VNC)
+    await site.sessions.authorize(asked)
+    row = await site.core.store.job("1")
+    assert row is not None
+    await site.core.store.change_job(JobChange("1", row.version, warned_ms=1))
+    for _ in range(2):
+        await site.sessions.authorize(asked)
+    assert site.backend.asked == [("1", 0, 5901)] * 2
 
 
 async def test_a_backend_that_is_away_is_told_and_the_session_stays(site: Site) -> None:
