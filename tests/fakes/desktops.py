@@ -63,6 +63,22 @@ async def websockify() -> AsyncGenerator[Listening]:
 
 
 @asynccontextmanager
+async def redirecting(port: int) -> AsyncGenerator[int]:
+    """What answers every request by sending it to another port of this machine; the port that it is at itself."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/elsewhere\r\nContent-Length: 0\r\n\r\n" % port)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+
+
+@asynccontextmanager
 async def _raw(found: Listening) -> AsyncGenerator[Listening]:
     serving: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]] = found.raw
     server = await asyncio.start_server(serving, "127.0.0.1", 0)

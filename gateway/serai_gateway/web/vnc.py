@@ -128,7 +128,12 @@ def _raw(greeting: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWr
 @asynccontextmanager
 async def _websockify(at: pb2.AuthorizeResponse, timeout_s: float) -> AsyncGenerator[Desktop]:
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s, sock_read=None)
-    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as session:
+    # A desktop is a user's program: by an answer that sends us elsewhere it would reach all that we reach, other jobs first.
+    stay = aiohttp.TraceConfig()
+    stay.on_request_redirect.append(_sent_elsewhere)
+    async with aiohttp.ClientSession(
+        timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, trace_configs=[stay]
+    ) as session:
         try:
             async with asyncio.timeout(timeout_s):
                 socket = await session.ws_connect(
@@ -148,6 +153,12 @@ async def _websockify(at: pb2.AuthorizeResponse, timeout_s: float) -> AsyncGener
             yield Desktop(read, socket.send_bytes)
         finally:
             await socket.close()
+
+
+async def _sent_elsewhere(_session: aiohttp.ClientSession, _context: object, asked: aiohttp.TraceRequestRedirectParams) -> None:
+    """aiohttp follows redirects of a WebSocket's handshake, and has no other way to be told not to."""
+    asked.response.close()
+    raise aiohttp.ClientConnectionError("the desktop's answer leads elsewhere")
 
 
 async def _bridge(socket: Socket, desktop: Desktop, over: asyncio.Event) -> None:

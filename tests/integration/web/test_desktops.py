@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from fakes.desktops import GREETING, Listening, rfb_server, websockify
+from fakes.desktops import GREETING, Listening, redirecting, rfb_server, websockify
 from fakes.web_site import Site, plain_settings, site
 from serai.sessions.v1 import sessions_service_pb2 as pb2
 from serai_gateway.web_settings import WebSettings
@@ -97,6 +97,16 @@ async def test_a_port_where_no_desktop_is(web: Site) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await socket(web, web.sessions.open(VNC, "2").secret)
     assert refused.value.response.status_code == 502
+
+
+async def test_a_desktop_cannot_send_the_gateway_elsewhere(web: Site) -> None:
+    """Its program redirects the handshake to a port that only the gateway reaches, another job's: nobody connects there."""
+    async with asyncio.timeout(60), websockify() as other, redirecting(other.port) as port:
+        web.sessions.run("1", vnc=("127.0.0.1", port))
+        with pytest.raises(InvalidStatus) as refused:
+            await socket(web, web.sessions.open(VNC, "1").secret)
+        assert refused.value.response.status_code == 502
+        assert other.paths == []
 
 
 async def exactly(client: ClientConnection, size: int) -> bytes:
