@@ -41,6 +41,8 @@ _QUEUE = 512
 _RETRY_S = 0.2
 _LAST_BYTES_S = 10.0
 """For what a replica that has ended had sent, and its reader has not taken yet."""
+_KEPT_S = 60.0
+"""For which the port of a replica that has ended is nobody else's: who was told of it may not know yet, and must not reach another job."""
 
 
 class _Relay:
@@ -52,19 +54,23 @@ class _Relay:
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(MOST_CONNECTIONS)
         self._connections: set[asyncio.Task[None]] = set()
+        self._over = False
+        """Whoever still connects is let go at once."""
         self._listener = socket.create_server((_HOST, 0), backlog=_QUEUE)
         self._listener.setblocking(False)
         self.endpoint = Endpoint(_HOST, self._listener.getsockname()[1])
 
     async def run(self, over: Coroutine[None, None, None]) -> None:
-        """Take connections until `over` is done, and see those to their end that are open then."""
+        """Take connections until `over` is done, see those to their end that are open then, and keep the port for a while."""
         taking = asyncio.create_task(self._take())
         try:
             await over
-            taking.cancel()
-            self._listener.close()
+            self._over = True
             if self._connections:
-                await asyncio.wait(self._connections, timeout=_LAST_BYTES_S)
+                _, left = await asyncio.wait(self._connections, timeout=_LAST_BYTES_S)
+                for task in left:
+                    task.cancel()
+            await asyncio.sleep(_KEPT_S)
         finally:
             tasks = [taking, *self._connections]
             for task in tasks:
@@ -96,6 +102,8 @@ class _Relay:
     async def _serve(self, outside: socket.socket) -> None:
         where = {"job": self._folder.job_id, "rank": self._rank, "port": self._port}
         with outside:
+            if self._over:
+                return
             uid = uid_of(outside)
             if uid not in self._allowed:
                 _log.warning("endpoint: a connection of another user of this machine was refused", **where, uid=uid)

@@ -206,6 +206,22 @@ async def test_a_program_that_does_not_accept_holds_up_nobody(site: LocalSite) -
         conversation.close()
 
 
+async def test_the_port_of_a_replica_that_has_ended_becomes_nobody_elses(site: LocalSite) -> None:
+    """Who was told of it may not know yet, and would come to another job's page. Until then whoever connects is let go at once."""
+    await serve(site)
+    old = await site.backend.endpoint("job", 0, PORT)
+    assert await ask(site) == b"rank 0"
+    await site.backend.cancel("job")
+    await site.ended("job")
+    async with asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection(old.host, old.port)
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server((old.host, old.port)).close()
+
+
 async def test_who_waits_too_long_is_told(site: LocalSite) -> None:
     """The supervisor gives up by itself; what it had for that connection is gone."""
     program = 'import socket, time; s = socket.create_server(("0.0.0.0", 80), backlog=0); print("up", flush=True); time.sleep(600)'
