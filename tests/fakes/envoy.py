@@ -73,13 +73,21 @@ def validate(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def running_envoy(settings: GatewaySettings, folder: Path) -> Generator[Envoy]:
     """Serves from here to the end of the block; ended by its own id."""
-    file, log = folder / "envoy.yaml", folder / "envoy.log"
+    file = folder / "envoy.yaml"
     file.write_text(rendered(settings))
+    with running_file(file, Path(settings.envoy.admin_socket)) as process:
+        yield Envoy(settings, folder, process)
+
+
+@contextmanager
+def running_file(file: Path, admin_socket: Path) -> Generator[subprocess.Popen[bytes]]:
+    """As `running_envoy`, with a file that is there."""
+    log = file.with_suffix(".log")
     command = [program(), "-c", str(file), "--disable-hot-restart", "--concurrency", "2", "-l", "warning", "--log-path", str(log)]
     process = subprocess.Popen([*command, "--file-flush-interval-msec", "50"], stdin=subprocess.DEVNULL)
     try:
-        _until_live(process, folder / "envoy-admin.sock", log)
-        yield Envoy(settings, folder, process)
+        _until_live(process, admin_socket, log)
+        yield process
     finally:
         process.terminate()
         try:

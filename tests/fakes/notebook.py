@@ -1,7 +1,7 @@
 """A small application with a web page, as a notebook server is one: HTTP, a WebSocket to a kernel, own cookies, a check of Origin.
 
-Runs as a program of its own with the standard library only (`python notebook.py PORT`), so that a sandbox can run it, or inside a test. It
-answers what it got, so that a test can see what came through.
+Runs as a program of its own with the standard library only (`python notebook.py PORT`, at the machine's own name, so that two ranks may do
+it), so that a sandbox can run it, or inside a test. It answers what it got, so that a test can see what came through.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import socket
 import struct
 import sys
 from dataclasses import dataclass, field
@@ -72,8 +73,8 @@ class Notebook:
     server: asyncio.Server | None = None
     writers: set[asyncio.StreamWriter] = field(default_factory=set[asyncio.StreamWriter])
 
-    async def start(self, port: int = 0) -> Notebook:
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1" if port == 0 else "0.0.0.0", port)
+    async def start(self, port: int = 0, host: str = "127.0.0.1") -> Notebook:
+        self.server = await asyncio.start_server(self._serve, host, port)
         self.port = int(self.server.sockets[0].getsockname()[1])
         return self
 
@@ -246,7 +247,8 @@ async def _send(writer: asyncio.StreamWriter, request: Request, status: int, bod
 
 
 async def main(port: int) -> None:
-    notebook = await Notebook().start(port)
+    host = socket.gethostname()
+    notebook = await Notebook(host).start(port, host)
     assert notebook.server is not None
     with contextlib.suppress(asyncio.CancelledError):
         await notebook.server.serve_forever()
