@@ -22,6 +22,8 @@ from fakes.attacks import EPERM, FILTERED, MUST_FAIL, SYSCALL, codes, script
 from fakes.local_site import LocalSite, processes_of, until
 from fakes.screen import Screen
 from serai_backends.errors import BackendUnavailable
+from serai_backends.local.conversation import Conversation
+from serai_backends.local.folder import JobFolder
 from serai_backends.model import End, Mount, Phase, Stream, TerminalSize
 
 if TYPE_CHECKING:
@@ -312,6 +314,36 @@ async def test_who_writes_waits_and_can_give_up(site: LocalSite) -> None:
         await screen.type("END")
         assert set(await screen.until("END")) <= set("xEND\n\r")
         assert len(screen.seen) < 8 << 20
+
+
+def limit_files(pid: int, most: int = 0) -> None:
+    """The soft limit of a process, set by its own user: root may lack the right to. 0 = it cannot open one more file."""
+    used = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    most = most or min(set(range(len(used) + 1)) - used)
+    uid = Path(f"/proc/{pid}").stat().st_uid
+    user: dict[str, object] = {"user": uid, "group": uid, "extra_groups": []} if os.geteuid() == 0 else {}
+    subprocess.run(["prlimit", "--pid", str(pid), f"--nofile={most}:"], check=True, **user)  # type: ignore[call-overload]  # pyright: ignore
+
+
+async def test_a_supervisor_without_descriptors_ends_no_job(site: LocalSite) -> None:
+    """Shells and connections are refused in words, an open shell can be closed, and afterwards all is as before."""
+    await site.backend.submit(replace(site.spec("job", "sleep", "600"), ports=(80,)))
+    await site.running("job")
+    folder, pid = JobFolder(site.state("job").parent, "job"), supervisor(site)
+    with Conversation(folder) as first, Conversation(folder) as second:
+        await first.ask(op="ping")
+        await second.ask(op="ping")
+        async with await shell(site, "sh", "-c", "echo up; exec sleep 65434") as screen:
+            await screen.until("up\r\n")
+            await asyncio.to_thread(limit_files, pid)
+            with pytest.raises(BackendUnavailable, match="Too many open files"):
+                await first.ask(op="shell", rank=0, argv=[], columns=80, rows=24)
+            with pytest.raises(BackendUnavailable, match="Too many open files"):
+                await second.ask(op="connect", rank=0, port=80)
+        await until(lambda: not processes_of("65434"), "the closed shell has ended")
+        await asyncio.to_thread(limit_files, pid, 1024)
+    assert await run(site, "echo", "well") == (0, "well\r\n")
+    assert (await site.running("job")).ended_at_ms is None
 
 
 async def test_control_c_works_under_a_server_that_ignores_it(site: LocalSite) -> None:

@@ -136,6 +136,9 @@ class Control:
         elif operation == "ping":
             self.answer(fd, {"ok": True, "replicas": self._replicas})
         elif isinstance(operation, str) and operation in self._desks:
-            self._desks[operation].ask(fd, message)
+            try:
+                self._desks[operation].ask(fd, message)
+            except OSError as error:  # no descriptors, no memory: no reason for the job to end
+                self.answer(fd, {"error": f"this cannot be done now: {error.strerror or error}"})
         else:
             self.answer(fd, {"error": UNKNOWN_OPERATION})

@@ -56,9 +56,12 @@ class _Shell:
 
     def kill(self, number: int) -> None:
         """To its session; to its maker as well, while that lives."""
-        targets = session_members(self.pid) if self.pid is not None else set[int]()
+        targets: set[int] = {self.pid} if self.pid is not None else set()
+        if self.pid is not None:
+            with suppress(OSError):  # without descriptors nobody can be looked for; the kernel hangs up as well
+                targets = session_members(self.pid) | (targets if self.channel is not None else set())
         if self.channel is not None:
-            targets |= {self.maker} | ({self.pid} if self.pid is not None else set())
+            targets |= {self.maker}
         for pid in targets:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
