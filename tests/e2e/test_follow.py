@@ -40,13 +40,13 @@ awk -v r="$(cat /etc/ucloud/rank.txt)" -v n=LINES 'BEGIN {
 """
 
 
-def digests() -> dict[tuple[int, str], str]:
+def digests(lines_of_rank: int = LINES) -> dict[tuple[int, str], str]:
     """What each stream of each rank is, by its SHA-256."""
     found: dict[tuple[int, str], str] = {}
     for rank in range(RANKS):
         streams = {"stdout": hashlib.sha256(), "stderr": hashlib.sha256()}
-        for start in range(0, LINES, 1 << 14):
-            numbers = range(start, min(LINES, start + (1 << 14)))
+        for start in range(0, lines_of_rank, 1 << 14):
+            numbers = range(start, min(lines_of_rank, start + (1 << 14)))
             lines = {n: f"{rank} {n:09d} grüße € 🦀 zażółć gęślą jaźń\n".encode() for n in numbers}
             streams["stdout"].update(b"".join(line for n, line in lines.items() if n % 8 != 7))
             streams["stderr"].update(b"".join(line for n, line in lines.items() if n % 8 == 7))
@@ -78,6 +78,28 @@ async def test_both_recorded_clients_read_every_byte_once(tmp_path: Path, genera
         assert serai.core.jobs[sent.job_id].final
         assert serai.relay.cuts >= 5
         report(old.result(), new.result(), serai.relay, took_s)
+
+
+async def test_the_server_is_started_again_while_users_look(tmp_path: Path) -> None:
+    """Once by SIGTERM and once by SIGKILL, while the job writes: its replicas outlive that, and both clients read every byte once, to the
+    end."""
+    lines = 3_000
+    script = SCRIPT.replace("LINES", str(lines)).replace('system("sleep 2")', 'system("sleep 15")')
+    async with split(tmp_path) as serai:
+        sent = await serai.core.submit(shell_request(script, replicas=RANKS))
+        await serai.core.until(lambda: serai.core.jobs[sent.job_id].state == "RUNNING", START_S)
+        bearer = serai.core.providers["example"].issuer.core_token()
+        async with asyncio.timeout(150), asyncio.TaskGroup() as group:
+            old = group.create_task(follow_2021(serai.port, "example", sent.job_id, bearer))
+            new = group.create_task(follow_2026(serai.port, "example", sent.job_id, bearer))
+            for kill in (False, True):
+                before = serai.relay.passed
+                while serai.relay.passed < before + 1_000:
+                    await asyncio.sleep(0.05)
+                await serai.restart_server(kill=kill)
+        for heard in (old.result(), new.result()):
+            assert heard.hexdigests() == digests(lines)
+        assert (old.result().end["status"], new.result().end) == (200, 1000)
 
 
 def report(old: Heard, new: Heard, relay: CuttingRelay, took_s: float) -> None:

@@ -33,6 +33,15 @@ class Split(Stack):
             self.server.kill()
             await self.server.wait()
 
+    async def restart_server(self, *, kill: bool) -> None:
+        """By SIGKILL, or by SIGTERM as an upgrade does; returns when the new one is started, not when it is ready."""
+        if kill:
+            self.server.kill()
+        else:
+            self.server.terminate()
+        await self.server.wait()
+        self.server = await self.spawn("server")
+
     async def spawn_with(self, part: str, config: Path) -> asyncio.subprocess.Process:
         with self.log.open("ab") as log:
             return await asyncio.create_subprocess_exec(

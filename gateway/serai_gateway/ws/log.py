@@ -17,6 +17,7 @@ from serai.jobs.v1 import job_pb2, jobs_service_pb2
 from serai_gateway.clock import Clock
 from serai_gateway.control.backoff import Backoff
 from serai_gateway.upstream import Upstream, UpstreamError, closing
+from serai_gateway.ws.tasks import until_first
 from serai_gateway.ws.text import Text
 
 FOLLOW = "/serai.jobs.v1.JobsService/Follow"
@@ -24,6 +25,8 @@ GET = "/serai.jobs.v1.JobsService/Get"
 WATCH = "/serai.jobs.v1.JobsService/Watch"
 PATIENCE_MS = 300_000
 """ms without any answer of the server after which a follow gives up; an upgrade takes less."""
+LOOK_AGAIN_S = 5.0
+"""After an end of the output that is not the job's own."""
 _RETRY_BASE_MS = 100
 _RETRY_CAP_MS = 5_000
 _GET_TIMEOUT_S = 10.0
@@ -77,7 +80,8 @@ class Log:
                     async for piece in found:
                         yield piece
                 return
-            await self._changed()
+            # A job that is paused, or whose ranks are placed again; or the server has stopped and ended the reading without an error.
+            await until_first(self._changed(), self._clock.sleep(LOOK_AGAIN_S))
 
     async def report(self) -> jobs_service_pb2.JobReport:
         """The job as it is now. UpstreamError as above."""
@@ -148,8 +152,8 @@ class Log:
         now_ms = self._clock.now_ms()
         if self._silent_since_ms is None:
             self._silent_since_ms = now_ms
+            _log.info("a job's output cannot be read right now, it goes on where it stopped", job_id=self._job_id, cause=str(error))
         hopeless = code not in _PASSING and (code not in _UNCLEAR or self._backoff.failures >= _FEW)
         if hopeless or now_ms - self._silent_since_ms >= PATIENCE_MS:
             raise error
-        _log.info("a job's output cannot be read right now, it goes on where it stopped", job_id=self._job_id, cause=str(error))
         await self._clock.sleep(self._backoff.failed() / 1_000)

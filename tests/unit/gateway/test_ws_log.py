@@ -118,6 +118,20 @@ async def test_output_that_ends_before_the_job_is_not_the_end() -> None:
     assert reader.pieces == ["one ", "two ", "three"]
 
 
+async def test_a_reading_that_ends_without_an_error_is_taken_up_again() -> None:
+    """As a server may end it that is being stopped: the job writes on and nothing of it changes."""
+    made = FakeJob(over=True)
+    made.write(b"one ")
+    async with reading(FakeLogs(jobs={"1": made})) as reader:
+        await reader.settle()
+        made.over = False
+        made.written[0, OUT] += b"two"
+        await reader.settle()
+        assert reader.pieces == ["one "]
+        await reader.settle(ms=6_000)
+        assert reader.pieces == ["one ", "two"]
+
+
 async def test_what_comes_between_the_end_of_reading_and_the_jobs_is_not_lost() -> None:
     """Once the job is final its output is read to the end once more."""
     made = FakeJob(over=True)
