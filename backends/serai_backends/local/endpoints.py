@@ -2,8 +2,8 @@
 
 A relay listens on a port of its own of 127.0.0.1 and hands each connection to a socket that the job's supervisor made inside the job's
 network (see supervisor/doors.py). It takes connections of few users only (see callers.py), because what is on the loopback can be reached
-by every user of the machine. Bytes go on as fast as the slower side takes them; at most one chunk in each direction is held here. An end
-that one side has sent is passed on, the other direction goes on.
+by every user of the machine; and it keeps its port for a while after the end of its replica. Bytes go on as fast as the slower side takes
+them; at most one chunk in each direction is held here. An end that one side has sent is passed on, the other direction goes on.
 
 Nothing is stored: a server that is killed leaves nothing, and the next one opens relays when it is asked.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,9 @@ _CHUNK_BYTES = 256 * 1024
 _CHUNKS_IN_A_ROW = 8
 MOST_CONNECTIONS = 1024
 """Of one port at a time; more wait in the kernel's queue."""
+_SHARE, _LEAST = 8, 64
+"""All connections together are at most one for so many descriptors that this process may have; each takes two. One port has a quarter of
+them. What is left is the server's own: people at pages that never end must not cut off Core."""
 _MADE_AT_A_TIME = 16
 """Connections that one job's supervisor is asked for at a time: it has few places."""
 _QUEUE = 512
@@ -45,14 +49,21 @@ _KEPT_S = 60.0
 """For which the port of a replica that has ended is nobody else's: who was told of it may not know yet, and must not reach another job."""
 
 
+def most_connections() -> int:
+    """Of all ports together."""
+    return max(_LEAST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
+
+
 class _Relay:
     """One port of one replica."""
 
-    def __init__(self, folder: JobFolder, rank: int, port: int, *, allowed: frozenset[int], gate: asyncio.Semaphore) -> None:
+    def __init__(
+        self, folder: JobFolder, rank: int, port: int, *, allowed: frozenset[int], gate: asyncio.Semaphore, in_all: asyncio.Semaphore
+    ) -> None:
         """Raises OSError."""
         self._folder, self._rank, self._port, self._allowed, self._gate = folder, rank, port, allowed, gate
         self._loop = asyncio.get_running_loop()
-        self._room = asyncio.Semaphore(MOST_CONNECTIONS)
+        self._room, self._in_all = asyncio.Semaphore(min(MOST_CONNECTIONS, most_connections() // 4)), in_all
         self._connections: set[asyncio.Task[None]] = set()
         self._over = False
         """Whoever still connects is let go at once."""
@@ -91,6 +102,11 @@ class _Relay:
                 _log.warning("endpoint: a connection cannot be taken now", job=self._folder.job_id, rank=self._rank, why=str(error))
                 await asyncio.sleep(_RETRY_S)
                 continue
+            try:
+                await self._in_all.acquire()
+            except BaseException:
+                outside.close()
+                raise
             task = asyncio.create_task(self._serve(outside))
             self._connections.add(task)
             task.add_done_callback(self._gone)
@@ -98,6 +114,7 @@ class _Relay:
     def _gone(self, task: asyncio.Task[None]) -> None:
         self._connections.discard(task)
         self._room.release()
+        self._in_all.release()
 
     async def _serve(self, outside: socket.socket) -> None:
         where = {"job": self._folder.job_id, "rank": self._rank, "port": self._port}
@@ -151,6 +168,7 @@ class Endpoints:
         self._board, self._allowed, self._has_ended = board, allowed, has_ended
         self._relays: dict[tuple[str, int, int], _Relay] = {}
         self._gates: dict[str, asyncio.Semaphore] = {}
+        self._in_all = asyncio.Semaphore(most_connections())
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self, folder: JobFolder, rank: int, port: int) -> Endpoint:
@@ -160,7 +178,7 @@ class Endpoints:
         if relay is None:
             gate = self._gates.setdefault(folder.job_id, asyncio.Semaphore(_MADE_AT_A_TIME))
             try:
-                relay = _Relay(folder, rank, port, allowed=self._allowed, gate=gate)
+                relay = _Relay(folder, rank, port, allowed=self._allowed, gate=gate, in_all=self._in_all)
             except OSError as error:
                 raise BackendUnavailable(f"no port can be opened on this machine: {os.strerror(error.errno or 0)}") from error
             self._relays[key] = relay

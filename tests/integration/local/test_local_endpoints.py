@@ -222,6 +222,29 @@ async def test_the_port_of_a_replica_that_has_ended_becomes_nobody_elses(site: L
         socket.create_server((old.host, old.port)).close()
 
 
+async def test_one_port_takes_a_share_of_the_servers_descriptors(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More connections wait, until one of those that are open has ended."""
+    await site.close()
+    monkeypatch.setattr("serai_backends.local.endpoints.most_connections", lambda: 8)
+    await site.open()
+    program = "import socket\nserver, taken = socket.create_server(('', 80)), []\nprint('up', flush=True)\n"
+    program += "while True: taken.append(server.accept()); print('taken', flush=True)"
+    await site.backend.submit(replace(site.spec("job", "/usr/bin/python3", "-c", program), ports=(PORT,)))
+    await site.running("job")
+    output = site.work("job") / "stdout.txt"
+    await until(lambda: output.read_text() == "up\n", "it listens")
+    where = await site.backend.endpoint("job", 0, PORT)
+    opened = [await asyncio.open_connection(where.host, where.port) for _ in range(4)]
+    await until(lambda: output.read_text().count("taken") == 2, "the first two")
+    await asyncio.sleep(0.5)
+    assert output.read_text().count("taken") == 2
+    for _, writer in opened[:2]:
+        writer.close()
+    await until(lambda: output.read_text().count("taken") == 4, "the others")
+    for _, writer in opened[2:]:
+        writer.close()
+
+
 async def test_who_waits_too_long_is_told(site: LocalSite) -> None:
     """The supervisor gives up by itself; what it had for that connection is gone."""
     program = 'import socket, time; s = socket.create_server(("0.0.0.0", 80), backlog=0); print("up", flush=True); time.sleep(600)'
