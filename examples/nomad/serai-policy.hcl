@@ -12,7 +12,8 @@ namespace "ucloud" {
     "read-job",        # jobs, allocations, evaluations, events
     "submit-job",      # create, stop, purge
     "read-logs",       # only for work = "volume" and "scratch", where output is not in a shared folder
-    "alloc-exec",      # terminals
+    "alloc-exec",      # terminals of users and of `serai jobs exec`: Nomad starts whatever it is asked to in the replica, as its user.
+                       # Not alloc-node-exec, which would be root of the node
     "alloc-lifecycle", # end one replica
 
     # only for work = "volume"

@@ -25,7 +25,7 @@ class NomadFirewallSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     closed: tuple[Cidr, ...] = ("169.254.0.0/16",)
     """Other networks that jobs must not reach: metadata services, management."""
     proxies: tuple[Cidr, ...] = ()
-    """Networks from which web applications may be reached (Envoy, the gateway)."""
+    """From where web pages and desktops may be reached: Envoy and the gateway, each as a network. Empty = none are offered."""
 
 
 class NomadPlacementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

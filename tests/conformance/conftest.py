@@ -19,6 +19,7 @@ import pytest
 from fakes.backends import InstantBackend, InstantMachine, SlowBackend
 from fakes.nomad_agents import FakeSite, RealSite
 from fakes.nomad_images import IMAGE, why_no_images
+from fakes.nomad_outside import outside
 from serai_backends.api import Suspends
 from serai_backends.local.backend import open_local
 from serai_backends.local.settings import LocalSettings
@@ -42,6 +43,10 @@ class Harness(Protocol):
     """Runs real programs: what a shell can do, a test may ask for."""
     image: str
     """What its programs are in; empty = nothing, they are the machine's own."""
+    python: bool
+    """/usr/bin/python3 is among them."""
+    apart: bool
+    """Its replicas have networks of their own."""
     largest_secret: int
     """Bytes."""
 
@@ -67,6 +72,7 @@ class Harness(Protocol):
 class InstantHarness:
     real = False
     image = ""
+    python = apart = False
     largest_secret = 0
 
     def __init__(self, _folder: Path) -> None:
@@ -102,6 +108,7 @@ class ShellHarness:
 
     real = True
     image = ""
+    python = apart = True
     largest_secret = 48 << 10
     drives_dir: str
     state_dir: str
@@ -171,9 +178,10 @@ class NomadHarness(ShellHarness):
 
     largest_secret = 48_000
 
-    def __init__(self, folder: Path, agent: Agent, *, firewall: bool, image: str = "") -> None:
+    def __init__(self, folder: Path, agent: Agent, *, firewall: bool, image: str = "", apart: bool = True) -> None:
         """`image`: programs run in containers of it."""
-        self.image = image
+        self.image, self.apart = image, apart
+        self.python = not image or not firewall
         if os.geteuid() != 0:
             pytest.skip("raw_exec tasks make a mount namespace of their own: needs root")
         for part in (folder, *folder.parents):
@@ -188,7 +196,7 @@ class NomadHarness(ShellHarness):
             drives_dir=str(folder / "drives"),
             placements=(Placement(driver="docker" if image else "raw_exec"),),
             raw_exec=True,
-            firewall=Firewall(enabled=firewall),
+            firewall=Firewall(enabled=firewall, proxies=(f"{agent.node}/32",)),
             mhz_per_core=1_000,
             sweep_ms=2_000,
         )
@@ -206,7 +214,7 @@ HARNESSES: dict[str, Callable[[Path], Harness]] = {"instant": InstantHarness, "s
 async def harness_of(name: str, folder: Path, request: pytest.FixtureRequest) -> AsyncGenerator[Harness]:
     if name == "nomad-fake":
         async with FakeSite(folder, mhz=CPU * 1_000, memory_mib=MEMORY_BYTES >> 20) as agent:
-            yield NomadHarness(folder, agent, firewall=False)
+            yield NomadHarness(folder, agent, firewall=False, apart=False)
     elif name == "nomad-fake-docker":
         if shutil.which("bwrap") is None:
             pytest.skip("the containers of the fake agent need bubblewrap")
@@ -225,8 +233,10 @@ async def harness_of(name: str, folder: Path, request: pytest.FixtureRequest) ->
 @pytest.fixture(scope="session")
 def real_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSite]:
     """One for all tests of a process: it takes seconds to start. Each firewall takes a little of the node for itself."""
-    site = RealSite(tmp_path_factory.mktemp("nomad"), mhz=CPU * 1_000 + 20 * CPU, memory_mib=(MEMORY_BYTES >> 20) + 32 * CPU)
-    with ThreadPoolExecutor(1) as elsewhere:  # a loop of its own: those of the tests come and go
+    mhz, memory_mib = CPU * 1_000 + 20 * CPU, (MEMORY_BYTES >> 20) + 32 * CPU
+    # a loop of its own: those of the tests come and go
+    with outside() as node, ThreadPoolExecutor(1) as elsewhere:
+        site = RealSite(tmp_path_factory.mktemp("nomad"), mhz, memory_mib, outside=node)
         elsewhere.submit(asyncio.run, site.__aenter__()).result()
         yield site
         elsewhere.submit(asyncio.run, site.__aexit__()).result()
@@ -245,7 +255,7 @@ class Site:
     def raw(
         self, job_id: str, argv: tuple[str, ...], *, replicas: int = 1, cpu: int = 1, memory_bytes: int = 64 << 20, folder: str = ""
     ) -> ReplicaSpec:
-        if self.harness.image and argv[0] == "/usr/bin/python3":
+        if not self.harness.python and argv[0] == "/usr/bin/python3":
             pytest.skip(f"there is no python3 in the image {self.harness.image}")
         self.jobs.append(job_id)
         return ReplicaSpec(

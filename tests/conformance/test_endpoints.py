@@ -52,6 +52,8 @@ def endpoints(site: Site) -> Site:
         pytest.skip("its replicas cannot be reached")
     if not site.harness.real:
         pytest.skip("has no real processes")
+    if not site.harness.apart:
+        pytest.skip("its programs are in the machine's own network")
     return site
 
 
@@ -74,7 +76,10 @@ async def reach(site: Site, rank: int = 0, job_id: str = "job", port: int = PORT
 
 async def talk(site: Site, words: bytes, rank: int = 0, job_id: str = "job", port: int = PORT) -> bytes:
     """All that comes back when `words` were said, with the end of what we say; empty = nobody was reached."""
-    reader, writer = await reach(site, rank, job_id, port)
+    try:
+        reader, writer = await reach(site, rank, job_id, port)
+    except ConnectionError:  # where no relay is between, the replica's own refusal
+        return b""
     answer = b""
     with suppress(OSError):
         writer.write(words)

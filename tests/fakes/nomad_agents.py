@@ -15,6 +15,8 @@ from fakes.nomad_real import RealAgent, why_not
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fakes.nomad_outside import Outside
+
 MHZ, MEMORY_MIB = 8_000, 8_192
 
 
@@ -51,6 +53,11 @@ class Agent(Protocol):
     @property
     def folder(self) -> Path:
         """Where the agent keeps its own: its state, what it wrote down, and the folders of its allocations."""
+        ...
+
+    @property
+    def node(self) -> str:
+        """The address of its node."""
         ...
 
     async def rows(self, path: str) -> list[dict[str, object]]:
@@ -116,6 +123,7 @@ class FakeSite(_Calls):
         volumes = (("driver.docker.volumes.enabled", "true"),) if "docker" in drivers else ()
         self.agent = FakeAgent([NodeSpec(cpu_mhz=mhz, memory_mb=memory_mib, drivers=drivers, attributes=volumes)])
         self.folder = self.agent.data
+        self.node = "127.0.0.1"
 
     async def __aenter__(self) -> Self:
         await self.agent.__aenter__()
@@ -131,10 +139,16 @@ class FakeSite(_Calls):
 
 
 class RealSite(_Calls):
-    def __init__(self, folder: Path, mhz: int = MHZ, memory_mib: int = MEMORY_MIB, programs: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, mhz: int = MHZ, memory_mib: int = MEMORY_MIB, programs: Path | None = None, outside: Outside | None = None
+    ) -> None:
+        """`outside`: machines that reach the node; None = it is on the loopback."""
         if (why := why_not()) is not None:
             pytest.skip(why)
-        self.agent = RealAgent(folder, cpu_mhz=mhz, memory_mb=memory_mib, programs=programs)
+        self.agent = RealAgent(
+            folder, cpu_mhz=mhz, memory_mb=memory_mib, programs=programs, interface=outside.interface if outside else "lo"
+        )
+        self.node = outside.node if outside else "127.0.0.1"
         self.folder = folder
         self.address = self.agent.address
 

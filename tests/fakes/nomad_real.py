@@ -35,7 +35,7 @@ server {{
 }}
 client {{
   enabled = true
-  network_interface = "lo"
+  network_interface = "{interface}"
   cni_path = "/usr/lib/cni"
   gc_max_allocs = {max_allocs}
   cpu_total_compute = {cpu_mhz}
@@ -85,8 +85,9 @@ class RealAgent:
         max_allocs: int = 5_000,
         extra: str = "",
         programs: Path | None = None,
+        interface: str = "lo",
     ) -> None:
-        """`programs`: a folder of programs for the driver exec."""
+        """`programs`: a folder of programs for the driver exec. `interface`: whose address is the node's."""
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         ports = free_ports(3)
@@ -101,6 +102,7 @@ class RealAgent:
             max_allocs=max_allocs,
             cpu_mhz=cpu_mhz,
             memory_mb=memory_mb,
+            interface=interface,
             chroot="\n".join(f'    "{source}" = "{place}"' for source, place in chroot.items()),
         )
 

@@ -281,6 +281,13 @@ def test_a_drive_as_people_see_it() -> None:
         ('[[backend.nomad.placements]]\ndriver = "raw_exec"', "raw_exec is off"),
         ('[[backend.nomad.placements]]\nconstraints = ["attr.cpu.arch = amd64"]', "stands in ${…}"),
         ('network = "host"\n[backend.nomad.firewall]\nenabled = true', "cannot have a firewall"),
+        ('[backend.nomad.firewall]\nenabled = true\nproxies = ["172.26.64.1/32"]', "proxies[0]: 172.26.64.1/32 is in job_networks"),
+        ('[backend.nomad.firewall]\nenabled = true\nproxies = ["0.0.0.0/0"]', "proxies[0]: 0.0.0.0/0 is in job_networks"),
+        ('[backend.nomad.firewall]\nenabled = true\nproxies = ["10.0.0.300/32"]', "10.0.0.300"),
+        (
+            '[backend.nomad.firewall]\nenabled = true\n[gateway.web]\nmode = "host"\ndomain = "apps.example.org"',
+            "backend.nomad.firewall.proxies: gateway.web.mode is on",
+        ),
         ('client_cert = "a.pem"', "one does nothing without the other"),
     ],
 )

@@ -70,12 +70,13 @@ class NomadBackend:
     def features(self) -> Features:
         settings = self._settings
         walled = settings.firewall.enabled and settings.network != "host"
+        reached = not walled or bool(settings.firewall.proxies)
         drivers = {placement.driver for placement in settings.placements}
         return Features(
             logs=True,
             terminal="raw_exec" not in drivers,
-            web=True,
-            vnc=True,
+            web=reached,
+            vnc=reached,
             peers=walled,
             time_extension=True,
             utilization=True,
@@ -208,8 +209,16 @@ class NomadBackend:
 
     async def endpoint(self, job_id: str, rank: int, port: int) -> Endpoint:
         view = self._running(job_id, rank)
-        allocation = await self._ground.client.allocation(view.ranks[rank].alloc_id)
-        found = observed.endpoint_of(allocation, port) if allocation is not None else None
+        if port not in view.spec.ports:
+            raise JobNotThere(job_id)
+        if not self.features.web:
+            words = "the firewall of the cluster's replicas lets nobody in: the operator has to name the provider's own proxies"
+            raise BackendUnavailable(f"{words} (backend.nomad.firewall.proxies)")
+        at = view.ranks[rank]
+        if not at.endpoints:  # an event says it, and after a restart there may have been none
+            allocation = await self._ground.client.allocation(at.alloc_id)
+            at.endpoints = observed.endpoints_of(allocation) if allocation is not None else at.endpoints
+        found = next((endpoint for inside, endpoint in at.endpoints if inside == port), None)
         if found is None:
             raise JobNotThere(job_id)
         return found

@@ -20,6 +20,7 @@ from serai_backends.model import Finding, Severity
 from serai_backends.nomad import names
 from serai_backends.nomad.client import NotAllowed
 from serai_backends.nomad.doctor_nodes import node_findings
+from serai_backends.nomad.doctor_reach import reach_findings
 
 if TYPE_CHECKING:
     from serai_backends.nomad import wire
@@ -90,10 +91,13 @@ async def findings(client: NomadClient, settings: NomadSettings) -> list[Finding
         except BackendUnavailable as error:
             found.append(_error("nomad", str(error)))
     try:
-        found += await node_findings(client, settings)
+        nodes = await client.nodes()
+        found += await node_findings(client, settings, nodes)
     except BackendUnavailable as error:
+        nodes = []
         found.append(_error("nodes", str(error)))
-    return [*found, *_firewall(settings), *_drives(settings)]
+    found += reach_findings(settings, [node.address for node in nodes])
+    return [*found, *_drives(settings)]
 
 
 def _error(subject: str, text: str) -> Finding:
@@ -245,15 +249,20 @@ async def _allocations(client: NomadClient, _settings: NomadSettings) -> list[Fi
     """These rights are of an allocation, and Nomad looks for that first."""
     there = await _one_allocation(client)
     if there is None:
-        text = "read-logs, alloc-exec and alloc-lifecycle were not tried: nothing runs in the namespace. Ask again while a job does"
-        return [Finding(Severity.NOTE, "token", text)]
+        text = "read-logs, alloc-exec (terminals) and alloc-lifecycle were not tried: nothing runs in the namespace"
+        return [Finding(Severity.NOTE, "token", f"{text}. Ask again while a job does")]
     logs = {"task": _NOBODY, "type": "stdout", "plain": "true"}
     tried = {
         "read-logs": await client.allowed("GET", f"client/fs/logs/{there.id}", params=logs),
         "alloc-lifecycle": await client.allowed("PUT", f"client/allocation/{there.id}/signal", body={"Task": _NOBODY, "Signal": "SIGCONT"}),
         "alloc-exec": await _may_exec(client, there.id),
     }
-    return [_missing(client, right, severity=Severity.WARNING) for right, has in tried.items() if not has]
+    found = [_missing(client, right, severity=Severity.WARNING) for right, has in tried.items() if not has]
+    if not tried["alloc-exec"]:
+        found.append(
+            _warning("terminals", "users and `serai jobs exec` cannot open shells without alloc-exec, which Core is told they can")
+        )
+    return found
 
 
 async def _one_allocation(client: NomadClient) -> wire.Allocation | None:
@@ -277,23 +286,6 @@ async def _may_exec(client: NomadClient, alloc_id: str) -> bool:
         return True
     await shell.close()
     return True
-
-
-def _firewall(settings: NomadSettings) -> list[Finding]:
-    if settings.network == "host":
-        text = "replicas are in their node's network, without a firewall: jobs of different users reach each other. Use network bridge"
-        return [_warning("isolation", text)]
-    if settings.firewall.enabled:
-        return [
-            Finding(Severity.NOTE, "isolation", f"the nodes need the program {settings.firewall.nft}: that cannot be looked at from here")
-        ]
-    return [
-        _warning(
-            "isolation",
-            "the firewall is off: jobs of different users reach each other, and peers cannot be offered. "
-            "Set backend.nomad.firewall.enabled, with raw_exec and `nft` on the nodes",
-        )
-    ]
 
 
 def _drives(settings: NomadSettings) -> list[Finding]:

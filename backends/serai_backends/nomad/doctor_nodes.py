@@ -46,8 +46,7 @@ class _Node(msgspec.Struct, rename="pascal"):
     node_resources: _Resources | None = None
 
 
-async def node_findings(client: NomadClient, settings: NomadSettings) -> list[Finding]:
-    nodes = await client.nodes()
+async def node_findings(client: NomadClient, settings: NomadSettings, nodes: list[wire.Node]) -> list[Finding]:
     found = list[Finding]()
     for placement in settings.placements:
         found += await _placement(client, settings, placement, nodes)

@@ -18,6 +18,8 @@ META_JOB, META_PROVIDER, META_REPLICAS, META_FOLDER, META_HASH, META_ATTEMPT = (
     "serai_attempt",
 )
 MAIN, FIREWALL = "main", "firewall"
+PORT = "port-"
+"""The beginning of the labels of a replica's own ports; the rest is the port inside."""
 """Tasks of each group."""
 NODES, PEERS, HOSTS = "nodes", "peers", "hosts"
 """Items of the job's variable: addresses of its ranks, one each line; addresses that it may reach and be reached by beside them, one each

@@ -42,7 +42,7 @@ class Firewall(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     closed: tuple[str, ...] = ("169.254.0.0/16",)
     """Other CIDRs that jobs must not reach: metadata services, management networks."""
     proxies: tuple[str, ...] = ()
-    """CIDRs from which the ports of web applications may be reached (Envoy, the gateway)."""
+    """CIDRs from which the ports of web applications and desktops may be reached (Envoy, the gateway); empty = they are not offered."""
 
 
 class NomadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -17,7 +17,7 @@ from serai_backends.nomad.records import Record, Stage, StopReason
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from serai_backends.model import ReplicaSpec, Waiting
+    from serai_backends.model import Endpoint, ReplicaSpec, Waiting
     from serai_backends.nomad.wire import Allocation, Evaluation
 
 
@@ -53,6 +53,8 @@ class Rank:
     address: str | None = None
     fetching: str = ""
     """Image that its node is fetching; empty = none."""
+    endpoints: tuple[tuple[int, Endpoint], ...] = ()
+    """Where its ports are reached on its node, which never changes, by its ports inside; empty = it has none, or they are not known."""
 
     @property
     def failed(self) -> bool:
@@ -180,6 +182,7 @@ class View:
         fresh = alloc.modify_index > rank.index
         rank.alloc_id, rank.index, rank.created_index = alloc.id, alloc.modify_index, alloc.create_index
         rank.address, rank.node_id = address, alloc.node_id or rank.node_id
+        rank.endpoints = rank.endpoints or observed.endpoints_of(alloc)
         if self.first_placed_at_ms is None:
             self.first_placed_at_ms = now_ms
         if fresh and not rank.over:
@@ -214,7 +217,7 @@ class View:
         if alloc.create_index < rank.created_index and not rank.over:
             # The one that was seen first is the later one.
             self.extra[rank.alloc_id] = False
-            rank.alloc_id, rank.index, rank.created_index, rank.address = "", 0, 0, None
+            rank.alloc_id, rank.index, rank.created_index, rank.address, rank.endpoints = "", 0, 0, None, ()
             return self.see(alloc, ours, now_ms)
         # one whose node is out of reach is ended by Nomad when the node comes back: the job is deregistered by then
         over = observed.is_over(alloc) or alloc.client_status == _UNREACHED

@@ -6,6 +6,7 @@ Relative paths are relative to the file's folder, so that a file means the same 
 from __future__ import annotations
 
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -269,6 +270,30 @@ def _nomad_contradictions(settings: Settings) -> list[str]:
             problems.append(f"backend.nomad.placements[{index}].driver: raw_exec is off; backend.nomad.raw_exec = true allows it")
     if nomad.firewall.enabled and nomad.network == "host":
         problems.append("backend.nomad.firewall.enabled: replicas in the host's network cannot have a firewall of their own")
-    if (nomad.client_cert == "") != (nomad.client_key == ""):
-        problems.append("backend.nomad.client_cert and backend.nomad.client_key: one does nothing without the other")
+    return problems + _proxy_contradictions(settings) + _certificate_contradictions(nomad)
+
+
+def _proxy_contradictions(settings: Settings) -> list[str]:
+    wall = settings.backend.nomad.firewall
+    problems: list[str] = []
+    if not wall.enabled:
+        return problems
+    try:
+        jobs = [ip_network(text, strict=False) for text in wall.job_networks]
+        proxies = [ip_network(text, strict=False) for text in wall.proxies]
+    except ValueError as error:
+        return [f"backend.nomad.firewall: {error}"]
+    for index, proxy in enumerate(proxies):
+        if any(proxy.overlaps(network) for network in jobs):
+            why = f"{proxy} is in job_networks, and other jobs come with such addresses"
+            problems.append(f"backend.nomad.firewall.proxies[{index}]: {why}. Name the gateway's and Envoy's own")
+    if settings.backend.kind == "nomad" and settings.gateway.web.mode != "off" and not wall.proxies:
+        why = "gateway.web.mode is on, and the replicas' firewalls let nobody in"
+        problems.append(f"backend.nomad.firewall.proxies: {why}; name the addresses of the gateway and of Envoy")
     return problems
+
+
+def _certificate_contradictions(nomad: NomadBackendSettings) -> list[str]:
+    if (nomad.client_cert == "") != (nomad.client_key == ""):
+        return ["backend.nomad.client_cert and backend.nomad.client_key: one does nothing without the other"]
+    return []

@@ -13,21 +13,23 @@ import os
 import shutil
 import signal as signals
 import socket
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from fakes.nomad.drivers import DriverFailure, Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fakes.nomad.spec import Json
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FOLDERS = {"NOMAD_ALLOC_DIR": "/alloc", "NOMAD_TASK_DIR": "/local", "NOMAD_SECRETS_DIR": "/secrets"}
 _NEWNET = 0x40000000
+_T = TypeVar("_T")
 
 
 class Container:
@@ -39,8 +41,11 @@ class Container:
         self._relays = list[asyncio.Future[None]]()
 
     @classmethod
-    async def start(cls, config: Mapping[str, object], env: dict[str, str], user: str, folder: Path, ports: list[Json]) -> Container:
-        """`folder`: the task's. `ports`: of its allocation, mapped to its own."""
+    async def start(
+        cls, config: Mapping[str, object], env: dict[str, str], user: str, folder: Path, mapped: tuple[str, list[Json]]
+    ) -> Container:
+        """`folder`: the task's. `mapped`: the allocation's address, and the ports of the node that lead to its own."""
+        address, ports = mapped
         if shutil.which("bwrap") is None or os.geteuid() != 0:
             raise DriverFailure("Failed to create container: the fake's containers need bubblewrap, and root")
         uid, _, gid = user.partition(":")
@@ -48,27 +53,34 @@ class Container:
         inside += ["--bounding-set=-all", "--"]
         box = _box(config, folder, apart=bool(ports))
         given = {"PATH": _PATH} | env | _FOLDERS
-        told, tell = os.pipe()
+        (told, tell), (waits, go) = os.pipe(), os.pipe()
         try:
-            words = ["bwrap", *box, "--info-fd", str(tell), "--", *inside, *cast("list[str]", config["entrypoint"])]
+            words = ["bwrap", *box, "--info-fd", str(tell), "--block-fd", str(waits), "--", *inside]
             process = await asyncio.create_subprocess_exec(
                 *words,
+                *cast("list[str]", config["entrypoint"]),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
                 env=given,
-                pass_fds=(tell,),
+                pass_fds=(tell, waits),
                 start_new_session=True,
             )
-        finally:
             os.close(tell)
-        said = await asyncio.to_thread(_all_of, told)
-        first = int(cast("dict[str, int]", json.loads(said or b'{"child-pid": 0}'))["child-pid"])
+            tell = -1
+            said = await asyncio.to_thread(_info, told)
+            first = int(cast("dict[str, int]", json.loads(said or b'{"child-pid": 0}'))["child-pid"])
+            if ports and first:
+                await asyncio.to_thread(_in_network, first, _open_ports)
+            os.write(go, b"x")
+        finally:
+            for end in {tell, waits, go} - {-1}:
+                os.close(end)
         if not first:
             raise DriverFailure("Failed to create container: bubblewrap could not make it")
         program = await _child_of(first) or first
         made = cls(process, first, program, inside, given)
-        made._relays += [asyncio.ensure_future(_relay(port, program)) for port in ports]
+        made._relays += [asyncio.ensure_future(_relay(port, program, address)) for port in ports]
         return made
 
     def command(self, argv: Sequence[str], *, tty: bool) -> list[str]:
@@ -125,9 +137,13 @@ def _box(config: Mapping[str, object], folder: Path, *, apart: bool) -> list[str
     return words
 
 
-def _all_of(end: int) -> bytes:
-    with open(end, "rb") as file:
-        return file.read()
+def _info(end: int) -> bytes:
+    """One object of JSON; the sandbox's first process holds the other end open."""
+    with open(end, "rb", buffering=0) as file:
+        said = b""
+        while not said.rstrip().endswith(b"}") and (data := file.read(4096)):
+            said += data
+        return said
 
 
 async def _child_of(process: int) -> int:
@@ -150,47 +166,72 @@ def _children_of(process: int) -> list[int] | None:
         return None
 
 
-async def _relay(port: Json, program: int) -> None:
+async def _relay(port: Json, program: int, address: str) -> None:
     """A connection to the node's port is one to the container's, made in its network."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    loop, open_ones = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+    with socket.create_server((str(port["HostIP"]), int(str(port["Value"])))) as listening:
+        listening.setblocking(False)
         try:
-            inner, there = await asyncio.open_connection(sock=await asyncio.to_thread(_connected, program, int(str(port["To"]))))
+            while True:
+                peer, _ = await loop.sock_accept(listening)
+                task = loop.create_task(_serve(peer, program, address, int(str(port["To"]))))
+                open_ones.add(task)
+                task.add_done_callback(open_ones.discard)
+        finally:
+            left = tuple(open_ones)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _serve(peer: socket.socket, program: int, address: str, port: int) -> None:
+    with peer:
+        try:
+            inner = await asyncio.to_thread(_in_network, program, lambda: _connect(address, port))
         except OSError:
-            writer.transport.abort()
+            # as when nobody listens: at once, without an end in order
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return
-        await asyncio.gather(_pump(reader, there), _pump(inner, writer))
-
-    server = await asyncio.start_server(serve, str(port["HostIP"]), int(str(port["Value"])))
-    async with server:
-        await server.serve_forever()
+        with inner:
+            await asyncio.gather(_pump(peer, inner), _pump(inner, peer))
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def _pump(source: socket.socket, sink: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
     with suppress(OSError):
-        while data := await source.read(64 * 1024):
-            sink.write(data)
-            await sink.drain()
-        if sink.can_write_eof():
-            sink.write_eof()
-            return
-    sink.close()
+        while data := await loop.sock_recv(source, 64 * 1024):
+            await loop.sock_sendall(sink, data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
 
 
-def _connected(program: int, port: int) -> socket.socket:
-    """Of the program's network: in a thread of its own, because a thread that has been elsewhere must not be used again."""
-    with ThreadPoolExecutor(1) as elsewhere:
-        return elsewhere.submit(_connect_there, program, port).result()
+def _open_ports() -> None:
+    """As docker has it: no program is root, and web applications listen on port 80."""
+    Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0")
 
 
-def _connect_there(program: int, port: int) -> socket.socket:
-    libc = ctypes.CDLL(None, use_errno=True)
-    network = os.open(f"/proc/{program}/ns/net", os.O_RDONLY)
+def _connect(address: str, port: int) -> socket.socket:
+    """The only address that it has is the loopback's, where the one that Nomad tells is too."""
     try:
-        if libc.setns(network, _NEWNET):
-            raise OSError(ctypes.get_errno(), "setns")
-    finally:
-        os.close(network)
-    made = socket.create_connection(("127.0.0.1", port), timeout=10)
+        made = socket.create_connection((address, port), timeout=10)
+    except ConnectionRefusedError:
+        made = socket.create_connection(("127.0.0.1", port), timeout=10)
     made.setblocking(False)
     return made
+
+
+def _in_network(process: int, do: Callable[[], _T]) -> _T:
+    """In the network of that process: in a thread of its own, because one that has been elsewhere must not be used again."""
+
+    def there() -> _T:
+        libc = ctypes.CDLL(None, use_errno=True)
+        network = os.open(f"/proc/{process}/ns/net", os.O_RDONLY)
+        try:
+            if libc.setns(network, _NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        finally:
+            os.close(network)
+        return do()
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        return elsewhere.submit(there).result()

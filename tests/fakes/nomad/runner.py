@@ -177,7 +177,9 @@ class Runner:
         command, args = order_of(task.driver, task.config or {}, lambda text: taskdir.interpolated(text, env, facts))
         own = {k: taskdir.interpolated(v, env, facts) for k, v in (task.env or {}).items()}
         if task.driver == "docker":
-            return await Container.start(task.config or {}, env | own, task.user, self.folder.task(task.name), self._mapped())
+            return await Container.start(
+                task.config or {}, env | own, task.user, self.folder.task(task.name), (self.address, self._mapped())
+            )
         quiet = task.log_config is not None and task.log_config.disabled
         folder = self.folder
         return await Process.start(

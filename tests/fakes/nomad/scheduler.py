@@ -6,6 +6,7 @@ What a changed registration does to ranks that ended is the real one's doing, no
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 
 from fakes.nomad import shapes
@@ -196,7 +197,8 @@ class Scheduler:
         if group.network is None:
             return None
         ports: list[Json] = []
-        numbers = self._ports.setdefault(node.id, itertools.cycle(range(20_000, 32_000)))
+        # what a fake maps is a port of this machine: each process of a test run begins elsewhere
+        numbers = self._ports.setdefault(node.id, itertools.cycle(_from(os.getpid() * 97 % 12_000)))
         for port in group.network.dynamic_ports or []:
             value = next(numbers)
             ports.append({"Label": port.label, "Value": value, "To": value if port.to == -1 else port.to, "HostIP": "127.0.0.1"})
@@ -311,3 +313,8 @@ def _holds(constraint: Constraint, facts: dict[str, str]) -> bool:
             return left == ""
         case _:
             return True
+
+
+def _from(first: int) -> list[int]:
+    """All ports that Nomad gives, from that one on."""
+    return [*range(20_000 + first, 32_000), *range(20_000, 20_000 + first)]

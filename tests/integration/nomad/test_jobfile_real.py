@@ -276,8 +276,9 @@ for to in ("255.255.255.255", "224.0.0.1"):
 
 
 def test_web_ports_are_open_to_proxies_only(docker: Cluster) -> None:
-    """The node's end of the bridge stands for the proxy: its port, and no other."""
-    docker.settings = msgspec.structs.replace(docker.settings, firewall=Firewall(enabled=True, proxies=(f"{BRIDGE}/32",)))
+    """The node's end of the bridge stands for the proxy, with no jobs' network said to be around it: its port, and no other."""
+    walled = Firewall(enabled=True, proxies=(f"{BRIDGE}/32",), job_networks=(), closed=("172.26.64.0/20",))
+    docker.settings = msgspec.structs.replace(docker.settings, firewall=walled)
     spec = replace(docker.spec("sh", "-c", "nc -ll -p 7001 -e true & nc -ll -p 7000 -e true"), ports=(7000,))
     nomad_id = docker.start(spec)
     address = docker.agent.addresses(nomad_id, 1)[0]

@@ -10,7 +10,7 @@ from fakes.nomad_recorded import ALLOCATIONS, EVALUATIONS, names
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serai_backends.model import End, Phase, Why
-from serai_backends.nomad.observed import Around, address_of, endpoint_of, is_over, observe, why_unplaced
+from serai_backends.nomad.observed import Around, address_of, endpoints_of, is_over, observe, why_unplaced
 from serai_backends.nomad.wire import Allocation, Evaluation
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ def test_any_allocation_can_be_observed(value: JSON, stopped: bool, program: str
     assert (seen.phase is Phase.RUNNING) <= (seen.started_at_ms is not None)
     assert seen.end is not End.CANCELED or stopped or seen.why is not Why.NONE or seen.cause
     assert address_of(alloc) != ""
-    assert endpoint_of(alloc, 80) is None
+    assert endpoints_of(alloc) == ()
 
 
 @settings(max_examples=200, deadline=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes.nomad_recorded import allocation
 from serai_backends.model import Endpoint
-from serai_backends.nomad.observed import address_of, endpoint_of
+from serai_backends.nomad.observed import address_of, endpoints_of
 from serai_backends.nomad.wire import AllocatedResources, Allocation, NetworkStatus, PortMapping, SharedResources
 
 
@@ -42,9 +42,9 @@ def test_endpoints(port: int, endpoint: Endpoint | None) -> None:
         PortMapping(label="port-8888", value=21001, to=8888, host_ip="10.0.0.7"),
         PortMapping(label="other", value=21002, to=22, host_ip="10.0.0.7"),
     )
-    assert endpoint_of(alloc("172.26.64.4", *ports), port) == endpoint
+    assert dict(endpoints_of(alloc("172.26.64.4", *ports))).get(port) == endpoint
 
 
 def test_no_endpoint_without_ports() -> None:
     """A list entry does not have them."""
-    assert endpoint_of(Allocation(), 80) is None
+    assert endpoints_of(Allocation()) == ()

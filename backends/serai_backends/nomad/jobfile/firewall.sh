@@ -9,6 +9,8 @@ apply() {
 }
 # Never on the node's own network.
 [ "$(readlink /proc/self/ns/net)" != "$(readlink /proc/1/ns/net)" ] || exit 1
+# Web applications listen on port 80, and no program is root.
+echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start 2>/dev/null
 trap 'apply' HUP
 trap 'exit 0' TERM INT
 apply || exit 1

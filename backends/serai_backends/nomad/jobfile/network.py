@@ -16,7 +16,7 @@ HOST = "host"
 
 
 def port_label(port: int) -> str:
-    return f"port-{port}"
+    return f"{names.PORT}{port}"
 
 
 def names_itself(settings: NomadSettings, driver: str) -> bool:

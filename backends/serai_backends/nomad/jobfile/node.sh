@@ -26,6 +26,10 @@ prepare() {
         [ ! -f "$hosts" ] || cat "$hosts"
     } >/etc/ucloud/.hosts
     mount --bind /etc/ucloud/.hosts /etc/hosts || return 218
+    # web applications listen on port 80; never on the node's own network
+    if [ -n "$opens_ports" ] && [ "$(readlink /proc/self/ns/net)" != "$(readlink /proc/1/ns/net)" ]; then
+        echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start
+    fi 2>/dev/null
     # Nomad lets every user of the node write into the folders of all its allocations, where root's scripts lie and the firewall's friends.
     mount -t tmpfs -o mode=0700,size=4k,nosuid,nodev ucloud "${NOMAD_ALLOC_DIR%/*/*}" || return 218
 }

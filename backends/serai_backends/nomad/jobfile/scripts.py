@@ -130,6 +130,7 @@ def node(one: Rank) -> str:
     spec, settings, facts = one.spec, one.settings, _facts(one)
     uid, gid = one.prepared.user
     shared = settings.work == "path"
+    facts |= {"opens_ports": "yes" if spec.ports and not settings.firewall.enabled else ""}
     facts |= {"here": "@task/serai", "hosts": f"@task/serai/{HOSTS}", "source": view.folder(spec, settings) if shared else "@alloc/data"}
     drop = f"setpriv --reuid {uid} --regid {gid} --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all --"
     inside = " unshare --user --map-root-user --" if spec.run_as_root else ""
@@ -161,14 +162,19 @@ _TO_ALL = ("224.0.0.0/4", "255.255.255.255/32")
 
 
 def _rules(firewall: Firewall, ports: tuple[int, ...]) -> list[str]:
-    """Both directions; established connections are looked at after the closed networks, so that a peer that is taken away is cut off."""
+    """Both directions; established connections are looked at after the closed networks, so that a peer that is taken away is cut off.
+
+    What comes through the ports of the node has its sender's address, but for jobs of the node itself and for its own loopback: these have
+    the bridge's (seen with Nomad's bridge and portmap). So nobody of the jobs' networks is a proxy, whatever the settings say.
+    """
     shut = (*firewall.job_networks, *firewall.closed)
     web = f"tcp dport {_set(tuple(map(str, ports)))}" if ports and firewall.proxies else ""
     back = f"tcp sport {_set(tuple(map(str, ports)))}" if web else ""
     proxies = _set(firewall.proxies)
     into = ['iifname "lo" accept', "ip saddr @friends accept"]
+    into += [f"ip saddr {_set(firewall.job_networks)} drop"] if firewall.job_networks else []
     into += [f"ip saddr {proxies} {web} accept"] if web else []
-    into += [f"ip saddr {_set(shut)} drop"] if shut else []
+    into += [f"ip saddr {_set(firewall.closed)} drop"] if firewall.closed else []
     into += ["meta nfproto ipv4 ct state established,related accept"]
     out = ['oifname "lo" accept', "ip daddr @friends accept"]
     out += [f"ip daddr {proxies} {back} ct state established accept"] if web else []

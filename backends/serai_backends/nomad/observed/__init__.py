@@ -9,8 +9,8 @@ network     addresses and ports
 unplaced    why a job is not placed, for the person who waits
 """
 
-from serai_backends.nomad.observed.network import address_of, endpoint_of
+from serai_backends.nomad.observed.network import address_of, endpoints_of
 from serai_backends.nomad.observed.observe import Around, fetching, is_over, may_be_start, observe, runs
 from serai_backends.nomad.observed.unplaced import why_unplaced
 
-__all__ = ["Around", "address_of", "endpoint_of", "fetching", "is_over", "may_be_start", "observe", "runs", "why_unplaced"]
+__all__ = ["Around", "address_of", "endpoints_of", "fetching", "is_over", "may_be_start", "observe", "runs", "why_unplaced"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serai_backends.model import Endpoint
+from serai_backends.nomad.names import PORT
 from serai_backends.nomad.wire import Allocation, PortMapping
 
 
@@ -18,10 +19,10 @@ def address_of(alloc: Allocation) -> str | None:
     return status.address or next((port.host_ip for port in _ports(alloc) if port.host_ip), None)
 
 
-def endpoint_of(alloc: Allocation, port: int) -> Endpoint | None:
-    """Where on the node a replica's TCP port is reached; None = it is not mapped, or not yet."""
-    mapping = next((p for p in _ports(alloc) if p.label.startswith("port-") and (p.to or p.value) == port), None)
-    return Endpoint(mapping.host_ip, mapping.value) if mapping is not None and mapping.host_ip and mapping.value else None
+def endpoints_of(alloc: Allocation) -> tuple[tuple[int, Endpoint], ...]:
+    """A replica's own TCP ports, and where on the node each is reached; empty = it has none, or this answer does not say (lists do not)."""
+    mapped = [port for port in _ports(alloc) if port.label.startswith(PORT) and port.host_ip and port.value]
+    return tuple((port.to or port.value, Endpoint(port.host_ip, port.value)) for port in mapped)
 
 
 def _ports(alloc: Allocation) -> tuple[PortMapping, ...]:
