@@ -50,6 +50,12 @@ while not os.path.exists("/work/over"):
 """
 
 
+@pytest.fixture
+def mark() -> str:
+    """Seconds to sleep by which a process is found among all of the machine, those of other tests included."""
+    return str(int.from_bytes(os.urandom(4)) + 100_000)
+
+
 async def shell(site: LocalSite, *argv: str, job_id: str = "job", rank: int = 0) -> Screen:
     return Screen(await site.backend.open_shell(job_id, rank, argv, SIZE))
 
@@ -121,30 +127,22 @@ async def test_nobody_inside_can_look_into_one_that_is_being_made(site: LocalSit
     (site.work("job") / "over").touch()
     await site.ended("job")
     said = set((await site.output("job")).splitlines()[1:])
-    fine = (
-        "exe /usr/bin/true",
-        "cwd /work",
-        "cwd /",
-        "root /",
-        "fd /dev/pts/",
-        "maps /usr/",
-        "maps /etc/ld.so.cache",
-        "maps [",
-        "environ ",
-    )
+    opened = [f"{name} {path}" for name in ("fd", "maps") for path in ("/usr/", "/etc/ld.so.cache")]  # what a program opens to begin
+    fine = ("fd /dev/pts/", "maps [", "environ ", *opened)
+    said -= {"exe /usr/bin/true", "cwd /", "cwd /work", "root /"}
     assert {line for line in said if not line.startswith(fine) or "python" in line} == set()
     assert {line for line in said if line.startswith("environ")} <= {f"environ {name}" for name in ("PATH", "HOME", "USER", "LANG", "TERM")}
 
 
-async def test_a_shell_is_in_the_groups_of_its_rank(site: LocalSite) -> None:
+async def test_a_shell_is_in_the_groups_of_its_rank(site: LocalSite, mark: str) -> None:
     """Hard limits are those of the replica, seen from the machine."""
     if not site.backend.machine.cgroups:
         pytest.skip("there are no hard limits here")
-    await site.backend.submit(site.spec("job", "sleep", "65431", replicas=2))
+    await site.backend.submit(site.spec("job", "sleep", f"0{mark}", replicas=2))
     await site.running("job")
-    async with await shell(site, "sh", "-c", "echo up; exec sleep 65432", rank=1) as screen:
+    async with await shell(site, "sh", "-c", f"echo up; exec sleep {mark}", rank=1) as screen:
         await screen.until("up\r\n")
-        groups = [_groups(pid) for pid in (*processes_of("65431"), *processes_of("65432"))]
+        groups = [_groups(pid) for pid in (*processes_of(f"0{mark}"), *processes_of(mark))]
     mine = groups.pop()
     assert "job+1" in mine
     assert mine in groups
@@ -231,7 +229,7 @@ async def test_shells_leave_nothing_behind(site: LocalSite) -> None:
 
 
 @pytest.mark.parametrize("at", ["open", "asked"])
-async def test_a_server_that_is_killed_hangs_up(tmp_path: Path, at: str) -> None:
+async def test_a_server_that_is_killed_hangs_up(tmp_path: Path, mark: str, at: str) -> None:
     """kill -9 with a shell open, and while it is being opened: its program ends, also one that ignores that; the job goes on."""
     program = textwrap.dedent(f"""
         import asyncio, json, os, sys
@@ -241,7 +239,7 @@ async def test_a_server_that_is_killed_hangs_up(tmp_path: Path, at: str) -> None
         async def main():
             backend = await open_local(LocalSettings(**json.loads(sys.argv[1])))
             while True:
-                try: shell = await backend.open_shell("job", 0, ("sh", "-c", "trap '' HUP; echo up; sleep 65433"), TerminalSize(80, 24))
+                try: shell = await backend.open_shell("job", 0, ("sh", "-c", "trap '' HUP; echo up; sleep {mark}"), TerminalSize(80, 24))
                 except Exception: await asyncio.sleep(0.01); continue
                 break
             if {at == "asked"}: os.kill(os.getpid(), 9)
@@ -257,10 +255,10 @@ async def test_a_server_that_is_killed_hangs_up(tmp_path: Path, at: str) -> None
     assert process.stdout is not None
     if at == "open":
         assert await process.stdout.readline() == b"up\n"
-        assert processes_of("65433")
+        assert processes_of(mark)
         process.kill()
     await process.wait()
-    await until(lambda: not processes_of("65433"), "its program has ended")
+    await until(lambda: not processes_of(mark), "its program has ended")
     await site.open()
     assert (await site.running("job")).phase is Phase.RUNNING
     await site.clear()
@@ -325,7 +323,7 @@ def limit_files(pid: int, most: int = 0) -> None:
     subprocess.run(["prlimit", "--pid", str(pid), f"--nofile={most}:"], check=True, **user)  # type: ignore[call-overload]  # pyright: ignore
 
 
-async def test_a_supervisor_without_descriptors_ends_no_job(site: LocalSite) -> None:
+async def test_a_supervisor_without_descriptors_ends_no_job(site: LocalSite, mark: str) -> None:
     """Shells and connections are refused in words, an open shell can be closed, and afterwards all is as before."""
     await site.backend.submit(replace(site.spec("job", "sleep", "600"), ports=(80,)))
     await site.running("job")
@@ -333,14 +331,14 @@ async def test_a_supervisor_without_descriptors_ends_no_job(site: LocalSite) -> 
     with Conversation(folder) as first, Conversation(folder) as second:
         await first.ask(op="ping")
         await second.ask(op="ping")
-        async with await shell(site, "sh", "-c", "echo up; exec sleep 65434") as screen:
+        async with await shell(site, "sh", "-c", f"echo up; exec sleep {mark}") as screen:
             await screen.until("up\r\n")
             await asyncio.to_thread(limit_files, pid)
             with pytest.raises(BackendUnavailable, match="Too many open files"):
                 await first.ask(op="shell", rank=0, argv=[], columns=80, rows=24)
             with pytest.raises(BackendUnavailable, match="Too many open files"):
                 await second.ask(op="connect", rank=0, port=80)
-        await until(lambda: not processes_of("65434"), "the closed shell has ended")
+        await until(lambda: not processes_of(mark), "the closed shell has ended")
         await asyncio.to_thread(limit_files, pid, 1024)
     assert await run(site, "echo", "well") == (0, "well\r\n")
     assert (await site.running("job")).ended_at_ms is None
