@@ -13,6 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
+from serai.core.v1 import errors_pb2
 from serai.sessions.v1 import sessions_service_pb2 as pb2
 
 from serai_gateway.clock import Clock
@@ -24,6 +25,8 @@ FRESH_S = 1.0
 """For how long an answer is good for further requests: a job that was paused has its ports elsewhere when it goes on."""
 AWAY_S = 60.0
 """For how long what is open outlives the server's silence."""
+MOST_USES = 256
+"""Requests, WebSockets and desktops of one session at a time: each keeps descriptors, and pages that never end must not take them all."""
 _RETRY_S = 1.0
 
 _log = structlog.stdlib.get_logger("serai_gateway.web")
@@ -77,7 +80,7 @@ class Holds:
 
     @asynccontextmanager
     async def take(self, secret: str, kind: pb2.SessionKind.ValueType, job_id: str, rank: int) -> AsyncGenerator[Hold]:
-        """GatewayError when the session opens nothing. What is done by it is cut when it is over (`when_over`)."""
+        """GatewayError when the session opens nothing, or too much at a time. What is done by it is cut when it is over (`when_over`)."""
         key = (secret, int(kind), job_id, rank)
         shared = self._shared.get(key)
         if shared is None:
@@ -86,6 +89,8 @@ class Holds:
         if shared.linger is not None:
             shared.linger.cancel()
             shared.linger = None
+        if shared.users >= MOST_USES:
+            raise GatewayError(errors_pb2.ERROR_REASON_RATE_LIMITED, "Too much is open here by this session right now, try again later")
         shared.users += 1
         try:
             yield Hold(await self._answer(shared, key, kind), shared)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 from fakes.clock import FakeClock
 from fakes.gateway_sessions import FakeSessions
 from serai.sessions.v1 import sessions_service_pb2 as pb2
 from serai_gateway.errors import GatewayError
-from serai_gateway.web.holds import AWAY_S, Holds
+from serai_gateway.web.holds import AWAY_S, MOST_USES, Holds
 from serai_gateway.web.sessions import Sessions
 
 VNC = pb2.SESSION_KIND_VNC
@@ -90,6 +91,18 @@ async def test_a_server_that_is_away_ends_nothing_at_once(made: Made) -> None:
         began_ms = made.clock.now_ms()
         await made.passing(over.is_set)
         assert AWAY_S <= (made.clock.now_ms() - began_ms) / 1_000 < AWAY_S + 10
+
+
+async def test_one_session_has_only_so_much_open(made: Made) -> None:
+    """What is more is refused as such, and let in again when something has ended; who else uses another session is not."""
+    other = made.sessions.open(VNC, "1").secret
+    async with AsyncExitStack() as stack:
+        for _ in range(MOST_USES - 1):
+            await stack.enter_async_context(made.holds.take(made.secret, VNC, "", 0))
+        async with made.holds.take(made.secret, VNC, "", 0), made.holds.take(other, VNC, "", 0):
+            with pytest.raises(GatewayError, match="Too much is open"):
+                await stack.enter_async_context(made.holds.take(made.secret, VNC, "", 0))
+        await stack.enter_async_context(made.holds.take(made.secret, VNC, "", 0))
 
 
 async def test_who_asks_late_is_cut_at_once(made: Made) -> None:
