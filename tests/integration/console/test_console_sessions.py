@@ -98,6 +98,16 @@ async def test_a_shell_that_is_open_elsewhere_or_over_is_told() -> None:
         await expect(wrong.locator("#says")).to_contain_text("This address holds no session")
 
 
+async def test_no_secret_is_in_the_address_of_a_terminals_socket() -> None:
+    """Proxies write addresses with their queries into their logs; the first message has the secret."""
+    async with visitor() as (site, somebody):
+        addresses: list[str] = []
+        somebody.context.on("page", lambda page: page.on("websocket", lambda socket: addresses.append(socket.url)))
+        _, held, _ = await terminal(site, somebody)
+        assert len(addresses) == 1
+        assert held.secret not in addresses[0]
+
+
 async def test_an_operator_opens_a_terminal_from_the_jobs_page() -> None:
     """In a window of its own that says where it is; the session is listed, and can be ended there."""
     async with visitor() as (site, somebody):
@@ -108,6 +118,7 @@ async def test_an_operator_opens_a_terminal_from_the_jobs_page() -> None:
         window = await opening.value
         await expect(window.locator("#state")).to_have_text("Connected")
         await expect(window.locator("#what")).to_have_text("Terminal · job 4711, rank 0")
+        assert await window.evaluate("window.opener") is None  # a job's page could send the operator's window elsewhere
         await page.get_by_role("link", name="Sessions").click()
         row = page.get_by_role("row").filter(has_text="terminal")
         await expect(row).to_contain_text("4711")

@@ -170,6 +170,8 @@ export async function openSession(job, rank, kind) {
   try {
     const opened = await post("open", { job, rank, kind });
     const to = opened.address ?? `${place}#${fragment(kind, opened)}`;
+    // The page is a user's program: it must not be able to send this window elsewhere.
+    if (view) view.opener = null;
     if (view) view.location.replace(to);
     else location.assign(to);
     say(null);

@@ -56,7 +56,6 @@ export class Shell {
   #connect() {
     const url = new URL(`/ucloud/${encodeURIComponent(this.#provider)}/websocket`, location.href);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    url.searchParams.set("session", this.#secret);
     const socket = new WebSocket(url);
     this.#socket = socket;
     this.#ready = false;
