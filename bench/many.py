@@ -199,9 +199,17 @@ class _AtOnce:
         raise AssertionError(f"{job_id} is not over")
 
     def logs(
-        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+        self,
+        job_id: str,
+        rank: int,
+        stream: Stream,
+        offset: int = 0,
+        *,
+        tail: int | None = None,
+        follow: bool = False,
+        output_folder: str = "",
     ) -> AsyncIterator[LogChunk]:
-        raise AssertionError(f"nobody reads {output_folder}/{job_id}/{rank}/{stream}/{offset}/{follow}")
+        raise AssertionError(f"nobody reads {output_folder}/{job_id}/{rank}/{stream}/{offset}/{tail}/{follow}")
 
     async def capacity(self) -> Capacity:
         return Capacity(1, 1, 0, 0, 0, 0)

@@ -68,11 +68,20 @@ class Backend(Protocol):
         ...
 
     def logs(
-        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+        self,
+        job_id: str,
+        rank: int,
+        stream: Stream,
+        offset: int = 0,
+        *,
+        tail: int | None = None,
+        follow: bool = False,
+        output_folder: str = "",
     ) -> AsyncIterator[LogChunk]:
         """The stream's bytes from `offset`, exactly as written. Ends at the present end, or with `follow` when the replica has ended
-        and all of its output was given. `output_folder` as in ReplicaSpec: with it, what was forgotten can be read too, as long as the
-        folder has it. Raises JobNotThere when there is nothing to read from."""
+        and all of its output was given. `tail`: begin no further than so many bytes before the end that the stream has when it is first
+        seen, without handing out what is before; None = all from `offset`. `output_folder` as in ReplicaSpec: with it, what was
+        forgotten can be read too, as long as the folder has it. Raises JobNotThere when there is nothing to read from."""
         ...
 
     async def capacity(self) -> Capacity: ...

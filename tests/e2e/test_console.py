@@ -211,3 +211,17 @@ async def test_a_job_is_seen_from_its_start_to_its_bill(tmp_path: Path) -> None:
             await expect(page.locator("#ran .big")).to_have_text(f"{int(seconds * 10) / 10:.1f} s")
         await expect(page.locator("#replicas .big")).to_have_text("3 exited")
         assert somebody.complaints == []
+
+
+async def test_a_log_longer_than_anybody_reads_is_shown_at_once(tmp_path: Path) -> None:
+    """A job makes one of 20 GiB in a moment. Its end is there, and goes on."""
+    async with site(tmp_path) as (running, somebody, _):
+        script = "truncate -s 20G /work/stdout.txt; printf '\\nafter the hole\\n'; until [ -e end ]; do sleep .1; done; echo bye"
+        job_id = await started(running, shell_request(script))
+        page = await job_page(somebody, job_id)
+        await expect(page.locator("#output .line").first).to_contain_text("bytes before this are not shown")
+        await expect(page.locator("#output .line").last).to_have_text("after the hole")
+        (running.work(job_id) / "end").touch()
+        await expect(page.locator("#output .line").last).to_have_text("bye")
+        await expect(page.locator("#about")).to_have_text("The output has ended.")
+        assert somebody.complaints == []

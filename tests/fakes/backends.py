@@ -94,9 +94,17 @@ class Wrapped:
         await self.after("forget")
 
     def logs(
-        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+        self,
+        job_id: str,
+        rank: int,
+        stream: Stream,
+        offset: int = 0,
+        *,
+        tail: int | None = None,
+        follow: bool = False,
+        output_folder: str = "",
     ) -> AsyncIterator[LogChunk]:
-        return self.inner.logs(job_id, rank, stream, offset, follow=follow, output_folder=output_folder)
+        return self.inner.logs(job_id, rank, stream, offset, tail=tail, follow=follow, output_folder=output_folder)
 
     async def capacity(self) -> Capacity:
         await self.before("capacity")
@@ -190,8 +198,16 @@ class ForgetfulBackend(Wrapped):
                 yield event
 
     def logs(
-        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+        self,
+        job_id: str,
+        rank: int,
+        stream: Stream,
+        offset: int = 0,
+        *,
+        tail: int | None = None,
+        follow: bool = False,
+        output_folder: str = "",
     ) -> AsyncIterator[LogChunk]:
         if job_id in self.forgotten and not output_folder:
             raise JobNotThere(job_id)
-        return self.inner.logs(job_id, rank, stream, offset, follow=follow, output_folder=output_folder)
+        return self.inner.logs(job_id, rank, stream, offset, tail=tail, follow=follow, output_folder=output_folder)

@@ -59,7 +59,9 @@ class LivingJobs(MemoryJobs):
         self._raise()
         report = self._known(request.job_id)
         self.followed.append(request)
-        wanted = {(offset.rank, offset.stream): offset.offset for offset in request.offsets}
+        wanted = {(rank, s): max(0, n - request.tail_bytes) for (i, rank, s), n in self._written.items() if i == request.job_id}
+        wanted = wanted if request.tail_bytes else {}
+        wanted |= {(offset.rank, offset.stream): offset.offset for offset in request.offsets}
         at = 0
         while True:
             pieces = self.output.get(request.job_id, [])

@@ -129,11 +129,21 @@ class InstantBackend:
             self._board.remove(job_id)
 
     async def logs(
-        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+        self,
+        job_id: str,
+        rank: int,
+        stream: Stream,
+        offset: int = 0,
+        *,
+        tail: int | None = None,
+        follow: bool = False,
+        output_folder: str = "",
     ) -> AsyncIterator[LogChunk]:
         job = self.machine.jobs.get(job_id) or self.machine.folders.get(output_folder)
         if job is None or not 0 <= rank < job.spec.replicas:
             raise JobNotThere(job_id)
+        if tail is not None:
+            offset = max(offset, len(job.output.get((rank, stream), b"")) - tail)
         changed = self._board.subscribe(job_id)
         try:
             while True:

@@ -100,7 +100,7 @@ class LogFiles:
         self._watch = FileWatch()
 
     async def read(
-        self, source: LogSource, rank: int, stream: Stream, offset: int, *, follow: bool, ended: Callable[[], bool]
+        self, source: LogSource, rank: int, stream: Stream, offset: int, *, tail: int | None, follow: bool, ended: Callable[[], bool]
     ) -> AsyncGenerator[LogChunk]:
         """See Backend.logs. `ended`: the replica writes no more. Raises JobNotThere, and BackendUnavailable when the board is closed."""
         changed = self._board.subscribe(source.job_id)
@@ -113,6 +113,8 @@ class LogFiles:
                 over = ended()
                 if not opened:
                     await self._threads.run(lambda: self._open(source.folder, rank, stream, opened))
+                    if opened and tail is not None:
+                        offset = max(offset, await self._threads.run(partial(size_of, opened[0])) - tail)
                     if opened and follow:
                         watch = self._watch.add(opened[0], changed)
                 if not source.known and not opened:
@@ -165,6 +167,11 @@ def open_log(drives: Drives, output_folder: str, rank: int, stream: Stream) -> i
     finally:
         os.close(folder)
     return None
+
+
+def size_of(fd: int) -> int:
+    """Bytes. Blocking on a network folder."""
+    return os.fstat(fd).st_size
 
 
 def read_chunks(fd: int, offset: int) -> list[LogChunk]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,13 +183,22 @@ class LocalBackend:
         await self._threads.run(JobFolder(self._jobs_dir, job_id).remove)
 
     async def logs(
-        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+        self,
+        job_id: str,
+        rank: int,
+        stream: Stream,
+        offset: int = 0,
+        *,
+        tail: int | None = None,
+        follow: bool = False,
+        output_folder: str = "",
     ) -> AsyncIterator[LogChunk]:
         job = self._runner.jobs.get(job_id)
         if rank < 0 or (job is None and not output_folder) or (job is not None and rank >= job.spec["replicas"]):
             raise JobNotThere(job_id)
         source = logs.LogSource(job_id, job.spec["output_folder"] if job is not None else output_folder, known=job is not None)
-        reading = self._files.read(source, rank, stream, offset, follow=follow, ended=lambda: self._runner.has_ended(job_id, rank))
+        ended = partial(self._runner.has_ended, job_id, rank)
+        reading = self._files.read(source, rank, stream, offset, tail=tail, follow=follow, ended=ended)
         async with aclosing(reading):
             async for chunk in reading:
                 yield chunk

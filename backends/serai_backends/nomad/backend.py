@@ -184,7 +184,15 @@ class NomadBackend:
         self._ground.board.remove(job_id)
 
     async def logs(
-        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+        self,
+        job_id: str,
+        rank: int,
+        stream: Stream,
+        offset: int = 0,
+        *,
+        tail: int | None = None,
+        follow: bool = False,
+        output_folder: str = "",
     ) -> AsyncIterator[LogChunk]:
         view = self._views.get(job_id)
         if rank < 0 or (view is None and not output_folder) or (view is not None and rank >= view.spec.replicas):
@@ -192,11 +200,11 @@ class NomadBackend:
         ended = ended_of(view, rank)
         if self._settings.work == "path":
             source = LogSource(job_id, view.spec.output_folder if view is not None else output_folder, known=view is not None)
-            reading = self._files.read(source, rank, stream, offset, follow=follow, ended=ended)
+            reading = self._files.read(source, rank, stream, offset, tail=tail, follow=follow, ended=ended)
         elif view is None:
             raise JobNotThere(job_id)
         else:
-            reading = self._remote.read(view, rank, stream, offset, follow=follow, ended=ended)
+            reading = self._remote.read(view, rank, stream, offset, tail=tail, follow=follow, ended=ended)
         async with aclosing(reading):
             async for chunk in reading:
                 yield chunk

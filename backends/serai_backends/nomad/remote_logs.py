@@ -28,7 +28,7 @@ class RemoteLogs:
         self._ground = ground
 
     async def read(
-        self, view: View, rank: int, stream: Stream, offset: int, *, follow: bool, ended: Callable[[], bool]
+        self, view: View, rank: int, stream: Stream, offset: int, *, tail: int | None, follow: bool, ended: Callable[[], bool]
     ) -> AsyncGenerator[LogChunk]:
         still = 0
         while True:
@@ -36,6 +36,9 @@ class RemoteLogs:
             over, alloc_id, before = ended(), view.ranks[rank].alloc_id, offset
             if alloc_id:
                 try:
+                    if tail is not None:
+                        size = await self._ground.client.log_size(alloc_id, names.MAIN, stream)
+                        offset, tail = max(offset, size - tail), None
                     async for chunk in self._ground.client.log(alloc_id, names.MAIN, stream, offset):
                         offset = chunk.offset + len(chunk.data)
                         yield chunk

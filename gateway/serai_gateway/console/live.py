@@ -22,7 +22,6 @@ from serai_gateway.clock import Clock
 from serai_gateway.console import documents
 from serai_gateway.console.calls import JOBS, Calls, Query, invalid
 from serai_gateway.console.guard import HOLDER, OPERATOR, SERVICE, Guard, check_source, in_words
-from serai_gateway.console.tail import Tail
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import ClientGone
 from serai_gateway.upstream import Upstream, UpstreamError, closing
@@ -40,6 +39,7 @@ GATHER_S = 0.25
 WATCHED = 50
 """Jobs of the list whose changes are shown at once."""
 LONGEST_TAIL = 1024 * 1024
+"""Bytes of each stream."""
 _HEAD = struct.Struct(">IBQ")
 _RULES = Rules(most_bytes=1024)
 
@@ -91,22 +91,13 @@ class Live:
             if query.text("from"):
                 request.offsets.extend(_offsets(query.text("from")))
             else:
-                request.offsets.extend(await self._send_tail(socket, request, query.number("tail", LONGEST_TAIL, 1, LONGEST_TAIL)))
+                request.tail_bytes = query.number("tail", LONGEST_TAIL, 1, LONGEST_TAIL)
             async with aclosing(_pieces(self._upstream, request)) as pieces:
                 async for piece in pieces:
                     await _send_piece(socket, piece)
             await _say(socket, {"ended": True})
 
         await self._serve(socket, work)
-
-    async def _send_tail(self, socket: Socket, request: jobs_pb2.FollowRequest, each: int) -> list[jobs_pb2.FollowOffset]:
-        so_far = jobs_pb2.FollowRequest(job_id=request.job_id, ranks=request.ranks, follow=False)
-        tail = Tail(each)
-        async for piece in _pieces(self._upstream, so_far):
-            tail.add(piece)
-        for piece in tail.pieces():
-            await _send_piece(socket, piece)
-        return tail.offsets()
 
     async def _serve(self, socket: Socket, work: Work) -> None:
         """Accepts the socket of an operator, and does the work until it is done, the browser leaves, or the login ends."""

@@ -28,7 +28,7 @@ class Output:
     async def read(self, job: StoredJob, request: FollowRequest) -> AsyncIterator[FollowResponse]:
         """Chunks of every asked rank, both streams, as they come; each stream in order.
 
-        Raises InvalidRequest for a rank that the job lacks or an offset below 0.
+        Raises InvalidRequest for a rank that the job lacks, an offset or a tail below 0.
         """
         ranks = sorted(set(request.ranks)) or list(range(job.replicas))
         wrong = next((rank for rank in ranks if not 0 <= rank < job.replicas), None)
@@ -38,12 +38,14 @@ class Output:
         offsets = {(o.rank, o.stream): o.offset for o in request.offsets}
         if any(offset < 0 for offset in offsets.values()):
             raise InvalidRequest("expected offsets of 0 or more", field="offsets")
+        if request.tail_bytes < 0:
+            raise InvalidRequest("expected 0 or more bytes", field="tail_bytes")
         if request.follow:
             await self._started(job)
         queue: asyncio.Queue[FollowResponse | BaseException | None] = asyncio.Queue(_AHEAD)
         # Tasks of our own, not a TaskGroup: a generator must not yield inside one, because its closing would reach the group as an error.
         pumps = [
-            asyncio.create_task(self._pump(queue, job, rank, stream, offsets.get((rank, stream), 0), request.follow))
+            asyncio.create_task(self._pump(queue, job, rank, stream, offsets.get((rank, stream)), request))
             for rank in ranks
             for stream in _STREAMS
         ]
@@ -68,13 +70,15 @@ class Output:
         job: StoredJob,
         rank: int,
         stream: OutputStream.ValueType,
-        offset: int,
-        follow: bool,
+        offset: int | None,
+        request: FollowRequest,
     ) -> None:
         end: BaseException | None = None
         try:
+            tail = request.tail_bytes if request.tail_bytes and offset is None else None
             folder = job.output_folder.lstrip("/")
-            async for chunk in self._backend.logs(job.id, rank, _STREAMS[stream], offset, follow=follow, output_folder=folder):
+            chunks = self._backend.logs(job.id, rank, _STREAMS[stream], offset or 0, tail=tail, follow=request.follow, output_folder=folder)
+            async for chunk in chunks:
                 await queue.put(FollowResponse(rank=rank, stream=stream, offset=chunk.offset, data=chunk.data))
         except JobNotThere:
             pass  # nothing was written: it never started

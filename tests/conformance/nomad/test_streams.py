@@ -148,11 +148,15 @@ async def test_logs(calls: Calls, golden: Golden) -> None:
 
 
 async def test_log_frames(calls: Calls, golden: Golden) -> None:
-    """Without `plain`: JSON objects with base64, file and offset."""
+    """Without `plain`: JSON objects with base64, file and offset after the last byte; also from the end, and none of what is empty."""
     await calls.started(job("frames", "printf 0123456789"))
     (row,) = await calls.ended("frames")
     answer = await calls.get(f"/v1/client/fs/logs/{row['ID']}?task=main&type=stdout&origin=start&offset=0")
     golden.check("log-frames", [answer.status, answer.json])
+    last = await calls.get(f"/v1/client/fs/logs/{row['ID']}?task=main&type=stdout&origin=end&offset=1")
+    assert last.json == {"Data": "OQ==", "File": "alloc/logs/main.stdout.0", "Offset": 10}
+    empty = await calls.get(f"/v1/client/fs/logs/{row['ID']}?task=main&type=stderr&origin=end&offset=1")
+    assert (empty.status, empty.text) == (200, "")
 
 
 async def _exec(calls: Calls, alloc: object, command: list[str], send: list[Json], *, tty: bool = False) -> tuple[list[Json], int | None]:

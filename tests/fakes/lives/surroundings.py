@@ -93,7 +93,15 @@ class MachineBackend:
                     yield event
 
     def logs(
-        self, job_id: str, rank: int, stream: Stream, offset: int = 0, *, follow: bool = False, output_folder: str = ""
+        self,
+        job_id: str,
+        rank: int,
+        stream: Stream,
+        offset: int = 0,
+        *,
+        tail: int | None = None,
+        follow: bool = False,
+        output_folder: str = "",
     ) -> AsyncIterator[LogChunk]:
         raise NotImplementedError("no program here prints")
 

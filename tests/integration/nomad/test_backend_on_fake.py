@@ -16,7 +16,7 @@ from fakes.nomad import FakeAgent, NodeSpec, variables
 from fakes.nomad_calls import Calls
 from fakes.nomad_words import spec_of
 from serai_backends.errors import BackendUnavailable
-from serai_backends.model import End, JobObservation, Phase, ReplicaSpec, Why
+from serai_backends.model import End, JobObservation, LogChunk, Phase, ReplicaSpec, Stream, Why
 from serai_backends.nomad import doors
 from serai_backends.nomad.backend import NomadBackend, open_nomad
 from serai_backends.nomad.client import NomadClient
@@ -264,3 +264,20 @@ async def test_a_doubt_that_comes_while_another_is_looked_into(
         monkeypatch.setattr(NomadClient, "evaluations_of", purged_meanwhile)
         backend._engine._doubt(next(iter(backend._views)))
         assert (await told(backend, "job", ended)).replicas[0].why is Why.FORGOTTEN_BY_CLUSTER
+
+
+async def test_the_end_of_what_nomad_has_of_the_output(agent: FakeAgent, settings: NomadSettings) -> None:
+    """Where folders are not shared: at its offsets in the whole, and then what comes after."""
+    async with await open_nomad(settings) as backend:
+        await backend.submit(spec_of("job"))
+        await told(backend, "job", runs)
+        (alloc,) = agent.allocs_of("ucloud-job")
+        agent.files.played[alloc.id, "main", "stdout"] = b"0123456789"
+        assert [chunk async for chunk in backend.logs("job", 0, Stream.STDOUT, tail=3)] == [LogChunk(7, b"789")]
+        assert [chunk async for chunk in backend.logs("job", 0, Stream.STDOUT, 8, tail=3)] == [LogChunk(8, b"89")]
+        assert [chunk async for chunk in backend.logs("job", 0, Stream.STDERR, tail=3)] == []
+        async with asyncio.timeout(15):
+            chunks = backend.logs("job", 0, Stream.STDOUT, tail=3, follow=True)
+            assert await anext(chunks) == LogChunk(7, b"789")
+            agent.files.played[alloc.id, "main", "stdout"] += b"more"
+            assert await anext(chunks) == LogChunk(10, b"more")

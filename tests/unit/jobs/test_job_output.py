@@ -1,11 +1,12 @@
-"""What is wrong with a wish for output is said before anything is read."""
+"""Wishes for output: what is wrong with one is said before anything is read, and where each stream begins."""
 
 from __future__ import annotations
 
 import pytest
 from fakes.backends import InstantBackend
 from fakes.jobs import stored_job
-from serai.jobs.v1.jobs_service_pb2 import FollowRequest
+from serai.jobs.v1.jobs_service_pb2 import OUTPUT_STREAM_STDOUT, FollowRequest
+from serai_backends.model import ReplicaSpec, Resources
 from serai_server.errors import InvalidRequest
 from serai_server.jobs.output import Output
 from serai_server.jobs.registry import Registry
@@ -27,3 +28,31 @@ async def test_a_rank_that_the_job_lacks(replicas: int, ranks: list[int], words:
         async for _ in output.read(stored_job(replicas=replicas), FollowRequest(job_id="54112", ranks=ranks)):
             pass
     assert (caught.value.text, caught.value.field) == (words, "ranks")
+
+
+async def test_a_tail_below_nothing() -> None:
+    """Is refused by its name."""
+    output = Output(InstantBackend(), Registry())
+    with pytest.raises(InvalidRequest) as caught:
+        async for _ in output.read(stored_job(), FollowRequest(job_id="54112", tail_bytes=-1)):
+            pass
+    assert (caught.value.text, caught.value.field) == ("expected 0 or more bytes", "tail_bytes")
+
+
+async def test_the_end_of_each_stream_but_of_those_with_an_offset() -> None:
+    """A reader who comes back has offsets of some streams; the others begin near their end. Offsets are places in the whole stream."""
+    backend, job = InstantBackend(), stored_job(replicas=2)
+    await backend.submit(
+        ReplicaSpec(
+            job_id=job.id,
+            replicas=2,
+            argv=("print", "0123456789", "exit", "0"),
+            environment=(),
+            resources=Resources(cpu=1, memory_bytes=1),
+            output_folder="drive/job",
+        )
+    )
+    request = FollowRequest(job_id=job.id, tail_bytes=3)
+    request.offsets.add(rank=1, stream=OUTPUT_STREAM_STDOUT, offset=2)
+    found = [(piece.rank, piece.offset, piece.data) async for piece in Output(backend, Registry()).read(job, request)]
+    assert sorted(found) == [(0, 7, b"789"), (1, 2, b"23456789")]

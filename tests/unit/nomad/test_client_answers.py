@@ -267,3 +267,33 @@ async def test_it_is_reached_through_a_socket(tmp_path: Path) -> None:
         pages.says(200, "{}\n")
         assert (await anext(client.events(0))).events == ()
     assert [r.headers["X-Nomad-Token"] for r in pages.asked] == ["t", "t"]
+
+
+FIRST = b'{"Data":"eA==","File":"alloc/logs/main.stdout.0","Offset":12}'
+LATER = b'{"Data":"eA==","File":"alloc/logs/main.stdout.3","Offset":2}'
+
+
+@pytest.mark.parametrize(
+    ("framed", "asks", "size"),
+    [
+        (b"", 1, 0),
+        (FIRST, 1, 12),
+        (b"{}{}" + FIRST + b'{"Data":"eQ==","File":"alloc/logs/main.stdout.0","Offset":13}', 1, 12),
+        (LATER, 2, 7),
+    ],
+)
+async def test_the_size_of_a_log(framed: bytes, asks: int, size: int) -> None:
+    """Is told by the frame of its last byte. When its first files are gone or full nobody tells it: then it is counted."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=b"1234567" if request.query.get("plain") == "true" else framed)
+
+    async with serve() as pages, open_client(settings(pages.address), environ={}) as client:
+        pages.answer = answer
+        assert await client.log_size("a", "main", Stream.STDOUT) == size
+        assert (pages.asked[0].query["origin"], pages.asked[0].query["offset"], len(pages.asked)) == ("end", "1", asks)
+        pages.says(404, 'task "main" not started yet. No logs available')
+        assert await client.log_size("a", "main", Stream.STDOUT) == 0
+        pages.says(200, "{a login page}")
+        with pytest.raises(BackendUnavailable, match="is not Nomad's"):
+            await client.log_size("a", "main", Stream.STDOUT)

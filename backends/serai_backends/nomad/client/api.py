@@ -243,6 +243,10 @@ class NomadClient:
         """What Nomad has of it now; nothing when it has not started. Raises JobNotThere when Nomad has it no longer."""
         return logs.read(self._streams, alloc_id, task, stream, offset)
 
+    async def log_size(self, alloc_id: str, task: str, stream: Stream) -> int:
+        """Bytes that `log` gives now from offset 0. Raises JobNotThere when Nomad has it no longer."""
+        return await logs.size(self._streams, alloc_id, task, stream)
+
     async def exec(
         self, alloc_id: str, task: str, argv: Sequence[str], size: TerminalSize | None = None, enter: Sequence[str] = ()
     ) -> shells.NomadShell:

@@ -1002,16 +1002,22 @@ class FollowRequest(_message.Message):
     RANKS_FIELD_NUMBER: _builtins.int
     OFFSETS_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    TAIL_BYTES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     follow: _builtins.bool
     """true: go on until the job's output ends."""
+    tail_bytes: _builtins.int
+    """Above 0: a stream that has no offset of its own begins so many bytes before its end as it is when it is first read, or at its
+    beginning when it is shorter. What comes before is not read, however much it is; the offsets in answers stay places in the whole
+    stream. 0 = everything.
+    """
     @_builtins.property
     def ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty = every rank."""
 
     @_builtins.property
     def offsets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FollowOffset]:
-        """Where to begin, in bytes, in each stream; missing = 0."""
+        """Where to begin, in bytes, in each stream; missing = at its beginning, or as `tail_bytes` says."""
 
     def __init__(
         self,
@@ -1020,10 +1026,11 @@ class FollowRequest(_message.Message):
         ranks: _abc.Iterable[_builtins.int] | None = ...,
         offsets: _abc.Iterable[Global___FollowOffset] | None = ...,
         follow: _builtins.bool = ...,
+        tail_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "job_id", b"job_id", "offsets", b"offsets", "ranks", b"ranks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "job_id", b"job_id", "offsets", b"offsets", "ranks", b"ranks", "tail_bytes", b"tail_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
