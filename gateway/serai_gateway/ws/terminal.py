@@ -6,8 +6,7 @@ The server plays the last of the output again to one who comes back, so the term
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from serai_gateway.clock import Clock
 from serai_gateway.control.backoff import Backoff
 from serai_gateway.upstream import CALLER, Exchanging, UpstreamError, closing, status
 from serai_gateway.ws.text import Text
+from serai_gateway.ws.typed import Typed
 
 SHELL = "/serai.sessions.v1.SessionsService/Shell"
 RESET = "\x1bc"
@@ -81,7 +81,7 @@ class Terminal:
         self._clock = clock
         self._secret = secret
         self._size = size
-        self._typed: asyncio.Queue[pb2.ShellRequest] = asyncio.Queue(_WAITING)
+        self._typed = Typed(_WAITING)
         self._backoff = Backoff(base_ms=_RETRY_BASE_MS, cap_ms=_RETRY_CAP_MS, random=random)
         self._lost_at_ms: int | None = None
         """ms since epoch when the way to the server broke; None = it is there."""
@@ -115,7 +115,7 @@ class Terminal:
 
     async def _answers(self) -> AsyncGenerator[pb2.ShellResponse]:
         """Those of one exchange, which ends with an error unless it is left."""
-        requests = _Requests(pb2.ShellOpen(secret=self._secret, size=self._size), self._typed)
+        requests = self._typed.requests(pb2.ShellRequest(open=pb2.ShellOpen(secret=self._secret, size=self._size)))
         try:
             async with closing(self._upstream.exchange(SHELL, requests, _METADATA)) as answers:
                 async for raw in answers:
@@ -137,8 +137,8 @@ class Terminal:
 
     async def _put(self, request: pb2.ShellRequest) -> None:
         """TimeoutError after a while: the program does not read, or the server is away."""
-        if not self._typed.full():
-            self._typed.put_nowait(request)
+        if not self._typed.full:  # no timer for each key
+            await self._typed.put(request)
             return
         async with asyncio.timeout(TYPE_S):
             await self._typed.put(request)
@@ -152,30 +152,6 @@ class Terminal:
         if error.status.code not in _PASSING or now_ms - self._lost_at_ms >= PATIENCE_MS:
             raise error
         await self._clock.sleep(self._backoff.failed() / 1_000)
-
-
-class _Requests:
-    """What one exchange sends: `open`, then what is typed. No generator: the exchange's own task may still wait in it when that ends."""
-
-    def __init__(self, first: pb2.ShellOpen, typed: asyncio.Queue[pb2.ShellRequest]) -> None:
-        self._first: pb2.ShellOpen | None = first
-        self._typed = typed
-        self.over = False
-        """What is typed is for the next exchange."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._first is not None:
-            first, self._first = self._first, None
-            return pb2.ShellRequest(open=first).SerializeToString()
-        request = await self._typed.get()
-        if self.over:
-            with contextlib.suppress(asyncio.QueueFull):
-                self._typed.put_nowait(request)
-            raise StopAsyncIteration
-        return request.SerializeToString()
 
 
 def words_of(exited: pb2.ShellExited) -> str:

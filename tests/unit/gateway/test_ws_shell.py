@@ -61,6 +61,16 @@ async def _first_only(requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     await asyncio.Event().wait()
 
 
+async def _outlived(requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """An exchange's own task that still waits for the next request when the exchange is over."""
+    while (request := await asyncio.shield(asyncio.ensure_future(_next(requests)))) is not None:
+        yield request
+
+
+async def _next(requests: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(requests, None)
+
+
 class Browser:
     """The user's side of one socket."""
 
@@ -336,6 +346,36 @@ async def test_a_long_paste_goes_in_pieces() -> None:
         assert bytes(shell.typed) == text.encode()
 
 
+@pytest.mark.parametrize("pieces", [3, 40])
+async def test_a_long_paste_after_a_cut_stays_in_order(pieces: int) -> None:
+    """Also while something of the connection that is over still waits for what is typed next: that is for the new one, all of it."""
+
+    class Outliving(Breaking):
+        def exchange(self, method: str, requests: AsyncIterator[bytes], metadata: Mapping[str, str]) -> AsyncGenerator[bytes]:
+            return super().exchange(method, _outlived(requests), metadata)
+
+    server = Outliving()
+    held, shell = opened(server)
+    shell.echoes = False
+    paste = "".join(f"{n:08}" for n in range(pieces * 8 * 1024))
+    async with browser(server) as user:
+        user.initialize(held.secret)
+        user.say("1", {"type": "input", "data": "one "})
+        await user.settle()
+        server.away = True
+        server.cut.set()
+        await user.settle()
+        server.cut.clear()
+        user.say("2", {"type": "input", "data": paste})
+        await user.settle()
+        server.away = False
+        await user.settle(10)
+        async with asyncio.timeout(10):
+            while len(shell.typed) < len("one " + paste):
+                await user.settle()
+        assert bytes(shell.typed) == b"one " + paste.encode()
+
+
 async def test_a_program_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is typed waits, and so does the browser's next message; after a while it is told that its text was not delivered."""
     monkeypatch.setattr("serai_gateway.ws.terminal.TYPE_S", 0.05)
@@ -381,9 +421,9 @@ async def test_a_socket_without_a_shell_ends() -> None:
         for _ in range(MOST_IN_VAIN + 1):
             user.wire.say("{")
         assert await user.wire.closed() == 1008
-    async with browser(server, within_s=0.05) as user:
+    async with browser(server, within_s=1) as user:
         user.initialize(held.secret)
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(1.1)
         assert user.wire.code is None
 
 
