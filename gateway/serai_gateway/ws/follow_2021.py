@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
@@ -20,12 +21,13 @@ from serai_gateway.http import ClientGone
 from serai_gateway.ws import frames
 from serai_gateway.ws.following import Following
 from serai_gateway.ws.frames import Frame, LogPayload
+from serai_gateway.ws.log import Log
 from serai_gateway.ws.socket import POLICY, Socket
 from serai_gateway.ws.tasks import cancel
 from serai_gateway.ws.telling import told
 from serai_gateway.ws.unproven import WORDS, Proof
 
-MOST_STREAMS = 500
+MOST_STREAMS = 100
 """Follows at a time on one socket, which belongs to one user of UCloud."""
 MOST_IN_VAIN = 50
 """Frames without a token of Core that a socket may send before its first good one."""
@@ -121,28 +123,33 @@ class Follows:
         await self._socket.send(frames.response(frame.stream_id, LogPayload("")))
 
     async def _follow(self, stream_id: str, follow_id: str, job_id: str) -> None:
-        log = self._following.log(job_id, self._user)
-        send = self._socket.send
         try:
             try:
-                await send(frames.message(stream_id, LogPayload(follow_id)))
-                async for piece in log.pieces():
-                    payload = LogPayload(follow_id, piece.rank)
-                    if piece.stderr:
-                        payload.stderr = piece.text
-                    else:
-                        payload.stdout = piece.text
-                    await send(frames.message(stream_id, payload))
-                await self._following.core_knows(log)
+                with self._following.places.one():
+                    await self._show(stream_id, follow_id, self._following.log(job_id, self._user))
                 last = frames.response(stream_id, LogPayload(follow_id))
             except ClientGone:
                 raise
             except Exception as error:
                 last = _refusal(stream_id, told(error, "a follow ended with an error", job_id=job_id))
             del self._streams[stream_id]
-            await send(last)
+            await self._socket.send(last)
         except ClientGone:
             pass  # the socket's own reader ends everything
+
+    async def _show(self, stream_id: str, follow_id: str, log: Log) -> None:
+        """Everything but the last word."""
+        send = self._socket.send
+        await send(frames.message(stream_id, LogPayload(follow_id)))
+        async with aclosing(log.pieces()) as pieces:
+            async for piece in pieces:
+                payload = LogPayload(follow_id, piece.rank)
+                if piece.stderr:
+                    payload.stderr = piece.text
+                else:
+                    payload.stdout = piece.text
+                await send(frames.message(stream_id, payload))
+        await self._following.core_knows(log)
 
     async def _refuse(self, frame: Frame, error: GatewayError) -> None:
         await self._socket.send(_refusal(frame.stream_id, error))

@@ -6,6 +6,8 @@ message would end the user's view, and so does our close: it comes when Core has
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 import structlog
 
 from serai_gateway.http import ClientGone
@@ -59,9 +61,11 @@ class OneFollow:
     async def _follow(self, job_id: str) -> None:
         log = self._following.log(job_id, self._user)
         try:
-            async for piece in log.pieces():
-                await self._say(piece.rank, piece.text, stderr=piece.stderr)
-            await self._following.core_knows(log)
+            with self._following.places.one():
+                async with aclosing(log.pieces()) as pieces:
+                    async for piece in pieces:
+                        await self._say(piece.rank, piece.text, stderr=piece.stderr)
+                await self._following.core_knows(log)
         except ClientGone:
             raise
         except Exception as error:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from urllib.parse import quote
+
+from serai.core.v1 import errors_pb2
 
 from serai_gateway.auth import Check
 from serai_gateway.clock import Clock
+from serai_gateway.control.backoff import Backoff
+from serai_gateway.errors import GatewayError
 from serai_gateway.upstream import CALLER, USER, Upstream, UpstreamError
 from serai_gateway.ws.frames import PING, Frame
 from serai_gateway.ws.log import Log
@@ -20,9 +25,33 @@ piece of log (facts today §8), so this is no more often than that of 2021 (fact
 HOLD_S = 2.0
 """Between Core's word that it knows the end of a job and the end of the follow: Core looks at its own jobs each half second (2026) or each
 second (2021) only (facts today §8, facts 2021 §3.4)."""
-_LOOK_EVERY_S = 0.2
-_LOOKS = 150
-"""Half a minute: a Core that cannot be told does not wait for the end of a follow either."""
+MOST_FOLLOWS = 2_000
+"""Follows at a time of one gateway, as many as sockets: what the server has read ahead for slow readers is in memory for each."""
+TELL_WITHIN_MS = 30_000
+"""ms after which a follow ends though Core was not told: a Core that cannot be told does not wait for the end of a follow either."""
+_LOOK_BASE_MS = 200
+_LOOK_CAP_MS = 4_000
+"""Between looks at whether Core was told, which no watch tells; the jobs of a Core that is away may end by hundreds."""
+
+
+class Places:
+    """Bounds the follows of one gateway."""
+
+    def __init__(self, most: int = MOST_FOLLOWS) -> None:
+        self._most = most
+        self._taken = 0
+
+    @contextmanager
+    def one(self) -> Generator[None]:
+        """Around a follow. GatewayError when there is no place for it."""
+        if self._taken >= self._most:
+            why = "Too many jobs are followed here right now, try again later"
+            raise GatewayError(errors_pb2.ERROR_REASON_RATE_LIMITED, why)
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +65,7 @@ class Following:
     """Gives [0, 1)."""
     providers: frozenset[str]
     unproven: Unproven
+    places: Places = field(default_factory=Places)
 
     def is_follow(self, frame: Frame) -> bool:
         head, _, tail = frame.call.removesuffix(".follow").partition("jobs.provider.")
@@ -46,11 +76,11 @@ class Following:
 
     async def core_knows(self, log: Log) -> None:
         """Returns when Core has been told the end of the job and has had time to look at it; or cannot be told."""
+        pauses = Backoff(base_ms=_LOOK_BASE_MS, cap_ms=_LOOK_CAP_MS, random=self.random)
+        until_ms = self.clock.now_ms() + TELL_WITHIN_MS
         try:
-            for _ in range(_LOOKS):
-                if not (await log.report()).undelivered_events:
-                    break
-                await self.clock.sleep(_LOOK_EVERY_S)
+            while (await log.report()).undelivered_events and self.clock.now_ms() < until_ms:
+                await self.clock.sleep(pauses.failed() / 1_000)
         except UpstreamError:
             return  # the log was read to its end; whatever is wrong now is not this follow's matter
         await self.clock.sleep(HOLD_S)

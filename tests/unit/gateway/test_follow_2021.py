@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from serai_gateway.auth import AuthError
 from serai_gateway.ws.follow import FollowCalls
 from serai_gateway.ws.follow_2021 import MOST_IN_VAIN, MOST_STREAMS
-from serai_gateway.ws.following import HOLD_S, KEEP_ALIVE_S, Following
+from serai_gateway.ws.following import HOLD_S, KEEP_ALIVE_S, MOST_FOLLOWS, Following, Places
 from serai_gateway.ws.unproven import WORDS, Unproven
 
 CALL = "jobs.provider.example.follow"
@@ -63,11 +63,12 @@ async def socket(
     server: FakeLogs,
     *,
     within_s: float = 60,
+    most: int = MOST_FOLLOWS,
     headers: dict[bytes, bytes] | None = None,
     before: Callable[[Side], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[Side]:
     clock = FakeClock()
-    following = Following(server, OneToken(), clock, lambda: 0.5, frozenset({"example"}), Unproven(within_s=within_s))
+    following = Following(server, OneToken(), clock, lambda: 0.5, frozenset({"example"}), Unproven(within_s=within_s), Places(most))
     wire = Wire(headers=headers)
     async with wire.served(FollowCalls(following)):
         yield Side(server, clock, wire)
@@ -118,6 +119,26 @@ async def test_a_core_that_cannot_be_told_does_not_hold_a_follow_for_ever() -> N
             while len(side.wire.sent) < 2:
                 await side.settle(2)
         assert (await side.last())["status"] == 200
+
+
+async def test_a_follow_that_waits_for_core_asks_rarely() -> None:
+    """Hundreds of jobs may end while Core is away: after a first quick look the looks are seconds apart."""
+    looks = 0
+
+    class Counting(FakeLogs):
+        async def unary(self, method: str, request: bytes, metadata: Mapping[str, str], timeout_s: float) -> bytes:
+            nonlocal looks
+            looks += 1
+            return await super().unary(method, request, metadata, timeout_s)
+
+    job = FakeJob()
+    job.become(SUCCESS, undelivered=2)
+    async with socket(Counting(jobs={"1": job})) as side:
+        side.init("0")
+        async with asyncio.timeout(20):
+            while len(side.wire.sent) < 2:
+                await side.settle(2)
+        assert 5 < looks < 20
 
 
 async def test_many_follows_share_a_socket() -> None:
@@ -245,9 +266,9 @@ async def test_a_client_that_shows_nothing_is_closed() -> None:
         for _ in range(MOST_IN_VAIN + 1):
             side.init("0", bearer="guess")
         assert await side.wire.closed() == 1008
-    async with socket(FakeLogs(jobs={"1": FakeJob()}), within_s=0.05) as side:
+    async with socket(FakeLogs(jobs={"1": FakeJob()}), within_s=1) as side:
         side.init("0")
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(1.1)
         assert side.wire.code is None
 
 
@@ -269,7 +290,7 @@ async def test_a_slow_reader_slows_all_follows_of_its_socket() -> None:
         assert all(8 <= turns.count(n) <= 12 for n in jobs)
 
 
-async def test_hundreds_of_follows_on_one_socket() -> None:
+async def test_a_hundred_follows_on_one_socket() -> None:
     """Up to a limit, and one more is told so."""
     jobs = {"1": FakeJob()}
     jobs["1"].write(b"x")
@@ -284,6 +305,28 @@ async def test_hundreds_of_follows_on_one_socket() -> None:
         async with asyncio.timeout(20):
             while len(side.wire.sent) < 3 * MOST_STREAMS + 1:
                 await side.settle(1)
+
+
+async def test_all_sockets_together_have_so_many_follows() -> None:
+    """One more is told so, with nothing asked of the server for it; where one ends there is a place again."""
+    jobs = {"1": FakeJob(), "2": FakeJob()}
+    async with socket(FakeLogs(jobs=jobs), most=3) as side:
+        for n in range(4):
+            side.init(str(n), "1" if n == 0 else "2")
+        frames = await side.wire.frames(4)
+        [refused] = [frame for frame in frames if frame["type"] == "response"]
+        assert (refused["streamId"], refused["status"]) == ("3", 429)
+        assert "Too many jobs are followed here" in refused["payload"]["why"]
+        await side.settle()
+        assert len(side.server.asked) == 3
+        side.cancel("c", next(frame["payload"]["streamId"] for frame in frames if frame["streamId"] == "1"))
+        await side.wire.frames(6)
+        side.init("4", "2")
+        assert (await side.wire.frames(7))[6]["type"] == "message"
+        jobs["1"].become(SUCCESS)
+        await side.settle(5)
+        side.init("5", "2")
+        assert (await side.wire.frames(9))[8]["type"] == "message"
 
 
 async def test_a_failure_of_ours_is_an_id_on_that_stream_only() -> None:

@@ -15,7 +15,7 @@ from fakes.gateway_logs import ERR, IN_QUEUE, RUNNING, SUCCESS, FakeJob, FakeLog
 from fakes.gateway_wire import Wire
 from serai_gateway.auth import AuthError
 from serai_gateway.ws.follow import FollowCalls
-from serai_gateway.ws.following import HOLD_S, KEEP_ALIVE_S, Following
+from serai_gateway.ws.following import HOLD_S, KEEP_ALIVE_S, MOST_FOLLOWS, Following, Places
 from serai_gateway.ws.frames import PING
 from serai_gateway.ws.log import PATIENCE_MS
 from serai_gateway.ws.unproven import Unproven
@@ -62,9 +62,11 @@ class Side:
 
 
 @asynccontextmanager
-async def socket(server: FakeLogs, *, headers: dict[bytes, bytes] = GOOD, query: bytes = b"") -> AsyncGenerator[Side]:
+async def socket(
+    server: FakeLogs, *, headers: dict[bytes, bytes] = GOOD, query: bytes = b"", most: int = MOST_FOLLOWS
+) -> AsyncGenerator[Side]:
     clock = FakeClock()
-    following = Following(server, OneToken(), clock, lambda: 0.5, frozenset({"example"}), Unproven())
+    following = Following(server, OneToken(), clock, lambda: 0.5, frozenset({"example"}), Unproven(), Places(most))
     wire = Wire(headers=headers, query=query)
     async with wire.served(FollowCalls(following)):
         yield Side(server, clock, wire)
@@ -131,6 +133,16 @@ async def test_what_goes_wrong_is_a_line_of_the_log() -> None:
         side.init("7")
         assert await side.wire.closed() == 1000
         assert side.payloads() == [(0, None, "The output cannot be shown: no job '7' is known here\n")]
+
+
+async def test_more_follows_than_there_is_room_for() -> None:
+    """The user reads so."""
+    server = FakeLogs(jobs={"1": FakeJob()})
+    async with socket(server, most=0) as side:
+        side.init()
+        assert await side.wire.closed() == 1000
+        assert side.payloads() == [(0, None, "The output cannot be shown: Too many jobs are followed here right now, try again later\n")]
+        assert server.asked == []
 
 
 async def test_a_server_that_is_away_is_waited_for() -> None:
