@@ -18,6 +18,7 @@ from fakes.recorded_core import begin_2026, follow_2021, follow_2026, frame_2021
 from serai.sessions.v1 import sessions_service_pb2
 from serai_gateway.web_settings import WebSettings
 from serai_gateway.ws import protocol
+from serai_gateway.ws.follow_2021 import MOST_STREAMS
 
 FOLLOW = "/ucloud/jobs.provider.example/websocket"
 SHELL = "/ucloud/example/websocket"
@@ -116,9 +117,9 @@ async def test_what_a_client_does_not_read_stays_at_its_source(tmp_path: Path) -
     print(f"\n{server.chunks * 65_536 / 1e6:.1f} MB were taken for two clients that read nothing; memory grew by {grown_kib} KiB")
 
 
-async def test_hundreds_of_follows_of_one_user(tmp_path: Path) -> None:
-    """300 on one socket, each told its own job, whole; and all of them end with the socket."""
-    server = WholeServer(jobs={str(n): FakeJob() for n in range(300)})
+async def test_a_hundred_follows_of_one_user(tmp_path: Path) -> None:
+    """As many as there may be on one socket, each told its own job, whole; and all of them end with the socket."""
+    server = WholeServer(jobs={str(n): FakeJob() for n in range(MOST_STREAMS)})
     for n, made in server.jobs.items():
         made.write(f"job {n} ".encode() * 500)
     async with served(tmp_path, server) as gateway:
@@ -132,7 +133,7 @@ async def test_hundreds_of_follows_of_one_user(tmp_path: Path) -> None:
                 frame = await core.next()
                 texts[frame["streamId"]] += frame["payload"]["stdout"] or ""
             assert texts == {n: f"job {n} " * 500 for n in server.jobs}
-            assert server.open_follows == 300
+            assert server.open_follows == MOST_STREAMS
         await until(lambda: server.open_follows == 0)
 
 
