@@ -45,6 +45,7 @@ _RUNNING = {
     "ID": "ucloud-1",
     "Type": "batch",
     "Datacenters": ["*"],
+    "Meta": {"serai_provider": "test"},
     "TaskGroups": [
         {
             "Name": "rank-0",
