@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
 from serai_devcore import queries
 from serai_devcore.accounts import WalletKey
-from serai_devcore.applications import acme_request, licensed_request, shell_request
+from serai_devcore.applications import JobRequest, acme_request, licensed_request, shell_request
 from serai_devcore.faults import Away, Effect, Fault
 from serai_devcore.jobs import Job
 from serai_devcore.license_steering import HELP as LICENSE_HELP
@@ -47,8 +47,9 @@ HELP: JsonObject = {
     "GET /devcore/jobs": "every job as Core knows it, with each update as it came",
     "GET /devcore/jobs/{id}": "one of them",
     "POST /devcore/jobs": (
-        'start one: {"value": "…"} for acme-batch, {"shell": "echo hi", "replicas": 3, "license": "ID"}, {"license": "ID"} for '
-        'acme-solver (both also "username", "project"), or {"job": {…}}, the whole JSON'
+        'start one: {"value": "…"} for acme-batch, {"shell": "echo hi", "replicas": 3, "license": "ID"}, also with "web": 8000, the port '
+        'of its page, or "vnc": 5900 and "password" of its desktop; {"license": "ID"} for acme-solver (both also "username", "project"), '
+        'or {"job": {…}}, the whole JSON'
     ),
     "POST /devcore/jobs/{id}/terminate": "cancel it as a user does",
     "POST /devcore/jobs/{id}/forget": "Core does not know it any more",
@@ -73,7 +74,10 @@ HELP: JsonObject = {
 
 NO_STORE = {"Cache-Control": "no-store"}
 """Some answers hold secrets."""
-_KEYS_OF = {"shell": ("replicas", "license", "username", "project"), "license": ("username", "project")}
+_KEYS_OF = {
+    "shell": ("replicas", "license", "web", "vnc", "password", "username", "project"),
+    "license": ("username", "project"),
+}
 """What may stand beside the key that tells the kind of job."""
 FAULT_KEYS = ("effect", "status", "why", "path", "times", "probability", "delayMs")
 
@@ -87,7 +91,7 @@ class Admin:
         routes: Routes = {
             ("GET", "/devcore/"): (self._help, ()),
             ("GET", "/devcore/jobs"): (self._jobs, ()),
-            ("POST", "/devcore/jobs"): (self._submit, ("value", "shell", "replicas", "job", "license", "username", "project")),
+            ("POST", "/devcore/jobs"): (self._submit, ("value", "shell", "replicas", "job", *_KEYS_OF["shell"][1:])),
             ("GET", "/devcore/jobs/{id}"): (self._job, ()),
             ("POST", "/devcore/jobs/{id}/terminate"): (self._terminate, ()),
             ("POST", "/devcore/jobs/{id}/forget"): (self._forget, ()),
@@ -140,9 +144,7 @@ class Admin:
         elif kind == "job":
             submission = await self._core.submit_document(as_object(body["job"], "job"))
         elif kind == "shell":
-            replicas, license_id = integer_or(body, "replicas", "", 1), text_or_none(body, "license", "") or ""
-            shell = shell_request(text(body, "shell", ""), replicas=replicas, license_id=license_id)
-            submission = await self._core.submit(replace(shell, username=username, project=project))
+            submission = await self._core.submit(replace(_shell_request(body), username=username, project=project))
         else:
             submission = await self._core.submit(acme_request(text_or_none(body, "value", "") or "Hello, World!"))
         return {"id": submission.job_id, "accepted": submission.accepted} | shown(submission.outcome)
@@ -255,6 +257,26 @@ class Admin:
             "outputFolder": job.output_folder,
             "updates": updates,
         }
+
+
+def _shell_request(body: JsonObject) -> JobRequest:
+    """A line of shell: an application of type BATCH, or with a page or a desktop at the port that is named."""
+    if "web" in body and "vnc" in body:
+        raise bad_request("vnc", "an application has a page or a desktop, not both")
+    if "password" in body and "vnc" not in body:
+        raise bad_request("password", "is that of a desktop: name its port, vnc")
+    key: Literal["web", "vnc"] | None = "web" if "web" in body else "vnc" if "vnc" in body else None
+    port = integer(body, key, "") if key else None
+    if port is not None and not 1 <= port <= 65535:
+        raise bad_request(str(key), "a TCP port, 1 to 65535")
+    return shell_request(
+        text(body, "shell", ""),
+        replicas=integer_or(body, "replicas", "", 1),
+        license_id=text_or_none(body, "license", "") or "",
+        kind="WEB" if key == "web" else "VNC" if key else "BATCH",
+        port=port,
+        password=text_or_none(body, "password", ""),
+    )
 
 
 def _read_fault(body: JsonObject) -> Fault:

@@ -161,8 +161,18 @@ def licensed_request(
     return JobRequest(ACME_SOLVER, product, parameters, username=username, project=project)
 
 
-def shell_request(script: str, *, replicas: int = 1, product: Product = EXAMPLE_PRODUCT, license_id: str = "") -> JobRequest:
-    """A job that runs a line of POSIX shell, with a license if that is named: for those who try a provider out."""
+def shell_request(
+    script: str,
+    *,
+    replicas: int = 1,
+    product: Product = EXAMPLE_PRODUCT,
+    license_id: str = "",
+    kind: Literal["BATCH", "WEB", "VNC"] = "BATCH",
+    port: int | None = None,
+    password: str | None = None,
+) -> JobRequest:
+    """A job that runs a line of POSIX shell, with a license if that is named: for those who try a provider out. `kind`, `port` and
+    `password` are the application's."""
     # A parameter and no resource: Core of 2021 looks at no other licenses.
     declared = (license_parameter("license", "The license to use", "acme"),) if license_id else ()
     given: JsonObject = {"script": {"type": "text", "value": script}}
@@ -177,5 +187,8 @@ def shell_request(script: str, *, replicas: int = 1, product: Product = EXAMPLE_
         invocation=(word("/bin/sh"), word("-c"), var("script")),
         parameters=(text_parameter("script", "What to run"), *declared),
         allow_multi_node=True,
+        kind=kind,
+        port=port,
+        password=password,
     )
     return JobRequest(application, product, given, replicas=replicas)

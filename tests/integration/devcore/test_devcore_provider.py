@@ -13,7 +13,7 @@ from fakes.devcore_provider import both, lowered
 from fakes.devcore_time import StillClock
 from serai_devcore import CoreError, Generation, acme_request, shell_request
 from serai_devcore.tokens import PrivateKey, generate_key
-from serai_devcore.wire import Json, JsonObject, dig, parse, read_items
+from serai_devcore.wire import Json, JsonObject, as_object, dig, parse, read_items
 
 G2021, G2026 = Generation.G2021, Generation.G2026
 BATCH = Path(__file__).parents[3] / "examples" / "requests" / "batch.json"
@@ -196,6 +196,21 @@ async def test_a_shell_job_has_its_script_as_a_parameter(key: PrivateKey) -> Non
         document = provider.heard[0].items[0]
         assert dig(document, "specification", "parameters", "script", "value") == "echo hi"
         assert dig(document, "specification", "replicas") == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind", "page", "desktop"),
+    [
+        ({"web": 8000}, "WEB", {"port": 8000}, None),
+        ({"vnc": 5901, "password": "x"}, "VNC", None, {"port": 5901, "password": "x"}),
+    ],
+)
+async def test_a_shell_job_has_a_page_or_a_desktop(key: PrivateKey, keys: JsonObject, kind: str, page: Json, desktop: Json) -> None:
+    async with both(key) as (core, provider):
+        async with core.client._session.post(core.url + "/devcore/jobs", json={"shell": "true"} | keys) as answer:
+            assert (await answer.json())["accepted"] is True
+        invocation = as_object(dig(provider.heard[0].items[0], "status", "resolvedApplication", "invocation"), "")
+        assert (invocation["applicationType"], invocation["web"], invocation["vnc"]) == (kind, page, desktop)
 
 
 async def test_jobs_are_started_and_ended_over_http(key: PrivateKey) -> None:
