@@ -65,7 +65,7 @@ class _Exec(click.Command):
 @click.argument("job_id")
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="[PROGRAM [ARGUMENT]...]")
 def exec_(*, job_id: str, rank: int, program: tuple[str, ...], interactive: bool, tty: bool, config: Path, socket: Path | None) -> int:
-    """Run a program in a replica of a running job, beside the job's own; without one, a shell.
+    """Run a program in a replica of a running job, beside the job's own; without one, and with -i or -it, a shell.
 
     The exit code is the program's. It is ended when this command ends, or the job. Users' shells, which survive a cut connection, are
     opened in UCloud.
@@ -79,6 +79,8 @@ def exec_(*, job_id: str, rank: int, program: tuple[str, ...], interactive: bool
     serai jobs exec -it 4711 --rank 2 python3
     serai jobs exec 4711 ps -ef
     """
+    if not program and not interactive:
+        raise CliError("name a program, or have a shell with -it: without -i nobody could type into it", Exit.USAGE)
     if tty and not os.isatty(_STDIN if interactive else _STDOUT):
         raise CliError("-t needs a terminal, and this is none: leave it out", Exit.USAGE)
     said = _Said()

@@ -236,6 +236,14 @@ def test_a_terminal_is_asked_for_where_there_is_none(site: Site) -> None:
     assert not site.backend.terminals
 
 
+@pytest.mark.parametrize("arguments", [["1"], ["-t", "1"]])
+def test_a_shell_that_nobody_could_type_into_is_not_opened(site: Site, arguments: list[str]) -> None:
+    """It would hang until the job ends."""
+    ran = site.run(*arguments)
+    assert (ran.returncode, b"with -it" in ran.stderr) == (Exit.USAGE, True)
+    assert not site.backend.terminals
+
+
 @pytest.mark.parametrize(
     ("arguments", "argv"),
     [
