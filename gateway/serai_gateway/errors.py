@@ -61,12 +61,17 @@ _BY_CHANNEL: Mapping[str, tuple[ErrorReason.ValueType, str]] = MappingProxyType(
 
 
 class GatewayError(Exception):
-    """An answer that is an error: a reason of the table, and words for the person who reads it."""
+    """An answer that is an error: a reason of the table, and words for the person who reads it.
 
-    def __init__(self, reason: ErrorReason.ValueType, why: str) -> None:
+    `why` begins with the path of the field that is wrong, where one is; `words` leaves it out, for people who sent no fields.
+    """
+
+    def __init__(self, reason: ErrorReason.ValueType, words: str, path: str = "") -> None:
+        why = f"{path}: {words}" if path and not words.startswith(path) else words
         super().__init__(why)
         self.row = TABLE[reason]
         self.why = why
+        self.words = words
 
 
 def message(row: Row, why: str) -> resources_pb2.CommonErrorMessage:
@@ -90,9 +95,6 @@ def from_status(status: status_pb2.Status) -> GatewayError | None:
             violations = error_details_pb2.BadRequest.FromString(detail.value).field_violations
             path = violations[0].field if violations else ""
     if row is not None:
-        why = status.message
-        if path and not why.startswith(path):
-            why = f"{path}: {why}"
-        return GatewayError(row.reason, why)
+        return GatewayError(row.reason, status.message, path)
     known = _BY_CHANNEL.get(_GRPC_NAMES.get(status.code, ""))
     return GatewayError(*known) if known is not None else None

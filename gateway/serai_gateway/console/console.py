@@ -133,7 +133,7 @@ class Console:
             return self._error(template, GatewayError(errors_pb2.ERROR_REASON_UNSPECIFIED, why), error_id)
 
     def _error(self, template: str, error: GatewayError, error_id: str | None = None) -> _Answer:
-        body = self._codec.write(errors.message(error.row, error.why))
+        body = self._codec.write(errors.message(error.row, error.words))
         return _Answer(template, error.row.http_status, body, ((b"content-type", _JSON), _NO_STORE), error_id)
 
     def _page(self, path: str, headers: Headers) -> _Answer:

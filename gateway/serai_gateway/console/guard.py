@@ -25,7 +25,7 @@ HOLDER = {CALLER: "session"}
 """Metadata of calls for whoever holds a secret."""
 OPERATOR = {CALLER: "console"}
 """Metadata of calls for an operator who is logged in."""
-LOG_IN = "You are not logged in here, or no longer. Run `serai console` on the provider's machine and open the address that it prints"
+LOG_IN = "You are not logged in here, or no longer. Run serai console on the provider's machine and open the address that it prints"
 _FOREIGN = "This call is for the console's own pages; it came from another page"
 _UNSAID = "Your browser does not say which page makes this call, so it is not done. Use a newer browser"
 

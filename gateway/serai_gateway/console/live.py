@@ -228,7 +228,7 @@ async def _worked(socket: Socket, work: Work) -> None:
 
 async def _fail(socket: Socket, error: GatewayError) -> None:
     try:
-        await _say(socket, {"error": error.why, "reason": error.row.name})
+        await _say(socket, {"error": error.words, "reason": error.row.name})
         await socket.close(FAILED, error.row.name)
     except ClientGone:
         return

@@ -98,7 +98,7 @@ async def test_without_a_cookie_nothing_is_told() -> None:
     async with caller(logged_in=False) as one:
         await refused_everywhere(one)
         _, text, _ = await one.get("/console/api/jobs")
-        assert "Run `serai console`" in json.loads(text)["why"]
+        assert "Run serai console" in json.loads(text)["why"]
         assert [(await one.get(f"/console/{page}"))[0] for page in ("", "job", "sessions", "session")] == [200] * 4
         assert "List" not in one.site.sessions.calls
 

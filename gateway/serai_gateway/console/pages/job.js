@@ -17,7 +17,7 @@ function show(told) {
   told_ms = Date.now();
   document.title = `${job.name ?? job.id} · ${stateWords(job)}`;
   find("title").replaceChildren(
-    job.name ?? `Job ${job.id}`,
+    job.name === null ? `Job ${job.id}` : `${job.name} · job ${job.id}`,
     " ",
     make("span", { class: `state ${job.state}` }, stateWords(job)),
   );

@@ -9,8 +9,10 @@ let running = false;
 async function start() {
   const found = SECRET.exec(location.hash.slice(1));
   if (running || !found) {
-    if (!running) find("state").textContent = location.hash ? "" : "Opening…";
-    if (!running && location.hash) say("This address holds no session. Open the terminal or the desktop in UCloud again.");
+    if (running) return;
+    // A terminal that is opened from the console has a window before it has its session.
+    find("state").textContent = location.hash || !window.opener ? "" : "Opening…";
+    if (location.hash || !window.opener) say("This address holds no session. Open the terminal or the desktop in UCloud again.");
     return;
   }
   running = true;
