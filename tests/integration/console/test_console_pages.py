@@ -124,7 +124,7 @@ async def test_logging_out_ends_every_window() -> None:
         await expect(other.locator("h1")).to_contain_text("4711")
         await page.get_by_role("button", name="Log out").click()
         for window in (page, other):
-            await expect(window.locator("#says")).to_contain_text("You are logged out. Run `serai console`")
+            await expect(window.locator("#says")).to_contain_text("You are logged out. Run serai console")
         await page.reload()
         await expect(page.locator("#says")).to_contain_text("You are not logged in here")
         assert any("401" in complaint for complaint in somebody.complaints)

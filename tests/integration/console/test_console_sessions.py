@@ -94,8 +94,9 @@ async def test_a_shell_that_is_open_elsewhere_or_over_is_told() -> None:
         await other.get_by_role("button", name="Try again").click()
         await expect(other.locator("#says")).to_contain_text("this session is not known here, or it is over")
         assert held.over.is_set()
-        wrong = await somebody.at(f"{site.url}/console/session#shell:short")
-        await expect(wrong.locator("#says")).to_contain_text("This address holds no session")
+        for address in ("session#shell:short", "session"):
+            wrong = await somebody.at(f"{site.url}/console/{address}")
+            await expect(wrong.locator("#says")).to_contain_text("This address holds no session")
 
 
 async def test_no_secret_is_in_the_address_of_a_terminals_socket() -> None:

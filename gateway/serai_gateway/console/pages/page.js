@@ -141,7 +141,7 @@ export function live(address, message) {
   };
 }
 
-const LOG_IN = "You are logged out. Run `serai console` on the provider's machine and open the address that it prints.";
+const LOG_IN = "You are logged out. Run serai console on the provider's machine and open the address that it prints.";
 
 /** The head of an operator's page: where one is, the other pages, logging out. */
 export async function head(here) {

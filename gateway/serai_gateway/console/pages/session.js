@@ -10,9 +10,10 @@ async function start() {
   const found = SECRET.exec(location.hash.slice(1));
   if (running || !found) {
     if (running) return;
-    // A terminal that is opened from the console has a window before it has its session.
-    find("state").textContent = location.hash || !window.opener ? "" : "Opening…";
-    if (location.hash || !window.opener) say("This address holds no session. Open the terminal or the desktop in UCloud again.");
+    // The console's own window is here before its session is, and its address names the job.
+    const comes = !location.hash && new URLSearchParams(location.search).has("job");
+    find("state").textContent = comes ? "Opening…" : "";
+    if (!comes) say("This address holds no session. Open the terminal or the desktop in UCloud again.");
     return;
   }
   running = true;
