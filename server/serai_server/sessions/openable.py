@@ -25,7 +25,7 @@ _OPENS: Mapping[SessionKind, str] = {
 }
 _NO_RUN: Mapping[State, str] = {
     State.IN_QUEUE: "does not run yet: wait until it does",
-    State.SUSPENDED: "is suspended: have it go on first",
+    State.SUSPENDED: "is suspended: resume it first",
     State.CANCELING: "is being ended",
 }
 

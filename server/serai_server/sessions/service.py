@@ -254,7 +254,7 @@ class SessionsService:
     async def _endpoint(self, session: Session) -> Endpoint:
         record = self._jobs.get(session.job_id)
         if record is not None and record.state == State.SUSPENDED:
-            raise WrongState(f"job {session.job_id} is suspended: have it go on first")
+            raise WrongState(f"job {session.job_id} is suspended: resume it first")
         return await self._endpoints.find(session.job_id, session.rank, session.row.port)
 
     def _used(self, session: Session) -> None:

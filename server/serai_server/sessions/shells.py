@@ -152,7 +152,7 @@ class ShellHub:
     def _check_suspended(self, session: Session) -> None:
         record = self._jobs.get(session.job_id)
         if record is not None and record.state == State.SUSPENDED:
-            raise WrongState(f"job {session.job_id} is suspended: have it go on first")
+            raise WrongState(f"job {session.job_id} is suspended: resume it first")
 
     def _come_back(self, shell: OpenShell) -> None:
         self._forget_timer(shell)
