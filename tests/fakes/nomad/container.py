@@ -15,7 +15,7 @@ import signal as signals
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -53,32 +53,37 @@ class Container:
         inside += ["--bounding-set=-all", "--"]
         box = _box(config, folder, apart=bool(ports))
         given = {"PATH": _PATH} | env | _FOLDERS
-        (told, tell), (waits, go) = os.pipe(), os.pipe()
-        try:
-            words = ["bwrap", *box, "--info-fd", str(tell), "--block-fd", str(waits), "--", *inside]
-            process = await asyncio.create_subprocess_exec(
-                *words,
-                *cast("list[str]", config["entrypoint"]),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=given,
-                pass_fds=(tell, waits),
-                start_new_session=True,
-            )
-            os.close(tell)
-            tell = -1
-            said = await asyncio.to_thread(_info, told)
-            first = int(cast("dict[str, int]", json.loads(said or b'{"child-pid": 0}'))["child-pid"])
-            if ports and first:
-                await asyncio.to_thread(_in_network, first, _open_ports)
-            os.write(go, b"x")
-        finally:
-            for end in {tell, waits, go} - {-1}:
-                os.close(end)
+        with ExitStack() as ends:
+            (told, tell), (waits, go) = os.pipe(), os.pipe()
+            ends.callback(os.close, waits)
+            ends.callback(os.close, go)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *("bwrap", *box, "--info-fd", str(tell), "--block-fd", str(waits), "--", *inside),
+                    *cast("list[str]", config["entrypoint"]),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    env=given,
+                    pass_fds=(tell, waits),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(tell)
+            try:
+                said = await asyncio.to_thread(_info, told)
+                first = int(cast("dict[str, int]", json.loads(said or b'{"child-pid": 0}'))["child-pid"])
+                if ports and first:
+                    await asyncio.to_thread(_in_network, first, _open_ports)
+                os.write(go, b"x")
+                program = await _child_of(first) or first
+            except BaseException:  # the end of the test, in the middle of this
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signals.SIGKILL)
+                await process.wait()
+                raise
         if not first:
             raise DriverFailure("Failed to create container: bubblewrap could not make it")
-        program = await _child_of(first) or first
         made = cls(process, first, program, inside, given)
         made._relays += [asyncio.ensure_future(_relay(port, program, address)) for port in ports]
         return made
@@ -112,7 +117,8 @@ class Container:
 
 
 def _box(config: Mapping[str, object], folder: Path, *, apart: bool) -> list[str]:
-    words = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"]
+    words = ["--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    words += ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"]
     words += ["--unshare-net"] if apart else []
     for name in ("/bin", "/sbin", "/lib", "/lib64"):
         place = Path(name)
