@@ -7,8 +7,9 @@ So what stays silent is asked for a WebSocket. The secret is in the path, as UCl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import aiohttp
 import structlog
@@ -40,14 +41,16 @@ _GOING_AWAY = 1001
 _log = structlog.stdlib.get_logger("serai_gateway.web")
 
 
-class Desktop:
-    """A replica's end: bytes to it and from it."""
+class Desktop(Protocol):
+    """A replica's end."""
 
-    def __init__(self, read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], Awaitable[None]]) -> None:
-        self.read = read
+    async def read(self) -> bytes:
         """Some bytes; none = it has ended. OSError."""
-        self.write = write
+        ...
+
+    async def write(self, data: bytes, /) -> None:
         """Returns when it takes more. OSError."""
+        ...
 
 
 class Desktops:
@@ -90,39 +93,61 @@ class Desktops:
         except (OSError, TimeoutError):
             raise _no_desktop(at) from None
         try:
-            greeting = await self._greeting(reader)
+            greeting = await self._greeting(reader, at)
             if greeting is not None:
-                if not greeting.startswith(GREETING):
-                    raise _no_desktop(at)
-                yield _raw(greeting, reader, writer)
+                yield _Raw(greeting, reader, writer)
                 return
-        except (OSError, asyncio.IncompleteReadError):
-            raise _no_desktop(at) from None
         finally:
             writer.transport.abort()
         async with _websockify(at, self._connect_timeout_s) as desktop:
             yield desktop
 
-    async def _greeting(self, reader: asyncio.StreamReader) -> bytes | None:
-        """Its first bytes; None = it waits for ours."""
+    async def _greeting(self, reader: asyncio.StreamReader, at: pb2.AuthorizeResponse) -> bytes | None:
+        """Its first bytes; None = it waits for ours. GatewayError when it is no desktop."""
         try:
             async with asyncio.timeout(self._silence_s):
-                return await reader.readexactly(len(GREETING))
+                greeting = await reader.readexactly(len(GREETING))
         except TimeoutError:
             return None
+        except (OSError, asyncio.IncompleteReadError):
+            raise _no_desktop(at) from None
+        if greeting != GREETING:
+            raise _no_desktop(at)
+        return greeting
 
 
-def _raw(greeting: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Desktop:
-    first = [greeting]
+class _Raw:
+    """An RFB server that has greeted."""
 
-    async def read() -> bytes:
-        return first.pop() if first else await reader.read(PIECE)
+    def __init__(self, greeting: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._greeting = greeting
+        self._reader = reader
+        self._writer = writer
 
-    async def write(data: bytes) -> None:
-        writer.write(data)
-        await writer.drain()
+    async def read(self) -> bytes:
+        greeting, self._greeting = self._greeting, b""
+        return greeting or await self._reader.read(PIECE)
 
-    return Desktop(read, write)
+    async def write(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+
+class _Websockify:
+    """One that speaks by a WebSocket of its own."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+
+    async def read(self) -> bytes:
+        message = await self._socket.receive()
+        # An empty message is none: what ends it is told by its kind.
+        while message.type is aiohttp.WSMsgType.BINARY and not message.data:
+            message = await self._socket.receive()
+        return message.data if message.type is aiohttp.WSMsgType.BINARY else b""
+
+    async def write(self, data: bytes) -> None:
+        await self._socket.send_bytes(data)
 
 
 @asynccontextmanager
@@ -142,15 +167,8 @@ async def _websockify(at: pb2.AuthorizeResponse, timeout_s: float) -> AsyncGener
         except (aiohttp.ClientError, OSError, TimeoutError):
             raise _no_desktop(at) from None
 
-        async def read() -> bytes:
-            message = await socket.receive()
-            # An empty message is none: what ends it is told by its kind.
-            while message.type is aiohttp.WSMsgType.BINARY and not message.data:
-                message = await socket.receive()
-            return message.data if message.type is aiohttp.WSMsgType.BINARY else b""
-
         try:
-            yield Desktop(read, socket.send_bytes)
+            yield _Websockify(socket)
         finally:
             await socket.close()
 
