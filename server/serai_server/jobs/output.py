@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from serai.jobs.v1.jobs_service_pb2 import FollowRequest, FollowResponse, OutputStream
 from serai_backends.api import Backend
@@ -16,8 +16,8 @@ from serai_server.store.model import State, StoredJob
 
 _STREAMS = {OutputStream.OUTPUT_STREAM_STDOUT: Stream.STDOUT, OutputStream.OUTPUT_STREAM_STDERR: Stream.STDERR}
 
-_AHEAD = 16
-"""Chunks read ahead of a slow reader; then the source waits, not the memory grows."""
+_AHEAD = 4
+"""Chunks, of at most 64 KiB, read ahead of a slow reader; then the source waits, not the memory grows."""
 
 
 class Output:
@@ -25,7 +25,7 @@ class Output:
         self._backend = backend
         self._registry = registry
 
-    async def read(self, job: StoredJob, request: FollowRequest) -> AsyncIterator[FollowResponse]:
+    async def read(self, job: StoredJob, request: FollowRequest) -> AsyncGenerator[FollowResponse]:
         """Chunks of every asked rank, both streams, as they come; each stream in order.
 
         Raises InvalidRequest for a rank that the job lacks, an offset or a tail below 0.
@@ -78,8 +78,13 @@ class Output:
             tail = request.tail_bytes if request.tail_bytes and offset is None else None
             folder = job.output_folder.lstrip("/")
             chunks = self._backend.logs(job.id, rank, _STREAMS[stream], offset or 0, tail=tail, follow=request.follow, output_folder=folder)
-            async for chunk in chunks:
-                await queue.put(FollowResponse(rank=rank, stream=stream, offset=chunk.offset, data=chunk.data))
+            try:
+                async for chunk in chunks:
+                    await queue.put(FollowResponse(rank=rank, stream=stream, offset=chunk.offset, data=chunk.data))
+            finally:
+                # A file, or a connection: not left to the collector.
+                if isinstance(chunks, AsyncGenerator):
+                    await chunks.aclose()
         except JobNotThere:
             pass  # nothing was written: it never started
         except Exception as error:

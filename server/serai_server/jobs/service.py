@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 
 import msgspec
 from serai.core.v1.resources_pb2 import PageInfo
@@ -158,8 +159,9 @@ class JobsService:
     async def follow(self, request: FollowRequest) -> AsyncIterator[FollowResponse]:
         """The replicas' output. Raises JobUnknown, InvalidRequest."""
         job = await self._known(request.job_id)
-        async for chunk in self._output.read(job, request):
-            yield chunk
+        async with aclosing(self._output.read(job, request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def _known(self, job_id: str) -> StoredJob:
         job = await self._store.job(job_id) if is_job_id(job_id) else None

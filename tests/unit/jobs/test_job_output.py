@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
 import pytest
 from fakes.backends import InstantBackend
 from fakes.jobs import stored_job
 from serai.jobs.v1.jobs_service_pb2 import OUTPUT_STREAM_STDOUT, FollowRequest
-from serai_backends.model import ReplicaSpec, Resources
+from serai_backends.model import LogChunk, ReplicaSpec, Resources, Stream
 from serai_server.errors import InvalidRequest
 from serai_server.jobs.output import Output
 from serai_server.jobs.registry import Registry
@@ -56,3 +60,41 @@ async def test_the_end_of_each_stream_but_of_those_with_an_offset() -> None:
     request.offsets.add(rank=1, stream=OUTPUT_STREAM_STDOUT, offset=2)
     found = [(piece.rank, piece.offset, piece.data) async for piece in Output(backend, Registry()).read(job, request)]
     assert sorted(found) == [(0, 7, b"789"), (1, 2, b"23456789")]
+
+
+async def test_a_reader_who_takes_one_piece_and_leaves() -> None:
+    """Little is read ahead, and every source is closed when the reader is gone, not some time later."""
+
+    class Endless(InstantBackend):
+        given_bytes = 0
+        sources = 0
+
+        async def logs(
+            self,
+            job_id: str,
+            rank: int,
+            stream: Stream,
+            offset: int = 0,
+            *,
+            tail: int | None = None,
+            follow: bool = False,
+            output_folder: str = "",
+        ) -> AsyncGenerator[LogChunk]:
+            self.sources += 1
+            try:
+                while True:
+                    self.given_bytes += 65_536
+                    yield LogChunk(offset, b"x" * 65_536)
+                    offset += 65_536
+            finally:
+                self.sources -= 1
+
+    backend = Endless()
+    async with aclosing(Output(backend, Registry()).read(stored_job(), FollowRequest(job_id="54112"))) as pieces:
+        await anext(pieces)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert backend.sources == 2
+        # One piece was taken, four wait, and each of the two streams has one in its hand.
+        assert backend.given_bytes <= 7 * 65_536
+    assert backend.sources == 0
