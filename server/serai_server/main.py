@@ -160,7 +160,7 @@ async def running_core(
 ) -> AsyncGenerator[Core]:
     """The server's inside, from an open store to a reconciler at work. Leaving stops it; running jobs go on. `wall` None = the clock's."""
     registry = Registry()
-    memory = SessionsMemory(EndpointCache(backend))
+    memory = SessionsMemory(EndpointCache(backend, clock))
     # Whatever the backend can do: web pages need a way in from outside, and secrets are for licenses.
     features = replace(
         backend.features,

@@ -185,6 +185,9 @@ class MemorySessions:
             raise self.wrong
         self.begun.append(session.id)
 
+    def not_started(self, session: Session) -> None:
+        self.begun.remove(session.id)
+
     def end(self, session: Session, why: str) -> None:
         self.close(session, why)
 

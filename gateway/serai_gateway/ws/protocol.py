@@ -19,8 +19,11 @@ from serai_gateway.http import Headers
 
 MOST_PIECES = 4_096
 """Frames of one message: empty ones cost memory and do not count for its size. Core of 2026 sends 4 KiB in each (facts today §8)."""
-PING_EVERY_S = 30.0
-"""Also keeps proxies in between from taking a silent connection for a dead one."""
+PING_EVERY_S = 10.0
+"""A client that is gone without a word (a laptop that was shut) keeps its user out of their own shell until it is noticed. Also keeps
+proxies in between from taking a silent connection for a dead one."""
+ANSWER_WITHIN_S = 20.0
+"""The ping waits behind what is under way; on a slow line that is up to some MiB in the buffers of kernels and proxies."""
 STOP_S = 2.0
 """After a stop of ours, or when the client broke the rules: what has not gone out then is dropped with the connection."""
 LAST_WORDS_S = 60.0
@@ -58,7 +61,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.conn.logger, self.conn.debug = _quiet, False
         self.conn.max_message_size = self.rules.most_bytes
         self.ping_interval = PING_EVERY_S
-        self.ping_timeout = PING_EVERY_S if self.rules.answers_pings else None
+        self.ping_timeout = ANSWER_WITHIN_S if self.rules.answers_pings else None
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:

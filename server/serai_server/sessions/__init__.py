@@ -14,6 +14,8 @@ For the hub there is `service.ShellSessions`, which SessionsService implements:
 - `shell_of(secret)` → the Session of kind SHELL, or SessionUnknown (logged);
 - `await for_program(job_id, rank)` → a Session of an operator's program, checked and counted like every other, without a secret;
 - `await begin(session)` before its program is started: from then on it lasts until `end`. Raises SessionUnknown if it is over by now;
+- `not_started(session)` after `begin`, when its program could not be started for a passing reason: it may be begun again, within the time
+  that a new one has;
 - `session.attached = True` or False: whether somebody is connected, for lists;
 - `end(session, why)`: its program is over; at once, and never raises;
 - `session.over` is set when it was closed or its job ended: end the program, tell `session.why_over`.

@@ -50,12 +50,15 @@ class Keeper:
             await self._store.sessions.end(over)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. What goes wrong in a look is logged, and the next one comes all the same."""
         while True:
             try:
                 await self.look()
             except StoreError as error:
                 log.warning("sessions.not_kept", why=str(error))
+            except Exception:
+                # Nothing that a look meets may end the server with all its jobs; the next one does what is left.
+                log.exception("sessions.look_failed")
             await self._clock.sleep(LOOK_S)
 
     async def save(self) -> None:

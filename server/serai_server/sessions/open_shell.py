@@ -55,6 +55,10 @@ class OpenShell:
         """Somebody was told of the ending."""
         self.closed = False
         """Nothing of it is left in the backend."""
+        self.start: asyncio.Task[None] | None = None
+        """The hub's: has its program started; ends with its failure, or is cancelled by its end."""
+        self.begun = False
+        """Its session's first use is stored. No start is cancelled before: what is stored then would bring back a session that is over."""
         self.timer: asyncio.Task[None] | None = None
         """The hub's: how long it stays without anybody attached."""
         self.news = asyncio.Event()
@@ -68,9 +72,11 @@ class OpenShell:
 
     # Its life.
 
-    async def live(self, shell: Shell) -> None:
-        """Reads what the program writes until it ends, its session is over or `end` is called; then closes it."""
+    def started(self, shell: Shell) -> None:
         self._shell = shell
+
+    async def live(self, shell: Shell) -> None:
+        """Reads what the program writes until it ends, its session is over or `end` is called; then closes it. After `started`."""
         ends = [asyncio.create_task(work) for work in (self._read(shell), self._over(), self._stop.wait())]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

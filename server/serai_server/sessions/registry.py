@@ -1,5 +1,11 @@
 """All sessions that are not over, in memory. Fed by the store's listener, so that a session is here exactly when it is on disk, whoever
-was cancelled while it was written; after kill -9 `load` finds what was stored."""
+was cancelled while it was written; after kill -9 `load` finds what was stored.
+
+But for one case: a commit whose outcome was lost with the connection to the database. What it wrote of sessions is not told afterwards. One
+that was opened so is on disk and not here, and nobody has its secret; one that was used so has its cookie on disk only, and is refused at
+its next first use, because the store knows better; one that was ended so is here, and is ended again by whoever wanted that. All of them
+go with their job, or at the next start when they have expired.
+"""
 
 from __future__ import annotations
 

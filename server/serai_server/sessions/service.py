@@ -73,6 +73,8 @@ class ShellSessions(Protocol):
 
     async def begin(self, session: Session) -> None: ...
 
+    def not_started(self, session: Session) -> None: ...
+
     def end(self, session: Session, why: str) -> None: ...
 
 
@@ -303,6 +305,12 @@ class SessionsService:
             await self._first_use(session, b"", self._clock.now_ms(), 0)
         if session.over.is_set():
             raise SessionUnknown(WORDS)
+        session.expires_at_ms = 0  # also of one that was not started before
+
+    def not_started(self, session: Session) -> None:
+        # In the store it has begun. So a restart of the server ends it, as it must: nobody knows then whether something was started.
+        if not session.over.is_set():
+            session.expires_at_ms = self._clock.now_ms() + self._limits.open_within_ms
 
     def end(self, session: Session, why: str) -> None:
         if not session.over.is_set():

@@ -3,6 +3,8 @@
 A shell that was opened by a session outlives its connection for a while, so that a cut is no loss; one that an operator's tool opened
 ends with its connection, for there is nothing by which to come back. Nothing is stored: when the server is killed its shells are gone, and
 their sessions are over at the next start.
+
+A program is started by a task of the shell, not of the connection: who is cut off meanwhile comes back to it as to any other.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import structlog
 from serai.sessions.v1 import sessions_service_pb2 as pb
 from serai_backends.api import OpensShells, Shell
 from serai_backends.common.time import sleep_or
-from serai_backends.errors import JobNotThere
+from serai_backends.errors import BackendUnavailable, JobNotThere
 from serai_backends.model import TerminalSize
 
 from serai_server.clock import Clock
@@ -37,6 +39,10 @@ _CLOSE_S = 5.0
 """For what is still open when the hub is left."""
 _STOPPING = "the provider's server is being stopped; open a new shell when it is back"
 _SUSPENDED = "the job is suspended; open a new shell when it goes on"
+_ELSEWHERE = (
+    "this shell is open in another window; close it there, or open a new one in UCloud; "
+    "if its connection has just broken, try again in half a minute"
+)
 _NOT_NOW = "the provider's server is being stopped; try again when it is back"
 
 
@@ -87,6 +93,7 @@ class ShellHub:
             raise Forbidden("this call needs a session's secret")
         shell, resumed = await self._shell(opening, size)
         try:
+            await self._started(shell)
             redraw = resumed and size in (None, shell.size)
             if size is not None and size != shell.size:
                 await shell.resize(size)
@@ -114,17 +121,17 @@ class ShellHub:
             raise Unsupported("this provider does not open shells of jobs")
         if opening.HasField("program"):
             session = await self._sessions.for_program(opening.program.job_id, opening.program.rank)
-            return await self._open(self._backend, session, opening, size), False
+            return self._open(self._backend, session, opening, size), False
         session = self._sessions.shell_of(opening.secret)
         known = self._shells.get(session.id)
         if known is None:
-            return await self._open(self._backend, session, opening, size), False
+            return self._open(self._backend, session, opening, size), False
         if known.attached:
-            raise WrongState("this shell is open in another window; close it there, or open a new one in UCloud")
+            raise WrongState(_ELSEWHERE)
         self._come_back(known)
         return known, True
 
-    async def _open(self, backend: OpensShells, session: Session, opening: pb.ShellOpen, size: TerminalSize | None) -> OpenShell:
+    def _open(self, backend: OpensShells, session: Session, opening: pb.ShellOpen, size: TerminalSize | None) -> OpenShell:
         try:
             self._check_suspended(session)
         except WrongState as error:
@@ -134,20 +141,52 @@ class ShellHub:
         shell = OpenShell(session, size or shell_requests.DEFAULT_SIZE, program=opening.HasField("program"))
         self._shells[session.id] = shell
         self._none_left.clear()
-        try:
-            await self._sessions.begin(session)
-            running = await backend.open_shell(session.job_id, session.rank, tuple(opening.program.argv), shell.size)
-        except BaseException as error:
-            self._remove(shell)
-            if shell.program or not isinstance(error, StoreError):  # what was not stored can be tried again
-                self._sessions.end(session, "its shell could not be started")
-            if isinstance(error, JobNotThere):
-                raise WrongState(f"rank {session.rank} of job {session.job_id} does not run") from error
-            raise
-        self._spawn(self._live(shell, running))
         session.attached = True
-        _log("shell.opened", shell, program=shell.program)
+        shell.start = self._spawn(self._start(backend, shell, tuple(opening.program.argv)))
         return shell
+
+    async def _start(self, backend: OpensShells, shell: OpenShell, argv: tuple[str, ...]) -> None:
+        session = shell.session
+        try:
+            await self._begin(shell)
+            running = await backend.open_shell(session.job_id, session.rank, argv, shell.size)
+        except asyncio.CancelledError:
+            shell.closed = True
+            self._end(shell, _NOT_NOW)  # no effect when it was cancelled by its end
+            raise
+        except Exception as error:
+            self._not_started(shell, error)
+            raise
+        shell.started(running)
+        self._spawn(self._live(shell, running))
+        _log("shell.opened", shell, program=shell.program)
+
+    async def _begin(self, shell: OpenShell) -> None:
+        await self._sessions.begin(shell.session)
+        shell.begun = True
+        if shell.ending is not None:
+            raise asyncio.CancelledError  # it was ended meanwhile
+
+    def _not_started(self, shell: OpenShell, error: Exception) -> None:
+        """Nothing runs. What is passing leaves the session to be tried again; a program's is nobody else's."""
+        self._forget_timer(shell)
+        self._remove(shell)
+        shell.session.attached = False
+        _log("shell.not_started", shell, why=type(error).__name__)
+        if shell.program or not isinstance(error, (StoreError, BackendUnavailable)) or shell.ending is not None:
+            self._sessions.end(shell.session, "its shell could not be started")
+        elif isinstance(error, BackendUnavailable):
+            self._sessions.not_started(shell.session)
+
+    async def _started(self, shell: OpenShell) -> None:
+        """Once it is, or it was ended before. Raises what went wrong."""
+        if shell.start is None:
+            return
+        await asyncio.wait([shell.start])  # who waits may be cut off; the start goes on
+        if not shell.start.cancelled() and (error := shell.start.exception()) is not None:
+            if isinstance(error, JobNotThere):
+                raise WrongState(f"rank {shell.session.rank} of job {shell.session.job_id} does not run") from error
+            raise error
 
     def _check_suspended(self, session: Session) -> None:
         record = self._jobs.get(session.job_id)
@@ -170,9 +209,11 @@ class ShellHub:
 
     def _detached(self, shell: OpenShell) -> None:
         shell.detach()
+        if self._shells.get(shell.session.id) is not shell:
+            return  # it could not be started, and its session may have another one by now
         shell.session.attached = False
         if shell.program:
-            shell.end("its connection has ended")
+            self._end(shell, "its connection has ended")
         elif not shell.told and not self._stopping and (shell.ending is None or not shell.ending.why):
             shell.timer = self._spawn(self._wait(shell))
             _log("shell.detached", shell)
@@ -185,6 +226,8 @@ class ShellHub:
 
     def _end(self, shell: OpenShell, why: str) -> None:
         shell.end(why)
+        if shell.start is not None and shell.begun:
+            shell.start.cancel()
         self._settle(shell)
 
     def _job_changed(self, now: JobRecord, before: JobRecord | None) -> None:

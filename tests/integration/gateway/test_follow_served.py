@@ -69,8 +69,11 @@ async def test_a_bad_token_in_the_handshake_is_a_401(tmp_path: Path, bearer: str
 
 
 async def test_a_client_that_answers_no_ping_is_kept_where_that_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Core of 2021 reads raw frames and answers none; a shell's browser does, so one that does not is gone."""
+    """Core of 2021 reads raw frames and answers none; a shell's browser does, so one that does not is gone,
+    within half a minute: until then its user is kept out of the shell."""
+    assert protocol.PING_EVERY_S + protocol.ANSWER_WITHIN_S <= 30
     monkeypatch.setattr(protocol, "PING_EVERY_S", 0.05)
+    monkeypatch.setattr(protocol, "ANSWER_WITHIN_S", 0.05)
     server = WholeServer(jobs={"1": job()})
     async with served(tmp_path, server) as gateway:
         async with raw_websocket(gateway.port, FOLLOW, {"UCloud-Username": "user"}) as core:

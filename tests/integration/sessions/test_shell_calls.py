@@ -311,3 +311,47 @@ async def test_a_client_that_does_not_read_slows_the_program(front: Front) -> No
     assert seen < KEPT + 8 * 1024 * 1024
     assert await talk.output(len(data)) == data
     await saying
+
+
+async def test_a_cut_while_the_start_is_stored(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same secret comes back to the same shell, and nothing of it is there any more when it is over."""
+    store = front.site.core.store.sessions
+    redeem, storing, stored = store.redeem, asyncio.Event(), asyncio.Event()
+
+    async def slow(session_id: str, cookie: bytes, at_ms: int, expires_at_ms: int) -> bool:
+        storing.set()
+        await stored.wait()
+        return await redeem(session_id, cookie, at_ms, expires_at_ms)
+
+    monkeypatch.setattr(store, "redeem", slow)
+    opened = await front.site.open(SHELL, "1")
+    talk = front.talk()
+    talk.open(opened.secret)
+    opening = asyncio.ensure_future(talk.opened())
+    await storing.wait()
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await so(lambda: not opened.session.attached)
+    stored.set()
+    back = front.talk()
+    back.open(opened.secret)
+    assert (await back.opened()).resumed
+    await front.site.sessions.close(opened.session.id)
+    await back.to_end()
+    assert await front.site.sessions.list() == []
+
+
+async def test_a_start_that_failed_for_now_is_tried_again(front: Front) -> None:
+    """With the same secret, within the time that a new session has; then it is over."""
+    opened = await front.site.open(SHELL, "1")
+    for _ in range(2):
+        front.site.backend.away = True
+        talk = front.talk()
+        talk.open(opened.secret)
+        assert (await refused(talk))[0] == "BACKEND_UNAVAILABLE"
+        front.site.clock.move(299_999)
+    assert not opened.session.expired(front.site.clock.now_ms())
+    front.site.backend.away = False
+    back = front.talk()
+    back.open(opened.secret)
+    assert (await back.opened()).session.expires_at_ms == 0

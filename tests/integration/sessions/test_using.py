@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 from fakes.core_on import until
 from fakes.sessions import CONSOLE, PASSWORD, SHELL, VNC, WEB, Site, reachable_job, refusals, site_in
 from serai_backends.model import End, Endpoint
 from serai_server.errors import BackendDown, InvalidRequest, SessionUnknown, WrongState
+from serai_server.sessions.endpoints import GOOD_MS
 from serai_server.sessions.limits import CONSOLE_MS, CONSOLE_OPEN_WITHIN_MS, HOUR_MS, MINUTE_MS
 from serai_server.sessions.openable import Wanted
 from serai_server.sessions.service import Asked
@@ -248,6 +250,42 @@ async def test_the_backend_is_asked_again_when_the_job_has_changed(site: Site) -
     for _ in range(2):
         await site.sessions.authorize(asked)
     assert site.backend.asked == [("1", 0, 5901)] * 2
+
+
+async def test_an_address_is_given_out_for_a_moment_only(site: Site) -> None:
+    """The port of a replica that has ended may soon be another job's: while the backend cannot be asked, nobody is sent there."""
+    asked = Asked((await site.open(VNC, "1")).secret, VNC)
+    await site.sessions.authorize(asked)
+    site.backend.away = True
+    site.clock.move(GOOD_MS - 1)
+    assert (await site.sessions.authorize(asked)).endpoint is not None
+    site.clock.move(1)
+    with pytest.raises(BackendDown):
+        await site.sessions.authorize(asked)
+    site.backend.away = False
+    assert (await site.sessions.authorize(asked)).endpoint is not None
+
+
+async def test_a_look_that_fails_in_an_unknown_way_ends_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged, and the next look does what is left; the server with all its jobs goes on."""
+    keeper, looks = site.core.sessions.keeper, 0
+
+    async def broken() -> None:
+        nonlocal looks
+        looks += 1
+        raise ValueError("inside")
+
+    monkeypatch.setattr(keeper, "look", broken)
+    with structlog.testing.capture_logs() as lines:
+        running = asyncio.ensure_future(keeper.run())
+        for wanted in (1, 2):
+            while looks < wanted and not running.done():
+                await asyncio.sleep(0.001)
+            site.clock.move(5_000)
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert "sessions.look_failed" in [line["event"] for line in lines]
 
 
 async def test_a_backend_that_is_away_is_told_and_the_session_stays(site: Site) -> None:

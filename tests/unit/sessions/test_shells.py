@@ -441,22 +441,32 @@ async def test_a_provider_without_shells() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "expected", "words"),
-    [(BackendUnavailable("node gone"), BackendUnavailable, "node gone"), (JobNotThere("1"), WrongState, "rank 0 of job 1 does not run")],
+    ("wrong", "expected", "words", "over"),
+    [
+        (BackendUnavailable("node gone"), BackendUnavailable, "node gone", False),
+        (JobNotThere("1"), WrongState, "rank 0 of job 1 does not run", True),
+    ],
 )
-async def test_a_shell_that_cannot_be_started(site: Site, wrong: Exception, expected: type[Exception], words: str) -> None:
-    """The error is the caller's answer, the place is free again, and the session is over: it promised a shell that there is not."""
+async def test_a_shell_that_cannot_be_started(site: Site, wrong: Exception, expected: type[Exception], words: str, over: bool) -> None:
+    """The error is the caller's answer, and the place is free again. What is passing can be tried again with the same secret; where the
+    replica is not there, the session is over."""
     session = site.sessions.opened("a")
     site.backend.wrong = wrong
     talk = site.talk()
     talk.open("a")
     with pytest.raises(expected, match=words):
         await talk.opened()
-    assert (len(site.hub), session.over.is_set()) == (0, True)
+    assert (len(site.hub), session.over.is_set(), session.attached) == (0, over, False)
+    site.backend.wrong = None
+    if not over:
+        again, _ = await site.opened("a")
+        await site.backend.opened[0].says(b"x")
+        assert await again.output(1) == b"x"
 
 
 async def test_a_client_that_leaves_while_its_shell_is_opened(site: Site) -> None:
-    """Nothing stays behind, however far it had come: no shell, and no session that somebody might wait for."""
+    """However far it had come: of a program nothing stays behind; a shell of a session goes on being opened, its user comes back to it
+    with the same secret, and after the minute it is over like every other."""
     site.backend.gate.clear()
     for turns in range(20):
         for program in (True, False):
@@ -472,7 +482,51 @@ async def test_a_client_that_leaves_while_its_shell_is_opened(site: Site) -> Non
                 await asyncio.sleep(0)
             opening.cancel()
             await asyncio.gather(opening, return_exceptions=True)
-            assert (len(site.hub), site.sessions.open) == (0, [])
+            if not program:
+                back = site.talk()
+                back.open(f"a{turns}")
+                opening = asyncio.ensure_future(back.opened())
+                await settled()
+                site.backend.gate.set()
+                assert (await opening).resumed
+                site.backend.gate.clear()
+                await site.backend.opened[-1].says(b"x")
+                assert await back.output(1) == b"x"
+                await back.leave()
+                site.clock.move(MINUTE_MS)
+            await until(lambda: not len(site.hub))
+            assert site.sessions.open == []
+    assert len(site.backend.opened) == 20
+
+
+async def test_a_shell_that_takes_too_long_to_open(site: Site) -> None:
+    """Nobody came back within the minute: it is not waited for any longer, and nothing is started."""
+    session = site.sessions.opened("a")
+    site.backend.gate.clear()
+    talk = site.talk()
+    talk.open("a")
+    opening = asyncio.ensure_future(talk.opened())
+    await settled()
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    site.clock.move(MINUTE_MS)
+    await until(lambda: not len(site.hub))
+    site.backend.gate.set()
+    await settled()
+    assert (site.backend.opened, session.over.is_set()) == ([], True)
+
+
+async def test_a_cut_just_as_the_end_is_told(site: Site) -> None:
+    """The exit code waits for whoever comes back, until somebody has taken it."""
+    talk, shell = await site.opened()
+    await shell.exits(7)
+    assert (await anext(talk.answers)).WhichOneof("message") == "exited"
+    await talk.leave()
+    back = site.talk()
+    back.open("a")
+    assert (await back.opened()).resumed
+    assert await back.to_end() == (b"", pb.ShellExited(exit_code=7))
+    await until(lambda: not len(site.hub))
 
 
 async def test_a_session_that_cannot_be_begun(site: Site) -> None:

@@ -127,7 +127,8 @@ class SessionsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Close(self, request, context):
-        """Ends a session and everything that is open by it. Unknown = done.
+        """Ends a session: nobody gets in by it any more, and shells, holds and what the gateway carries by it end. What a proxy carries that asked
+        once (Envoy) goes on until its application or its browser ends it. Unknown = done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,9 @@ class SessionsServiceStub:
     List: _grpc.UnaryUnaryMultiCallable[_sessions_service_pb2.ListRequest, _sessions_service_pb2.ListResponse]
     """Sessions that are open, newest first. No secrets."""
     Close: _grpc.UnaryUnaryMultiCallable[_sessions_service_pb2.CloseRequest, _sessions_service_pb2.CloseResponse]
-    """Ends a session and everything that is open by it. Unknown = done."""
+    """Ends a session: nobody gets in by it any more, and shells, holds and what the gateway carries by it end. What a proxy carries that asked
+    once (Envoy) goes on until its application or its browser ends it. Unknown = done.
+    """
 
 @_typing.type_check_only
 class SessionsServiceAsyncStub(SessionsServiceStub):
@@ -90,7 +92,9 @@ class SessionsServiceAsyncStub(SessionsServiceStub):
     List: _aio.UnaryUnaryMultiCallable[_sessions_service_pb2.ListRequest, _sessions_service_pb2.ListResponse]  # type: ignore[assignment]
     """Sessions that are open, newest first. No secrets."""
     Close: _aio.UnaryUnaryMultiCallable[_sessions_service_pb2.CloseRequest, _sessions_service_pb2.CloseResponse]  # type: ignore[assignment]
-    """Ends a session and everything that is open by it. Unknown = done."""
+    """Ends a session: nobody gets in by it any more, and shells, holds and what the gateway carries by it end. What a proxy carries that asked
+    once (Envoy) goes on until its application or its browser ends it. Unknown = done.
+    """
 
 class SessionsServiceServicer(metaclass=_abc_1.ABCMeta):
     """The gateway, for whoever holds a session's secret, calls Redeem, Authorize, Hold and Shell; the other calls are for operators' tools.
@@ -159,6 +163,8 @@ class SessionsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sessions_service_pb2.CloseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sessions_service_pb2.CloseResponse, _abc.Awaitable[_sessions_service_pb2.CloseResponse]]:
-        """Ends a session and everything that is open by it. Unknown = done."""
+        """Ends a session: nobody gets in by it any more, and shells, holds and what the gateway carries by it end. What a proxy carries that asked
+        once (Envoy) goes on until its application or its browser ends it. Unknown = done.
+        """
 
 def add_SessionsServiceServicer_to_server(servicer: SessionsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
