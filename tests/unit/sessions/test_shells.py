@@ -521,6 +521,8 @@ async def test_a_cut_just_as_the_end_is_told(site: Site) -> None:
     talk, shell = await site.opened()
     await shell.exits(7)
     assert (await anext(talk.answers)).WhichOneof("message") == "exited"
+    await until(lambda: shell.closed)
+    await settled()
     await talk.leave()
     back = site.talk()
     back.open("a")
