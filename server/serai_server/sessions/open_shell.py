@@ -9,15 +9,18 @@ gap and without a repetition; what lies before that byte is either in an earlier
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 from serai_backends.api import Shell
+from serai_backends.common.time import sleep_or
 from serai_backends.errors import BackendError
 from serai_backends.model import TerminalSize
 
+from serai_server.clock import Clock
 from serai_server.sessions.session import Session
 from serai_server.sessions.tail import Tail
 
@@ -29,6 +32,9 @@ PIECE = 64 * 1024
 """Most bytes of output in one answer (sessions_service.proto)."""
 _AHEAD = 128 * 1024
 """Bytes that are read ahead of who is attached. With one piece more they still are in the tail."""
+
+_KILLED = frozenset({128 + signal.SIGHUP, 128 + signal.SIGKILL, 128 + signal.SIGTERM})
+_JOB_MAY_END_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,9 @@ class Ending:
 class OpenShell:
     """Attached from the start: whoever has it opened."""
 
-    def __init__(self, session: Session, size: TerminalSize, *, program: bool) -> None:
+    def __init__(self, session: Session, size: TerminalSize, clock: Clock, *, program: bool) -> None:
         self.session = session
+        self._clock = clock
         self.size = size
         """As it was asked for last."""
         self.program = program
@@ -103,6 +110,9 @@ class OpenShell:
                     await self._wait_for_room()
                     self._tail.add(data[at : at + PIECE])
                     self.news.set()
+            if shell.exit_code in _KILLED:
+                # Its job's end kills it too, and is known here a moment later; `_over` then says so.
+                await sleep_or(self._clock, _JOB_MAY_END_S, self.session.over)
             self._finish(Ending(shell.exit_code, "" if shell.exit_code is not None else "nobody saw how it ended; its job may be over"))
         except BackendError as error:
             self._finish(Ending(None, str(error)))

@@ -138,7 +138,7 @@ class ShellHub:
             if opening.HasField("program"):
                 self._sessions.end(session, str(error))  # nobody else has it; a user's is good again when the job goes on
             raise
-        shell = OpenShell(session, size or shell_requests.DEFAULT_SIZE, program=opening.HasField("program"))
+        shell = OpenShell(session, size or shell_requests.DEFAULT_SIZE, self._clock, program=opening.HasField("program"))
         self._shells[session.id] = shell
         self._none_left.clear()
         session.attached = True

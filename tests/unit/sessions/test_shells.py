@@ -558,6 +558,24 @@ async def test_a_session_that_is_over_ends_its_shell(site: Site) -> None:
     assert shell.closed
 
 
+async def test_the_end_of_the_job_kills_the_shell_before_it_is_known(site: Site) -> None:
+    """Its user hears that the job is over, and not of a signal."""
+    talk, shell = await site.opened()
+    await shell.exits(137)
+    await settled()
+    site.sessions.close(site.sessions.by_secret["a"], "the job is over")
+    assert (await talk.to_end())[1] == pb.ShellExited(why="the job is over")
+
+
+async def test_a_shell_that_was_killed_alone(site: Site) -> None:
+    """The exit code is told when its job has not ended a moment later."""
+    talk, shell = await site.opened()
+    await shell.exits(137)
+    await settled()
+    site.clock.move(1_000)
+    assert (await talk.to_end())[1] == pb.ShellExited(exit_code=137)
+
+
 async def test_a_session_that_is_over_while_nobody_is_there(site: Site) -> None:
     """Its shell goes at once."""
     talk, shell = await site.opened()
