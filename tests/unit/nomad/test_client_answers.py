@@ -297,3 +297,27 @@ async def test_the_size_of_a_log(framed: bytes, asks: int, size: int) -> None:
         pages.says(200, "{a login page}")
         with pytest.raises(BackendUnavailable, match="is not Nomad's"):
             await client.log_size("a", "main", Stream.STDOUT)
+
+
+@pytest.mark.parametrize("what", ["job", "register", "put_variable", "deregister", "events", "log", "shell"])
+async def test_an_answer_that_leads_elsewhere_is_not_followed(what: str) -> None:
+    """The token would go along: plain calls of every method, streams and WebSockets alike."""
+    async with serve() as other, serve() as pages, open_client(settings(pages.address), environ={"NOMAD_TOKEN": "t"}) as client:
+        pages.says(307, "", {"Location": f"{other.address}/v1/elsewhere"})
+        with pytest.raises(BackendUnavailable):
+            match what:
+                case "job":
+                    await client.job("x")
+                case "register":
+                    await client.register(JOB)
+                case "put_variable":
+                    await client.put_variable("nomad/jobs/x", {"a": "b"}, cas=0)
+                case "deregister":
+                    await client.deregister("x")
+                case "events":
+                    await anext(client.events(0))
+                case "log":
+                    _ = [chunk async for chunk in client.log("a", "main", Stream.STDOUT)]
+                case _:
+                    await client.exec("a", "main", ["sh"])
+        assert (len(pages.asked), other.asked) == (1, [])

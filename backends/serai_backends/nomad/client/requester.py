@@ -152,6 +152,7 @@ class _Session(requests.Session):
         super().__init__()
         self._access = access
         self.trust_env = False  # no proxies, no .netrc, no other CA
+        self.max_redirects = 0  # followed, the token would go along
         adapter = _Adapter(access)
         self.mount("http://", adapter)
         self.mount("https://", adapter)

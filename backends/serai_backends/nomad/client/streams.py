@@ -66,7 +66,7 @@ class Streams:
         except FAILURES as error:
             raise unreachable(error, self.access.address) from error
         try:
-            if not response.ok:
+            if not 200 <= response.status < 300:  # `ok` takes a redirect for an answer
                 try:
                     async with asyncio.timeout(self.timeout_s):
                         body = await response.read()
@@ -80,7 +80,7 @@ class Streams:
     async def websocket(
         self, path: str, params: list[tuple[str, str]], need: str, *, lasting: bool = False
     ) -> aiohttp.ClientWebSocketResponse:
-        """`lasting`: one of those that count as a shell."""
+        """`lasting`: one of those that count as a shell. No redirect is followed: the token would go along."""
         await self._requester.refresh()
         session = self._shells if lasting else self._rest
         try:
@@ -119,7 +119,15 @@ class Streams:
         else:
             connector = aiohttp.TCPConnector(ssl=access.tls if access.tls is not None else True, limit=limit, socket_factory=_socket)
         forever = aiohttp.ClientTimeout(total=None, sock_connect=self.timeout_s)
-        return aiohttp.ClientSession(connector=connector, timeout=forever, cookie_jar=aiohttp.DummyCookieJar())
+        stay = aiohttp.TraceConfig()
+        stay.on_request_redirect.append(_sent_elsewhere)
+        return aiohttp.ClientSession(connector=connector, timeout=forever, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[stay])
+
+
+async def _sent_elsewhere(_session: aiohttp.ClientSession, _context: object, asked: aiohttp.TraceRequestRedirectParams) -> None:
+    """aiohttp follows redirects of a WebSocket's handshake, and has no other way to be told not to."""
+    asked.response.close()
+    raise aiohttp.ClientConnectionError("its answer leads elsewhere")
 
 
 def _socket(info: tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]) -> socket.socket:
