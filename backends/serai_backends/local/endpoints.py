@@ -3,7 +3,8 @@
 A relay listens on a port of its own of 127.0.0.1 and hands each connection to a socket that the job's supervisor made inside the job's
 network (see supervisor/doors.py). It takes connections of few users only (see callers.py), because what is on the loopback can be reached
 by every user of the machine; and it keeps its port for a while after the end of its replica. Bytes go on as fast as the slower side takes
-them; at most one chunk in each direction is held here. An end that one side has sent is passed on, the other direction goes on.
+them; at most one chunk in each direction is held here. An end that one side has sent is passed on, the other direction goes on, until
+nobody has the caller's socket any more: a program that does not hang up would keep the connection, and with it a place, for ever.
 
 Nothing is stored: a server that is killed leaves nothing, and the next one opens relays when it is asked.
 """
@@ -47,11 +48,27 @@ _LAST_BYTES_S = 10.0
 """For what a replica that has ended had sent, and its reader has not taken yet."""
 _KEPT_S = 60.0
 """For which the port of a replica that has ended is nobody else's: who was told of it may not know yet, and must not reach another job."""
+_LOOK_S = 3.0
+"""Between two looks whether somebody still has the caller's end."""
+_LOOKS, _LOOKS_WHILE_SENDING = 2, 20
+"""In a row that find nobody, and nothing that has moved meanwhile, until both ends are closed. More while the program has not taken
+all that the caller had sent: it may be slow."""
+_OPEN_STATES = {1, 4, 5}
+"""Of the kernel's tcp_states.h, ESTABLISHED, FIN_WAIT1 and FIN_WAIT2: the other end has not sent its end."""
 
 
 def most_connections() -> int:
     """Of all ports together."""
     return max(_LEAST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
+
+
+class _Flow:
+    """What has become of one connection's bytes."""
+
+    def __init__(self) -> None:
+        self.moved, self.waiting, self.taken = 0, 0, False
+        """Chunks handed on, in both directions; chunks that wait for their reader; whether the program's end has been given all that the
+        caller sent, with its end."""
 
 
 class _Relay:
@@ -134,11 +151,16 @@ class _Relay:
                 await self._join(outside, inside)
 
     async def _join(self, outside: socket.socket, inside: socket.socket) -> None:
-        """Until both directions have ended, or one of the two has gone: then so has the other."""
+        """Until both directions have ended, or one of the two has gone, or nobody has the outside's other end: then so has the other."""
+        flow = _Flow()
         try:
             async with asyncio.TaskGroup() as group:
-                for source, target in ((outside, inside), (inside, outside)):
-                    group.create_task(self._pass_on(source, target))
+                looking = group.create_task(_until_nobody(outside, flow))
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._pass_on(inside, outside, flow))
+                    await self._pass_on(outside, inside, flow)
+                    flow.taken = True
+                looking.cancel()
         except* OSError:
             pass
 
@@ -150,15 +172,32 @@ class _Relay:
         inside.setblocking(False)
         return inside
 
-    async def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+    async def _pass_on(self, source: socket.socket, target: socket.socket, flow: _Flow) -> None:
         target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         count = 0
         while data := await self._loop.sock_recv(source, _CHUNK_BYTES):
+            flow.waiting += 1
             await self._loop.sock_sendall(target, data)
+            flow.waiting -= 1
+            flow.moved += 1
             count += 1
             if count % _CHUNKS_IN_A_ROW == 0:
                 await asyncio.sleep(0)  # two fast ends would let nobody else run
         target.shutdown(socket.SHUT_WR)
+
+
+async def _until_nobody(outside: socket.socket, flow: _Flow) -> None:
+    """Raises ConnectionAbortedError when the caller has closed its socket, and not only said its end: such a one still reads."""
+    looks, moved = 0, -1
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        # behind bytes that the program does not take, the caller's end has not come here
+        asked = flow.waiting or outside.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in _OPEN_STATES
+        # more than one look: nobody is also found when this process has no descriptor left to ask with
+        looks = looks + 1 if asked and flow.moved == moved and uid_of(outside) is None else 0
+        moved = flow.moved
+        if looks >= (_LOOKS if flow.taken else _LOOKS_WHILE_SENDING):
+            raise ConnectionAbortedError
 
 
 class Endpoints:

@@ -248,6 +248,51 @@ async def test_one_port_takes_a_share_of_the_servers_descriptors(site: LocalSite
         writer.close()
 
 
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_program_that_does_not_hang_up_keeps_no_connection(
+    site: LocalSite, monkeypatch: pytest.MonkeyPatch, *, reads: bool
+) -> None:
+    """Its caller has left: both ends are closed soon. One that has only said its end, and still reads, gets what comes much later."""
+    monkeypatch.setattr("serai_backends.local.endpoints._LOOK_S", 0.05, raising=False)
+    program = textwrap.dedent("""
+        import os, socket, sys, time
+        server, peers = socket.create_server(("0.0.0.0", 80)), []
+        print("up", flush=True)
+        for _ in range(2):
+            peers.append(server.accept()[0])
+            print("taken", flush=True)
+        if sys.argv[1] == "True":
+            for peer in peers:
+                while peer.recv(1 << 16): pass
+        while not os.path.exists("/work/go"): time.sleep(0.05)
+        peers[0].sendall(b"late"); peers[0].close()
+        time.sleep(600)
+    """)
+    await site.backend.submit(replace(site.spec("job", "/usr/bin/python3", "-c", program, str(reads)), ports=(PORT,)))
+    await site.running("job")
+    async for _ in site.backend.logs("job", 0, Stream.STDOUT, follow=True):
+        break
+    where = await site.backend.endpoint("job", 0, PORT)
+    reader, staying = await asyncio.open_connection(where.host, where.port)
+    staying.write_eof()
+    output = site.work("job") / "stdout.txt"
+    await until(lambda: output.read_text().count("taken") == 1, "the one that stays")
+    with socket.create_connection((where.host, where.port)) as leaving:
+        leaving.setblocking(False)
+        await until(lambda: output.read_text().count("taken") == 2, "the one that leaves")
+        if not reads:  # more than the kernel holds on the way
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await asyncio.get_running_loop().sock_sendall(leaving, bytes(64 << 20))
+        port = leaving.getsockname()[1]
+    relayed = f":{where.port:04X} 0100007F:{port:04X}"
+    await until(lambda: relayed not in Path("/proc/net/tcp").read_text(), "the relay closes its end")
+    (site.work("job") / "go").touch()
+    async with asyncio.timeout(60):
+        assert await reader.read() == b"late"
+    staying.close()
+
+
 async def test_who_waits_too_long_is_told(site: LocalSite) -> None:
     """The supervisor gives up by itself; what it had for that connection is gone."""
     program = 'import socket, time; s = socket.create_server(("0.0.0.0", 80), backlog=0); print("up", flush=True); time.sleep(600)'
