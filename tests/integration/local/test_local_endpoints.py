@@ -223,6 +223,35 @@ async def test_the_port_of_a_replica_that_has_ended_becomes_nobody_elses(site: L
         socket.create_server((old.host, old.port)).close()
 
 
+async def test_a_rank_of_very_many_files_is_not_looked_through_to_the_end(site: LocalSite) -> None:
+    """The supervisor looks at so many for a listener, then says so in words; the other rank is found all the same, later."""
+    program = textwrap.dedent("""
+        import os, socket, time
+        if open("/etc/ucloud/rank.txt").read().strip() == "0":
+            server = socket.create_server(("0.0.0.0", 80))
+            print("up", flush=True)
+            while True: server.accept()[0].close()
+        files = [os.open("/dev/null", os.O_RDONLY) for _ in range(1000)]
+        for _ in range(120):
+            if os.fork() == 0: time.sleep(600)
+        print("up", flush=True)
+        time.sleep(600)
+    """)
+    await site.backend.submit(replace(site.spec("job", "/usr/bin/python3", "-c", program, replicas=2), ports=(PORT,)))
+    await site.running("job")
+    for rank in range(2):
+        async for _ in site.backend.logs("job", rank, Stream.STDOUT, follow=True):
+            break
+    folder = JobFolder(site.state("job").parent, "job")
+    with Conversation(folder) as conversation, pytest.raises(BackendUnavailable, match="rank 1 has too many open files to find now"):
+        await conversation.ask(op="connect", rank=1, port=PORT)
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(BackendUnavailable), Conversation(folder) as conversation:
+                os.close((await conversation.ask(op="connect", rank=0, port=PORT)).fd)
+                break
+
+
 async def test_one_port_takes_a_share_of_the_servers_descriptors(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """More connections wait, until one of those that are open has ended."""
     await site.close()

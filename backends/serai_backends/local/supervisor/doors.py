@@ -18,7 +18,7 @@ import time
 
 from serai_backends.local.supervisor import namespaces
 from serai_backends.local.supervisor.events import WRITABLE
-from serai_backends.local.supervisor.listeners import held_by, listeners, packed, would_answer
+from serai_backends.local.supervisor.listeners import Purse, TooManyFiles, held_by, listeners, packed, would_answer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Doors:
     def __init__(self, block: str, replicas: Sequence[Replica], *, control: Control, events: Events) -> None:
         self._block, self._replicas, self._control, self._events = block, replicas, control, events
         self._attempts: dict[int, _Attempt] = {}
+        self._purse = Purse()
 
     @property
     def due_s(self) -> float | None:
@@ -98,12 +99,15 @@ class Doors:
                     return
             except OSError as error:
                 attempt.words = f"rank {attempt.rank} cannot be reached on port {attempt.port}: {error.strerror}"
+            except TooManyFiles:
+                attempt.left = []
+                attempt.words = f"rank {attempt.rank} has too many open files to find now who listens on port {attempt.port}: try again"
 
     def _is_its_own(self, attempt: _Attempt, address: str) -> bool:
         if len(self._replicas) == 1:
             return True
         inodes, inner = would_answer(listeners(attempt.port), packed(address)), self._replicas[attempt.rank].inner
-        return bool(inodes) and inner is not None and held_by(inner, inodes)
+        return bool(inodes) and inner is not None and held_by(inner, inodes, self._purse)
 
     def _begin(self, attempt: _Attempt, address: str) -> bool:
         """False = refused at once. Raises OSError."""
