@@ -10,7 +10,6 @@ from fakes.stack import UNIT_PRODUCT, Stack, stack
 from serai_devcore import EXAMPLE_PRODUCT, Outcome
 from serai_devcore.applications import shell_request
 from serai_devcore.documents import job_document
-from serai_devcore.follow import Followed, follow
 from serai_devcore.resources import ResourceRequest
 from serai_devcore.wire import JsonObject, dig, dig_text
 
@@ -213,10 +212,6 @@ async def test_what_is_not_there_says_so_in_words(today: Stack) -> None:
     for name, outcome in ended.items():
         assert 400 <= outcome.status < 500, (name, outcome)
         assert len(outcome.why.split()) > 3, (name, outcome)
-    told = await follow(core, job_id)
-    assert isinstance(told, Followed)
-    assert 400 <= told.status < 500, told
-    assert dig(told.answer, "why"), told
     await end(today, job_id)
 
 

@@ -111,7 +111,8 @@ async def test_output_is_followed_over_kills_of_the_server(serai: Stack) -> None
         assert hashlib.sha256(seen).digest() == hashlib.sha256(written).digest()
         assert [line for line in err.splitlines() if line.startswith(begin)] == [b"%d| err %d" % (rank, n) for n in range(4)]
     assert await following.wait() == 0
-    assert err.count(b"goes on when it can") == 3
+    # one that comes back between two looks is not missed
+    assert 1 <= err.count(b"goes on when it can") <= 3
 
 
 async def sessions(serai: Stack) -> bytes:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from serai_backends.local.supervisor.plan import Plan
 
 _TRIAL_TIMEOUT_S = 20
-_TRIAL_LINE = "until [ -e /work/over ]; do sleep 0.01; done"
+_TRIAL_LINE = "n=0; until [ -e /work/over ] || [ $n -ge 1500 ]; do n=$((n+1)); sleep 0.01; done"
+"""Ends by itself when its server was killed: some 20 s at most."""
 _TRIAL_SHELL = ["test", "-t", "0"]
 SOFT = "memory soft, cpu advisory, number of processes limited for the job as a whole"
 

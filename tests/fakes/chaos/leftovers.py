@@ -45,7 +45,10 @@ def _mounts(folder: Path) -> list[str]:
 def _groups(folder: Path) -> list[str]:
     start = limits.prefix(str(folder / "state" / "local"))
     return [
-        f"group {group}" for parent in limits.own_folders().values() for group in Path(parent).glob(f"{start}*") if Path(parent).is_dir()
+        f"group {group}"
+        for parent in limits.own_folders().values()
+        for group in Path(parent).glob(f"{start}*")
+        if Path(parent).is_dir() and "-trial-" not in group.name
     ]
 
 

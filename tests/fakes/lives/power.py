@@ -16,6 +16,7 @@ from typing import Any, cast
 from serai_server.store import open as store_open
 from serai_server.store.api import Listener, Store, StoreUnavailable
 from serai_server.store.license_api import LicenseStore
+from serai_server.store.session_api import SessionStore
 from serai_server.store.sqlite import SqliteLink
 
 
@@ -67,13 +68,17 @@ class Power:
 class _PoweredStore:
     """A store whose every call goes through `Power.through`."""
 
-    def __init__(self, store: Store | LicenseStore, power: Power) -> None:
+    def __init__(self, store: Store | LicenseStore | SessionStore, power: Power) -> None:
         self._store = store
         self._power = power
 
     @property
     def licenses(self) -> _PoweredStore:
         return _PoweredStore(cast(Store, self._store).licenses, self._power)
+
+    @property
+    def sessions(self) -> _PoweredStore:
+        return _PoweredStore(cast(Store, self._store).sessions, self._power)
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method: Callable[..., Awaitable[Any]] = getattr(self._store, name)
