@@ -148,7 +148,7 @@ async def test_who_is_cut_off_comes_back_to_the_same_shell(tmp_path: Path) -> No
                 await other.until_closed()
                 assert "open in another window" in other.answers["0"]["payload"]["why"]
         async with asyncio.timeout(30):  # the gateway sees the cut a moment later
-            while json.loads((await serai.cli("sessions", "list", "--json"))[1])[0]["attached"]:
+            while json.loads((await serai.cli("sessions", "list", "--json"))[1])["sessions"][0]["attached"]:
                 await asyncio.sleep(0.05)
         async with browser(serai, secret) as user:
             await user.until("tick 3")
