@@ -35,6 +35,7 @@ from serai_backends.local.queue import CapacityQueue
 from serai_backends.local.runner import Job, Runner, need_of
 from serai_backends.local.shells import Shells
 from serai_backends.local.submission import spec_of
+from serai_backends.local.trials import clear_trials
 from serai_backends.model import Capacity, CheckReport, Features, Why
 
 if TYPE_CHECKING:
@@ -265,6 +266,7 @@ async def open_local(settings: LocalSettings, clock: SteadyClock | None = None) 
     lock: int | None = None
     try:
         jobs, lock = await threads.run(lambda: open_state(Path(settings.state_dir)))
+        await threads.run(lambda: clear_trials(Path(settings.state_dir)))
         machine = await threads.run(lambda: Machine(settings))
         await threads.run(lambda: clear_groups(jobs, machine.cgroups, limits.prefix(settings.state_dir)))
         steady = clock or await threads.run(lambda: open_clock(Path(settings.state_dir)))

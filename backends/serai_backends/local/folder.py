@@ -36,10 +36,7 @@ if TYPE_CHECKING:
     from serai_backends.local.journal import Line
     from serai_backends.local.supervisor.plan import Begun, Plan, Spec
 
-TRIAL_PREFIX = "trial-"
-"""Folders beside `jobs` in which `check` runs its trial job."""
 _LOCK_TRIES, _STATE_LOCK_TRIES, _LOCK_PAUSE_S = 500, 200, 0.01
-_STALE_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +243,6 @@ def open_state(state_dir: Path) -> tuple[Path, int]:
         lock = _state_lock(fd, state_dir)
     finally:
         os.close(fd)
-    for trial in state_dir.glob(f"{TRIAL_PREFIX}*"):  # of a server that was killed; a young one may be a `check` that runs now
-        if time.time() - trial.lstat().st_mtime > _STALE_S:
-            shutil.rmtree(trial, ignore_errors=True)
     return jobs, lock
 
 

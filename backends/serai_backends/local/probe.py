@@ -6,7 +6,6 @@ import os
 import secrets
 import select
 import subprocess
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING
 from serai_backends.local import limits
 from serai_backends.local.adopt import open_process
 from serai_backends.local.callers import unknown_users
-from serai_backends.local.folder import TRIAL_PREFIX, JobFolder
+from serai_backends.local.folder import JobFolder
 from serai_backends.local.launcher import launch, run_code
 from serai_backends.local.record import History
 from serai_backends.local.shell_trial import shell_trial
 from serai_backends.local.supervisor import seccomp
+from serai_backends.local.trials import PREFIX, trial_folder
 from serai_backends.model import Finding, Severity
 
 if TYPE_CHECKING:
@@ -81,15 +81,13 @@ class Machine:
             return f"bubblewrap is not installed ({settings.bwrap}): apt install bubblewrap"
         if not self.has_filter:
             return f"no system-call filter is known for this processor ({os.uname().machine})"
-        state = settings.state_dir if Path(settings.state_dir).is_dir() else None
-        with tempfile.TemporaryDirectory(prefix=TRIAL_PREFIX, dir=state) as name:
-            return self._run_trial(settings, Path(name))
+        state = Path(settings.state_dir)
+        with trial_folder(state if state.is_dir() else None) as scratch:
+            return self._run_trial(settings, scratch)
 
     def _run_trial(self, settings: LocalSettings, scratch: Path) -> str | None:
-        (scratch / "jobs").mkdir()
-        (scratch / "drives").mkdir()
         # groups are named after the state folder: what a killed trial left is removed when the backend is opened
-        name, prefix = f"trial-{secrets.token_hex(4)}", limits.prefix(settings.state_dir)
+        name, prefix = f"{PREFIX}{secrets.token_hex(4)}", limits.prefix(settings.state_dir)
         folder = JobFolder(scratch / "jobs", name)
         plan = self.plan(settings, settings.uid_first + settings.uid_count - 1 if self.is_root else None, "10.128.0.0/24", prefix, 0)
         plan["drives_dir"], plan["drives"] = str(scratch / "drives"), {}

@@ -44,9 +44,9 @@ def _mounts(folder: Path) -> list[str]:
 
 def _groups(folder: Path) -> list[str]:
     start = limits.prefix(str(folder / "state" / "local"))
-    folders = [Path(parent) for parent in limits.own_folders().values() if Path(parent).is_dir()]
-    # a killed trial job's are removed at the start after its end
-    return [f"group {group}" for folder_of in folders for group in folder_of.glob(f"{start}*") if "-trial-" not in group.name]
+    return [
+        f"group {group}" for parent in limits.own_folders().values() for group in Path(parent).glob(f"{start}*") if Path(parent).is_dir()
+    ]
 
 
 def _job_folders(folder: Path) -> list[str]:

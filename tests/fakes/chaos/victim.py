@@ -33,6 +33,7 @@ from serai_backends.local import backend as local_backend
 from serai_backends.local import folder as local_folder
 from serai_backends.local import launcher as local_launcher
 from serai_backends.local import runner as local_runner
+from serai_backends.local import trials
 from serai_gateway.upstream import InProcessUpstream
 from serai_server.cli.main import run
 from serai_server.jobs.registry import Registry
@@ -285,7 +286,7 @@ def _wrap_jobs(points: Points) -> None:
         @staticmethod
         def Popen(command: Sequence[str], **more: object) -> subprocess.Popen[bytes]:  # as there
             job_id = Path(command[-1]).name
-            if job_id.startswith(local_folder.TRIAL_PREFIX):
+            if job_id.startswith(trials.PREFIX):
                 return cast("subprocess.Popen[bytes]", cast("Step", subprocess.Popen)(command, **more))
             words = points.words_for_launcher()
             if any(words[::2]):

@@ -222,9 +222,10 @@ async def test_shells_leave_nothing_behind(site: LocalSite) -> None:
             async with await shell(site, "sh", "-c", "trap '' HUP; read x"):
                 pass
         else:
-            # those that were closed a moment ago may not have gone yet; then there are too many, in words
-            with pytest.raises(BackendUnavailable, match=r"no-such-program: No such file|open shells"):
+            with pytest.raises(BackendUnavailable, match="no-such-program: No such file"):
                 await shell(site, "no-such-program")
+        if number % 30 == 29:  # those that were hung up go a moment later, and only so many may be there
+            await until(lambda: held() == before, "nothing is left of them")
     await until(lambda: held() == before, "nothing is left of them")
     assert (await site.running("job")).phase is Phase.RUNNING
 

@@ -66,6 +66,12 @@ class _Shell:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def is_over(self) -> bool:
+        """Nothing of it is left that its end would still have to kill; its program has ended."""
+        with suppress(OSError):
+            return self.pid is not None and self.channel is None and not session_members(self.pid)
+        return False
+
     def close_master(self) -> None:
         if self.master is not None:
             os.close(self.master)
@@ -232,7 +238,7 @@ class Shells:
             if shell.pid == pid:
                 code = os.waitstatus_to_exitcode(status)
                 self._tell(shell, {"exit": code if code >= 0 else 128 - code})
-                if shell.due_s is None:
+                if shell.due_s is None or shell.is_over():
                     self._forget(shell)
 
     def check(self) -> None:
