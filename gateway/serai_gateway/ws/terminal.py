@@ -89,6 +89,7 @@ class Terminal:
     async def output(self) -> AsyncGenerator[Opened | str | Ended]:
         """Opened, text as it comes, and Ended. UpstreamError when the server does not open it, or cannot be reached any more."""
         opened = False
+        ended: Ended | None = None
         while True:
             text = Text(errors="replace")
             try:
@@ -104,11 +105,13 @@ class Terminal:
                                 for piece in text.pieces(answer.output):
                                     yield piece
                             case "exited":
-                                yield Ended(words_of(answer.exited))
-                                return
+                                ended = Ended(words_of(answer.exited))  # the server lets go of the shell when this was read to its end
                             case _:
                                 pass  # of a newer server
             except UpstreamError as error:
+                if ended is not None:
+                    yield ended
+                    return
                 if not opened:
                     raise
                 await self._pause(error)

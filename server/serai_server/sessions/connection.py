@@ -41,8 +41,8 @@ async def connected(
             else:
                 shell.news.clear()
                 await shell.news.wait()
-        shell.told = True  # before it is taken: the gateway leaves with it and asks for nothing more
         yield pb.ShellResponse(exited=_exited(shell.ending))
+        shell.told = True  # not before it was taken: whoever is cut off here comes back and hears it
     finally:
         for task in tasks:
             task.cancel()

@@ -516,14 +516,19 @@ async def test_a_shell_that_takes_too_long_to_open(site: Site) -> None:
     assert (site.backend.opened, session.over.is_set()) == ([], True)
 
 
-async def test_a_shell_whose_end_was_told_is_over_at_once(site: Site) -> None:
-    """Also when the client leaves with the last answer, as the gateway does: its secret opens nothing more."""
+async def test_a_cut_just_as_the_end_is_told(site: Site) -> None:
+    """The exit code waits for whoever comes back, until somebody has taken it."""
     talk, shell = await site.opened()
     await shell.exits(7)
     assert (await anext(talk.answers)).WhichOneof("message") == "exited"
+    await until(lambda: shell.closed)
+    await settled()
     await talk.leave()
+    back = site.talk()
+    back.open("a")
+    assert (await back.opened()).resumed
+    assert await back.to_end() == (b"", pb.ShellExited(exit_code=7))
     await until(lambda: not len(site.hub))
-    assert "a" not in site.sessions.by_secret or site.sessions.by_secret["a"].over.is_set()
 
 
 async def test_a_session_that_cannot_be_begun(site: Site) -> None:
