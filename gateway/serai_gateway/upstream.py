@@ -15,6 +15,10 @@ from google.rpc import code_pb2, status_pb2
 CALLER = "serai-caller"
 """Metadata: for whom the gateway calls: "core", "user", "session" (whoever holds a session's secret), "console" (an operator at our own
 page)."""
+HOLDER: Mapping[str, str] = {CALLER: "session"}
+"""Metadata of calls for whoever holds a session's secret."""
+SESSIONS = "/serai.sessions.v1.SessionsService/"
+"""What stands before the names of its methods."""
 USER = "serai-user"
 """Metadata: the UCloud user who calls, or for whom Core calls, %XX for what is not printable ASCII; absent = Core's own business."""
 PROJECT = "serai-project"

@@ -14,9 +14,9 @@ from serai.jobs.v1 import jobs_service_pb2 as jobs_pb2
 from serai.sessions.v1 import sessions_service_pb2 as sessions_pb2
 
 from serai_gateway.console import documents
-from serai_gateway.console.guard import OPERATOR, SERVICE, in_words
+from serai_gateway.console.guard import OPERATOR, in_words
 from serai_gateway.errors import GatewayError
-from serai_gateway.upstream import Upstream, UpstreamError
+from serai_gateway.upstream import SESSIONS, Upstream, UpstreamError
 
 JOBS = "/serai.jobs.v1.JobsService/"
 PAGE = 50
@@ -110,14 +110,14 @@ class Calls:
 
     async def sessions(self, query: Query) -> list[documents.Session]:
         request = sessions_pb2.ListRequest(job_id=query.text("job"))
-        answer = await self.ask(SERVICE + "List", request.SerializeToString())
+        answer = await self.ask(SESSIONS + "List", request.SerializeToString())
         return [documents.session(told) for told in sessions_pb2.ListResponse.FromString(answer).sessions]
 
     async def open(self, body: OpenBody) -> documents.Opened:
         if body.kind == "WEB" and self._web_address is None:
             raise GatewayError(errors_pb2.ERROR_REASON_UNSUPPORTED, "Web pages of jobs are not served here (gateway.web.mode is off)")
         request = sessions_pb2.OpenRequest(job_id=body.job, rank=body.rank, kind=documents.KINDS[body.kind])
-        answer = sessions_pb2.OpenResponse.FromString(await self.ask(SERVICE + "Open", request.SerializeToString()))
+        answer = sessions_pb2.OpenResponse.FromString(await self.ask(SESSIONS + "Open", request.SerializeToString()))
         address = None
         if body.kind == "WEB" and self._web_address is not None:
             address = self._web_address(body.job, body.rank, answer.secret)
@@ -125,7 +125,7 @@ class Calls:
         return documents.Opened(documents.session(answer.session), answer.secret, password, address)
 
     async def close(self, session_id: str) -> None:
-        await self.ask(SERVICE + "Close", sessions_pb2.CloseRequest(session_id=session_id).SerializeToString())
+        await self.ask(SESSIONS + "Close", sessions_pb2.CloseRequest(session_id=session_id).SerializeToString())
 
     async def ask(self, method: str, request: bytes, metadata: Mapping[str, str] = OPERATOR) -> bytes:
         try:

@@ -17,12 +17,9 @@ from serai.sessions.v1 import sessions_service_pb2 as pb2
 from serai_gateway import errors
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import Headers
-from serai_gateway.upstream import CALLER, Upstream, UpstreamError
+from serai_gateway.upstream import CALLER, HOLDER, SESSIONS, Upstream, UpstreamError
 
 COOKIE = "serai-console"
-SERVICE = "/serai.sessions.v1.SessionsService/"
-HOLDER = {CALLER: "session"}
-"""Metadata of calls for whoever holds a secret."""
 OPERATOR = {CALLER: "console"}
 """Metadata of calls for an operator who is logged in."""
 LOG_IN = "You are not logged in here, or no longer. Run serai console on the provider's machine and open the address that it prints"
@@ -120,7 +117,7 @@ class Guard:
 
     async def _ask(self, method: str, request: bytes) -> bytes:
         try:
-            return await self._upstream.unary(SERVICE + method, request, HOLDER, self._timeout_s)
+            return await self._upstream.unary(SESSIONS + method, request, HOLDER, self._timeout_s)
         except UpstreamError as error:
             raise in_words(error) from error
 

@@ -21,10 +21,11 @@ from serai.sessions.v1 import sessions_service_pb2 as sessions_pb2
 from serai_gateway.clock import Clock
 from serai_gateway.console import documents
 from serai_gateway.console.calls import JOBS, Calls, Query, invalid
-from serai_gateway.console.guard import HOLDER, OPERATOR, SERVICE, Guard, check_source, in_words
+from serai_gateway.console.guard import OPERATOR, Guard, check_source, in_words
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import ClientGone
-from serai_gateway.upstream import Upstream, UpstreamError, closing
+from serai_gateway.tasks import cancel
+from serai_gateway.upstream import HOLDER, SESSIONS, Upstream, UpstreamError, closing
 from serai_gateway.ws.paths import SocketPath
 from serai_gateway.ws.protocol import Rules
 from serai_gateway.ws.socket import Socket
@@ -118,9 +119,7 @@ class Live:
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
+                await cancel(tasks)
             if ending.done() and not ending.cancelled() and ending.result():
                 await socket.close(LOGGED_OUT, "logged out")
         if working.done() and not working.cancelled():
@@ -160,10 +159,7 @@ class _JobList:
             if noticing.done():
                 await self._clock.sleep(GATHER_S)
         finally:
-            tasks = {*watching, pausing, noticing}
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await cancel({*watching, pausing, noticing})
 
     async def _watch(self, report: jobs_pb2.JobReport) -> None:
         seen = _telling(report)
@@ -185,7 +181,7 @@ def _telling(report: jobs_pb2.JobReport) -> tuple[object, ...]:
 async def _hold(upstream: Upstream, secret: str) -> AsyncIterator[bytes]:
     """A stream that ends with the login. GatewayError when it does not hold now."""
     request = sessions_pb2.HoldRequest(secret=secret, kind=sessions_pb2.SESSION_KIND_CONSOLE)
-    stream = upstream.stream(SERVICE + "Hold", request.SerializeToString(), HOLDER)
+    stream = upstream.stream(SESSIONS + "Hold", request.SerializeToString(), HOLDER)
     try:
         await anext(stream)
     except UpstreamError as error:

@@ -14,12 +14,10 @@ from serai.sessions.v1 import sessions_service_pb2 as pb2
 
 from serai_gateway import errors
 from serai_gateway.errors import GatewayError
-from serai_gateway.upstream import CALLER, Upstream, UpstreamError, closing
+from serai_gateway.upstream import HOLDER, SESSIONS, Upstream, UpstreamError, closing
 
-SERVICE = "/serai.sessions.v1.SessionsService/"
 UNKNOWN = "This session is not known here, or it is over: open a new one in UCloud"
 
-_HOLDER = {CALLER: "session"}
 _AWAY = "The provider cannot be reached right now, try again"
 
 
@@ -46,7 +44,7 @@ class Sessions:
         """One answer, that it may go on; the stream ends when it may no longer."""
         request = pb2.HoldRequest(secret=secret, kind=kind, job_id=job_id, rank=rank).SerializeToString()
         try:
-            async with closing(self._upstream.stream(SERVICE + "Hold", request, _HOLDER)) as messages:
+            async with closing(self._upstream.stream(SESSIONS + "Hold", request, HOLDER)) as messages:
                 async for message in messages:
                     yield pb2.HoldResponse.FromString(message).authorized
         except UpstreamError as error:
@@ -54,7 +52,7 @@ class Sessions:
 
     async def _unary(self, name: str, request: Message) -> bytes:
         try:
-            return await self._upstream.unary(SERVICE + name, request.SerializeToString(), _HOLDER, self._timeout_s)
+            return await self._upstream.unary(SESSIONS + name, request.SerializeToString(), HOLDER, self._timeout_s)
         except UpstreamError as error:
             raise _told(error) from error
 

@@ -18,6 +18,7 @@ from serai.sessions.v1 import sessions_service_pb2 as pb2
 
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import ClientGone
+from serai_gateway.tasks import cancel
 from serai_gateway.web.addresses import DESKTOP
 from serai_gateway.web.cookies import is_secret
 from serai_gateway.web.holds import Holds
@@ -186,9 +187,7 @@ async def _bridge(socket: Socket, desktop: Desktop, over: asyncio.Event) -> None
     try:
         await asyncio.wait({there, back, ended}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (there, back, ended):
-            task.cancel()
-        await asyncio.wait({there, back, ended})
+        await cancel((there, back, ended))
     for way in (there, back):
         error = None if way.cancelled() else way.exception()
         if error is not None and not isinstance(error, (OSError, ClientGone)):

@@ -18,12 +18,12 @@ from serai.core.v1 import errors_pb2
 from serai_gateway.auth import AuthError
 from serai_gateway.errors import TABLE, GatewayError
 from serai_gateway.http import ClientGone
+from serai_gateway.tasks import cancel
 from serai_gateway.ws import frames
 from serai_gateway.ws.following import Following
 from serai_gateway.ws.frames import Frame, LogPayload
 from serai_gateway.ws.log import Log
 from serai_gateway.ws.socket import POLICY, Socket
-from serai_gateway.ws.tasks import cancel
 from serai_gateway.ws.telling import told
 from serai_gateway.ws.unproven import WORDS, Proof
 

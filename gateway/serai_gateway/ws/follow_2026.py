@@ -11,11 +11,11 @@ from contextlib import aclosing
 import structlog
 
 from serai_gateway.http import ClientGone
+from serai_gateway.tasks import until_first
 from serai_gateway.ws import frames
 from serai_gateway.ws.following import Following
 from serai_gateway.ws.frames import LogPayload
 from serai_gateway.ws.socket import NORMAL, POLICY, Socket
-from serai_gateway.ws.tasks import until_first
 from serai_gateway.ws.telling import told
 from serai_gateway.ws.unproven import WORDS, Unproven
 

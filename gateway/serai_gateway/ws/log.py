@@ -16,8 +16,8 @@ from serai.jobs.v1 import job_pb2, jobs_service_pb2
 
 from serai_gateway.clock import Clock
 from serai_gateway.control.backoff import Backoff
+from serai_gateway.tasks import until_first
 from serai_gateway.upstream import Upstream, UpstreamError, closing
-from serai_gateway.ws.tasks import until_first
 from serai_gateway.ws.text import Text
 
 FOLLOW = "/serai.jobs.v1.JobsService/Follow"

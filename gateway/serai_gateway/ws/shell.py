@@ -19,12 +19,12 @@ from serai.core.v1 import errors_pb2
 from serai_gateway.clock import Clock
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import ClientGone
+from serai_gateway.tasks import cancel
 from serai_gateway.upstream import Exchanging
 from serai_gateway.ws import frames
 from serai_gateway.ws.frames import Frame, ShellData, ShellWord
 from serai_gateway.ws.protocol import Rules
 from serai_gateway.ws.socket import NORMAL, POLICY, Socket
-from serai_gateway.ws.tasks import cancel
 from serai_gateway.ws.telling import told
 from serai_gateway.ws.terminal import Ended, Opened, Terminal, size_of
 from serai_gateway.ws.unproven import WORDS, Proof, Unproven

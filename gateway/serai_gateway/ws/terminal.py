@@ -16,11 +16,11 @@ from serai.sessions.v1 import sessions_service_pb2 as pb2
 
 from serai_gateway.clock import Clock
 from serai_gateway.control.backoff import Backoff
-from serai_gateway.upstream import CALLER, Exchanging, UpstreamError, closing, status
+from serai_gateway.upstream import HOLDER, SESSIONS, Exchanging, UpstreamError, closing, status
 from serai_gateway.ws.text import Text
 from serai_gateway.ws.typed import Typed
 
-SHELL = "/serai.sessions.v1.SessionsService/Shell"
+SHELL = SESSIONS + "Shell"
 RESET = "\x1bc"
 """Full reset of a terminal (RIS, ECMA-48)."""
 PIECE_BYTES = 64 * 1024
@@ -45,7 +45,6 @@ _PASSING = frozenset(
         code_pb2.FAILED_PRECONDITION,
     }
 )
-_METADATA = {CALLER: "session"}
 _RETRY_BASE_MS = 200
 _RETRY_CAP_MS = 5_000
 
@@ -120,7 +119,7 @@ class Terminal:
         """Those of one exchange, which ends with an error unless it is left."""
         requests = self._typed.requests(pb2.ShellRequest(open=pb2.ShellOpen(secret=self._secret, size=self._size)))
         try:
-            async with closing(self._upstream.exchange(SHELL, requests, _METADATA)) as answers:
+            async with closing(self._upstream.exchange(SHELL, requests, HOLDER)) as answers:
                 async for raw in answers:
                     yield pb2.ShellResponse.FromString(raw)
         finally:

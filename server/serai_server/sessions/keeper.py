@@ -18,7 +18,6 @@ from serai_server.sessions.ranks import Ranks
 from serai_server.sessions.registry import Registry
 from serai_server.sessions.session import Session
 from serai_server.store.api import Store, StoreError
-from serai_server.store.session_model import SessionKind
 
 log = structlog.get_logger("serai.sessions")
 
@@ -69,9 +68,9 @@ class Keeper:
         """Raises StoreError, and then the next look does what is left."""
         now_ms = self._clock.now_ms()
         for session in self._registry.all():
-            if session.holds and session.kind in (SessionKind.WEB, SessionKind.VNC):
-                session.expires_at_ms = max(session.expires_at_ms, now_ms + self._limits.idle_ms)
-            elif session.expired(now_ms):
+            if session.holds:
+                session.renew(now_ms + self._limits.idle_ms)
+            if session.expired(now_ms):
                 self._registry.end(session, EXPIRED)
                 self.drop(session.id)
         await self._look_at_ranks()

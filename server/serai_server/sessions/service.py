@@ -263,8 +263,7 @@ class SessionsService:
         """It lasts longer; the keeper writes that down."""
         now_ms = self._clock.now_ms()
         session.used_at_ms = now_ms
-        if session.kind in (SessionKind.WEB, SessionKind.VNC):
-            session.expires_at_ms = max(session.expires_at_ms, now_ms + self._limits.idle_ms)
+        session.renew(now_ms + self._limits.idle_ms)
 
     def _checked(self, asked: Asked, find: Callable[[str], Session | None]) -> Session:
         """The session that this secret opens, for what it is asked for. Raises SessionUnknown."""

@@ -53,6 +53,11 @@ class Session:
     def expired(self, now_ms: int) -> bool:
         return 0 < self.expires_at_ms <= now_ms
 
+    def renew(self, until_ms: int) -> None:
+        """Of a page or a desktop that is in use: others have a time that use does not move. It never gets less."""
+        if self.kind in (SessionKind.WEB, SessionKind.VNC):
+            self.expires_at_ms = max(self.expires_at_ms, until_ms)
+
     def message(self) -> pb.Session:
         """What may be told of it."""
         return pb.Session(

@@ -1,4 +1,4 @@
-"""Two things at once for one socket, where the end of either is the end of both."""
+"""Several things at once for one connection, where the end of one is the end of all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def until_first(*work: Coroutine[object, object, None]) -> None:
         task.result()
 
 
-async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def cancel(tasks: Iterable[asyncio.Task[object]]) -> None:
     """Ends tasks and waits for their end. What they raise meanwhile is not told."""
     ending = list(tasks)
     for task in ending:
