@@ -7,7 +7,6 @@ page can neither set them nor leave them out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from serai_gateway import errors
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import Headers
 from serai_gateway.upstream import CALLER, HOLDER, SESSIONS, Upstream, UpstreamError
+from serai_gateway.web.cookies import take_apart
 
 COOKIE = "serai-console"
 OPERATOR = {CALLER: "console"}
@@ -60,19 +60,9 @@ def _is_here(origin: str | None, host: str | None) -> bool:
 
 def cookie_of(headers: Headers) -> str | None:
     """The console's own cookie; None = there is none, or something that is none."""
-    found = list(_cookies(headers))
+    found = take_apart((value for name, value in headers if name == b"cookie"), COOKIE).session
     # Two of them: a page of this site put one beside ours.
-    return found[0] if len(found) == 1 else None
-
-
-def _cookies(headers: Headers) -> Iterator[str]:
-    for name, value in headers:
-        if name != b"cookie":
-            continue
-        for part in value.decode("latin-1").split(";"):
-            key, _, content = part.strip().partition("=")
-            if key == COOKIE:
-                yield content
+    return found[0].decode("latin-1") if len(found) == 1 else None
 
 
 def set_cookie(secret: str, *, secure: bool) -> bytes:
