@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _LOOKS_S = 0.1
 """Between two looks of the driver docker at whether a program has ended."""
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 class Shells:
@@ -103,7 +105,8 @@ class Shells:
                 await asyncio.wait(reading, timeout=_LOOKS_S)
             else:
                 await asyncio.gather(*reading)
-            if not lives() and self.silent_ends:
+            # the end of its task kills it, and may be known here a moment later
+            if self.silent_ends and (code in _KILLED or not lives()):
                 await taking
             result = {} if code == 0 else {"exit_code": 128 - code if code < 0 else code}
             await socket.send_str(msgspec.json.encode({"exited": True, "result": result}).decode())
