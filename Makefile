@@ -31,11 +31,11 @@ check: setup ## Format, lint, types, imports, protos, drift of generated code
 	@ruff format --check . && ruff check .
 	@basedpyright
 	@lint-imports
-	@buf lint && buf format --diff --exit-code > /dev/null
+	@python tools/generate.py --imports && buf lint && buf format proto --diff --exit-code > /dev/null
 	@python tools/generate.py --check 2>/dev/null
 
 format: setup ## Write what `make check` wants of formatting
-	@ruff format . && ruff check --fix-only . && buf format -w
+	@ruff format . && ruff check --fix-only . && python tools/generate.py --imports && buf format proto -w
 
 generate: setup ## Write proto/gen from proto/
 	@python tools/generate.py

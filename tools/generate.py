@@ -1,5 +1,8 @@
 """Write proto/gen from proto/, or with --check tell whether proto/gen is what would be written.
 
+With --imports it only lays out the protos of googleapis that ours import, where buf looks for them (buf.yaml): they come with
+googleapis-common-protos, whose version the lock pins, so buf needs no network.
+
 Uses the protoc inside grpcio-tools, so the pinned Python environment is all that it needs. `make generate` and `make check`
 call it; nobody edits proto/gen by hand.
 """
@@ -16,38 +19,36 @@ from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
+from google.api import annotations_pb2
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "proto"
 TARGET = ROOT / "proto" / "gen"
+IMPORTS = ROOT / ".venv" / "googleapis"
+"""Where buf finds what our protos import."""
+_IMPORTED = ("google/api/annotations.proto", "google/api/http.proto")
+_DETAILS = "google/rpc/error_details.proto"
+"""No proto of ours imports it, but our errors carry it: whoever turns them into JSON (Envoy) needs its descriptor."""
 
 
 def generate(target: Path) -> None:
     """Write the generated package `serai` below `target`; raises SystemExit when protoc refuses."""
     protos = sorted(str(p.relative_to(SOURCE)) for p in (SOURCE / "serai").rglob("*.proto"))
     scripts = Path(sysconfig.get_path("scripts"))
-    well_known = str(files("grpc_tools") / "_proto")
-    run = cast("Callable[[list[str]], int]", protoc.main)  # pyright: ignore[reportUnknownMemberType] - grpcio-tools has no types
-    code = run(
+    _run(
         [
-            "protoc",
-            f"-I{SOURCE}",
-            f"-I{well_known}",
             f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
             f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
             f"--python_out={target}",
             f"--grpc_python_out={target}",
             f"--mypy_out={target}",
             f"--mypy_grpc_out={target}",
-            f"--descriptor_set_out={target / 'serai' / 'descriptors.binpb'}",
-            "--include_imports",
-            "--include_source_info",
             *protos,
         ]
     )
-    if code != 0:
-        raise SystemExit(code)
+    descriptors = target / "serai" / "descriptors.binpb"
+    _run([f"--descriptor_set_out={descriptors}", "--include_imports", "--include_source_info", *protos, _DETAILS])
     for folder in [target / "serai", *(p for p in (target / "serai").rglob("*") if p.is_dir())]:
         (folder / "__init__.py").touch()
     (target / "serai" / "py.typed").touch()
@@ -58,6 +59,25 @@ def generate(target: Path) -> None:
             module.with_suffix(".pyi").unlink(missing_ok=True)
 
 
+def _run(arguments: list[str]) -> None:
+    run = cast("Callable[[list[str]], int]", protoc.main)  # pyright: ignore[reportUnknownMemberType] - grpcio-tools has no types
+    code = run(["protoc", f"-I{SOURCE}", f"-I{files('grpc_tools') / '_proto'}", f"-I{_googleapis()}", *arguments])
+    if code != 0:
+        raise SystemExit(code)
+
+
+def _googleapis() -> Path:
+    """The folder that "google/api/annotations.proto" is relative to."""
+    return Path(annotations_pb2.__file__).parents[2]
+
+
+def lay_out_imports() -> None:
+    """Copy what our protos import of googleapis to where buf looks for it."""
+    for name in _IMPORTED:
+        (IMPORTS / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_googleapis() / name, IMPORTS / name)
+
+
 def differences(left: Path, right: Path) -> list[str]:
     """Paths below either folder whose contents are not the same."""
     names = {p.relative_to(d) for d in (left, right) for p in d.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
@@ -66,6 +86,9 @@ def differences(left: Path, right: Path) -> list[str]:
 
 
 def main() -> None:
+    if "--imports" in sys.argv[1:]:
+        lay_out_imports()
+        return
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         (fresh / "serai").mkdir()
