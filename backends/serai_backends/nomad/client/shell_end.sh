@@ -2,11 +2,16 @@
 field() { shift "$1"; echo "$1"; }
 of() { read -r stat <"/proc/$1/stat" && field "$2" ${stat##*) }; }
 pause() { sleep 0.1 || sleep 1; }
+holds() {
+    words=
+    read -r words <"/proc/$1/cmdline"
+    [ "$words" = "/bin/sh-c: serai-shell $serai_server $serai_shell" ]
+}
 find_holder() {
     for at in /proc/[0-9]*; do
-        read -r words <"$at/cmdline"
-        [ "$words" != "/bin/sh-c: serai-shell $serai_server $serai_shell" ] || holder=${at#/proc/}
-        words=
+        process=${at#/proc/}
+        # What it starts looks like it until it is another program.
+        holds "$process" && ! holds "$(of "$process" 2)" && holder=$process
     done
 }
 # As when a terminal is closed: all of its session, and what was started to survive that survives it. $program is what the holder waits for.
