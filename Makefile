@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check nomad bench chaos property generate lock format
+.PHONY: help setup demo test check nomad clients bench chaos property generate lock format
 
 help: ## What can be made here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ nomad: setup ## The tests that need a real Nomad agent: `nomad` on PATH, root; a
 	@python -m pytest -q -rsP tests/e2e tests/conformance --ignore tests/conformance/nomad -k 'nomad and (real or drivers or docker)'
 	@python -m pytest -q -rs tests/conformance/nomad tests/integration/nomad tests/unit/nomad
 
+# In a process of its own and one after the other: compilers use all cores by themselves.
+clients: setup ## The clients in other languages: built, their own tests, and their examples against a live Serai
+	@python -m pytest -v clients/testing
+
 check: setup ## Format, lint, types, imports, protos, drift of generated code
 	@ruff format --check . && ruff check .
 	@basedpyright
@@ -37,8 +41,9 @@ check: setup ## Format, lint, types, imports, protos, drift of generated code
 format: setup ## Write what `make check` wants of formatting
 	@ruff format . && ruff check --fix-only . && python tools/generate.py --imports && buf format proto -w
 
-generate: setup ## Write proto/gen from proto/
+generate: setup ## Write proto/gen, and the clients' code that is committed, from proto/
 	@python tools/generate.py
+	@PYTHONPATH=clients python -m testing.generate
 
 bench: setup ## Ratios of speed, side by side in one run
 	@python -m bench

@@ -1,0 +1,55 @@
+"""Fixtures: one live Serai for all tests, the ways to it, and each client built once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+import pytest
+
+from testing.languages import LANGUAGES, Language, run
+from testing.live import Door, Site, cuttable_way, running_site
+
+
+@pytest.fixture(scope="session")
+def site() -> Generator[Site]:
+    # Not pytest's own folder: a Unix socket's path is at most 107 bytes long.
+    with tempfile.TemporaryDirectory(prefix="serai-clients-") as folder, running_site(Path(folder)) as running:
+        yield running
+
+
+@pytest.fixture(params=LANGUAGES, ids=lambda language: language.name)
+def language(request: pytest.FixtureRequest) -> Language:
+    """Each in turn; skipped by name where its toolchain is missing."""
+    chosen: Language = request.param
+    if reason := chosen.missing():
+        pytest.skip(reason)
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def built_already() -> set[str]:
+    """Names of the languages whose client stands."""
+    return set()
+
+
+@pytest.fixture
+def built(language: Language, built_already: set[str]) -> Language:
+    """The language, with its client built."""
+    if language.name not in built_already:
+        run(language.build, language.folder)
+        built_already.add(language.name)
+    return language
+
+
+@pytest.fixture
+async def direct(site: Site) -> AsyncGenerator[Door]:
+    async with cuttable_way(site.socket) as (_, address):
+        yield Door("direct", address, "")
+
+
+@pytest.fixture
+def door(direct: Door) -> Door:
+    """Each way to the server in turn."""
+    return direct
