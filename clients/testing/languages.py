@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,24 @@ GO = Language(
     committed="api",
 )
 
-LANGUAGES = (GO,)
+_IMPORTS: Command = (sys.executable, str(CLIENTS.parent / "tools" / "generate.py"), "--imports")
+"""Lays out the protos of others that ours import, for builds that run `buf generate` themselves."""
+
+TYPESCRIPT = Language(
+    name="typescript",
+    needs=("node", "npm"),
+    build=(
+        _IMPORTS,
+        ("sh", "-c", "test node_modules/.package-lock.json -nt package-lock.json || npm ci --ignore-scripts --no-audit --no-fund"),
+        ("npm", "run", "--silent", "build"),
+        ("npm", "run", "--silent", "examples"),
+    ),
+    checks=(("npm", "run", "--silent", "check"),),
+    tests=(("npm", "run", "--silent", "test"),),
+    example=("node", "build/examples/run-job.js"),
+)
+
+LANGUAGES = (GO, TYPESCRIPT)
 
 
 def run(commands: tuple[Command, ...], folder: Path, environment: dict[str, str] | None = None) -> None:

@@ -1,0 +1,115 @@
+/** What is made and read without a connection: jobs, results, places. */
+
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError, exitCode, explain, isFinal, JobState, newJob, OutputStream, Places, reasonOf, stateName } from "@serai/client";
+import { FollowResponseSchema, JobReportSchema } from "@serai/client/gen/serai/jobs/v1/jobs_service_pb";
+import { StringValueSchema } from "@bufbuild/protobuf/wkt";
+
+const PRODUCT = { id: "example-compute-1", category: "example-compute", provider: "example" };
+const MINIMAL = { command: ["/opt/acme/acme-batch", "--debug", "true"], image: "acme/batch:1.0.0", product: PRODUCT, owner: "alice" };
+
+describe("newJob", () => {
+  it("makes a job of the program's words, under an id of its own", () => {
+    const [job, other] = [newJob(MINIMAL), newJob(MINIMAL)];
+    assert.match(job.id, /^[A-Za-z0-9_-]{1,64}$/);
+    assert.notEqual(job.id, other.id);
+    const { invocation } = job.status!.resolvedApplication!;
+    assert.deepEqual(
+      invocation!.invocation.map(({ parameter }) => parameter.case === "word" && parameter.value.word),
+      MINIMAL.command,
+    );
+    assert.equal(invocation!.tool!.tool!.description!.image, "acme/batch:1.0.0");
+    assert.equal(invocation!.allowMultiNode, false);
+    assert.equal(job.owner!.project, undefined);
+    assert.equal(job.specification!.timeAllocation, undefined);
+  });
+
+  it("takes all that can be said", () => {
+    const job = newJob({
+      ...MINIMAL,
+      ...{ id: "mine", project: "p", name: "nightly", replicas: 3, timeLimitS: 5_025 },
+      ...{ environment: { MODE: "fast" } },
+    });
+    const { specification: spec, status } = job;
+    assert.deepEqual([job.id, job.owner!.project, spec!.name, spec!.replicas], ["mine", "p", "nightly", 3]);
+    assert.deepEqual([spec!.timeAllocation!.hours, spec!.timeAllocation!.minutes, spec!.timeAllocation!.seconds], [1, 23, 45]);
+    assert.equal(status!.resolvedApplication!.invocation!.allowMultiNode, true);
+    assert.equal(status!.resolvedApplication!.invocation!.environment["MODE"]!.parameter.case, "word");
+  });
+
+  it("refuses what cannot be a job", () => {
+    assert.throws(() => newJob({ ...MINIMAL, command: [] }), /expected the program/);
+    for (const timeLimitS of [0, -1, 1.5, NaN]) assert.throws(() => newJob({ ...MINIMAL, timeLimitS }), /whole seconds/);
+  });
+});
+
+describe("exitCode", () => {
+  const cases: [string, JobState, { rank: number; exitCode?: number; signal?: number }[], number][] = [
+    ["of a program that ended well", JobState.SUCCESS, [{ rank: 0, exitCode: 0 }], 0],
+    ["of a program that failed, which is a SUCCESS for UCloud of 2021", JobState.SUCCESS, [{ rank: 0, exitCode: 7 }], 7],
+    [
+      "of the first replica that failed",
+      JobState.FAILURE,
+      [
+        { rank: 0, exitCode: 0 },
+        { rank: 1, exitCode: 8 },
+        { rank: 2, exitCode: 9 },
+      ],
+      8,
+    ],
+    ["of a signal, as shells say it", JobState.SUCCESS, [{ rank: 0, signal: 15 }], 143],
+    ["of a job that is no success without a code", JobState.EXPIRED, [{ rank: 0, exitCode: 0 }], 1],
+  ];
+  for (const [what, state, replicaReports, expected] of cases) {
+    it(`is that ${what}`, () => assert.equal(exitCode(create(JobReportSchema, { state, replicaReports })), expected));
+  }
+
+  it("has states to go with it", () => {
+    assert.deepEqual([JobState.RUNNING, JobState.CANCELING, JobState.SUSPENDED].map(isFinal), [false, false, false]);
+    assert.deepEqual([JobState.SUCCESS, JobState.FAILURE, JobState.EXPIRED].map(isFinal), [true, true, true]);
+    assert.equal(stateName(JobState.IN_QUEUE), "IN_QUEUE");
+  });
+});
+
+describe("Places", () => {
+  const piece = (offset: number, text: string, stream = OutputStream.STDOUT) =>
+    create(FollowResponseSchema, { rank: 0, stream, offset: BigInt(offset), data: new TextEncoder().encode(text) });
+  const text = (data: Uint8Array | undefined) => new TextDecoder().decode(data);
+
+  it("cuts off what was read, to the byte, in each stream by itself", () => {
+    const places = new Places();
+    assert.equal(text(places.take(piece(0, "abcd"))?.data), "abcd");
+    assert.equal(places.take(piece(0, "abcd")), undefined);
+    const rest = places.take(piece(2, "cdef"));
+    assert.deepEqual([rest?.offset, text(rest?.data)], [4n, "ef"]);
+    assert.equal(text(places.take(piece(0, "ab", OutputStream.STDERR))?.data), "ab");
+    assert.deepEqual(
+      new Places(places.all()).all().map(({ stream, offset }) => [stream, offset]),
+      [
+        [OutputStream.STDOUT, 6n],
+        [OutputStream.STDERR, 2n],
+      ],
+    );
+  });
+});
+
+describe("reasonOf", () => {
+  it("reads the reason out of the error's details", () => {
+    // ErrorInfo and StringValue have the same first field.
+    const value = toBinary(StringValueSchema, create(StringValueSchema, { value: "JOB_UNKNOWN" }));
+    const error = new ConnectError("there is no such job", Code.NotFound);
+    error.details = [
+      { type: "google.rpc.BadRequest", value: new Uint8Array() },
+      { type: "google.rpc.ErrorInfo", value },
+    ];
+    assert.equal(reasonOf(error), "JOB_UNKNOWN");
+    assert.equal(explain(error), "NOT_FOUND: there is no such job");
+  });
+
+  it("is undefined where nothing is said", () => {
+    assert.equal(reasonOf(new ConnectError("no", Code.Unavailable)), undefined);
+    assert.equal(reasonOf(new Error("no")), undefined);
+  });
+});
