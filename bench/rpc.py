@@ -27,6 +27,7 @@ from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
 from serai_gateway.codec import Codec
 from serai_server.clock import SystemClock
+from serai_server.jobs.origin import Tool
 from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
 from serai_server.rpc.services import dispatcher
@@ -101,9 +102,12 @@ def _cpu_ns(pid: int) -> int:
 class _Nothing:
     """Use cases that take everything and do nothing."""
 
-    async def create(self, items: Sequence[Job]) -> None:
+    async def create(self, items: Sequence[Job], tool: Tool | None = None) -> None:
         for item in items:
             _owner: ResourceOwner = item.owner
+
+    async def of_project(self, job_ids: Sequence[str], project: str) -> list[bool]:
+        return [True for _ in job_ids]
 
     async def utilization(self) -> Never:
         raise NotImplementedError

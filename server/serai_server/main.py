@@ -34,12 +34,16 @@ from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
 from serai_server.rpc.services import dispatcher
+from serai_server.rpc.tools_door import Keyring, Place, tools_door
 from serai_server.sessions.endpoints import EndpointCache
 from serai_server.sessions.limits import SessionLimits
 from serai_server.sessions.running import Sessions, SessionsMemory, running_sessions
 from serai_server.store.api import Store, StoreError, StoreUnavailable
 from serai_server.store.model import Committed
 from serai_server.store.open import open_store
+from serai_server.tokens.certificates import Client
+from serai_server.tokens.registry import Registry as TokensRegistry
+from serai_server.tokens.running import Tokens, running_tokens
 
 log = structlog.get_logger("serai.server")
 
@@ -67,6 +71,8 @@ class Plan:
     """How long an event is kept after every consumer has settled it."""
     licenses: LicensesPlan = LicensesPlan(Path("licenses.key"))
     sessions: SessionLimits = SessionLimits()
+    clients: tuple[Client, ...] = ()
+    """Whose certificates are known at the tools' door."""
     web_pages: bool = False
     """The gateway serves the web pages of jobs."""
 
@@ -87,6 +93,7 @@ class Core:
     registry: Registry
     licensing: Licensing
     sessions: Sessions
+    tokens: Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +102,19 @@ class Server:
     dispatcher: Dispatcher
     """The way in for calls from the same process."""
     socket: Path
-    """The way in for everybody else."""
+    """The way in for the gateway and the operator."""
+    tools_address: str = ""
+    """Where tools from elsewhere come in; empty = nowhere."""
 
 
 @contextlib.asynccontextmanager
-async def running_server(plan: Plan, backend: Backend, clock: Clock, socket: Path, stop_grace_ms: int) -> AsyncGenerator[Server]:
-    """The whole server, from an open store to a socket that answers. Leaving stops it; running jobs go on."""
+async def running_server(
+    plan: Plan, backend: Backend, clock: Clock, socket: Path, stop_grace_ms: int, *, tools: Place | None = None
+) -> AsyncGenerator[Server]:
+    """The whole server, from an open store to a socket that answers. Leaving stops it; running jobs go on.
+
+    `tools`: where their door is; None = they have none.
+    """
     health = Health()
     async with running_core(plan, backend, clock, wall=wall_ms) as core:
         health.tell("reconciler", up=True)
@@ -114,21 +128,32 @@ async def running_server(plan: Plan, backend: Backend, clock: Clock, socket: Pat
             license_payments=core.licensing.payments,
             sessions=core.sessions.service,
             shells=core.sessions.shells,
+            tokens=core.tokens.service,
             health=health,
             clock=clock,
         )
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch_store(core.store, health, clock))
             pruning = group.create_task(_prune(core.store, plan.keep_events_ms, clock))
-            async with grpc_server(front, socket, stop_grace_ms / 1000):
+            async with grpc_server(front, socket, stop_grace_ms / 1000), _tools(core.tokens, front, tools, clock, stop_grace_ms) as address:
                 try:
-                    yield Server(core, front, socket)
+                    yield Server(core, front, socket, address)
                 finally:
                     health.tell("reconciler", up=False)
                     # While there still is a way to tell who is in one.
                     await core.sessions.shells.stop(stop_grace_ms / 1000)
             watching.cancel()
             pruning.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _tools(tokens: Tokens, front: Dispatcher, place: Place | None, clock: Clock, stop_grace_ms: int) -> AsyncGenerator[str]:
+    """The tools' door; gives the address that is listened on, "" = none."""
+    if place is None:
+        yield ""
+        return
+    async with tools_door(front, Keyring(tokens.registry, tokens.certificates, clock), place, stop_grace_ms / 1000) as address:
+        yield address
 
 
 async def _watch_store(store: Store, health: Health, clock: Clock) -> None:
@@ -161,6 +186,7 @@ async def running_core(
     """The server's inside, from an open store to a reconciler at work. Leaving stops it; running jobs go on. `wall` None = the clock's."""
     registry = Registry()
     memory = SessionsMemory(EndpointCache(backend, clock))
+    known_tokens = TokensRegistry()
     # Whatever the backend can do: web pages need a way in from outside, and secrets are for licenses.
     features = replace(
         backend.features,
@@ -176,6 +202,7 @@ async def running_core(
     def listener(changes: Sequence[Committed]) -> None:
         registry.committed(changes)
         memory.committed(changes)
+        known_tokens.committed(changes)
         last_event = max((change.last_event for change in changes), default=0)
         for tell in told:
             tell(last_event)
@@ -237,12 +264,13 @@ async def running_core(
         sessions = await stack.enter_async_context(
             running_sessions(memory=memory, store=store, backend=backend, jobs=registry, catalog=catalog, limits=plan.sessions, clock=clock)
         )
+        tokens = await stack.enter_async_context(running_tokens(registry=known_tokens, store=store, clients=plan.clients, clock=clock))
         ready = asyncio.Event()
         group = await stack.enter_async_context(asyncio.TaskGroup())
         work = group.create_task(reconciler.run(ready))
         stack.callback(work.cancel)
         await _ready_or_failed(ready, work)
-        yield Core(jobs, changes, events, store, backend, registry, licensing, sessions)
+        yield Core(jobs, changes, events, store, backend, registry, licensing, sessions, tokens)
 
 
 async def _ready_or_failed(ready: asyncio.Event, work: asyncio.Task[None]) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from serai_server.nomad_settings import NomadBackendSettings
+from serai_server.tools_settings import ClientSettings, ToolsSettings
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 PriceUnit = Literal["minute", "hour", "day", "unit"]
@@ -41,6 +42,9 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """The least that is logged. debug = one line for each call."""
     stop_grace_ms: Annotated[int, Meta(ge=0, le=600_000)] = 5_000
     """ms that calls in flight have to end after a stop was asked for."""
+    tools: ToolsSettings = ToolsSettings()
+    clients: tuple[ClientSettings, ...] = ()
+    """Client certificates that are an identity at the tools' door."""
 
 
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import cast
 
 from serai.core.v1.resources_pb2 import NameAndVersion, PageInfo, ProductReference, ResourceOwner
 from serai.jobs.v1 import job_pb2, jobs_service_pb2
@@ -11,17 +12,18 @@ from serai.jobs.v1.job_pb2 import ComputeSupport, Job
 from serai.jobs.v1.jobs_service_pb2 import ExtendItem, FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse, UpdateAclItem
 from serai_backends.model import Capacity
 from serai_server.errors import InvalidRequest, JobConflictError, JobUnknown
+from serai_server.jobs.origin import Tool
 from serai_server.store.model import EventSettlement, StoredEvent
 
 STDOUT, STDERR = jobs_service_pb2.OUTPUT_STREAM_STDOUT, jobs_service_pb2.OUTPUT_STREAM_STDERR
 FINAL = (job_pb2.JOB_STATE_SUCCESS, job_pb2.JOB_STATE_FAILURE, job_pb2.JOB_STATE_EXPIRED)
 
 
-def job(job_id: str, *, owner: str = "alice", replicas: int = 1) -> Job:
+def job(job_id: str, *, owner: str = "alice", replicas: int = 1, project: str = "") -> Job:
     """A small job that JobsService would take."""
     return Job(
         id=job_id,
-        owner=ResourceOwner(created_by=owner),
+        owner=ResourceOwner(created_by=owner, project=project),
         specification=job_pb2.JobSpecification(
             application=NameAndVersion(name="acme-batch", version="1.0.0"),
             product=ProductReference(id="c1", category="c", provider="example"),
@@ -44,8 +46,10 @@ class MemoryJobs:
         self.open_iterators = 0
         self._changed = asyncio.Condition()
 
-    async def create(self, items: Sequence[Job]) -> None:
+    async def create(self, items: Sequence[Job], tool: Tool | None = None) -> None:
         self._raise()
+        for index, item in enumerate(items if tool else ()):
+            cast("Tool", tool).check(item, f"items[{index}]")
         if not 1 <= len(items) <= 1_000:
             raise InvalidRequest(f"expected 1 to 1000 items, found {len(items)}", field="items")
         for index, item in enumerate(items):
@@ -56,6 +60,10 @@ class MemoryJobs:
             copy.CopyFrom(item)
             self.jobs[item.id] = copy
             self.reports.setdefault(item.id, self._report(item))
+
+    async def of_project(self, job_ids: Sequence[str], project: str) -> list[bool]:
+        self._raise()
+        return [job_id in self.jobs and self.jobs[job_id].owner.project == project for job_id in job_ids]
 
     async def terminate(self, items: Sequence[Job], *, for_core: bool) -> None:
         self._raise()
@@ -155,6 +163,7 @@ class MemoryJobs:
         return (
             (not request.states or report.state in request.states)
             and (not request.created_by or report.owner.created_by == request.created_by)
+            and (not request.project or report.owner.project == request.project)
             and not (request.active_only and report.state in FINAL)
         )
 

@@ -73,7 +73,7 @@ def shown_in_the_example() -> dict[str, object]:
         if isinstance(value, dict):
             for key, inner in cast("dict[str, object]", value).items():
                 walk(inner, f"{path}.{key}".removeprefix("."))
-        elif path in ("products", "drives.mapped", "backend.nomad.placements", "licenses.products"):
+        elif path in ("products", "server.clients", "drives.mapped", "backend.nomad.placements", "licenses.products"):
             for product in cast("list[object]", value):
                 walk(product, path)
         else:

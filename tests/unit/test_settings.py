@@ -199,7 +199,9 @@ def test_the_example_is_right_and_shows_the_defaults() -> None:
     drives = msgspec.structs.replace(all_of_it.drives, mapped=())
     assert [product.id for product in all_of_it.licenses.products] == ["mesh-solver"]
     licenses = msgspec.structs.replace(all_of_it.licenses, products=())
-    assert msgspec.structs.replace(all_of_it, drives=drives, licenses=licenses) == as_it_is
+    assert [client.name for client in all_of_it.server.clients] == ["ci.example.org"]
+    server = msgspec.structs.replace(all_of_it.server, clients=())
+    assert msgspec.structs.replace(all_of_it, server=server, drives=drives, licenses=licenses) == as_it_is
     assert isinstance(as_it_is, Settings)
 
 

@@ -12,6 +12,7 @@ from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 from serai.licenses.v1.license_servers_service_pb2_grpc import LicenseServersServiceStub
 from serai.licenses.v1.licenses_service_pb2_grpc import LicensesServiceStub
 from serai.sessions.v1.sessions_service_pb2_grpc import SessionsServiceStub
+from serai.tokens.v1.tokens_service_pb2_grpc import TokensServiceStub
 
 from serai_server.cli.exits import CliError, Exit
 
@@ -46,6 +47,13 @@ def sessions_service(socket: Path) -> Generator[SessionsServiceStub]:
     """The server's SessionsService, as an operator's tool sees it. Errors of calls inside the block end as CliError."""
     with _channel(socket) as channel:
         yield SessionsServiceStub(channel)
+
+
+@contextmanager
+def tokens_service(socket: Path) -> Generator[TokensServiceStub]:
+    """The server's TokensService. Errors of calls inside the block end as CliError."""
+    with _channel(socket) as channel:
+        yield TokensServiceStub(channel)
 
 
 @contextmanager

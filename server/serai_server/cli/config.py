@@ -31,6 +31,7 @@ from serai_server.settings import (
     SessionsSettings,
     StoreSettings,
 )
+from serai_server.tools_settings import client_contradictions
 
 DEFAULT_FILE = "serai.toml"
 ENVIRONMENT = "SERAI_CONFIG"
@@ -148,7 +149,10 @@ def _filled_in(read: Settings, folder: Path) -> Settings:
     return replace(
         read,
         server=replace(
-            read.server, state_dir=str(state), socket=str(folder / read.server.socket if read.server.socket else state / "serai.sock")
+            read.server,
+            state_dir=str(state),
+            socket=str(folder / read.server.socket if read.server.socket else state / "serai.sock"),
+            tools=read.server.tools.relative_to(folder, state),
         ),
         store=replace(read.store, url=_store_url(read.store.url, folder, state)),
         backend=replace(
@@ -194,6 +198,7 @@ def _contradictions(settings: Settings) -> list[str]:
     problems: list[str] = []
     if len(settings.server.socket.encode()) > _LONGEST_SOCKET_PATH:
         problems.append(f"server.socket: its path is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket may have")
+    problems += settings.server.tools.contradictions() + client_contradictions(settings.server.clients)
     ids: set[str] = set()
     for index, drive in enumerate(settings.drives.mapped):
         if drive.id in ids:

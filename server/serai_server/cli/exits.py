@@ -15,7 +15,7 @@ class Exit(IntEnum):
     USAGE = 2
     """The command line or the settings file is wrong."""
     NOT_FOUND = 3
-    """No such job, license server or maintenance window."""
+    """No such job, license server, maintenance window or token."""
     NOT_REACHABLE = 4
     """The server does not answer on its socket, or cannot work now."""
     NOT_YET = 5
@@ -30,7 +30,7 @@ MEANINGS = {
     Exit.OK: "done",
     Exit.ERROR: "an error; words on stderr",
     Exit.USAGE: "the command line or the settings file is wrong",
-    Exit.NOT_FOUND: "no such job, license server or maintenance window",
+    Exit.NOT_FOUND: "no such job, license server, maintenance window or token",
     Exit.NOT_REACHABLE: "the server does not answer",
     Exit.NOT_YET: "waited as long as was asked, in vain",
     Exit.INTERRUPTED: "interrupted with Ctrl-C",

@@ -25,7 +25,11 @@ from serai_server.jobs.requests import Policy
 from serai_server.licenses.servers.watcher import Pacing
 from serai_server.licensing import LicensesPlan
 from serai_server.main import Plan
+from serai_server.rpc.tls import Files
+from serai_server.rpc.tools_door import Place
 from serai_server.sessions.limits import SessionLimits
+from serai_server.store.token_model import Role
+from serai_server.tokens.certificates import Client
 
 
 def plan_of(settings: Settings) -> Plan:
@@ -59,7 +63,17 @@ def plan_of(settings: Settings) -> Plan:
             open_within_ms=settings.sessions.open_within_ms,
         ),
         web_pages=settings.gateway.web.mode != "off",
+        clients=tuple(Client(c.name, Role[c.role.upper()], c.project) for c in settings.server.clients),
     )
+
+
+def tools_place(settings: Settings) -> Place:
+    """Where tools come in."""
+    tools = settings.server.tools
+    files = (
+        Files(Path(tools.certificate), Path(tools.key), Path(tools.client_ca) if tools.client_ca else None) if tools.certificate else None
+    )
+    return Place(Path(tools.socket), int(tools.socket_mode, 8), tools.socket_group, tools.listen, files)
 
 
 def _licenses(settings: Settings) -> LicensesPlan:

@@ -23,9 +23,10 @@ from serai_server.cli.config import Settings
 from serai_server.cli.exits import CliError, leaves
 from serai_server.cli.log_setup import set_up_logging
 from serai_server.cli.options import config_option, settings_or_exit
-from serai_server.cli.plan import open_backend, plan_of
+from serai_server.cli.plan import open_backend, plan_of, tools_place
 from serai_server.main import PlanError, Server, running_server
-from serai_server.rpc.server import SocketInUse
+from serai_server.rpc.socket_place import SocketInUse
+from serai_server.rpc.tls import CertificateError
 from serai_server.store.api import StoreError
 
 
@@ -36,20 +37,22 @@ class Serai:
     gateway_url: str
     """Core's way in; empty = no gateway here."""
     socket: Path
-    """The tools' way in."""
+    """The operator's way in."""
+    tools: str = ""
+    """Where tools with a token come in; empty = no server here."""
 
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncGenerator[Serai]:
     """Server and gateway in this loop; the gateway calls the server without a channel, through the same chain."""
     async with _server(settings) as server, Gateway(settings.for_gateway(), InProcessUpstream(server.dispatcher)) as gateway:
-        yield Serai(gateway.url, server.socket)
+        yield Serai(gateway.url, server.socket, _tools(settings, server))
 
 
 @contextlib.asynccontextmanager
 async def running_server_alone(settings: Settings) -> AsyncGenerator[Serai]:
     async with _server(settings) as server:
-        yield Serai("", server.socket)
+        yield Serai("", server.socket, _tools(settings, server))
 
 
 @contextlib.asynccontextmanager
@@ -59,16 +62,22 @@ async def running_gateway_alone(settings: Settings) -> AsyncGenerator[Serai]:
         yield Serai(gateway.url, settings.socket)
 
 
+def _tools(settings: Settings, server: Server) -> str:
+    return " and ".join(filter(None, (settings.server.tools.socket, server.tools_address)))
+
+
 @contextlib.asynccontextmanager
 async def _server(settings: Settings) -> AsyncGenerator[Server]:
     async with (
         open_backend(settings) as (backend, clock),
-        running_server(plan_of(settings), backend, clock, settings.socket, settings.server.stop_grace_ms) as server,
+        running_server(
+            plan_of(settings), backend, clock, settings.socket, settings.server.stop_grace_ms, tools=tools_place(settings)
+        ) as server,
     ):
         yield server
 
 
-_EXPECTED = (StoreError, BackendError, PlanError, SocketInUse, KeyFileError, OSError)
+_EXPECTED = (StoreError, BackendError, PlanError, SocketInUse, CertificateError, KeyFileError, OSError)
 """What can be wrong at start through no fault of the program: told in one sentence."""
 
 _PARTS = {"all": running, "server": running_server_alone, "gateway": running_gateway_alone}
@@ -112,7 +121,8 @@ async def _serve(part: str, settings: Settings) -> None:
         gc.collect()
         gc.freeze()
         ways = [f"for Core at {serai.gateway_url}"] if serai.gateway_url else []
-        ways.append(f"tools at {serai.socket}")
+        ways.append(f"the operator at {serai.socket}")
+        ways += [f"tools with a token at {serai.tools}"] if serai.tools else []
         click.echo(f"serai serves provider {settings.provider.id}: {', '.join(ways)}")
         await stop.wait()
         click.echo("serai stops; running jobs go on")

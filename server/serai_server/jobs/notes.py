@@ -8,9 +8,10 @@ from serai.jobs.v1.jobs_service_pb2 import JobNotes, UpdateAclItem
 from serai_server.licenses import acl
 
 
-def of_new(job: Job, fallback_price: int) -> bytes:
-    """A new job's: nobody else, the labels that it came with, and its price."""
-    return JobNotes(labels=dict(job.specification.labels), price=price_at_core(job, fallback_price)).SerializeToString()
+def of_new(job: Job, fallback_price: int, tool: str = "", *, only_project: bool = False) -> bytes:
+    """A new job's: nobody else, the labels that it came with, its price, and which tool made it ("" = none)."""
+    price, labels = price_at_core(job, fallback_price), dict(job.specification.labels)
+    return JobNotes(labels=labels, price=price, tool=tool, only_project=only_project).SerializeToString()
 
 
 def price_at_core(job: Job, fallback: int) -> int:

@@ -61,6 +61,8 @@ def _may_reach(job: StoredJob, other: StoredJob) -> bool:
     """A job of its own workspace, or one that its user was given permission to edit. Who is in a project's groups only Core knows."""
     if job.project == other.project and (job.project or job.owner == other.owner):
         return True
+    if notes.read(job.notes).only_project:
+        return False
     return any(
         entry.entity.user.username == job.owner and {PERMISSION_EDIT, PERMISSION_ADMIN} & set(entry.permissions)
         for entry in notes.read(other.notes).acl

@@ -6,6 +6,7 @@ Paths are those of UCloud's JSON ("items[0].specification.replicas"), whatever w
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from serai.jobs.v1.job_pb2 import Job, JobSpecification
 
@@ -16,6 +17,7 @@ from serai_server.jobs.bodies import queued_body
 from serai_server.jobs.durations import duration_ms
 from serai_server.jobs.folders import output_folder
 from serai_server.jobs.ids import is_job_id
+from serai_server.jobs.origin import Tool
 from serai_server.jobs.products import Catalog, Product
 from serai_server.jobs.spec import Policy, check, encoded_application
 from serai_server.store.model import EventKind, NewEvent, NewJob
@@ -26,8 +28,8 @@ MOST_ITEMS = 1_000
 __all__ = ["MOST_ITEMS", "Policy", "is_job_id", "new_job"]
 
 
-def new_job(job: Job, index: int, catalog: Catalog, policy: Policy, now_ms: int) -> NewJob:
-    """The row for one item of a create. Raises InvalidRequest and Unsupported."""
+def new_job(job: Job, index: int, catalog: Catalog, policy: Policy, now_ms: int, *, tool: Tool | None = None) -> NewJob:
+    """The row for one item of a create; `tool` made it, None = it came another way. Raises InvalidRequest, Unsupported, Forbidden."""
     at = f"items[{index}]"
     spec, path = job.specification, f"{at}.specification"
     if not is_job_id(job.id):
@@ -35,13 +37,16 @@ def new_job(job: Job, index: int, catalog: Catalog, policy: Policy, now_ms: int)
     if not job.owner.created_by:
         raise InvalidRequest("expected the username of the job's owner", field=f"{at}.owner.createdBy")
     _without_nul(job, at)
+    if tool is not None:
+        tool.check(job, at)
     product = _product(spec, catalog, path)
     if not job.status.HasField("resolved_application"):
         where = f"{at}.status.resolvedApplication"
         raise InvalidRequest("expected the resolved application; without it there is no command to run", field=where)
     encoded = encoded_application(job)
     app = app_of(encoded)
-    check(job, app, product, catalog.offered(product), policy, at=at)
+    only_project = tool is not None and tool.only_project != ""
+    check(job, app, product, catalog.offered(product), replace(policy, only_project=only_project), at=at)
     replicas = _replicas(spec, app, policy, path)
     drive = policy.drive(job.owner.created_by, job.owner.project)
     folder = output_folder(drive, app.title or spec.application.name, spec.name, job.id)
@@ -61,7 +66,7 @@ def new_job(job: Job, index: int, catalog: Catalog, policy: Policy, now_ms: int)
         created_at_ms=now_ms,
         status=causes.QUEUED,
         events=(NewEvent(job.id, EventKind.JOB_UPDATE, queued_body(folder), now_ms),),
-        notes=notes.of_new(job, product.price),
+        notes=notes.of_new(job, product.price, tool.who if tool else "", only_project=only_project),
     )
 
 

@@ -18,6 +18,7 @@ from serai_server.clock import Clock
 from serai_server.errors import BackendDown, InvalidRequest, JobConflictError, JobUnknown, NotEnoughCredits, Unsupported
 from serai_server.events.log import CORE
 from serai_server.jobs.changes import check_count
+from serai_server.jobs.origin import Tool
 from serai_server.jobs.output import Output
 from serai_server.jobs.products import Catalog
 from serai_server.jobs.registry import Registry
@@ -57,10 +58,11 @@ class JobsService:
         self._output = output
         self._clock = clock
 
-    async def create(self, items: Sequence[Job]) -> None:
-        """Store the jobs, all or none; they run later. A job that exists with the same content is left as it is.
+    async def create(self, items: Sequence[Job], tool: Tool | None = None) -> None:
+        """Store the jobs, all or none; they run later. A job that exists with the same content is left as it is. `tool`: who makes them,
+        None = not a tool at its door.
 
-        Raises InvalidRequest, Unsupported, WrongState, NotEnoughCredits, NotEnoughLicenses, JobConflictError, and the store's
+        Raises Forbidden, InvalidRequest, Unsupported, WrongState, NotEnoughCredits, NotEnoughLicenses, JobConflictError, and the store's
         StoreUnavailable.
         """
         check_count(items)
@@ -69,7 +71,7 @@ class JobsService:
         for index, item in enumerate(items):
             if index and index % _SLICE == 0:
                 await asyncio.sleep(0)
-            job = new_job(item, index, self._catalog, self._policy, self._clock.now_ms())
+            job = new_job(item, index, self._catalog, self._policy, self._clock.now_ms(), tool=tool)
             if job.id in ids:
                 raise InvalidRequest(f"job {job.id} is in the request twice", field=f"items[{index}].id")
             ids.add(job.id)
@@ -112,6 +114,14 @@ class JobsService:
             return await self._backend.capacity()
         except BackendUnavailable as error:
             raise BackendDown("how busy the machines are cannot be told right now; try again later") from error
+
+    async def of_project(self, job_ids: Sequence[str], project: str) -> list[bool]:
+        """For each id, whether it is one of a job of this project. Raises InvalidRequest for too many."""
+        check_count(job_ids)
+        known = [job_id for job_id in job_ids if is_job_id(job_id)]
+        rows = await self._store.decide(known, lambda _place, _job: None) if known else []
+        mine = {row.id for row in rows if row is not None and row.project == project}
+        return [job_id in mine for job_id in job_ids]
 
     async def get(self, job_id: str) -> JobReport:
         """Raises JobUnknown."""

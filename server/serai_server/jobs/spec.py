@@ -42,6 +42,8 @@ class Policy:
     """(username, project or "") → the drive that output goes to."""
     mapped: Mapping[str, MappedDrive] = field(default_factory=dict[str, MappedDrive])
     """Drives that jobs may use beside their own, by id."""
+    only_project: bool = False
+    """The job reaches what is its project's, and nothing that is its owner's besides."""
     todays_texts: bool = False
     """Generation 2026: numbers as Go writes them, trueValue and falseValue, and the values of `env`."""
 
@@ -157,7 +159,8 @@ def _parts(job: Job, app: App, features: Features, policy: Policy, path: str) ->
     if policy.mapped or "file" in kinds:
         owner, project = job.owner.created_by, job.owner.project
         output = component(policy.drive(owner, project))
-        drives = Drives(frozenset({output, component(policy.drive(owner, ""))}), policy.mapped, owner, project)
+        own = {output} if policy.only_project else {output, component(policy.drive(owner, ""))}
+        drives = Drives(frozenset(own), policy.mapped, "" if policy.only_project else owner, project)
         drives.check_output(output, path.removesuffix("specification") + "owner")
         inputs = inputs_of(spec, values, drives, path)
     else:

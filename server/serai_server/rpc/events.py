@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from serai.events.v1 import events_service_pb2 as pb
 
 from serai_server.clock import Clock
-from serai_server.errors import InvalidRequest
+from serai_server.errors import Forbidden, InvalidRequest
+from serai_server.events.log import CORE
+from serai_server.rpc.call import Call
 from serai_server.rpc.iterate import converted
-from serai_server.rpc.methods import Call
 from serai_server.rpc.ports import Events
 from serai_server.store.model import EventKind, EventSettlement, Outcome, StoredEvent
 
@@ -22,14 +23,22 @@ class EventsServicer:
         self._events = events
         self._clock = clock
 
-    def Subscribe(self, request: pb.SubscribeRequest, _call: Call) -> AsyncIterator[pb.SubscribeResponse]:
+    def Subscribe(self, request: pb.SubscribeRequest, call: Call) -> AsyncIterator[pb.SubscribeResponse]:
+        _check_consumer(request.consumer, call)
         batches = self._events.subscribe(request.consumer, request.from_now, request.batch_size)
         return converted(batches, lambda batch: pb.SubscribeResponse(events=[_event(e) for e in batch]))
 
-    async def Acknowledge(self, request: pb.AcknowledgeRequest, _call: Call) -> pb.AcknowledgeResponse:
+    async def Acknowledge(self, request: pb.AcknowledgeRequest, call: Call) -> pb.AcknowledgeResponse:
+        _check_consumer(request.consumer, call)
         now_ms = self._clock.now_ms()
         await self._events.acknowledge(request.consumer, [_settlement(s, i, now_ms) for i, s in enumerate(request.settlements)])
         return pb.AcknowledgeResponse()
+
+
+def _check_consumer(consumer: str, call: Call) -> None:
+    """What a tool settles in Core's name, Core would never be told. Raises Forbidden."""
+    if call.tool and consumer == CORE:
+        raise Forbidden(f"the consumer {CORE!r} is UCloud/Core itself; choose a name of your own")
 
 
 def _event(stored: StoredEvent) -> pb.Event:

@@ -15,7 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import code_pb2, status_pb2
 from grpc_health.v1 import health_pb2 as pb
 
-from serai_server.rpc.methods import Call
+from serai_server.rpc.call import Call
 from serai_server.rpc.status import RpcFailure
 
 _LIST_RESPONSE = GetMessageClass(cast("Descriptor", pb.DESCRIPTOR.message_types_by_name["HealthListResponse"]))

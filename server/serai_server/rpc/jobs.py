@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from serai.jobs.v1 import jobs_service_pb2 as pb
 
 from serai_server.errors import InvalidRequest, Unsupported
+from serai_server.jobs.origin import Tool
+from serai_server.rpc.call import Call, Caller
 from serai_server.rpc.iterate import converted
-from serai_server.rpc.methods import Call, Caller
 from serai_server.rpc.ports import Changes, Jobs, Sessions
+from serai_server.rpc.project_limit import ProjectLimit
 from serai_server.rpc.status import Failures
 from serai_server.sessions.openable import Wanted
 from serai_server.sessions.service import Opened
@@ -23,12 +25,13 @@ MOST_REQUESTS = 1_000
 class JobsServicer:
     def __init__(self, jobs: Jobs, changes: Changes, failures: Failures, sessions: Sessions | None = None) -> None:
         self._jobs = jobs
+        self._limit = ProjectLimit(jobs)
         self._changes = changes
         self._failures = failures
         self._sessions = sessions
 
-    async def Create(self, request: pb.CreateRequest, _call: Call) -> pb.CreateResponse:
-        await self._jobs.create(request.items)
+    async def Create(self, request: pb.CreateRequest, call: Call) -> pb.CreateResponse:
+        await self._jobs.create(request.items, Tool(call.tool, call.only_project) if call.tool else None)
         return pb.CreateResponse(responses=[pb.CreatedJob()] * len(request.items))
 
     async def CreateBulk(self, request: pb.CreateBulkRequest, call: Call) -> pb.CreateBulkResponse:
@@ -43,23 +46,29 @@ class JobsServicer:
         try:
             return pb.CreateOutcome(created=await self.Create(request, call))
         except Exception as error:
-            failure = self._failures.of(error, call.method, call.request_id)
+            failure = self._failures.of(error, call)
             return pb.CreateOutcome(error_status=failure.status.SerializeToString())
 
     async def RetrieveProducts(self, _request: pb.RetrieveProductsRequest, _call: Call) -> pb.RetrieveProductsResponse:
         return pb.RetrieveProductsResponse(responses=self._jobs.products())
 
-    async def Get(self, request: pb.GetRequest, _call: Call) -> pb.GetResponse:
+    async def Get(self, request: pb.GetRequest, call: Call) -> pb.GetResponse:
+        await self._limit.check_one(call, request.job_id)
         return pb.GetResponse(job=await self._jobs.get(request.job_id))
 
-    async def List(self, request: pb.ListRequest, _call: Call) -> pb.ListResponse:
+    async def List(self, request: pb.ListRequest, call: Call) -> pb.ListResponse:
+        if call.only_project and request.project not in ("", call.only_project):
+            return pb.ListResponse()
+        if call.only_project:
+            request.project = call.only_project
         return await self._jobs.list(request)
 
-    def Watch(self, request: pb.WatchRequest, _call: Call) -> AsyncIterator[pb.WatchResponse]:
-        return converted(self._jobs.watch(request.job_id), lambda report: pb.WatchResponse(job=report))
+    def Watch(self, request: pb.WatchRequest, call: Call) -> AsyncIterator[pb.WatchResponse]:
+        reports = self._limit.stream(call, request.job_id, self._jobs.watch(request.job_id))
+        return converted(reports, lambda report: pb.WatchResponse(job=report))
 
-    def Follow(self, request: pb.FollowRequest, _call: Call) -> AsyncIterator[pb.FollowResponse]:
-        return self._jobs.follow(request)
+    def Follow(self, request: pb.FollowRequest, call: Call) -> AsyncIterator[pb.FollowResponse]:
+        return self._limit.stream(call, request.job_id, self._jobs.follow(request))
 
     async def RetrieveUtilization(self, _request: pb.RetrieveUtilizationRequest, _call: Call) -> pb.RetrieveUtilizationResponse:
         found = await self._jobs.utilization()
@@ -72,19 +81,24 @@ class JobsServicer:
     # What is asked of jobs that exist.
 
     async def Terminate(self, request: pb.TerminateRequest, call: Call) -> pb.TerminateResponse:
-        await self._changes.terminate(request.items, for_core=call.caller is Caller.CORE)
+        # A job that is not known counts as done, and so does one that the caller may not know.
+        if items := await self._limit.known(call, request.items):
+            await self._changes.terminate(items, for_core=call.caller is Caller.CORE)
         return pb.TerminateResponse(responses=_done(request.items))
 
-    async def Extend(self, request: pb.ExtendRequest, _call: Call) -> pb.ExtendResponse:
+    async def Extend(self, request: pb.ExtendRequest, call: Call) -> pb.ExtendResponse:
+        await self._limit.check_each(call, [item.job.id for item in request.items])
         await self._changes.extend(request.items)
         return pb.ExtendResponse(responses=_done(request.items))
 
-    async def Suspend(self, request: pb.SuspendRequest, _call: Call) -> pb.SuspendResponse:
-        await self._changes.suspend([item.job.id for item in request.items])
+    async def Suspend(self, request: pb.SuspendRequest, call: Call) -> pb.SuspendResponse:
+        ids = await self._limit.check_each(call, [item.job.id for item in request.items])
+        await self._changes.suspend(ids)
         return pb.SuspendResponse()
 
-    async def Unsuspend(self, request: pb.UnsuspendRequest, _call: Call) -> pb.UnsuspendResponse:
-        await self._changes.unsuspend([item.job.id for item in request.items])
+    async def Unsuspend(self, request: pb.UnsuspendRequest, call: Call) -> pb.UnsuspendResponse:
+        ids = await self._limit.check_each(call, [item.job.id for item in request.items])
+        await self._changes.unsuspend(ids)
         return pb.UnsuspendResponse()
 
     async def UpdateAcl(self, request: pb.UpdateAclRequest, _call: Call) -> pb.UpdateAclResponse:

@@ -8,7 +8,7 @@ from serai.licenses.v1 import licenses_service_pb2 as pb
 
 from serai_server.errors import Forbidden
 from serai_server.licenses.access import OPERATOR, Actor
-from serai_server.rpc.methods import Call, Caller
+from serai_server.rpc.call import Call, Caller
 from serai_server.rpc.ports import Licenses, LicensesOfCore
 
 

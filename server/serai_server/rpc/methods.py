@@ -10,44 +10,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import cast
 
-import msgspec
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from serai_server.errors import InvalidRequest
-
-
-class Caller(Enum):
-    """On whose behalf a call is made."""
-
-    CORE = "core"
-    """The gateway, for UCloud/Core."""
-    USER = "user"
-    """The gateway, for a user with a token of their own."""
-    SESSION = "session"
-    """The gateway, for whoever holds a session's secret."""
-    CONSOLE = "console"
-    """The gateway, for an operator at Serai's own page."""
-    TOOL = "tool"
-    """A program of the operator on the socket."""
-
-
-class Call(msgspec.Struct, gc=False):
-    """What a handler may know of the call that it answers."""
-
-    method: str
-    """"/serai.jobs.v1.JobsService/Create"."""
-    request_id: str
-    caller: Caller = Caller.TOOL
-    user: str = ""
-    """UCloud username; empty = not told."""
-    project: str = ""
-    """Of a user's call: the project in which they work; empty = their personal workspace."""
-    role: str = ""
-    """Of a user's call: what they are in that project, "PI", "ADMIN" or "USER"; empty = no member of it."""
-    groups: tuple[str, ...] = ()
-    """Of a user's call: the groups of that project that they are in."""
+from serai_server.rpc.access import NOBODY, Rule, rule_of
+from serai_server.rpc.call import Call
 
 
 class Shape(Enum):
@@ -84,25 +53,27 @@ class Method:
     """To what the handler takes: a message, or an iterator of messages. Raises InvalidRequest for bytes that are no such message."""
     once: Once | None = None
     many: Many | None = None
+    rule: Rule = NOBODY
 
 
-def methods_of(service: ServiceDescriptor, servicer: object, name: str = "") -> list[Method]:
+def methods_of(service: ServiceDescriptor, servicer: object, name: str = "", rule: Rule | None = None) -> list[Method]:
     """Every method of `service`, answered by the servicer's attribute of the same name.
 
-    `name` replaces the service's full name in paths; empty = as declared. Raises AttributeError at start when a method has no handler.
+    `name` replaces the service's full name in paths; empty = as declared. `rule`: of every method, for services whose protos are not
+    ours. Raises AttributeError at start when a method has no handler.
     """
-    return [_method(descriptor, getattr(servicer, descriptor.name), name or service.full_name) for descriptor in service.methods]
+    return [_method(found, getattr(servicer, found.name), name or service.full_name, rule or rule_of(found)) for found in service.methods]
 
 
-def _method(descriptor: MethodDescriptor, handler: object, service: str) -> Method:
+def _method(descriptor: MethodDescriptor, handler: object, service: str, rule: Rule) -> Method:
     message = GetMessageClass(descriptor.input_type)
     shape = Shape((descriptor.client_streaming, descriptor.server_streaming))
     path = f"/{service}/{descriptor.name}"
     read = _reader_of_many(message) if shape.many_requests else _reader_of_one(message)
     # Names tie handlers to methods, so the type of a handler is checked by the tests that call each of them.
     if shape.many_answers:
-        return Method(path, shape, read, many=cast("Many", handler))
-    return Method(path, shape, read, once=cast("Once", handler))
+        return Method(path, shape, read, many=cast("Many", handler), rule=rule)
+    return Method(path, shape, read, once=cast("Once", handler), rule=rule)
 
 
 def _reader_of_one(message: type[Message]) -> Callable[[Request], object]:

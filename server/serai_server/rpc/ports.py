@@ -23,17 +23,23 @@ from serai.licenses.v1.licenses_service_pb2 import BrowseRequest, LicenseInclude
 from serai.sessions.v1.sessions_service_pb2 import ShellRequest, ShellResponse
 from serai_backends.model import Capacity
 
+from serai_server.jobs.origin import Tool
 from serai_server.licenses.access import Actor
 from serai_server.sessions.openable import Wanted
 from serai_server.sessions.service import Asked, Authorized, Opened
 from serai_server.sessions.session import Session
 from serai_server.store.model import EventSettlement, StoredEvent
+from serai_server.store.token_model import StoredToken
 
 
 class Jobs(Protocol):
     """The use cases of jobs (serai_server.jobs.service). All may raise SeraiError and what store and backends raise."""
 
-    async def create(self, items: Sequence[Job]) -> None: ...
+    async def create(self, items: Sequence[Job], tool: Tool | None = None) -> None: ...
+
+    async def of_project(self, job_ids: Sequence[str], project: str) -> Sequence[bool]:
+        """For each id, whether it is one of a job of this project."""
+        ...
 
     def products(self) -> Sequence[ComputeSupport]: ...
 
@@ -100,6 +106,16 @@ class Shells(Protocol):
     def shell(self, requests: AsyncIterator[ShellRequest], *, holder: bool) -> AsyncIterator[ShellResponse]:
         """See SessionsService.Shell. `holder`: the caller shows a session's secret, and may not name a program."""
         ...
+
+
+class Tokens(Protocol):
+    """The use cases of tokens (serai_server.tokens.service)."""
+
+    async def create(self, name: str, role: int, project: str, lifetime_ms: int | None, created_by: str) -> tuple[StoredToken, str]: ...
+
+    async def list(self, *, every: bool) -> Sequence[StoredToken]: ...
+
+    async def revoke(self, token_id: str, by: str) -> StoredToken: ...
 
 
 class LicenseServers(Protocol):

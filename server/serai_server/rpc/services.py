@@ -14,9 +14,12 @@ from serai.events.v1 import events_service_pb2
 from serai.jobs.v1 import jobs_service_pb2
 from serai.licenses.v1 import license_servers_service_pb2, licenses_provider_service_pb2, licenses_service_pb2
 from serai.sessions.v1 import sessions_service_pb2
+from serai.tokens.v1 import tokens_service_pb2
 from structlog.typing import FilteringBoundLogger
 
 from serai_server.clock import Clock
+from serai_server.rpc.access import ANY_IDENTITY, OPEN
+from serai_server.rpc.call import Call
 from serai_server.rpc.chain import LIMIT_S, Chain
 from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.events import EventsServicer
@@ -24,10 +27,22 @@ from serai_server.rpc.health import Health, HealthServicer
 from serai_server.rpc.jobs import JobsServicer
 from serai_server.rpc.license_servers import LicenseServersServicer
 from serai_server.rpc.licenses import LicensesProviderServicer, LicensesServicer
-from serai_server.rpc.methods import Call, Many, methods_of
-from serai_server.rpc.ports import Changes, Events, Jobs, LicensePayments, Licenses, LicenseServers, LicensesOfCore, Sessions, Shells
+from serai_server.rpc.methods import Many, methods_of
+from serai_server.rpc.ports import (
+    Changes,
+    Events,
+    Jobs,
+    LicensePayments,
+    Licenses,
+    LicenseServers,
+    LicensesOfCore,
+    Sessions,
+    Shells,
+    Tokens,
+)
 from serai_server.rpc.sessions import SessionsServicer
 from serai_server.rpc.status import Failures
+from serai_server.rpc.tokens import TokensServicer
 
 
 def _service(descriptor: object) -> ServiceDescriptor:
@@ -41,6 +56,7 @@ _LICENSE_SERVERS = _service(license_servers_service_pb2.DESCRIPTOR.services_by_n
 _LICENSES = _service(licenses_service_pb2.DESCRIPTOR.services_by_name["LicensesService"])
 _LICENSES_OF_CORE = _service(licenses_provider_service_pb2.DESCRIPTOR.services_by_name["LicensesProviderService"])
 _SESSIONS = _service(sessions_service_pb2.DESCRIPTOR.services_by_name["SessionsService"])
+_TOKENS = _service(tokens_service_pb2.DESCRIPTOR.services_by_name["TokensService"])
 _HEALTH = _service(health_pb2.DESCRIPTOR.services_by_name["Health"])
 _REFLECTION = _service(reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"])
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
@@ -60,10 +76,11 @@ def dispatcher(
     license_payments: LicensePayments | None = None,
     sessions: Sessions | None = None,
     shells: Shells | None = None,
+    tokens: Tokens | None = None,
     log: FilteringBoundLogger | None = None,
     limit_s: float = LIMIT_S,
 ) -> Dispatcher:
-    """All services behind one chain. `log` None = structlog's; a service of licenses or sessions that is None is not served."""
+    """All services behind one chain. `log` None = structlog's; a service of licenses, sessions or tokens that is None is not served."""
     logger: FilteringBoundLogger = log or structlog.get_logger("serai.rpc").bind()
     failures = Failures(logger)
     optional: list[tuple[ServiceDescriptor, object]] = []
@@ -73,6 +90,8 @@ def dispatcher(
         optional.append((_LICENSES_OF_CORE, LicensesProviderServicer(licenses_of_core)))
     if license_servers is not None and license_payments is not None:
         optional.append((_LICENSE_SERVERS, LicenseServersServicer(license_servers, license_payments)))
+    if tokens is not None:
+        optional.append((_TOKENS, TokensServicer(tokens)))
     if sessions is not None:
         optional.append((_SESSIONS, SessionsServicer(sessions, shells)))
     ours = [_JOBS.full_name, _EVENTS.full_name, *(service.full_name for service, _ in optional)]
@@ -81,9 +100,9 @@ def dispatcher(
         *methods_of(_JOBS, JobsServicer(jobs, changes, failures, sessions)),
         *methods_of(_EVENTS, EventsServicer(events, clock)),
         *(method for service, servicer in optional for method in methods_of(service, servicer)),
-        *methods_of(_HEALTH, HealthServicer(health, ours)),
-        *methods_of(_REFLECTION, mirror),
-        *methods_of(_REFLECTION, mirror, _REFLECTION_V1),
+        *methods_of(_HEALTH, HealthServicer(health, ours), rule=OPEN),
+        *methods_of(_REFLECTION, mirror, rule=ANY_IDENTITY),
+        *methods_of(_REFLECTION, mirror, _REFLECTION_V1, ANY_IDENTITY),
     ]
     return Dispatcher(Chain(failures, logger, limit_s=limit_s), methods)
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from serai.sessions.v1 import sessions_service_pb2 as pb
 
 from serai_server.errors import Forbidden, InvalidRequest, Unsupported
+from serai_server.rpc.call import Call, Caller
 from serai_server.rpc.iterate import converted
-from serai_server.rpc.methods import Call, Caller
 from serai_server.rpc.ports import Sessions, Shells
 from serai_server.sessions.openable import Wanted
 from serai_server.sessions.service import Asked, Authorized

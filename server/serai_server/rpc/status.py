@@ -21,7 +21,9 @@ from serai.wire.v1 import options_pb2
 from serai_backends.errors import BackendUnavailable, JobNotThere
 from structlog.typing import FilteringBoundLogger
 
-from serai_server.errors import BackendDown, InvalidRequest, JobConflictError, JobUnknown, SeraiError, StoreDown
+from serai_server.errors import BackendDown, InvalidRequest, JobConflictError, JobUnknown, SeraiError, StoreDown, Unauthenticated
+from serai_server.rpc.call import Call
+from serai_server.rpc.quiet import Quiet
 from serai_server.store.api import JobConflict, StoreUnavailable, WriteRefused
 
 DOMAIN = "serai"
@@ -123,29 +125,42 @@ def new_error_id() -> str:
 class Failures:
     """Makes the failure that a caller sees, and the log line that an operator sees."""
 
-    def __init__(self, log: FilteringBoundLogger, error_id: Callable[[], str] = new_error_id) -> None:
+    def __init__(self, log: FilteringBoundLogger, error_id: Callable[[], str] = new_error_id, strangers: Quiet | None = None) -> None:
+        """`strangers`: how much is logged of calls whose caller is not known."""
         self._log = log
         self._error_id = error_id
+        self._strangers = strangers or Quiet()
 
-    def of(self, error: BaseException, method: str, request_id: str) -> RpcFailure:
+    def of(self, error: BaseException, call: Call) -> RpcFailure:
         """`error` must not be the cancellation of the call itself: that one belongs to the caller."""
         if isinstance(error, RpcFailure):
             return error
         known = translate(error)
         if known is not None:
-            self._refused(error, known, method, request_id)
+            self._refused(error, known, call)
             return RpcFailure(status_of(known))
         if isinstance(error, OverLimit):
-            self._log.warning("call over its limit", method=method, request_id=request_id)
+            self._log.warning("call over its limit", method=call.method, request_id=call.request_id)
             return RpcFailure(status_pb2.Status(code=code_pb2.DEADLINE_EXCEEDED, message=str(error)))
         error_id = self._error_id()
-        self._log.error("call failed", method=method, request_id=request_id, error_id=error_id, exc_info=error)
+        self._log.error("call failed", method=call.method, request_id=call.request_id, error_id=error_id, exc_info=error)
         text = f"something went wrong inside the provider; tell its operator the error id {error_id}"
         return RpcFailure(make_status(errors_pb2.ERROR_REASON_UNSPECIFIED, text))
 
-    def _refused(self, error: BaseException, known: SeraiError, method: str, request_id: str) -> None:
+    def _refused(self, error: BaseException, known: SeraiError, call: Call) -> None:
         if isinstance(known, (StoreDown, BackendDown)):
-            self._log.warning("call failed for now", method=method, request_id=request_id, error=str(error))
+            self._log.warning("call failed for now", method=call.method, request_id=call.request_id, error=str(error))
         else:
-            reason = TABLE[known.reason].name
-            self._log.info("call refused", method=method, request_id=request_id, reason=reason, field=known.field)
+            self._log_refusal(known, call)
+
+    def _log_refusal(self, known: SeraiError, call: Call) -> None:
+        extra: dict[str, str | int] = {}
+        if isinstance(known, Unauthenticated):
+            left_out = self._strangers.line()
+            if left_out is None:
+                return
+            extra = {"peer": call.peer, "left_out": left_out} if left_out else {"peer": call.peer}
+        reason, caller = TABLE[known.reason].name, call.tool or call.caller.value
+        self._log.info(
+            "call refused", method=call.method, request_id=call.request_id, reason=reason, field=known.field, caller=caller, **extra
+        )

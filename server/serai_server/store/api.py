@@ -39,6 +39,7 @@ from serai_server.store.model import (
 if TYPE_CHECKING:
     from serai_server.store.license_api import LicenseStore
     from serai_server.store.session_api import SessionStore
+    from serai_server.store.token_api import TokenStore
 
 Listener = Callable[[list[Committed]], None]
 
@@ -82,6 +83,9 @@ class Store(Protocol):
 
     @property
     def sessions(self) -> SessionStore: ...
+
+    @property
+    def tokens(self) -> TokenStore: ...
 
     async def create_jobs(self, jobs: Sequence[NewJob]) -> None:
         """All or none. A job that exists with the same digest is left as it is, and the listener is told of it once more.

@@ -12,6 +12,7 @@ import msgspec
 
 from serai_server.store.license_model import LicenseNote, NewClaim
 from serai_server.store.session_model import StoredSession
+from serai_server.store.token_model import StoredToken
 
 
 class State(IntEnum):
@@ -318,3 +319,5 @@ class Committed(msgspec.Struct, frozen=True):
     """Sessions that were opened or used for the first time, as they are now. Those of jobs that became final are gone without a word."""
     sessions_gone: tuple[str, ...] = ()
     """Ids of sessions that were ended."""
+    tokens: tuple[StoredToken, ...] = ()
+    """Tokens that were added or revoked, as they are now."""

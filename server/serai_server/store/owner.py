@@ -33,6 +33,8 @@ GROUP = 512
 _DOUBT_RETRY_S = 0.5
 """How often a lost connection is tried again while the outcome of a commit is not known."""
 
+_NOTHING = Committed()
+
 _SELECT_JOBS = f"SELECT {', '.join(tables.columns(tables.jobs))} FROM jobs WHERE "  # noqa: S608  # no value in it
 
 
@@ -179,7 +181,7 @@ class Owner:
                 self._doubtful = (self._doubtful or {}) | dict.fromkeys(batch.created) | batch.changed
             raise
         self._last_event = batch.last_event
-        return [t for t in told if t.records or t.gone or t.last_event or t.sessions or t.sessions_gone]
+        return [t for t in told if t != _NOTHING]
 
     def _begin(self) -> int:
         """The highest sequence given out. A connection that was lost while nothing was under way is replaced without a word."""

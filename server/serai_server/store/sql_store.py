@@ -29,6 +29,7 @@ from serai_server.store.model import (
 from serai_server.store.owner import Owner
 from serai_server.store.reads import Reader
 from serai_server.store.sessions import SqlSessions
+from serai_server.store.tokens import SqlTokens
 
 
 class SqlStore:
@@ -39,6 +40,7 @@ class SqlStore:
         self._reader = reader
         self._licenses = SqlLicenses(owner, reader)
         self._sessions = SqlSessions(owner, reader)
+        self._tokens = SqlTokens(owner, reader)
 
     @property
     def licenses(self) -> SqlLicenses:
@@ -47,6 +49,10 @@ class SqlStore:
     @property
     def sessions(self) -> SqlSessions:
         return self._sessions
+
+    @property
+    def tokens(self) -> SqlTokens:
+        return self._tokens
 
     async def create_jobs(self, jobs: Sequence[NewJob]) -> None:
         await self._owner.submit([j.id for j in jobs], partial(_create, tuple(jobs)))

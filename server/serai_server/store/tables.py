@@ -315,6 +315,23 @@ sessions = Table(
 """Columns in the order of StoredSession's fields. Of jobs that are not final, and the operators' own (job_id empty)."""
 Index("sessions_by_job", sessions.c.job_id)
 
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True, nullable=False),
+    _bytes("secret"),
+    _text("name"),
+    _int("role"),
+    _text("project"),
+    _int("created_at_ms"),
+    _text("created_by"),
+    _int("expires_at_ms"),
+    _int("used_day_ms"),
+    _int("revoked_at_ms"),
+    sqlite_strict=True,
+)
+"""Columns in the order of StoredToken's fields."""
+
 
 def columns(table: Table) -> tuple[str, ...]:
     """Names in the order of the table."""

@@ -11,6 +11,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from serai.core.v1 import errors_pb2
 from serai_backends.errors import BackendUnavailable, CursorExpired, JobNotThere, SubmissionRefused
 from serai_server import errors
+from serai_server.rpc.call import Call
 from serai_server.rpc.status import DOMAIN, TABLE, Failures, RpcFailure, make_status
 from serai_server.store.api import JobConflict, StoreUnavailable, VersionConflict
 
@@ -51,14 +52,14 @@ def test_every_reason_has_a_code_that_grpc_knows(reason: errors_pb2.ErrorReason.
 @pytest.mark.parametrize("kind", leaves(errors.SeraiError), ids=lambda k: k.__name__)
 def test_domain_errors_keep_their_words(kind: type[errors.SeraiError]) -> None:
     """An error of the server's own domain is told as it is, with its reason."""
-    status = failures().of(kind("these words"), "/m", "r").status
+    status = failures().of(kind("these words"), Call("/m", "r")).status
     assert status.message == "these words"
     assert info_of(status).reason == TABLE[kind.reason].name
 
 
 def test_a_wrong_field_is_named() -> None:
     """The path of the field is in BadRequest, and in the words for those who do not read details."""
-    status = failures().of(errors.InvalidRequest("expected 1 or more", field="items[0].specification.replicas"), "/m", "r").status
+    status = failures().of(errors.InvalidRequest("expected 1 or more", field="items[0].specification.replicas"), Call("/m", "r")).status
     assert path_of(status) == "items[0].specification.replicas"
     assert status.message == "items[0].specification.replicas: expected 1 or more"
 
@@ -76,17 +77,17 @@ def test_a_wrong_field_is_named() -> None:
 )
 def test_errors_of_lower_layers_are_translated(raised: Exception, reason: str) -> None:
     """Store and backend know nothing of gRPC; what they raise has a place in the table."""
-    assert info_of(failures().of(raised, "/m", "r").status).reason == reason
+    assert info_of(failures().of(raised, Call("/m", "r")).status).reason == reason
 
 
 def test_a_conflict_names_the_item() -> None:
     """In a bulk, the caller learns which item it was."""
-    assert path_of(failures().of(JobConflict("7", 3), "/m", "r").status) == "items[3].id"
+    assert path_of(failures().of(JobConflict("7", 3), Call("/m", "r")).status) == "items[3].id"
 
 
 def test_the_stores_words_stay_inside() -> None:
     """A driver's words may quote a statement with its values."""
-    status = failures().of(StoreUnavailable("INSERT … secret-token"), "/m", "r").status
+    status = failures().of(StoreUnavailable("INSERT … secret-token"), Call("/m", "r")).status
     assert "secret-token" not in str(status)
 
 
@@ -107,7 +108,7 @@ def test_the_stores_words_stay_inside() -> None:
 def test_anything_else_is_internal_with_an_id(raised: BaseException) -> None:
     """The caller gets a fixed text and an id, the log gets the error under the same id."""
     with structlog.testing.capture_logs() as logged:
-        status = failures().of(raised, "/m", "r").status
+        status = failures().of(raised, Call("/m", "r")).status
     assert (status.code, info_of(status).reason) == (code_pb2.INTERNAL, "UNSPECIFIED")
     assert "secret-token" not in str(status)
     assert "e1d" in status.message
@@ -117,4 +118,4 @@ def test_anything_else_is_internal_with_an_id(raised: BaseException) -> None:
 def test_a_status_passes_through() -> None:
     """What is a status already is not wrapped again."""
     failure = RpcFailure(status_pb2.Status(code=code_pb2.NOT_FOUND, message="no such service"))
-    assert failures().of(failure, "/m", "r") is failure
+    assert failures().of(failure, Call("/m", "r")) is failure

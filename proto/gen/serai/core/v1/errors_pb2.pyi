@@ -60,6 +60,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such session, or it is over, or it does not open what was asked for."""
     ERROR_REASON_TOO_MANY_SESSIONS: _ErrorReason.ValueType  # 21
     """More sessions or shells than there may be at a time."""
+    ERROR_REASON_TOKEN_UNKNOWN: _ErrorReason.ValueType  # 22
+    """No token of this id was made here."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Travels as google.rpc.ErrorInfo.reason (the value's name without ERROR_REASON_) with domain "serai"."""
@@ -102,4 +104,6 @@ ERROR_REASON_SESSION_UNKNOWN: ErrorReason.ValueType  # 20
 """No such session, or it is over, or it does not open what was asked for."""
 ERROR_REASON_TOO_MANY_SESSIONS: ErrorReason.ValueType  # 21
 """More sessions or shells than there may be at a time."""
+ERROR_REASON_TOKEN_UNKNOWN: ErrorReason.ValueType  # 22
+"""No token of this id was made here."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

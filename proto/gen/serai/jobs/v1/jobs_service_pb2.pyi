@@ -1567,10 +1567,16 @@ class JobNotes(_message.Message):
     ACL_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    ONLY_PROJECT_FIELD_NUMBER: _builtins.int
     price: _builtins.int
     """Price of one period of one replica when the job was created; later settings change nothing of its bill. Unset = the job's message
     or else the settings tell it.
     """
+    tool: _builtins.str
+    """Who made it at the tools' door: the id of a token, or `certificate {name}`. Empty = it came another way."""
+    only_project: _builtins.bool
+    """That tool was limited to the job's project: the job reaches what is the project's and not what is its owner's besides, whom the tool named."""
     @_builtins.property
     def acl(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.ResourceAclEntry]: ...
     @_builtins.property
@@ -1581,10 +1587,12 @@ class JobNotes(_message.Message):
         acl: _abc.Iterable[_resources_pb2.ResourceAclEntry] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         price: _builtins.int | None = ...,
+        tool: _builtins.str = ...,
+        only_project: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "acl", b"acl", "labels", b"labels", "price", b"price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "acl", b"acl", "labels", b"labels", "only_project", b"only_project", "price", b"price", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
     _WhichOneofArgType__price: _TypeAlias = _typing.Literal["_price", b"_price"]  # noqa: Y015

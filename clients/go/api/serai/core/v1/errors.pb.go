@@ -66,6 +66,8 @@ const (
 	ErrorReason_ERROR_REASON_SESSION_UNKNOWN ErrorReason = 20
 	// More sessions or shells than there may be at a time.
 	ErrorReason_ERROR_REASON_TOO_MANY_SESSIONS ErrorReason = 21
+	// No token of this id was made here.
+	ErrorReason_ERROR_REASON_TOKEN_UNKNOWN ErrorReason = 22
 )
 
 // Enum value maps for ErrorReason.
@@ -93,6 +95,7 @@ var (
 		19: "ERROR_REASON_LICENSE_SERVER_CONFLICT",
 		20: "ERROR_REASON_SESSION_UNKNOWN",
 		21: "ERROR_REASON_TOO_MANY_SESSIONS",
+		22: "ERROR_REASON_TOKEN_UNKNOWN",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -117,6 +120,7 @@ var (
 		"ERROR_REASON_LICENSE_SERVER_CONFLICT": 19,
 		"ERROR_REASON_SESSION_UNKNOWN":         20,
 		"ERROR_REASON_TOO_MANY_SESSIONS":       21,
+		"ERROR_REASON_TOKEN_UNKNOWN":           22,
 	}
 )
 
@@ -151,7 +155,7 @@ var File_serai_core_v1_errors_proto protoreflect.FileDescriptor
 
 const file_serai_core_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x1aserai/core/v1/errors.proto\x12\rserai.core.v1\x1a\x1bserai/wire/v1/options.proto*\x80\v\n" +
+	"\x1aserai/core/v1/errors.proto\x12\rserai.core.v1\x1a\x1bserai/wire/v1/options.proto*\xb4\v\n" +
 	"\vErrorReason\x12/\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x1a\x11\xa2\xc9\x18\r\n" +
 	"\bINTERNAL\x10\xf4\x03\x12;\n" +
@@ -197,7 +201,9 @@ const file_serai_core_v1_errors_proto_rawDesc = "" +
 	"\x1cERROR_REASON_SESSION_UNKNOWN\x10\x14\x1a\x18\xa2\xc9\x18\x14\n" +
 	"\x0fUNAUTHENTICATED\x10\x91\x03\x12?\n" +
 	"\x1eERROR_REASON_TOO_MANY_SESSIONS\x10\x15\x1a\x1b\xa2\xc9\x18\x17\n" +
-	"\x12RESOURCE_EXHAUSTED\x10\xad\x03B\xad\x01\n" +
+	"\x12RESOURCE_EXHAUSTED\x10\xad\x03\x122\n" +
+	"\x1aERROR_REASON_TOKEN_UNKNOWN\x10\x16\x1a\x12\xa2\xc9\x18\x0e\n" +
+	"\tNOT_FOUND\x10\x94\x03B\xad\x01\n" +
 	"\x11com.serai.core.v1B\vErrorsProtoP\x01Z5example.org/serai/clients/go/api/serai/core/v1;corev1\xa2\x02\x03SCX\xaa\x02\rSerai.Core.V1\xca\x02\rSerai\\Core\\V1\xe2\x02\x19Serai\\Core\\V1\\GPBMetadata\xea\x02\x0fSerai::Core::V1b\x06proto3"
 
 var (

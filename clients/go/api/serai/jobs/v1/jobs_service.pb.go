@@ -3346,7 +3346,11 @@ type JobNotes struct {
 	Labels map[string]string      `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Price of one period of one replica when the job was created; later settings change nothing of its bill. Unset = the job's message
 	// or else the settings tell it.
-	Price         *int64 `protobuf:"varint,3,opt,name=price,proto3,oneof" json:"price,omitempty"`
+	Price *int64 `protobuf:"varint,3,opt,name=price,proto3,oneof" json:"price,omitempty"`
+	// Who made it at the tools' door: the id of a token, or `certificate {name}`. Empty = it came another way.
+	Tool string `protobuf:"bytes,4,opt,name=tool,proto3" json:"tool,omitempty"`
+	// That tool was limited to the job's project: the job reaches what is the project's and not what is its owner's besides, whom the tool named.
+	OnlyProject   bool `protobuf:"varint,5,opt,name=only_project,json=onlyProject,proto3" json:"only_project,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3400,6 +3404,20 @@ func (x *JobNotes) GetPrice() int64 {
 		return *x.Price
 	}
 	return 0
+}
+
+func (x *JobNotes) GetTool() string {
+	if x != nil {
+		return x.Tool
+	}
+	return ""
+}
+
+func (x *JobNotes) GetOnlyProject() bool {
+	if x != nil {
+		return x.OnlyProject
+	}
+	return false
 }
 
 type ReplicaReport struct {
@@ -3716,11 +3734,13 @@ const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"\x05seats\x18\x03 \x01(\x05R\x05seats\x12!\n" +
 	"\n" +
 	"held_at_ms\x18\x04 \x01(\x03H\x00R\bheldAtMs\x88\x01\x01B\r\n" +
-	"\v_held_at_ms\"\xda\x01\n" +
+	"\v_held_at_ms\"\x91\x02\n" +
 	"\bJobNotes\x121\n" +
 	"\x03acl\x18\x01 \x03(\v2\x1f.serai.core.v1.ResourceAclEntryR\x03acl\x12;\n" +
 	"\x06labels\x18\x02 \x03(\v2#.serai.jobs.v1.JobNotes.LabelsEntryR\x06labels\x12\x19\n" +
-	"\x05price\x18\x03 \x01(\x03H\x00R\x05price\x88\x01\x01\x1a9\n" +
+	"\x05price\x18\x03 \x01(\x03H\x00R\x05price\x88\x01\x01\x12\x12\n" +
+	"\x04tool\x18\x04 \x01(\tR\x04tool\x12!\n" +
+	"\fonly_project\x18\x05 \x01(\bR\vonlyProject\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +

@@ -1,0 +1,98 @@
+"""The place of a Unix socket: held while a server listens there, cleared of what a killed one left, and open to whom it shall be."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import grp
+import os
+import socket
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc.aio
+
+_LONGEST_PATH = 107
+"""Bytes of a Unix socket's path, the closing zero byte left out (unix(7))."""
+
+
+class SocketInUse(Exception):
+    """Another server listens on the socket, or it cannot be made there; the text says what to do."""
+
+
+def listen(server: grpc.aio.Server, path: Path, mode: int = 0o600, group: str = "") -> None:
+    """Have the server listen there. `group`: the socket's, as a name or a number; empty = the process's own.
+
+    Raises SocketInUse, and OSError for rights that cannot be given.
+    """
+    # The socket is made by grpc, with the process's mask: nobody else may connect in the moment before chmod.
+    before = os.umask(0o077)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    except RuntimeError as error:
+        raise SocketInUse(f"the socket {path} could not be made; see whether its folder can be written") from error
+    finally:
+        os.umask(before)
+    if group:
+        os.chown(path, -1, _number(group))
+    path.chmod(mode)
+
+
+@contextmanager
+def socket_place(path: Path, setting: str = "server.socket", group: str = "") -> Generator[None]:
+    """Hold the place for the time of the block; a missing folder is made, 0700, or so that `group` may enter it. grpc removes whatever
+    socket it finds, also one that another server listens on.
+
+    Raises SocketInUse, and OSError for a folder that cannot be written.
+    """
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise SocketInUse(f"the socket's path is longer than the {_LONGEST_PATH} bytes that a Unix socket may have: {path}")
+    _make_folder(path.parent, group)
+    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SocketInUse(f"another server serves on {path}; stop it first, or set another {setting}") from error
+        _remove_stale(path, setting)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+
+
+def _make_folder(folder: Path, group: str) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        return
+    if group:
+        os.chown(folder, -1, _number(group))
+        folder.chmod(0o710)
+
+
+def _number(group: str) -> int:
+    """Raises SocketInUse for a group that is not there."""
+    if group.isdecimal():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise SocketInUse(f"there is no group {group!r} on this machine; set another server.tools.socket_group") from error
+
+
+def _remove_stale(path: Path, setting: str) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise SocketInUse(f"{path} is there and is not a socket; move it away, or set another {setting}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(os.fspath(path)) != errno.ECONNREFUSED:
+            raise SocketInUse(f"somebody listens on {path}; stop that program first, or set another {setting}")
+    path.unlink(missing_ok=True)

@@ -1,0 +1,169 @@
+"""The tools' door, where nobody is trusted by the place they come from: each call shows a token, or comes with a known certificate.
+
+It is a second listener of the same process, with the same methods and the same chain; only the step that says who calls is another
+one. What the gateway says by its marks counts for nothing here and is dropped before the chain sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+import structlog
+from google.rpc import status_pb2
+
+from serai_server.clock import Clock
+from serai_server.errors import Unauthenticated
+from serai_server.rpc.call import Call, Caller
+from serai_server.rpc.dispatch import Dispatcher
+from serai_server.rpc.marks import PREFIX, REQUEST_ID
+from serai_server.rpc.socket_place import SocketInUse, listen, socket_place
+from serai_server.rpc.status import status_of
+from serai_server.rpc.tls import Credentials, Files
+from serai_server.rpc.wire import Context, Visit, Wire, pairs
+from serai_server.tokens.certificates import Certificates
+from serai_server.tokens.holder import Holder
+from serai_server.tokens.registry import Registry
+
+log = structlog.get_logger("serai.tools")
+
+MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
+"""Largest request: less than on the server's own socket, because it is read before it is known who sends it."""
+METADATA_LIMIT_BYTES = 16 * 1024
+"""Of one call."""
+HANDSHAKE_MS = 10_000
+"""ms in which TLS and HTTP/2 must be agreed on; who takes longer is put out, and nobody waits for them."""
+
+_AUTHORIZATION = "authorization"
+_MISSING = "a token is needed here: authorization: Bearer serai_… (`serai tokens create` makes one)"
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+    ("grpc.max_metadata_size", METADATA_LIMIT_BYTES),
+    ("grpc.absolute_max_metadata_size", METADATA_LIMIT_BYTES),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the door is."""
+
+    socket: Path
+    socket_mode: int = 0o600
+    socket_group: str = ""
+    """Empty = the process's own."""
+    listen: str = ""
+    """"host:port", port 0 = any free one; empty = none."""
+    tls: Files | None = None
+    """None = `listen` is plain, which the settings allow on loopback only."""
+
+
+class Keyring:
+    """Everything by which a caller can be known."""
+
+    def __init__(self, tokens: Registry, certificates: Certificates, clock: Clock) -> None:
+        self._tokens = tokens
+        self._certificates = certificates
+        self._clock = clock
+
+    def holder(self, authorization: list[str], names: list[str]) -> Holder:
+        """A token that is shown decides, also when it is wrong; without one the certificate does. Raises Unauthenticated."""
+        if authorization:
+            return self._tokens.holder(_bearer(authorization), self._clock.now_ms())
+        if (known := self._certificates.holder(names)) is not None:
+            return known
+        raise Unauthenticated(
+            _MISSING if not names else f"the certificate's name is not one of server.clients, and there is no token; {_MISSING}"
+        )
+
+    def visit(self, context: Context) -> Visit:
+        """See wire.Door."""
+        return ToolsVisit(self, context)
+
+
+class ToolsVisit:
+    def __init__(self, keyring: Keyring, context: Context) -> None:
+        self._keyring = keyring
+        self._context = context
+        self._holder: Holder | None = None
+        self._task: asyncio.Task[object] | None = None
+        came = pairs(context)
+        self._authorization = [value for key, value in came if key == _AUTHORIZATION]
+        self.metadata = {key: value for key, value in came if key != _AUTHORIZATION and _may_pass(key)}
+
+    def identify(self, call: Call, metadata: Mapping[str, str]) -> None:
+        call.peer = self._context.peer()
+        holder = self._keyring.holder(self._authorization, _names(self._context))
+        call.caller, call.tool, call.tool_role, call.only_project = Caller.TOOL, holder.who, holder.role, holder.project
+        self._holder = holder
+        if self._task is not None:
+            holder.streams.add(self._task)
+
+    def streams(self, task: asyncio.Task[object]) -> None:
+        self._task = task
+
+    def over(self) -> status_pb2.Status | None:
+        if self._holder is None or not self._holder.over:
+            return None
+        return status_of(Unauthenticated(self._holder.over))
+
+    def leave(self) -> None:
+        if self._holder is not None and self._task is not None:
+            self._holder.streams.discard(self._task)
+
+
+def _bearer(authorization: list[str]) -> str:
+    """Raises Unauthenticated."""
+    kind, _, token = authorization[0].partition(" ")
+    if len(authorization) > 1 or kind.lower() != "bearer":
+        raise Unauthenticated(f"expected one authorization with one token; {_MISSING}")
+    return token.strip()
+
+
+def _may_pass(key: str) -> bool:
+    return key == REQUEST_ID or not key.startswith(PREFIX)
+
+
+def _names(context: Context) -> list[str]:
+    """Names of the client's certificate, which a CA of ours has signed: the alternative ones, or where there is none the common one."""
+    found = context.auth_context()
+    names = list(found.get("x509_subject_alternative_name") or ()) or list(found.get("x509_common_name") or ())
+    return [name.decode(errors="replace") for name in names]
+
+
+@asynccontextmanager
+async def tools_door(dispatcher: Dispatcher, keyring: Keyring, place: Place, stop_grace_s: float = 5.0) -> AsyncGenerator[str]:
+    """The door stands open until the block ends; gives the address that is listened on, "" without one.
+
+    Stops as server.grpc_server does. Raises SocketInUse, CertificateError, and OSError for a folder that cannot be written.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(socket_place(place.socket, "server.tools.socket", place.socket_group))
+        wire = Wire(dispatcher, keyring.visit)
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers((wire.handlers(),))
+        listen(server, place.socket, place.socket_mode, place.socket_group)
+        address = _listen(server, place) if place.listen else ""
+        await server.start()
+        try:
+            yield address
+        finally:
+            wire.end_streams()
+            await server.stop(stop_grace_s)
+
+
+def _listen(server: grpc.aio.Server, place: Place) -> str:
+    """The address, with the port that it got."""
+    try:
+        if place.tls is None:
+            port = server.add_insecure_port(place.listen)
+        else:
+            port = server.add_secure_port(place.listen, Credentials(place.tls).grpc)
+    except RuntimeError as error:
+        raise SocketInUse(f"nobody can listen on {place.listen}; is another program there? Set another server.tools.listen") from error
+    return f"{place.listen.rpartition(':')[0]}:{port}"
