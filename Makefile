@@ -41,7 +41,7 @@ check: setup ## Format, lint, types, imports, protos, drift of generated code
 format: setup ## Write what `make check` wants of formatting
 	@ruff format . && ruff check --fix-only . && python tools/generate.py --imports && buf format proto -w
 
-generate: setup ## Write proto/gen, and the clients' code that is committed, from proto/
+generate: setup ## Write proto/gen, docs/api, and the clients' code that is committed, from proto/
 	@python tools/generate.py
 	@PYTHONPATH=clients python -m testing.generate
 

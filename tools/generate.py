@@ -1,16 +1,18 @@
-"""Write proto/gen from proto/, or with --check tell whether proto/gen is what would be written.
+"""Write proto/gen and docs/api from proto/, or with --check tell whether they are what would be written.
 
 With --imports it only lays out the protos of googleapis that ours import, where buf looks for them (buf.yaml): they come with
 googleapis-common-protos, whose version the lock pins, so buf needs no network.
 
 Uses the protoc inside grpcio-tools, so the pinned Python environment is all that it needs. `make generate` and `make check`
-call it; nobody edits proto/gen by hand.
+call it; nobody edits proto/gen or docs/api by hand. `tools/contract` makes the documents, from the modules that were made just before.
 """
 
 from __future__ import annotations
 
 import filecmp
+import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -25,6 +27,7 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "proto"
 TARGET = ROOT / "proto" / "gen"
+DOCUMENTS = ROOT / "docs" / "api"
 IMPORTS = ROOT / ".venv" / "googleapis"
 """Where buf finds what our protos import."""
 _IMPORTED = ("google/api/annotations.proto", "google/api/http.proto")
@@ -33,7 +36,7 @@ _DETAILS = "google/rpc/error_details.proto"
 
 
 def generate(target: Path) -> None:
-    """Write the generated package `serai` below `target`; raises SystemExit when protoc refuses."""
+    """Write the generated package `serai` and the folder `docs` below `target`; raises SystemExit when protoc refuses."""
     protos = sorted(str(p.relative_to(SOURCE)) for p in (SOURCE / "serai").rglob("*.proto"))
     scripts = Path(sysconfig.get_path("scripts"))
     _run(
@@ -57,6 +60,14 @@ def generate(target: Path) -> None:
         if "class " not in module.read_text():
             module.unlink()
             module.with_suffix(".pyi").unlink(missing_ok=True)
+    _write_documents(target)
+
+
+def _write_documents(target: Path) -> None:
+    """In a process of its own, in which `serai` is the package that was just made."""
+    path = os.pathsep.join([str(target), str(ROOT / "tools"), os.environ.get("PYTHONPATH", "")])
+    subprocess.run([sys.executable, "-m", "contract", str(target)], check=True, env={**os.environ, "PYTHONPATH": path})
+    (target / "package").rename(target / "serai" / "openapi")
 
 
 def _run(arguments: list[str]) -> None:
@@ -93,14 +104,17 @@ def main() -> None:
         fresh = Path(scratch)
         (fresh / "serai").mkdir()
         generate(fresh)
+        made = {fresh / "serai": TARGET / "serai", fresh / "docs": DOCUMENTS}
         if "--check" in sys.argv[1:]:
-            drift = differences(fresh / "serai", TARGET / "serai")
+            drift = [f"{place.relative_to(ROOT)}/{name}" for folder, place in made.items() for name in differences(folder, place)]
             if drift:
-                raise SystemExit("proto/gen is not what proto/ makes; run `make generate`:\n  " + "\n  ".join(drift))
+                print("these are not what proto/ makes; run `make generate`:\n  " + "\n  ".join(drift))
+                raise SystemExit(1)
             return
-        shutil.rmtree(TARGET / "serai", ignore_errors=True)
-        TARGET.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(fresh / "serai", TARGET / "serai")
+        for folder, place in made.items():
+            shutil.rmtree(place, ignore_errors=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(folder, place)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from serai_gateway.codec import Codec, WireError
 from serai_gateway.codec.diagnosis import check_count
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import ClientGone, Headers, Receive, Scope, Send, read_body, send_json
+from serai_gateway.openapi import Documents
 from serai_gateway.routes import NoRoute, Route, WrongVerb
 from serai_gateway.routes import match as match_route
 from serai_gateway.settings import Generation, Settings
@@ -136,6 +137,7 @@ class App:
         self._users = users
         self._addresses = addresses
         self._answers = Answers(settings)
+        self._documents = Documents(settings)
         self._ticks = ticks
         self._providers = settings.provider.names
         self._generation: Generation = settings.core.generation
@@ -161,8 +163,9 @@ class App:
         template = endpoint.route.path if endpoint is not None else "none"
         try:
             if endpoint is None:
-                if path in {"/healthz", "/readyz"}:
-                    return await self._health(method, path)
+                found = await self._open_page(method, path, scope)
+                if found is not None:
+                    return found
                 endpoint = self._find(method, path)
                 template = endpoint.route.path
             return _Outcome(template, 200, await self._call(endpoint, scope, receive))
@@ -288,9 +291,20 @@ class App:
         self._metadata[user] = metadata
         return metadata
 
-    async def _health(self, method: str, path: str) -> _Outcome:
+    async def _open_page(self, method: str, path: str, scope: Scope) -> _Outcome | None:
+        """What anybody may ask: health, and the documents of the calls. None = neither."""
+        is_health = path in {"/healthz", "/readyz"}
+        document = None if is_health else self._documents.find(path)
+        if not is_health and document is None:
+            return None
         if method not in {"GET", "HEAD"}:
             raise _WrongVerbError(("GET", "HEAD"))
+        if document is None:
+            return await self._health(path)
+        known = document.is_known(scope.get("headers", ()))
+        return _Outcome(path, 304 if known else 200, b"" if known else document.body, document.extra())
+
+    async def _health(self, path: str) -> _Outcome:
         if path == "/readyz":
             answer = await self._upstream.unary(READY_METHOD, b"", _CORE, _READY_TIMEOUT_S)
             if HealthCheckResponse.FromString(answer).status != HealthCheckResponse.SERVING:

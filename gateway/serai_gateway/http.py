@@ -78,13 +78,9 @@ def _part(message: Message) -> tuple[bytes, bool]:
 
 
 async def send_json(send: Send, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [_JSON, (b"content-length", b"%d" % len(body)), *extra],
-        }
-    )
+    """The answer; a 304 has no body, and the length that it would name is not that of nothing."""
+    headers = [_JSON, (b"content-length", b"%d" % len(body)), *extra] if status != 304 else list(extra)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
