@@ -67,11 +67,12 @@ def front_door(stack: ExitStack, folder: Path, gateway_port: int, public_key: Pa
     gateway = GatewaySettings(
         port=gateway_port,
         public_url=f"http://{NAME}:{port}",
-        envoy=EnvoySettings(host="127.0.0.1", port=port, access_log=os.devnull),
+        envoy=EnvoySettings(host="127.0.0.1", port=port, access_log=os.devnull, core_rate=1_000_000, rate=1_000_000),
     ).relative_to(folder, folder)
     core = CoreSettings(url="http://127.0.0.1:9", public_key_file=str(public_key), refresh_token_file="-")
-    text = render(Settings(provider=ProviderSettings(id="example", aliases=("ucloud",)), core=core, gateway=gateway))
-    return port, start_envoy(stack, folder, "front", text, port)
+    settings = Settings(provider=ProviderSettings(id="example", aliases=("ucloud",)), core=core, gateway=gateway)
+    (text,) = render(settings, folder / "front.yaml").values()
+    return port, start_envoy(stack, folder, "front", text.decode(), port)
 
 
 def transcoder(stack: ExitStack, folder: Path, servicer: Path) -> tuple[int, int]:

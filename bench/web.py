@@ -102,8 +102,8 @@ def _ways(stack: ExitStack) -> Mapping[str, _Way]:
     serai, serai_port = _start(stack, "gateway", str(folder), str(app_port))
     alone = start_envoy(stack, folder, "alone", _ALONE.format(port=alone_port, app=app_port), alone_port)
     core = CoreSettings(url="http://127.0.0.1:9", public_key_file="-", refresh_token_file="-")
-    text = render(Settings(provider=ProviderSettings(id="bench"), core=core, gateway=gateway))
-    checked = start_envoy(stack, folder, "checked", text, apps_port)
+    (text,) = render(Settings(provider=ProviderSettings(id="bench"), core=core, gateway=gateway), folder / "checked.yaml").values()
+    checked = start_envoy(stack, folder, "checked", text.decode(), apps_port)
     return {
         "nothing": _Way(app_port, (app,)),
         "Envoy alone": _Way(alone_port, (alone,)),

@@ -132,5 +132,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     provider: ProviderSettings
     core: CoreSettings
     gateway: GatewaySettings = GatewaySettings()
+    tools_socket: str = ""
+    """Unix socket of the server's door for tools, for Envoy; empty = Envoy leads no tool to it."""
     registration_file: str = ""
     """Where a registration that waits for Core's welcome is kept; empty = this gateway takes no welcome."""

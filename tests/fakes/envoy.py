@@ -12,10 +12,11 @@ from pathlib import Path
 
 import envoy
 import msgspec
-from serai_gateway.envoy.render import render
+from serai_gateway.envoy.render import render, write
 from serai_gateway.settings import CoreSettings, GatewaySettings, ProviderSettings, Settings
 from serai_gateway.web_settings import EnvoySettings, WebSettings
 
+from fakes.gateway_tokens import key, pem
 from fakes.stack import free_port
 
 START_S = 60.0
@@ -58,23 +59,29 @@ def settings_for(folder: Path, web: WebSettings, *, public_url: str = "", certif
     )
 
 
-def rendered(settings: GatewaySettings) -> str:
-    core = CoreSettings(url="http://127.0.0.1:9", public_key_file="-", refresh_token_file="-")
-    return render(Settings(provider=ProviderSettings(id="example"), core=core, gateway=settings))
+def whole(settings: GatewaySettings, folder: Path, *, tools_socket: str = "") -> Settings:
+    """Settings of provider `example` with the key of Core's that `fakes.gateway_tokens` signs with."""
+    (folder / "core.pem").write_bytes(pem(key()))
+    core = CoreSettings(url="http://127.0.0.1:9", public_key_file=str(folder / "core.pem"), refresh_token_file="-")
+    return Settings(provider=ProviderSettings(id="example"), core=core, gateway=settings, tools_socket=tools_socket)
 
 
-def validate(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Envoy's own check."""
+def rendered(settings: Settings, folder: Path) -> Path:
+    """Writes the configuration in `folder`."""
     file = folder / "envoy.yaml"
-    file.write_text(text)
+    write(render(settings, file))
+    return file
+
+
+def validate(file: Path) -> subprocess.CompletedProcess[str]:
+    """Envoy's own check."""
     return subprocess.run([program(), "--mode", "validate", "-l", "error", "-c", str(file)], capture_output=True, text=True, check=False)
 
 
 @contextmanager
-def running_envoy(settings: GatewaySettings, folder: Path) -> Generator[Envoy]:
+def running_envoy(settings: GatewaySettings, folder: Path, *, tools_socket: str = "") -> Generator[Envoy]:
     """Serves from here to the end of the block; ended by its own id."""
-    file = folder / "envoy.yaml"
-    file.write_text(rendered(settings))
+    file = rendered(whole(settings, folder, tools_socket=tools_socket), folder)
     with running_file(file, Path(settings.envoy.admin_socket)) as process:
         yield Envoy(settings, folder, process)
 

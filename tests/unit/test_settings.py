@@ -303,3 +303,15 @@ def test_gpus_need_a_device_at_nomad() -> None:
     """The machine type has them, and nothing says what Nomad calls them."""
     text = MINIMAL.replace("cpu = 2", "cpu = 2\ngpu = 1") + '[backend]\nkind = "nomad"\n'
     assert any("has GPUs" in problem for problem in problems(text))
+
+
+def test_the_environment_stands_before_the_file() -> None:
+    """For the front door, each setting by the name of its variable; a wrong one is told by its key, an unknown one by its variable."""
+    text = MINIMAL + "[gateway.envoy]\nport = 1\nrate = 7\n"
+    given = {"SERAI_ENVOY_PORT": "8443", "SERAI_ENVOY_TOOLS": "false", "SERAI_ENVOY_ALLOWED_ORIGINS": "https://a.test, https://b.test"}
+    envoy = parse(text, FILE, given).gateway.envoy
+    assert (envoy.port, envoy.rate, envoy.tools, envoy.allowed_origins) == (8443, 7, False, ("https://a.test", "https://b.test"))
+    assert parse(MINIMAL, FILE, {"SERAI_ENVOY_KEY": "k", "SERAI_ENVOY_CERTIFICATE": "c"}).gateway.envoy.key == "/etc/serai/k"
+    with pytest.raises(ConfigError) as caught:
+        parse(MINIMAL, FILE, {"SERAI_ENVOY_RATE": "many", "SERAI_ENVOY_POTR": "1"})
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["SERAI_ENVOY_POTR", "gateway.envoy.rate"]

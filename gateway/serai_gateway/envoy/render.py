@@ -2,22 +2,35 @@
 
 Values are data: each is written as a JSON string or a number, which is YAML too, so no setting can change the structure. What Envoy itself
 does not find wrong (facts on Envoy §6) is checked here.
+
+Beside the configuration stand files that it names: where the certificates are (read again when these are renewed) and the descriptors by
+which JSON becomes gRPC. They are copies, so that Envoy's user need not reach into the Python environment.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import jinja2
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from serai_gateway.settings import Settings
+from serai_gateway.auth import ISSUER, LEEWAY_MS, SCOPE, SUBJECT, KeyFileError
+from serai_gateway.durable import write_durably
+from serai_gateway.envoy import paths
+from serai_gateway.envoy.keys import key_set
+from serai_gateway.settings import GatewaySettings, Settings
 from serai_gateway.web import pages
 
-TEMPLATE = Path(__file__).with_name("envoy.yaml")
+TEMPLATES = Path(__file__).parent
 _PLACE = "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:x-serai-place)%"
+_ENCODING_MS = 300
+"""What the gateway may need around its call to the server; with its 4.5 s that is less than the 5 s after which Core gives up."""
+_STDOUT = "/dev/stdout"
 
 
 class CannotRender(Exception):
@@ -28,11 +41,46 @@ class CannotRender(Exception):
         self.problems = problems
 
 
-def render(settings: Settings) -> str:
-    """The whole file. CannotRender."""
+def render(settings: Settings, file: Path) -> Mapping[Path, bytes]:
+    """What is to stand in `file`, and in those beside it that it names: contents by absolute path, `file` the last. CannotRender.
+
+    Without a key of Core, which there is none of before the registration, all calls that need its token are refused.
+    """
     if problems := _problems(settings):
         raise CannotRender(problems)
-    environment = jinja2.Environment(
+    file = file.absolute()
+    envoy = settings.gateway.envoy
+    beside: dict[str, tuple[Path, bytes]] = {}
+    if envoy.certificate:
+        beside["api_secret"] = _certificate("api", file, envoy.certificate, envoy.key)
+    if envoy.certificate and settings.gateway.web.mode == "host":
+        beside["apps_secret"] = _certificate("apps", file, envoy.apps_certificate, envoy.apps_key)
+    descriptors = resources.files("serai").joinpath("descriptors.binpb").read_bytes()
+    if envoy.tools and settings.tools_socket:
+        beside["descriptors"] = file.with_suffix(".binpb"), descriptors
+    values = {**_values(settings, descriptors), **{name: json.dumps(str(path)) for name, (path, _) in beside.items()}}
+    text = _templates().get_template("envoy.yaml").render(values)
+    return {**dict(beside.values()), file: text.encode()}
+
+
+def write(rendered: Mapping[Path, bytes]) -> None:
+    """Writes the files, each whole or not at all, in their order. OSError."""
+    for path, content in rendered.items():
+        write_durably(path, content, 0o644)
+
+
+def _certificate(name: str, file: Path, certificate: str, key: str) -> tuple[Path, bytes]:
+    """A secret of Envoy's SDS. It is read anew when a file is moved into the certificate's folder."""
+    pair = {"certificate_chain": {"filename": certificate}, "private_key": {"filename": key}}
+    watched = {"watched_directory": {"path": str(Path(certificate).parent)}}
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+    content = {"resources": [{"@type": kind, "name": name, "tls_certificate": pair | watched}]}
+    return file.with_suffix(f".{name}.json"), json.dumps(content, indent=1).encode() + b"\n"
+
+
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         variable_start_string="<<",
         variable_end_string=">>",
         block_start_string="<%",
@@ -40,44 +88,111 @@ def render(settings: Settings) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - YAML, and every value is quoted in _values
     )
-    text = TEMPLATE.read_text(encoding="utf-8")
-    # Macros stand at the end, where they are out of the reader's way; Jinja wants them first.
-    body, mark, macros = text.partition("<% macro ")
-    return environment.from_string(mark + macros + body).render(_values(settings)).lstrip()
 
 
-def _values(settings: Settings) -> Mapping[str, object]:
+def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
     gateway = settings.gateway
-    web, envoy, public = gateway.web, gateway.envoy, urlsplit(gateway.public_url)
-    name = public.hostname or ""
-    ports = sorted({public.port or envoy.port, envoy.port})
+    web, envoy = gateway.web, gateway.envoy
+    names = settings.provider.names
     quoted = {
         "host": envoy.host,
-        "certificate": envoy.certificate,
-        "key": envoy.key,
-        "apps_certificate": envoy.apps_certificate,
-        "apps_key": envoy.apps_key,
         "admin_socket": envoy.admin_socket,
         "access_log": envoy.access_log,
         "authz_socket": web.authz_socket,
+        "tools_socket": settings.tools_socket,
         "gateway_host": gateway.host,
+        "api_folder": str(Path(envoy.certificate).parent),
+        "apps_folder": str(Path(envoy.apps_certificate).parent),
         "wildcard": f"*.{web.domain}",
         "not_yet": _not_yet(),
+        "core_issuer": ISSUER,
+        "core_subject": SUBJECT,
+        "core_scope": SCOPE,
+        "users_issuer": gateway.users.issuer,
+        "grpc_paths": paths.GRPC,
+        "tools_paths": paths.TOOLS,
+        "services": _services(descriptors),
+        "api_domains": _domains(gateway),
+        "origins": [{"exact": origin} for origin in envoy.allowed_origins],
+        "unlimited": [_range(text) for text in envoy.unlimited],
     }
+    keys = _keys(settings)
     return {
         **{key: json.dumps(value) for key, value in quoted.items()},
+        **{key: json.dumps(value) if value else "" for key, value in keys.items()},
+        "providers": any(keys.values()),
         "tls": bool(envoy.certificate),
         "mode": web.mode,
+        "tools": envoy.tools and bool(settings.tools_socket),
+        "has_origins": bool(envoy.allowed_origins),
+        "has_unlimited": bool(envoy.unlimited),
+        "log_to_stdout": envoy.access_log == _STDOUT,
         "port": envoy.port,
         "apps_port": envoy.apps_port,
         "gateway_port": gateway.port,
         "domain_text": web.domain,
-        "idle": f"{envoy.idle_ms / 1_000:g}s",
-        "connect": f"{web.connect_timeout_ms / 1_000:g}s",
-        "api_domains": json.dumps([name, *(f"{name}:{port}" for port in ports)]),
+        "rate": envoy.rate,
+        "core_rate": envoy.core_rate,
+        "max_connections": envoy.max_connections,
+        "max_calls": envoy.max_calls,
+        "body_limit_bytes": gateway.body_limit_bytes,
+        "clock_skew_s": LEEWAY_MS // 1_000,
+        "idle": _seconds(envoy.idle_ms),
+        "connect": _seconds(web.connect_timeout_ms),
+        "drain": _seconds(max(100, envoy.drain_ms)),
+        "answer_within": _seconds(gateway.upstream_timeout_ms + _ENCODING_MS),
+        "sockets": paths.sockets(names),
+        "open_calls": paths.open_calls(names),
+        "users_prefixes": paths.users_prefixes(),
+        "words": [(status, json.dumps(why)) for status, why in _words(gateway)],
     }
+
+
+def _keys(settings: Settings) -> Mapping[str, str | None]:
+    """JWKS by the template's name; None = there is no such key. KeyFileError."""
+    users = settings.gateway.users.public_key_file
+    return {"core_jwks": key_set(Path(settings.core.public_key_file)), "users_jwks": key_set(Path(users)) if users else None}
+
+
+def _words(gateway: GatewaySettings) -> Iterable[tuple[int, str]]:
+    """What people read when Envoy refuses by itself; the log has the cause."""
+    return (
+        (401, "Unauthorized: a valid token for this call is expected"),
+        (403, "Forbidden: the token, or this kind of connection, is not for this path"),
+        (404, "Not found: nothing is served at this path"),
+        (408, "The request did not come whole in time"),
+        (413, f"The request's body is longer than the limit of {gateway.body_limit_bytes} bytes"),
+        (429, "Too many requests, try again in a moment"),
+        (431, "The request's headers are longer than what is taken"),
+        (502, "The provider cannot be reached right now, try again"),
+        (504, "The provider did not answer in time, try again"),
+    )
+
+
+def _domains(gateway: GatewaySettings) -> list[str]:
+    """Host names of Core's way in, with and without a port."""
+    public = urlsplit(gateway.public_url)
+    name, ports = public.hostname or "", sorted({public.port or gateway.envoy.port, gateway.envoy.port})
+    names = [name, "127.0.0.1", "[::1]"] if name == "localhost" else [name]
+    return [domain for name in names for domain in (name, *(f"{name}:{port}" for port in ports))]
+
+
+def _services(descriptors: bytes) -> list[str]:
+    """All of ours; which of their methods have a way in /v1, and who may call them, stands in the descriptors."""
+    files = FileDescriptorSet.FromString(descriptors).file
+    return [f"{file.package}.{service.name}" for file in files if file.package.startswith("serai.") for service in file.service]
+
+
+def _range(text: str) -> Mapping[str, str | int]:
+    network = ip_network(text, strict=False)
+    return {"address_prefix": str(network.network_address), "prefix_len": network.prefixlen}
+
+
+def _seconds(ms: int) -> str:
+    return f"{ms / 1_000:g}s"
 
 
 def _not_yet() -> str:
@@ -96,6 +211,12 @@ def _problems(settings: Settings) -> list[str]:
         problems.append("gateway.port: Envoy must know where the gateway listens, so it cannot be any free one")
     if (envoy.certificate == "") != (envoy.key == ""):
         problems.append("gateway.envoy.certificate and gateway.envoy.key: one does nothing without the other")
+    problems += _key_problems(settings)
+    for index, text in enumerate(envoy.unlimited):
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            problems.append(f"gateway.envoy.unlimited[{index}]: {text} is neither an address nor a network like 192.0.2.0/24")
     if web.mode != "host":
         return problems
     if envoy.certificate and not (envoy.apps_certificate and envoy.apps_key):
@@ -105,4 +226,16 @@ def _problems(settings: Settings) -> list[str]:
         problems.append("gateway.envoy.apps_certificate: it must be another one than gateway.envoy.certificate")
     if not envoy.certificate and envoy.apps_port in (0, envoy.port):
         problems.append("gateway.envoy.apps_port: without certificates applications' pages need a port of their own")
+    return problems
+
+
+def _key_problems(settings: Settings) -> list[str]:
+    problems: list[str] = []
+    users = settings.gateway.users.public_key_file
+    for setting, file in (("core.public_key_file", settings.core.public_key_file), ("gateway.users.public_key_file", users)):
+        try:
+            if file and key_set(Path(file)) is None and file == users:
+                problems.append(f"{setting}: there is no {file}")
+        except KeyFileError as error:
+            problems.append(f"{setting}: {error}")
     return problems

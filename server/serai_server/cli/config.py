@@ -5,7 +5,9 @@ Relative paths are relative to the file's folder, so that a file means the same 
 
 from __future__ import annotations
 
+import os
 import tomllib
+from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +18,7 @@ from msgspec import Meta, inspect
 from serai_backends.model import Resources
 from serai_gateway import settings as gateway
 
+from serai_server.cli.environment import merge
 from serai_server.cli.toml_errors import unknown_keys, wrong_values
 from serai_server.jobs.folders import component
 from serai_server.jobs.products import DAY_MS, HOUR_MS, MINUTE_MS, Product
@@ -108,7 +111,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def for_gateway(self) -> gateway.Settings:
         return gateway.Settings(
-            provider=self.provider, core=self.core, gateway=self.gateway, registration_file=str(self.state_dir / "registration.json")
+            provider=self.provider,
+            core=self.core,
+            gateway=self.gateway,
+            tools_socket=self.server.tools.socket,
+            registration_file=str(self.state_dir / "registration.json"),
         )
 
 
@@ -117,22 +124,23 @@ SHAPE = inspect.type_info(Settings)
 
 
 def load(file: Path) -> Settings:
-    """Read and check a file; all paths in the answer are absolute, and all empty defaults filled in. Raises ConfigError."""
+    """Read and check a file, with what the environment says of the front door; all paths in the answer are absolute, and all empty defaults
+    filled in. Raises ConfigError."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
         raise ConfigError(file, [f"it cannot be read: {reason}"]) from error
-    return parse(text, file)
+    return parse(text, file, os.environ)
 
 
-def parse(text: str, file: Path) -> Settings:
-    """As `load`, of a text that stands for the contents of `file`."""
+def parse(text: str, file: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """As `load`, of a text that stands for the contents of `file`; `environment` None = an empty one."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(file, [f"it is not TOML: {error}"]) from error
-    problems = [*unknown_keys(raw, SHAPE), *wrong_values(raw, Settings)]
+    problems = [*merge(raw, environment or {}), *unknown_keys(raw, SHAPE), *wrong_values(raw, Settings)]
     if problems:
         raise ConfigError(file, problems)
     settings = _filled_in(msgspec.convert(raw, Settings), file.absolute().parent)

@@ -15,6 +15,7 @@ from serai_server.cli.exits import MEANINGS, CliError, Exit
 _HERE = "serai_server.cli"
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": (f"{_HERE}.serve", "Run the server and the gateway."),
+    "up": (f"{_HERE}.up", "Run the server, the gateway and Envoy."),
     "jobs": (f"{_HERE}.jobs", "Look at jobs and into them, stop them, give them more time, suspend them."),
     "sessions": (f"{_HERE}.sessions", "See who is at running jobs, and end that."),
     "console": (f"{_HERE}.console", "Get the address of the console, Serai's own page."),
@@ -23,7 +24,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "register": (f"{_HERE}.register", "Make the provider known to UCloud/Core."),
     "products": (f"{_HERE}.products", "Tell Core what is sold, and see what it knows of it."),
     "config": (f"{_HERE}.config_command", "Check settings, or get an example to begin with."),
-    "envoy": (f"{_HERE}.envoy", "Make the front door's configuration."),
+    "envoy": (f"{_HERE}.envoy", "Make and check the front door's configuration."),
     "nomad": (f"{_HERE}.nomad", "See what is given to Nomad."),
     "doctor": (f"{_HERE}.doctor", "Try what this machine needs to run jobs."),
     "demo": (f"{_HERE}.demo", "Watch a job from Core's request to its bill, with everything embedded."),

@@ -7,7 +7,8 @@ import contextlib
 import gc
 import resource
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,8 @@ class Serai:
     """The operator's way in."""
     tools: str = ""
     """Where tools with a token come in; empty = no server here."""
+    public_url: str = ""
+    """Envoy's way in; empty = no Envoy here."""
 
 
 @contextlib.asynccontextmanager
@@ -82,6 +85,9 @@ _EXPECTED = (StoreError, BackendError, PlanError, SocketInUse, CertificateError,
 
 _PARTS = {"all": running, "server": running_server_alone, "gateway": running_gateway_alone}
 
+Part = Callable[[Settings, asyncio.Event], AbstractAsyncContextManager[Serai]]
+"""Makes what runs. The event says that whoever asked for a stop has asked again: nothing is waited for any more."""
+
 
 @click.command()
 @click.argument("part", type=click.Choice(list(_PARTS)), default="all")
@@ -96,31 +102,40 @@ def command(part: str, config: Path) -> None:
     serai serve
     serai serve server --config /etc/serai/serai.toml
     """
-    settings = settings_or_exit(config)
+    run_until_stopped(settings_or_exit(config), lambda settings, _: _PARTS[part](settings))
+
+
+def run_until_stopped(settings: Settings, part: Part, *, expected: tuple[type[Exception], ...] = ()) -> None:
+    """Run until SIGTERM or SIGINT. CliError for what can be wrong through no fault of the program: what serving raises, and `expected`."""
     set_up_logging(settings.server.log_level)
     try:
         uvloop.run(_serve(part, settings))
     except Exception as error:
         causes = leaves(error)
-        if not all(isinstance(cause, _EXPECTED) for cause in causes):
+        if not all(isinstance(cause, (*_EXPECTED, *expected)) for cause in causes):
             raise
         raise CliError("; ".join(dict.fromkeys(str(cause) for cause in causes))) from error
 
 
-async def _serve(part: str, settings: Settings) -> None:
+async def _serve(part: Part, settings: Settings) -> None:
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     # A core file would hold tokens, and keys of vendors.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def stop_or_hurry() -> None:
+        (hurry if stop.is_set() else stop).set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with _PARTS[part](settings) as serai:
+        loop.add_signal_handler(number, stop_or_hurry)
+    async with part(settings, hurry) as serai:
         # What was made at start lives until the end: the collector need not walk it again (facts on speed §7).
         gc.collect()
         gc.freeze()
-        ways = [f"for Core at {serai.gateway_url}"] if serai.gateway_url else []
+        ways = [f"all at {serai.public_url}"] if serai.public_url else []
+        ways += [f"for Core at {serai.gateway_url}"] if serai.gateway_url else []
         ways.append(f"the operator at {serai.socket}")
         ways += [f"tools with a token at {serai.tools}"] if serai.tools else []
         click.echo(f"serai serves provider {settings.provider.id}: {', '.join(ways)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from fakes.envoy import Envoy, rendered, running_envoy, settings_for, validate
+from fakes.envoy import Envoy, rendered, running_envoy, settings_for, validate, whole
 from fakes.web_site import DOMAIN, Site, read_answer, site
 from serai_gateway.envoy.render import CannotRender
 from serai_gateway.web_settings import WebSettings
@@ -35,7 +35,7 @@ def test_envoy_takes_every_form(mode: str, tls: bool, tmp_path: Path, certificat
     """Its own check finds nothing wrong, with certificates and without, however pages are reached."""
     web = msgspec.convert({"mode": mode, "domain": DOMAIN if mode == "host" else ""}, WebSettings)
     settings = settings_for(tmp_path, web, public_url=f"https://{API}" if tls else "", certificates=certificates if tls else None)
-    checked = validate(rendered(settings), tmp_path)
+    checked = validate(rendered(whole(settings, tmp_path, tools_socket=str(tmp_path / "tools.sock")), tmp_path))
     assert checked.returncode == 0, checked.stderr
 
 
@@ -52,13 +52,13 @@ def test_settings_that_make_no_front_door(changed: dict[str, str | int], why: st
     """In words, with the key that is to be mended."""
     settings = settings_for(tmp_path, WebSettings(mode="host", domain=DOMAIN))
     with pytest.raises(CannotRender, match=why):
-        rendered(msgspec.structs.replace(settings, envoy=msgspec.structs.replace(settings.envoy, **changed)))
+        rendered(whole(msgspec.structs.replace(settings, envoy=msgspec.structs.replace(settings.envoy, **changed)), tmp_path), tmp_path)
 
 
 def test_a_front_door_needs_to_know_both_its_ends(tmp_path: Path) -> None:
     settings = msgspec.structs.replace(settings_for(tmp_path, WebSettings()), public_url="", port=0)
     with pytest.raises(CannotRender) as told:
-        rendered(settings)
+        rendered(whole(settings, tmp_path), tmp_path)
     assert [problem.partition(":")[0] for problem in told.value.problems] == ["gateway.public_url", "gateway.port"]
 
 
@@ -67,7 +67,7 @@ def test_settings_are_data(path: str, tmp_path: Path) -> None:
     """No value changes the structure, whatever stands in it."""
     settings = settings_for(tmp_path, WebSettings(mode="host", domain=DOMAIN))
     envoy = msgspec.structs.replace(settings.envoy, admin_socket=str(tmp_path / path))
-    checked = validate(rendered(msgspec.structs.replace(settings, envoy=envoy)), tmp_path)
+    checked = validate(rendered(whole(msgspec.structs.replace(settings, envoy=envoy), tmp_path), tmp_path))
     assert checked.returncode == 0, checked.stderr
 
 

