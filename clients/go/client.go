@@ -13,6 +13,7 @@ import (
 	jobsv1 "example.org/serai/clients/go/api/serai/jobs/v1"
 	licensesv1 "example.org/serai/clients/go/api/serai/licenses/v1"
 	sessionsv1 "example.org/serai/clients/go/api/serai/sessions/v1"
+	tokensv1 "example.org/serai/clients/go/api/serai/tokens/v1"
 )
 
 const (
@@ -44,6 +45,7 @@ type Client struct {
 	Sessions       sessionsv1.SessionsServiceClient
 	Licenses       licensesv1.LicensesServiceClient
 	LicenseServers licensesv1.LicenseServersServiceClient
+	Tokens         tokensv1.TokensServiceClient
 
 	connection *grpc.ClientConn
 	patience   time.Duration
@@ -85,6 +87,7 @@ func Connect(address string, options Options) (*Client, error) {
 		Sessions:       sessionsv1.NewSessionsServiceClient(connection),
 		Licenses:       licensesv1.NewLicensesServiceClient(connection),
 		LicenseServers: licensesv1.NewLicenseServersServiceClient(connection),
+		Tokens:         tokensv1.NewTokensServiceClient(connection),
 		connection:     connection,
 		patience:       orElse(options.Patience, time.Minute),
 	}, nil

@@ -45,11 +45,12 @@ def built(language: Language, built_already: set[str]) -> Language:
 
 @pytest.fixture
 async def direct(site: Site) -> AsyncGenerator[Door]:
-    async with cuttable_way(site.socket) as (_, address):
-        yield Door("direct", address, "")
+    """Without TLS, as on one machine."""
+    async with cuttable_way(site.tools) as (_, address):
+        yield Door("direct", address, site.token)
 
 
-@pytest.fixture
-def door(direct: Door) -> Door:
+@pytest.fixture(params=["direct", "tls"])
+def door(request: pytest.FixtureRequest, site: Site, direct: Door) -> Door:
     """Each way to the server in turn."""
-    return direct
+    return {"direct": direct, "tls": site.tls}[request.param]

@@ -76,7 +76,30 @@ TYPESCRIPT = Language(
     example=("node", "build/examples/run-job.js"),
 )
 
-LANGUAGES = (GO, TYPESCRIPT)
+RUST = Language(
+    name="rust",
+    needs=("cargo",),
+    build=(("cargo", "build", "--locked", "--lib", "--examples"),),
+    checks=(("cargo", "fmt", "--check"), ("cargo", "clippy", "--locked", "--all-targets", "--", "--deny", "warnings")),
+    tests=(("cargo", "test", "--locked"),),
+    example=("target/debug/examples/run_job",),
+    plugins=(
+        (
+            "cargo",
+            "install",
+            "--quiet",
+            "--debug",
+            "--locked",
+            "--root",
+            "build/plugins",
+            "protoc-gen-prost@0.5.0",
+            "protoc-gen-tonic@0.5.0",
+        ),
+    ),
+    committed="src/api",
+)
+
+LANGUAGES = (GO, TYPESCRIPT, RUST)
 
 
 def run(commands: tuple[Command, ...], folder: Path, environment: dict[str, str] | None = None) -> None:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fakes.cutting_relay import CuttingRelay
-from fakes.stack import end_supervisors
+from fakes.nomad_certificates import Authority
+from fakes.stack import end_supervisors, free_port
 
 START_S = 60.0
 """Longest that a start may take on a busy machine."""
@@ -32,6 +33,11 @@ refresh_token_file = "refresh.token"
 [server]
 state_dir = "state"
 socket = "s.sock"
+[server.tools]
+socket = "t.sock"
+listen = "127.0.0.1:{port}"
+certificate = "127.0.0.1.pem"
+key = "127.0.0.1-key.pem"
 [backend.local]
 drives_dir = "drives"
 cpu = 16
@@ -67,11 +73,19 @@ def _inherited() -> dict[str, str]:
 @dataclass
 class Site:
     folder: Path
+    port: int
+    """Of the tools' door, with TLS."""
+    token: str = ""
     process: subprocess.Popen[bytes] | None = None
 
     @property
-    def socket(self) -> Path:
-        return self.folder / "s.sock"
+    def tools(self) -> Path:
+        """The tools' door as a Unix socket."""
+        return self.folder / "t.sock"
+
+    @property
+    def tls(self) -> Door:
+        return Door("tls", f"https://127.0.0.1:{self.port}", self.token, self.folder / "ca.pem")
 
     def start(self) -> None:
         """Raises AssertionError with the log's end when it does not come up."""
@@ -91,6 +105,9 @@ class Site:
 
     def tail(self) -> str:
         return "\n".join((self.folder / "serai.log").read_text(errors="replace").splitlines()[-20:])
+
+    def new_token(self, *options: str) -> str:
+        return self._cli("tokens", "create", *options).stdout.decode().strip()
 
     def state(self, job_id: str) -> str:
         """Of a job, as the operator sees it."""
@@ -112,10 +129,13 @@ def running_site(folder: Path) -> Generator[Site]:
     """Everything in `folder`, whose path must be short enough for a socket; leaving ends the server and every job that is left."""
     (folder / "drives").mkdir()
     folder.chmod(0o755)  # a job's own user id must reach its drive
-    (folder / "serai.toml").write_text(_SETTINGS)
-    site = Site(folder)
+    port = free_port()
+    (folder / "serai.toml").write_text(_SETTINGS.format(port=port))
+    Authority(folder).issue("127.0.0.1", ip="127.0.0.1")
+    site = Site(folder, port)
     try:
         site.start()
+        site.token = site.new_token("--role", "operator")
         yield site
     finally:
         site.kill()
