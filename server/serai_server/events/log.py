@@ -15,6 +15,7 @@ from typing import Protocol
 from serai_server.clock import Clock
 from serai_server.errors import InvalidRequest
 from serai_server.ledger.funds import Funds, wallet_of
+from serai_server.own_jobs import is_own
 from serai_server.store.api import Store
 from serai_server.store.model import CORE, EventKind, EventSettlement, Outcome, StopRequest, StoredEvent, Target
 
@@ -22,6 +23,8 @@ MOST_AT_ONCE = 1_000
 """Events in one message at most, and when the consumer does not say."""
 
 _NAME = re.compile(r"[a-z0-9._-]{1,64}")
+
+_OWN = "of the site's own job: not for UCloud"
 
 _STOPS = {Outcome.JOB_UNKNOWN: Target.STOP_DISOWNED, Outcome.INSUFFICIENT_FUNDS: Target.STOP_NO_CREDITS}
 """Outcomes after which the job must not go on."""
@@ -79,19 +82,32 @@ class EventLog:
             if events:
                 after = events[-1].sequence
                 if consumer == CORE:
-                    self._of_licenses.update(event.sequence for event in events if event.license_id)
-                yield events if fresh else [replace(e, maybe_delivered=True) for e in events]
+                    events = await self._for_core(events)
+                if events:
+                    yield events if fresh else [replace(e, maybe_delivered=True) for e in events]
             else:
                 # Whatever comes after the log was read to its end cannot have been handed out before.
                 fresh = True
                 await news.wait()
 
+    async def _for_core(self, events: Sequence[StoredEvent]) -> list[StoredEvent]:
+        """Without those of the site's own jobs, which are settled here. Killed before that, they come by once more."""
+        own = [EventSettlement(e.sequence, Outcome.DELIVERED, _OWN, self._clock.now_ms()) for e in events if is_own(e.job_id)]
+        if own:
+            await self._store.settle(CORE, own)
+        found = [event for event in events if not is_own(event.job_id)]
+        self._of_licenses.update(event.sequence for event in found if event.license_id)
+        return found
+
     async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
         """Settle events; the first outcome of each stays. A job that Core does not know, or that cannot be paid for, is stopped in the
-        same transaction. Raises InvalidRequest and StoreUnavailable.
+        same transaction; what other consumers say of that counts for nothing. Raises InvalidRequest and StoreUnavailable.
         """
         check_consumer(consumer)
-        await self._tell_licenses(consumer, settlements)
+        if consumer != CORE:
+            await self._store.settle(consumer, settlements)
+            return
+        await self._tell_licenses(settlements)
         stopping = {s.sequence: target for s in settlements if (target := _STOPS.get(s.outcome)) is not None}
         # Events never change, so which job one belongs to may be read before the transaction.
         events = await self._store.events_at(list(stopping)) if stopping else []
@@ -101,9 +117,9 @@ class EventLog:
         if self._funds is not None:
             await self._tell_funds(self._funds, settlements, now_ms)
 
-    async def _tell_licenses(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
+    async def _tell_licenses(self, settlements: Sequence[EventSettlement]) -> None:
         """Before it is stored: what gets lost between the two is answered by Core once more."""
-        if self._licenses is None or consumer != CORE:
+        if self._licenses is None:
             return
         wanted = {
             s.sequence: s for s in settlements if s.license_core_id or s.outcome is not Outcome.DELIVERED or s.sequence in self._of_licenses

@@ -24,6 +24,7 @@ from serai_server.jobs.durations import LONGEST_MS, duration_ms
 from serai_server.jobs.products import Catalog, Feature
 from serai_server.jobs.requests import MOST_ITEMS, is_job_id
 from serai_server.jobs.tombstones import is_young, tombstone
+from serai_server.own_jobs import is_own
 from serai_server.store.api import Store
 from serai_server.store.model import EventKind, JobChange, NewEvent, NewJob, State, StopRequest, StoredJob, Target
 
@@ -224,10 +225,10 @@ class JobChanges:
         await self._store.decide([job_id for job_id, _ in known], noted)
 
     async def disown(self, job_ids: Sequence[str]) -> None:
-        """Stop jobs that Core does not know."""
+        """Stop jobs that Core does not know; the site's own it need not know."""
         check_count(job_ids, field="job_ids")
         now_ms = self._clock.now_ms()
-        await self._store.request_stops([StopRequest(i, Target.STOP_DISOWNED, now_ms) for i in job_ids if is_job_id(i)])
+        await self._store.request_stops([StopRequest(i, Target.STOP_DISOWNED, now_ms) for i in job_ids if is_job_id(i) and not is_own(i)])
 
 
 _DOES: dict[Feature, str] = {"time_extension": "extend the time of these jobs", "suspension": "suspend these jobs"}

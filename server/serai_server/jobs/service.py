@@ -27,6 +27,7 @@ from serai_server.jobs.requests import Policy, is_job_id, new_job
 from serai_server.jobs.spec import licenses_of
 from serai_server.ledger.funds import Funds, wallet_of
 from serai_server.licenses.in_jobs import LicensesInJobs, Whose
+from serai_server.own_jobs import is_own
 from serai_server.store.api import JobConflict, Store
 from serai_server.store.model import JobFilter, NewJob, State, StoredJob
 
@@ -87,6 +88,8 @@ class JobsService:
     async def _with_licenses(self, job: NewJob, item: Job, index: int) -> NewJob:
         """The job with its claims on licenses. Raises InvalidRequest, WrongState, NotEnoughLicenses."""
         used = licenses_of(item, f"items[{index}]")
+        if used and is_own(job.id):
+            raise Unsupported("jobs of tools use no licenses: UCloud would be told that one is bound to a job that it does not know")
         # One that is there already is a create whose answer got lost: its licenses may have changed since, and it has its claims.
         if not used or await self._store.job(job.id) is not None:
             return job
@@ -96,7 +99,7 @@ class JobsService:
 
     async def _check_funds(self, job: NewJob) -> None:
         """Core does not check what a wallet holds before it sends a job (facts today §6.1)."""
-        if not len(self._funds) or not self._funds.is_short(wallet_of(job.owner, job.project, job.product)):
+        if is_own(job.id) or not len(self._funds) or not self._funds.is_short(wallet_of(job.owner, job.project, job.product)):
             return
         # A job that is there already is a create whose answer got lost: it is answered as it was.
         if await self._store.job(job.id) is None:
@@ -129,7 +132,8 @@ class JobsService:
 
     async def _report(self, job: StoredJob) -> JobReport:
         claims = await self._store.licenses.claims(job.id) if job.claims and not job.state.final else ()
-        return report(job, await self._store.undelivered_count(job.id, CORE), self._clock.now_ms(), claims)
+        undelivered = 0 if is_own(job.id) else await self._store.undelivered_count(job.id, CORE)
+        return report(job, undelivered, self._clock.now_ms(), claims)
 
     async def list(self, request: ListRequest) -> ListResponse:
         """Newest first. Raises InvalidRequest for a page token that was not given out here."""

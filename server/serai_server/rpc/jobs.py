@@ -9,6 +9,7 @@ from serai.jobs.v1 import jobs_service_pb2 as pb
 
 from serai_server.errors import InvalidRequest, Unsupported
 from serai_server.jobs.origin import Tool
+from serai_server.own_jobs import is_own
 from serai_server.rpc.call import Call, Caller
 from serai_server.rpc.iterate import converted
 from serai_server.rpc.ports import Changes, Jobs, Sessions
@@ -61,7 +62,8 @@ class JobsServicer:
             return pb.ListResponse()
         if call.only_project:
             request.project = call.only_project
-        return await self._jobs.list(request)
+        answer = await self._jobs.list(request)
+        return _for_core(answer) if call.caller is Caller.CORE else answer
 
     def Watch(self, request: pb.WatchRequest, call: Call) -> AsyncIterator[pb.WatchResponse]:
         reports = self._limit.stream(call, request.job_id, self._jobs.watch(request.job_id))
@@ -139,6 +141,11 @@ class JobsServicer:
 
     async def OpenTerminalInFolder(self, _request: pb.OpenTerminalInFolderRequest, _call: Call) -> pb.OpenTerminalInFolderResponse:
         raise Unsupported("this provider does not open terminals in folders; start a job with the folder as its input")
+
+
+def _for_core(answer: pb.ListResponse) -> pb.ListResponse:
+    """Without the site's own: the gateway asks Core for each job, and stops those that it does not have."""
+    return pb.ListResponse(jobs=[report for report in answer.jobs if not is_own(report.id)], page=answer.page)
 
 
 _KINDS = {

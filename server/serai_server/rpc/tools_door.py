@@ -46,6 +46,8 @@ _OPTIONS = (
     ("grpc.max_metadata_size", METADATA_LIMIT_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_LIMIT_BYTES),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+    # Or two servers would share a port without a word, each with tokens that the other one does not know.
+    ("grpc.so_reuseport", 0),
 )
 
 

@@ -189,3 +189,33 @@ async def test_a_wrong_size_is_refused(server: Server) -> None:
     events = server.log.subscribe("core", False, 5_000)
     assert [len(await anext(events)), len(await anext(events))] == [1_000, 2]
     await events.aclose()
+
+
+async def test_core_is_told_nothing_of_the_sites_own_jobs(server: Server) -> None:
+    """They are settled for it, so that nothing is left to be delivered; others see them; what comes between them is given in order."""
+    await server.create("1", "tool-a")
+    events = server.log.subscribe("core")
+    assert [event.job_id for event in await anext(events)] == ["1"]
+    waiting = asyncio.create_task(anext(events))
+    await server.create("tool-b")
+    await server.create("2")
+    assert [event.job_id for event in await waiting] == ["2"]
+    await events.aclose()
+    assert [await server.store.undelivered_count(job_id, "core") for job_id in ("1", "2", "tool-a", "tool-b")] == [1, 1, 0, 0]
+    other = server.log.subscribe("dashboard")
+    assert [event.job_id for event in await anext(other)] == ["1", "tool-a", "tool-b", "2"]
+    again = server.log.subscribe("core")
+    assert [event.job_id for event in await anext(again)] == ["1", "2"]
+    await other.aclose()
+    await again.aclose()
+
+
+async def test_only_core_ends_jobs_by_what_it_says_of_events(server: Server) -> None:
+    """Another consumer settles what it has seen, and no job is stopped for it."""
+    await server.create("1", "2")
+    for outcome in (Outcome.JOB_UNKNOWN, Outcome.INSUFFICIENT_FUNDS):
+        await server.settle(1, 2, outcome=outcome, consumer="dashboard")
+    row = await server.store.job("1")
+    assert row is not None
+    assert row.target is Target.RUN
+    assert await server.store.undelivered_count("1", "dashboard") == 0

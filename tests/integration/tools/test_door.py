@@ -118,12 +118,12 @@ async def test_a_role_is_needed_for_what_changes_something(site: ToolsSite) -> N
     """A viewer looks; the words say which role is needed."""
     async with site.channel() as channel:
         create = JobsServiceStub(channel).Create
-        request = pb.CreateRequest(items=[job("1")])
+        request = pb.CreateRequest(items=[job("tool-1")])
         code, reason, words = await refusal(create(request, metadata=bearer(await site.token()), timeout=CALL_S))
         assert (code, reason) == (grpc.StatusCode.PERMISSION_DENIED, "FORBIDDEN")
         assert "OPERATOR" in words
         await create(request, metadata=bearer(await site.token(Role.OPERATOR)), timeout=CALL_S)
-    assert list(site.front.jobs.jobs) == ["1"]
+    assert list(site.front.jobs.jobs) == ["tool-1"]
 
 
 async def test_health_is_open_and_reflection_is_for_who_is_known(site: ToolsSite) -> None:

@@ -154,7 +154,8 @@ class JobsServiceServicer:
 
     def Create(self, request, context):
         """Stores the jobs and answers; they run later. All items or none. A repeated create of the same id and content gives the
-        same answer; other content is ALREADY_EXISTS.
+        same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
+        nothing of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

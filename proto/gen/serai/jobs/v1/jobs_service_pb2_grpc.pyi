@@ -39,7 +39,8 @@ class JobsServiceStub:
     def __new__(cls, channel: _aio.Channel) -> JobsServiceAsyncStub: ...
     Create: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateRequest, _jobs_service_pb2.CreateResponse]
     """Stores the jobs and answers; they run later. All items or none. A repeated create of the same id and content gives the
-    same answer; other content is ALREADY_EXISTS.
+    same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
+    nothing of them.
     """
     CreateBulk: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateBulkRequest, _jobs_service_pb2.CreateBulkResponse]
     """Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait."""
@@ -92,7 +93,8 @@ class JobsServiceAsyncStub(JobsServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Create: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateRequest, _jobs_service_pb2.CreateResponse]  # type: ignore[assignment]
     """Stores the jobs and answers; they run later. All items or none. A repeated create of the same id and content gives the
-    same answer; other content is ALREADY_EXISTS.
+    same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
+    nothing of them.
     """
     CreateBulk: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateBulkRequest, _jobs_service_pb2.CreateBulkResponse]  # type: ignore[assignment]
     """Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait."""
@@ -148,7 +150,8 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_service_pb2.CreateResponse, _abc.Awaitable[_jobs_service_pb2.CreateResponse]]:
         """Stores the jobs and answers; they run later. All items or none. A repeated create of the same id and content gives the
-        same answer; other content is ALREADY_EXISTS.
+        same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
+        nothing of them.
         """
 
     @_abc_1.abstractmethod

@@ -54,7 +54,8 @@ const (
 // UNAVAILABLE when the store cannot be reached.
 type JobsServiceClient interface {
 	// Stores the jobs and answers; they run later. All items or none. A repeated create of the same id and content gives the
-	// same answer; other content is ALREADY_EXISTS.
+	// same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
+	// nothing of them.
 	Create(ctx context.Context, in *CreateRequest, opts ...grpc.CallOption) (*CreateResponse, error)
 	// Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait.
 	CreateBulk(ctx context.Context, in *CreateBulkRequest, opts ...grpc.CallOption) (*CreateBulkResponse, error)
@@ -341,7 +342,8 @@ type JobsService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 // UNAVAILABLE when the store cannot be reached.
 type JobsServiceServer interface {
 	// Stores the jobs and answers; they run later. All items or none. A repeated create of the same id and content gives the
-	// same answer; other content is ALREADY_EXISTS.
+	// same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
+	// nothing of them.
 	Create(context.Context, *CreateRequest) (*CreateResponse, error)
 	// Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait.
 	CreateBulk(context.Context, *CreateBulkRequest) (*CreateBulkResponse, error)
