@@ -4,10 +4,10 @@ PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check nomad clients bench chaos property generate lock format
+.PHONY: help setup demo test check nomad clients bench chaos property generate release-baseline lock format
 
 help: ## What can be made here
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## The environment: venv with hashed lock; as root also Debian's bubblewrap and PostgreSQL
 
@@ -31,11 +31,12 @@ nomad: setup ## The tests that need a real Nomad agent: `nomad` on PATH, root; a
 clients: setup ## The clients in other languages: built, their own tests, and their examples against a live Serai
 	@python -m pytest -v clients/testing
 
-check: setup ## Format, lint, types, imports, protos, drift of generated code
+check: setup ## Format, lint, types, imports, protos, what the last release promised, drift of generated code
 	@ruff format --check . && ruff check .
 	@basedpyright
 	@lint-imports
 	@python tools/generate.py --imports && buf lint && buf format proto --diff --exit-code > /dev/null
+	@PYTHONPATH=tools python -m contract.baseline check
 	@python tools/generate.py --check 2>/dev/null
 
 format: setup ## Write what `make check` wants of formatting
@@ -44,6 +45,9 @@ format: setup ## Write what `make check` wants of formatting
 generate: setup ## Write proto/gen, docs/api, and the clients' code that is committed, from proto/
 	@python tools/generate.py
 	@PYTHONPATH=clients python -m testing.generate
+
+release-baseline: setup ## Note what this version promises (proto/releases), before it is tagged: CONTRIBUTING.md, Changing the API
+	@python tools/generate.py --imports && PYTHONPATH=tools python -m contract.baseline make
 
 bench: setup ## Ratios of speed, side by side in one run
 	@python -m bench

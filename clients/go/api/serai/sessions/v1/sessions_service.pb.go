@@ -1455,15 +1455,15 @@ const file_serai_sessions_v1_sessions_service_proto_rawDesc = "" +
 	"\x12SESSION_KIND_SHELL\x10\x01\x12\x14\n" +
 	"\x10SESSION_KIND_WEB\x10\x02\x12\x14\n" +
 	"\x10SESSION_KIND_VNC\x10\x03\x12\x18\n" +
-	"\x14SESSION_KIND_CONSOLE\x10\x042\xca\x05\n" +
+	"\x14SESSION_KIND_CONSOLE\x10\x042\xcd\x05\n" +
 	"\x0fSessionsService\x12i\n" +
 	"\x04Open\x12\x1e.serai.sessions.v1.OpenRequest\x1a\x1f.serai.sessions.v1.OpenResponse\" \xaa\xc9\x18\x05\b\x02\x1a\x01\x04\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/sessions\x12V\n" +
 	"\x06Redeem\x12 .serai.sessions.v1.RedeemRequest\x1a!.serai.sessions.v1.RedeemResponse\"\a\xaa\xc9\x18\x03\x1a\x01\x03\x12_\n" +
 	"\tAuthorize\x12#.serai.sessions.v1.AuthorizeRequest\x1a$.serai.sessions.v1.AuthorizeResponse\"\a\xaa\xc9\x18\x03\x1a\x01\x03\x12R\n" +
 	"\x04Hold\x12\x1e.serai.sessions.v1.HoldRequest\x1a\x1f.serai.sessions.v1.HoldResponse\"\a\xaa\xc9\x18\x03\x1a\x01\x030\x01\x12Y\n" +
 	"\x05Shell\x12\x1f.serai.sessions.v1.ShellRequest\x1a .serai.sessions.v1.ShellResponse\"\t\xaa\xc9\x18\x05\b\x02\x1a\x01\x03(\x010\x01\x12f\n" +
-	"\x04List\x12\x1e.serai.sessions.v1.ListRequest\x1a\x1f.serai.sessions.v1.ListResponse\"\x1d\xaa\xc9\x18\x05\b\x01\x1a\x01\x04\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/sessions\x12|\n" +
-	"\x05Close\x12\x1f.serai.sessions.v1.CloseRequest\x1a .serai.sessions.v1.CloseResponse\"0\xaa\xc9\x18\x05\b\x02\x1a\x01\x04\x82\xd3\xe4\x93\x02!\"\x1f/v1/sessions/{session_id}:closeB\xd2\x01\n" +
+	"\x04List\x12\x1e.serai.sessions.v1.ListRequest\x1a\x1f.serai.sessions.v1.ListResponse\"\x1d\xaa\xc9\x18\x05\b\x01\x1a\x01\x04\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/sessions\x12\x7f\n" +
+	"\x05Close\x12\x1f.serai.sessions.v1.CloseRequest\x1a .serai.sessions.v1.CloseResponse\"3\xaa\xc9\x18\x05\b\x02\x1a\x01\x04\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/sessions/{session_id}:closeB\xd2\x01\n" +
 	"\x15com.serai.sessions.v1B\x14SessionsServiceProtoP\x01Z=example.org/serai/clients/go/api/serai/sessions/v1;sessionsv1\xa2\x02\x03SSX\xaa\x02\x11Serai.Sessions.V1\xca\x02\x11Serai\\Sessions\\V1\xe2\x02\x1dSerai\\Sessions\\V1\\GPBMetadata\xea\x02\x13Serai::Sessions::V1b\x06proto3"
 
 var (

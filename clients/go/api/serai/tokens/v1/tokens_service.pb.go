@@ -481,13 +481,13 @@ const file_serai_tokens_v1_tokens_service_proto_rawDesc = "" +
 	"\rRevokeRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\">\n" +
 	"\x0eRevokeResponse\x12,\n" +
-	"\x05token\x18\x01 \x01(\v2\x16.serai.tokens.v1.TokenR\x05token2\xcd\x02\n" +
+	"\x05token\x18\x01 \x01(\v2\x16.serai.tokens.v1.TokenR\x05token2\xd0\x02\n" +
 	"\rTokensService\x12f\n" +
 	"\x06Create\x12\x1e.serai.tokens.v1.CreateRequest\x1a\x1f.serai.tokens.v1.CreateResponse\"\x1b\xaa\xc9\x18\x02\b\x03\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
 	"/v1/tokens\x12]\n" +
 	"\x04List\x12\x1c.serai.tokens.v1.ListRequest\x1a\x1d.serai.tokens.v1.ListResponse\"\x18\xaa\xc9\x18\x02\b\x03\x82\xd3\xe4\x93\x02\f\x12\n" +
-	"/v1/tokens\x12u\n" +
-	"\x06Revoke\x12\x1e.serai.tokens.v1.RevokeRequest\x1a\x1f.serai.tokens.v1.RevokeResponse\"*\xaa\xc9\x18\x02\b\x03\x82\xd3\xe4\x93\x02\x1e\"\x1c/v1/tokens/{token_id}:revokeB\xc2\x01\n" +
+	"/v1/tokens\x12x\n" +
+	"\x06Revoke\x12\x1e.serai.tokens.v1.RevokeRequest\x1a\x1f.serai.tokens.v1.RevokeResponse\"-\xaa\xc9\x18\x02\b\x03\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/tokens/{token_id}:revokeB\xc2\x01\n" +
 	"\x13com.serai.tokens.v1B\x12TokensServiceProtoP\x01Z9example.org/serai/clients/go/api/serai/tokens/v1;tokensv1\xa2\x02\x03STX\xaa\x02\x0fSerai.Tokens.V1\xca\x02\x0fSerai\\Tokens\\V1\xe2\x02\x1bSerai\\Tokens\\V1\\GPBMetadata\xea\x02\x11Serai::Tokens::V1b\x06proto3"
 
 var (
