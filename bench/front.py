@@ -1,8 +1,9 @@
 """A create through Envoy and our gateway, over Envoy's own transcoder before a bare grpc.aio servicer; two processes on a port over one.
 
-What is compared reads the same job and answers; nothing keeps it. A rate is creates for each second of CPU of all processes on the way,
-because on a busy machine that is what carries over; only the row on two processes is of the clock. Each ratio is the median of the rounds'
-ratios. The honest peer is a small program in Go with grpc-gateway, which reads the standard JSON of protobuf and answers (bench/peer).
+What is compared reads the same job and answers; nothing keeps it. Both ways lead through one Envoy with Serai's own configuration, so both
+have its limits and its log; ours also has Core's token, which is checked twice. A rate is creates for each second of CPU of all processes
+on the way, because on a busy machine that is what carries over; only the row on two processes is of the clock. Each ratio is the median of
+the rounds' ratios. The honest peer is a small program in Go with grpc-gateway, which reads standard JSON and answers (bench/peer).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from google.protobuf import json_format
 from serai.jobs.v1 import jobs_service_pb2 as jobs_pb2
 from serai_gateway.codec import Codec
 
-from bench.envoys import NAME, free_ports, front_door, transcoder
+from bench.envoys import NAME, free_ports, front_door
 from bench.front_peer import start_peer
 from bench.gateway import SEED, start
 from bench.gateway_load import Found, Plan
@@ -134,13 +135,12 @@ def _ways(stack: ExitStack, folder: Path) -> Mapping[str, _Way]:
     servicer_socket = folder / "servicer.sock"
     _, ready, servicer = start(stack, "bench.front_servicer", 0, str(servicer_socket))
     ready.readline()
-    front_port, front_envoy = front_door(stack, folder, alone_port, public_key)
-    transcoder_port, transcoder_envoy = transcoder(stack, folder, servicer_socket)
+    front_port, front_envoy = front_door(stack, folder, alone_port, public_key, servicer_socket)
     ways = {
         "one process": _Way(alone_port, _OURS, warm, token, (alone,)),
         "front door": _Way(front_port, _OURS, warm, token, (front_envoy, alone), front_envoy),
         "front door, cold": _Way(front_port, _OURS, cold, token, (front_envoy, alone), front_envoy),
-        "transcoder": _Way(transcoder_port, _STANDARD, standard, "-", (transcoder_envoy, servicer), transcoder_envoy),
+        "transcoder": _Way(front_port, _STANDARD, standard, "-", (front_envoy, servicer), front_envoy),
         "two processes": _Way(pair_port, _OURS, warm, token, tuple(pair)),
     }
     if (peer := start_peer(stack, folder, min(os.sched_getaffinity(0)))) is not None:
