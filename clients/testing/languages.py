@@ -99,7 +99,20 @@ RUST = Language(
     committed="src/api",
 )
 
-LANGUAGES = (GO, TYPESCRIPT, RUST)
+_JAVA_CLASSES = "target/classes:target/lib/*"
+_JAVA_LINT = f'javac -Xlint:all -Werror --release 17 -d target/lint -cp "{_JAVA_CLASSES}" $(find src/main examples -name "*.java")'
+
+JAVA = Language(
+    name="java",
+    needs=("java", "javac", "mvn"),
+    build=(_IMPORTS, ("mvn", "-q", "-B", "-ntp", "test-compile")),
+    checks=(("sh", "-c", _JAVA_LINT),),
+    # The goal by itself: `mvn test` would make and compile all of the stubs once more.
+    tests=(("mvn", "-q", "-B", "-ntp", "surefire:test"),),
+    example=("java", "-cp", _JAVA_CLASSES, "examples/RunJob.java"),
+)
+
+LANGUAGES = (GO, JAVA, TYPESCRIPT, RUST)
 
 
 def run(commands: tuple[Command, ...], folder: Path, environment: dict[str, str] | None = None) -> None:

@@ -1,6 +1,6 @@
 /** A connection to a Serai, and what is done on it. */
 
-import { createClient, type Client, type Interceptor, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type Client, type Interceptor, type Transport } from "@connectrpc/connect";
 import { follow, type FollowOptions } from "./follow.js";
 import { EventsService } from "./gen/serai/events/v1/events_service_pb.js";
 import type { Job } from "./gen/serai/jobs/v1/job_pb.js";
@@ -26,6 +26,7 @@ export class Serai {
   readonly transport: Transport;
   private readonly patienceMs: number;
   private readonly end: () => void;
+  private readonly closing = new AbortController();
 
   /** Made by `connect` of `@serai/client/node` or `@serai/client/web`; `end` closes what is below `transport`. */
   constructor(transport: Transport, options: Options, end: () => void = () => undefined) {
@@ -50,20 +51,20 @@ export class Serai {
 
   /** The job's report now and after each change, until it is final. */
   watch(jobId: string, options: StreamOptions = {}): AsyncGenerator<JobReport, void, undefined> {
-    return watch(this.jobs, this.patienceMs, jobId, options);
+    return watch(this.jobs, this.patienceMs, jobId, this.untilClosed(options));
   }
 
   /** The job's final report, once it is over. */
   async untilFinal(jobId: string, options: StreamOptions = {}): Promise<JobReport> {
     let last: JobReport | undefined;
-    for await (const report of watch(this.jobs, this.patienceMs, jobId, options)) last = report;
+    for await (const report of this.watch(jobId, options)) last = report;
     if (last === undefined) throw new Error(`job ${jobId} ended without a report`);
     return last;
   }
 
   /** The job's output from its first byte, or from `options.places`, to its end. */
   follow(jobId: string, options: FollowOptions = {}): AsyncGenerator<FollowResponse, void, undefined> {
-    return follow(this.jobs, this.patienceMs, jobId, options);
+    return follow(this.jobs, this.patienceMs, jobId, this.untilClosed(options));
   }
 
   /** Asks for the job to be stopped; resolves when that is stored. One that is over already stays as it is. */
@@ -73,7 +74,13 @@ export class Serai {
 
   /** Ends the connection and every call that is still open on it. */
   close(): void {
+    this.closing.abort(new ConnectError("this client was closed", Code.Canceled));
     this.end();
+  }
+
+  private untilClosed<T extends CallOptions>(options: T): T {
+    const { signal } = this.closing;
+    return { ...options, signal: options.signal ? AbortSignal.any([options.signal, signal]) : signal };
   }
 }
 

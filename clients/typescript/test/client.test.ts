@@ -113,6 +113,15 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
       assert.ok(fake.tokens.length > 1);
     });
 
+    it("ends a watch when the client is closed, and does not look for the server again", async () => {
+      fake.states = [JobState.RUNNING];
+      const closed = open();
+      const reports = closed.watch(JOB.id, { onCut: () => setImmediate(() => closed.close()) });
+      assert.equal((await reports.next()).value?.state, JobState.RUNNING);
+      await assert.rejects(reports.next(), { code: Code.Canceled });
+      assert.equal(fake.tokens.length, 1);
+    });
+
     it("ends at once when it is aborted: in a stream, and in the wait before the next try", async () => {
       fake.states = [JobState.RUNNING];
       const abort = new AbortController();
