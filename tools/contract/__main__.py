@@ -12,6 +12,7 @@ from pathlib import Path
 
 from contract.comments import Comments
 from contract.files import descriptor_set, own_files
+from contract.pages import Pages
 from contract.schemas import Schema
 from contract.served import served
 from contract.ucloud import UCloudDocument
@@ -32,7 +33,10 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     for folder in (out / "docs", out / "package"):
         folder.mkdir()
-    for name, document in documents(Comments(descriptor_set()), str(project["version"])).items():
+    comments = Comments(descriptor_set())
+    for name, text in Pages(own_files(descriptor_set()), comments).make().items():
+        (out / "docs" / name).write_text(text.rstrip("\n") + "\n", "utf-8")
+    for name, document in documents(comments, str(project["version"])).items():
         # For people and for diffs the one, to be served the other.
         (out / "docs" / name).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
         (out / "package" / name).write_text(json.dumps(document, separators=(",", ":"), ensure_ascii=False) + "\n", "utf-8")

@@ -7,9 +7,11 @@ from. That is for people who work on Serai, who have those sheets; readers of th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -18,7 +20,7 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
-_SOURCE = re.compile(r"\s*Source: (?:[^.(]|\([^)]*\)|\.(?=\w))*\.?")
+_SOURCE = re.compile(r"\s*Source(?: of the rules)?: (?:[^.(]|\([^)]*\)|\.(?=\w))*\.?")
 _IN_BRACKETS = re.compile(r"\s*\((?:facts|today|seed)\b[^()]*\)")
 
 # Field numbers of descriptor.proto, of which the paths in source info are made.
@@ -58,10 +60,34 @@ class Comments:
         """The comment at the file's `package`."""
         return self._files[name]
 
-    def missing(self, package_prefix: str) -> list[str]:
-        """Names of that package and below that have no words, sorted. An enum's zero value needs none: it means "not given"."""
-        named = (name for name in self._texts if name.startswith(package_prefix) and not name.endswith("_UNSPECIFIED"))
-        return sorted(name for name in named if not self._texts[name])
+    def of_field(self, field: FieldDescriptor) -> str:
+        """Of a field, or else those of its message or enum: where a type says it all, the field needs no words."""
+        own = self._texts[field.full_name]
+        kind = field.message_type or field.enum_type
+        if own or kind is None or (field.message_type is not None and field.message_type.GetOptions().map_entry):
+            return own
+        of_kind = summary_of(self._texts[kind.full_name])
+        return f"{of_kind}." if of_kind else ""
+
+    def wordless(self, files: Iterable[FileDescriptor]) -> list[str]:
+        """What has no words of its own and none from elsewhere, sorted.
+
+        A method has those of what it takes and answers; a field may have those of its type; the zero value of an enum means "not given".
+        """
+        methods = [method for file in files for service in file.services_by_name.values() for method in _methods(service)]
+        said = {message.full_name for method in methods for message in (method.input_type, method.output_type)}
+        fields = [field for file in files for message in file.message_types_by_name.values() for field in message.fields]
+        said |= {field.full_name for field in fields if self.of_field(field)}
+        own = (name for name in self._texts if name.startswith(OWN))
+        return sorted(name for name in own if not self._texts[name] and name not in said and not name.endswith("_UNSPECIFIED"))
+
+
+OWN = "serai."
+"""What our packages' names begin with."""
+
+
+def _methods(service: ServiceDescriptor) -> Iterable[MethodDescriptor]:
+    return cast("Iterable[MethodDescriptor]", service.methods)
 
 
 def text_of(comment: str) -> str:

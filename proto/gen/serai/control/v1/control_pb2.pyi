@@ -32,17 +32,26 @@ class _AccountingFrequencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_A
     DESCRIPTOR: _descriptor.EnumDescriptor
     ACCOUNTING_FREQUENCY_UNSPECIFIED: _AccountingFrequency.ValueType  # 0
     ACCOUNTING_FREQUENCY_ONCE: _AccountingFrequency.ValueType  # 1
+    """Once."""
     ACCOUNTING_FREQUENCY_PERIODIC_MINUTE: _AccountingFrequency.ValueType  # 2
+    """For each minute."""
     ACCOUNTING_FREQUENCY_PERIODIC_HOUR: _AccountingFrequency.ValueType  # 3
+    """For each hour."""
     ACCOUNTING_FREQUENCY_PERIODIC_DAY: _AccountingFrequency.ValueType  # 4
+    """For each day."""
 
-class AccountingFrequency(_AccountingFrequency, metaclass=_AccountingFrequencyEnumTypeWrapper): ...
+class AccountingFrequency(_AccountingFrequency, metaclass=_AccountingFrequencyEnumTypeWrapper):
+    """How often a product is billed."""
 
 ACCOUNTING_FREQUENCY_UNSPECIFIED: AccountingFrequency.ValueType  # 0
 ACCOUNTING_FREQUENCY_ONCE: AccountingFrequency.ValueType  # 1
+"""Once."""
 ACCOUNTING_FREQUENCY_PERIODIC_MINUTE: AccountingFrequency.ValueType  # 2
+"""For each minute."""
 ACCOUNTING_FREQUENCY_PERIODIC_HOUR: AccountingFrequency.ValueType  # 3
+"""For each hour."""
 ACCOUNTING_FREQUENCY_PERIODIC_DAY: AccountingFrequency.ValueType  # 4
+"""For each day."""
 Global___AccountingFrequency: _TypeAlias = AccountingFrequency  # noqa: Y015
 
 @_typing.final
@@ -69,11 +78,14 @@ Global___UpdateRequest: _TypeAlias = UpdateRequest  # noqa: Y015
 
 @_typing.final
 class JobUpdateAndId(_message.Message):
+    """News of one job."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     UPDATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The job's id."""
     @_builtins.property
     def update(self) -> _job_pb2.JobUpdate: ...
     def __init__(
@@ -129,6 +141,8 @@ Global___ChargeCreditsRequest: _TypeAlias = ChargeCreditsRequest  # noqa: Y015
 
 @_typing.final
 class ResourceChargeCredits(_message.Message):
+    """One charge of a job or a license."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -141,6 +155,7 @@ class ResourceChargeCredits(_message.Message):
     id: _builtins.str
     """The job's id."""
     charge_id: _builtins.str
+    """Unique for the provider: the same id is never charged twice."""
     units: _builtins.int
     """1 or more."""
     number_of_products: _builtins.int
@@ -231,10 +246,13 @@ Global___RefreshRequest: _TypeAlias = RefreshRequest  # noqa: Y015
 
 @_typing.final
 class RefreshToken(_message.Message):
+    """What a provider keeps for ever, and gets access tokens for."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     refresh_token: _builtins.str
+    """The provider's refresh token. A secret."""
     def __init__(
         self,
         *,
@@ -270,10 +288,13 @@ Global___RefreshResponse: _TypeAlias = RefreshResponse  # noqa: Y015
 
 @_typing.final
 class AccessToken(_message.Message):
+    """What a provider shows to Core."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
     access_token: _builtins.str
+    """For calls to Core, until it expires after minutes. A secret."""
     def __init__(
         self,
         *,
@@ -366,6 +387,8 @@ Global___CheckExistenceRequest: _TypeAlias = CheckExistenceRequest  # noqa: Y015
 
 @_typing.final
 class ResourceTypeAndId(_message.Message):
+    """A resource of any type."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TYPE_FIELD_NUMBER: _builtins.int
@@ -373,6 +396,7 @@ class ResourceTypeAndId(_message.Message):
     type: _builtins.str
     """"job"."""
     id: _builtins.str
+    """Core's id of it."""
     def __init__(
         self,
         *,
@@ -433,6 +457,8 @@ Global___ReportUsageRequest: _TypeAlias = ReportUsageRequest  # noqa: Y015
 
 @_typing.final
 class UsageReport(_message.Message):
+    """All that an owner used of a category so far, within one scope."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     IS_DELTA_CHARGE_FIELD_NUMBER: _builtins.int
@@ -497,10 +523,13 @@ Global___WalletOwner: _TypeAlias = WalletOwner  # noqa: Y015
 
 @_typing.final
 class WalletOfProject(_message.Message):
+    """A project pays."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     project_id: _builtins.str
+    """The project's id."""
     def __init__(
         self,
         *,
@@ -516,10 +545,13 @@ Global___WalletOfProject: _TypeAlias = WalletOfProject  # noqa: Y015
 
 @_typing.final
 class WalletOfUser(_message.Message):
+    """A user pays."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     USERNAME_FIELD_NUMBER: _builtins.int
     username: _builtins.str
+    """A user's name at UCloud."""
     def __init__(
         self,
         *,
@@ -535,6 +567,8 @@ Global___WalletOfUser: _TypeAlias = WalletOfUser  # noqa: Y015
 
 @_typing.final
 class UsageDescription(_message.Message):
+    """What an amount is about."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SCOPE_FIELD_NUMBER: _builtins.int
@@ -599,6 +633,8 @@ Global___RequestApprovalRequest: _TypeAlias = RequestApprovalRequest  # noqa: Y0
 
 @_typing.final
 class ApprovalInformation(_message.Message):
+    """A provider that wants to be approved."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SPECIFICATION_FIELD_NUMBER: _builtins.int
@@ -619,6 +655,8 @@ Global___ApprovalInformation: _TypeAlias = ApprovalInformation  # noqa: Y015
 
 @_typing.final
 class ProviderSpecification(_message.Message):
+    """A provider as Core shall know it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -627,8 +665,11 @@ class ProviderSpecification(_message.Message):
     PORT_FIELD_NUMBER: _builtins.int
     PRODUCT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The provider's id."""
     domain: _builtins.str
+    """Host name where Core reaches it."""
     https: _builtins.bool
+    """true: by TLS."""
     port: _builtins.int
     """null = 443 or 80."""
     @_builtins.property
@@ -686,6 +727,8 @@ Global___RequestApprovalResponse: _TypeAlias = RequestApprovalResponse  # noqa: 
 
 @_typing.final
 class ApprovalToken(_message.Message):
+    """A registration that waits."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKEN_FIELD_NUMBER: _builtins.int
@@ -726,6 +769,8 @@ Global___CreateRequest: _TypeAlias = CreateRequest  # noqa: Y015
 
 @_typing.final
 class Product(_message.Message):
+    """A product in the form of generation 2021."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     COMPUTE_FIELD_NUMBER: _builtins.int
@@ -787,6 +832,8 @@ Global___CreateV2Request: _TypeAlias = CreateV2Request  # noqa: Y015
 
 @_typing.final
 class ProductV2(_message.Message):
+    """A product in the form of generation 2026."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     COMPUTE_FIELD_NUMBER: _builtins.int
@@ -828,6 +875,8 @@ Global___CreateV2Response: _TypeAlias = CreateV2Response  # noqa: Y015
 
 @_typing.final
 class AccountingUnit(_message.Message):
+    """What amounts of a category are counted in."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -835,7 +884,9 @@ class AccountingUnit(_message.Message):
     FLOATING_POINT_FIELD_NUMBER: _builtins.int
     DISPLAY_FREQUENCY_SUFFIX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """For people, of one."""
     name_plural: _builtins.str
+    """For people, of many."""
     floating_point: _builtins.bool
     """true: amounts are shown divided by a million."""
     display_frequency_suffix: _builtins.bool
@@ -858,6 +909,8 @@ Global___AccountingUnit: _TypeAlias = AccountingUnit  # noqa: Y015
 
 @_typing.final
 class ProductCategory(_message.Message):
+    """Products that are billed alike."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -868,12 +921,16 @@ class ProductCategory(_message.Message):
     FREE_TO_USE_FIELD_NUMBER: _builtins.int
     ALLOW_SUB_ALLOCATIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The category's name, unique for the provider."""
     provider: _builtins.str
+    """The provider's id."""
     product_type: _resources_pb2.ProductType.ValueType
     accounting_frequency: Global___AccountingFrequency.ValueType
     """Can never change for a category that is there."""
     free_to_use: _builtins.bool
+    """true: nobody is charged for it."""
     allow_sub_allocations: _builtins.bool
+    """true: projects may give on what they were given."""
     @_builtins.property
     def accounting_unit(self) -> Global___AccountingUnit:
         """Can never change for a category that is there."""
@@ -899,12 +956,16 @@ Global___ProductCategory: _TypeAlias = ProductCategory  # noqa: Y015
 
 @_typing.final
 class Fraction(_message.Message):
+    """A number as a quotient."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NUMERATOR_FIELD_NUMBER: _builtins.int
     DENOMINATOR_FIELD_NUMBER: _builtins.int
     numerator: _builtins.int
+    """Above the line."""
     denominator: _builtins.int
+    """Below the line; not 0."""
     def __init__(
         self,
         *,
@@ -936,11 +997,14 @@ class ComputeProductV2(_message.Message):
     MEMORY_IN_GIGS_FIELD_NUMBER: _builtins.int
     GPU_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The product's name, unique in its category."""
     description: _builtins.str
+    """For people."""
     product_type: _resources_pb2.ProductType.ValueType
     price: _builtins.int
     """Units of accounting for each period of one replica."""
     hidden_in_grant_applications: _builtins.bool
+    """true: users cannot apply for it."""
     cpu: _builtins.int
     """Virtual cores of one replica."""
     memory_in_gigs: _builtins.int
@@ -987,11 +1051,14 @@ class LicenseProductV2(_message.Message):
     FRACTION_FIELD_NUMBER: _builtins.int
     HIDDEN_IN_GRANT_APPLICATIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The product's name, unique in its category."""
     description: _builtins.str
+    """For people."""
     product_type: _resources_pb2.ProductType.ValueType
     price: _builtins.int
     """Units of accounting for each license."""
     hidden_in_grant_applications: _builtins.bool
+    """true: users cannot apply for it."""
     @_builtins.property
     def category(self) -> Global___ProductCategory: ...
     @_builtins.property
@@ -1039,11 +1106,14 @@ Global___LicensesControlServiceUpdateRequest: _TypeAlias = LicensesControlServic
 
 @_typing.final
 class LicenseUpdateAndId(_message.Message):
+    """News of one license."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     UPDATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """Core's id of the license."""
     @_builtins.property
     def update(self) -> _license_pb2.LicenseUpdate: ...
     def __init__(
@@ -1145,6 +1215,8 @@ Global___LicensesControlServiceRegisterRequest: _TypeAlias = LicensesControlServ
 
 @_typing.final
 class RegisteredLicense(_message.Message):
+    """A license that was made here."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEC_FIELD_NUMBER: _builtins.int
@@ -1152,6 +1224,7 @@ class RegisteredLicense(_message.Message):
     CREATED_BY_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
     provider_generated_id: _builtins.str
+    """Our own id of it, never used twice."""
     created_by: _builtins.str
     """null = the provider itself."""
     project: _builtins.str

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class JobsControlServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """What becomes of jobs, told to Core.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -52,7 +53,8 @@ class JobsControlServiceStub:
 
 
 class JobsControlServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """What becomes of jobs, told to Core.
+    """
 
     def Update(self, request, context):
         """Tells Core of state, words and output folder. Source: seed (life-cycle example), facts 2021 §2.1.
@@ -102,7 +104,8 @@ def add_JobsControlServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobsControlService:
-    """Missing associated documentation comment in .proto file."""
+    """What becomes of jobs, told to Core.
+    """
 
     @staticmethod
     def Update(request,
@@ -187,7 +190,7 @@ class JobsControlService:
 
 
 class LicensesControlServiceStub:
-    """Source: facts 2021 §5.2 and §5.3, today §9.
+    """What becomes of licenses, told to Core. Source: facts 2021 §5.2 and §5.3, today §9.
     """
 
     def __init__(self, channel):
@@ -219,7 +222,7 @@ class LicensesControlServiceStub:
 
 
 class LicensesControlServiceServicer:
-    """Source: facts 2021 §5.2 and §5.3, today §9.
+    """What becomes of licenses, told to Core. Source: facts 2021 §5.2 and §5.3, today §9.
     """
 
     def Update(self, request, context):
@@ -282,7 +285,7 @@ def add_LicensesControlServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LicensesControlService:
-    """Source: facts 2021 §5.2 and §5.3, today §9.
+    """What becomes of licenses, told to Core. Source: facts 2021 §5.2 and §5.3, today §9.
     """
 
     @staticmethod
@@ -764,7 +767,8 @@ class ProviderAuthServiceServicer:
     """
 
     def Refresh(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A new access token for the refresh token, which is the only proof that this call needs.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -29,6 +29,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobsControlServiceStub:
+    """What becomes of jobs, told to Core."""
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
@@ -42,6 +44,8 @@ class JobsControlServiceStub:
 
 @_typing.type_check_only
 class JobsControlServiceAsyncStub(JobsControlServiceStub):
+    """What becomes of jobs, told to Core."""
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     Update: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateRequest, _control_pb2.UpdateResponse]  # type: ignore[assignment]
     """Tells Core of state, words and output folder. Source: seed (life-cycle example), facts 2021 §2.1."""
@@ -51,6 +55,8 @@ class JobsControlServiceAsyncStub(JobsControlServiceStub):
     """Our jobs as Core knows them, newest first, by page; the request travels in the query. Source: facts 2021 §2.4, today §9."""
 
 class JobsControlServiceServicer(metaclass=_abc_1.ABCMeta):
+    """What becomes of jobs, told to Core."""
+
     @_abc_1.abstractmethod
     def Update(
         self,
@@ -78,7 +84,7 @@ class JobsControlServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_JobsControlServiceServicer_to_server(servicer: JobsControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class LicensesControlServiceStub:
-    """Source: facts 2021 §5.2 and §5.3, today §9."""
+    """What becomes of licenses, told to Core. Source: facts 2021 §5.2 and §5.3, today §9."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -95,7 +101,7 @@ class LicensesControlServiceStub:
 
 @_typing.type_check_only
 class LicensesControlServiceAsyncStub(LicensesControlServiceStub):
-    """Source: facts 2021 §5.2 and §5.3, today §9."""
+    """What becomes of licenses, told to Core. Source: facts 2021 §5.2 and §5.3, today §9."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Update: _aio.UnaryUnaryMultiCallable[_control_pb2.LicensesControlServiceUpdateRequest, _control_pb2.LicensesControlServiceUpdateResponse]  # type: ignore[assignment]
@@ -108,7 +114,7 @@ class LicensesControlServiceAsyncStub(LicensesControlServiceStub):
     """Our licenses as Core knows them; the request travels in the query. Asked before a registration is repeated."""
 
 class LicensesControlServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Source: facts 2021 §5.2 and §5.3, today §9."""
+    """What becomes of licenses, told to Core. Source: facts 2021 §5.2 and §5.3, today §9."""
 
     @_abc_1.abstractmethod
     def Update(
@@ -288,6 +294,7 @@ class ProviderAuthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ProviderAuthServiceAsyncStub: ...
     Refresh: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefreshRequest, _control_pb2.RefreshResponse]
+    """A new access token for the refresh token, which is the only proof that this call needs."""
 
 @_typing.type_check_only
 class ProviderAuthServiceAsyncStub(ProviderAuthServiceStub):
@@ -295,6 +302,7 @@ class ProviderAuthServiceAsyncStub(ProviderAuthServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Refresh: _aio.UnaryUnaryMultiCallable[_control_pb2.RefreshRequest, _control_pb2.RefreshResponse]  # type: ignore[assignment]
+    """A new access token for the refresh token, which is the only proof that this call needs."""
 
 class ProviderAuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """Where a provider gets its tokens. Source: facts 2021 §6.2."""
@@ -304,6 +312,7 @@ class ProviderAuthServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.RefreshRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.RefreshResponse, _abc.Awaitable[_control_pb2.RefreshResponse]]: ...
+    ) -> _typing.Union[_control_pb2.RefreshResponse, _abc.Awaitable[_control_pb2.RefreshResponse]]:
+        """A new access token for the refresh token, which is the only proof that this call needs."""
 
 def add_ProviderAuthServiceServicer_to_server(servicer: ProviderAuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,7 +29,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSUPPORTED: _ErrorReason.ValueType  # 2
     """This provider, or this product, does not do that."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 3
+    """No token or certificate, or not one that is good."""
     ERROR_REASON_FORBIDDEN: _ErrorReason.ValueType  # 4
+    """Who calls may not do that."""
     ERROR_REASON_JOB_UNKNOWN: _ErrorReason.ValueType  # 5
     """Terminate treats this as success."""
     ERROR_REASON_JOB_CONFLICT: _ErrorReason.ValueType  # 6
@@ -37,13 +39,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WRONG_STATE: _ErrorReason.ValueType  # 7
     """Not in the job's present state."""
     ERROR_REASON_NOT_ENOUGH_CREDITS: _ErrorReason.ValueType  # 8
+    """The owner's wallet is empty."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 9
     """RetryInfo tells when to come back."""
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 10
+    """The store cannot be reached; try again."""
     ERROR_REASON_BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 11
     """Sessions and logs only; a create waits instead."""
     ERROR_REASON_LICENSE_UNKNOWN: _ErrorReason.ValueType  # 12
+    """No license has this id, or none that the caller may see."""
     ERROR_REASON_NOT_ENOUGH_LICENSES: _ErrorReason.ValueType  # 13
+    """No seat is left."""
     ERROR_REASON_TOO_LARGE: _ErrorReason.ValueType  # 14
     """The request's body is over the limit. Only the gateway says this."""
     ERROR_REASON_NO_ROUTE: _ErrorReason.ValueType  # 15
@@ -73,7 +79,9 @@ ERROR_REASON_INVALID_REQUEST: ErrorReason.ValueType  # 1
 ERROR_REASON_UNSUPPORTED: ErrorReason.ValueType  # 2
 """This provider, or this product, does not do that."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 3
+"""No token or certificate, or not one that is good."""
 ERROR_REASON_FORBIDDEN: ErrorReason.ValueType  # 4
+"""Who calls may not do that."""
 ERROR_REASON_JOB_UNKNOWN: ErrorReason.ValueType  # 5
 """Terminate treats this as success."""
 ERROR_REASON_JOB_CONFLICT: ErrorReason.ValueType  # 6
@@ -81,13 +89,17 @@ ERROR_REASON_JOB_CONFLICT: ErrorReason.ValueType  # 6
 ERROR_REASON_WRONG_STATE: ErrorReason.ValueType  # 7
 """Not in the job's present state."""
 ERROR_REASON_NOT_ENOUGH_CREDITS: ErrorReason.ValueType  # 8
+"""The owner's wallet is empty."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 9
 """RetryInfo tells when to come back."""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 10
+"""The store cannot be reached; try again."""
 ERROR_REASON_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 11
 """Sessions and logs only; a create waits instead."""
 ERROR_REASON_LICENSE_UNKNOWN: ErrorReason.ValueType  # 12
+"""No license has this id, or none that the caller may see."""
 ERROR_REASON_NOT_ENOUGH_LICENSES: ErrorReason.ValueType  # 13
+"""No seat is left."""
 ERROR_REASON_TOO_LARGE: ErrorReason.ValueType  # 14
 """The request's body is over the limit. Only the gateway says this."""
 ERROR_REASON_NO_ROUTE: ErrorReason.ValueType  # 15

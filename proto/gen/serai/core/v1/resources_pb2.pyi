@@ -27,17 +27,26 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     DESCRIPTOR: _descriptor.EnumDescriptor
     PERMISSION_UNSPECIFIED: _Permission.ValueType  # 0
     PERMISSION_READ: _Permission.ValueType  # 1
+    """See it and use it."""
     PERMISSION_EDIT: _Permission.ValueType  # 2
+    """Change it and delete it."""
     PERMISSION_ADMIN: _Permission.ValueType  # 3
+    """Also give permissions."""
     PERMISSION_PROVIDER: _Permission.ValueType  # 4
+    """The provider's own."""
 
-class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper): ...
+class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
+    """What somebody may do with a resource."""
 
 PERMISSION_UNSPECIFIED: Permission.ValueType  # 0
 PERMISSION_READ: Permission.ValueType  # 1
+"""See it and use it."""
 PERMISSION_EDIT: Permission.ValueType  # 2
+"""Change it and delete it."""
 PERMISSION_ADMIN: Permission.ValueType  # 3
+"""Also give permissions."""
 PERMISSION_PROVIDER: Permission.ValueType  # 4
+"""The provider's own."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 class _ProductPriceUnit:
@@ -48,23 +57,38 @@ class _ProductPriceUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Prod
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRODUCT_PRICE_UNIT_UNSPECIFIED: _ProductPriceUnit.ValueType  # 0
     PRODUCT_PRICE_UNIT_PER_UNIT: _ProductPriceUnit.ValueType  # 1
+    """Each one, once."""
     PRODUCT_PRICE_UNIT_CREDITS_PER_MINUTE: _ProductPriceUnit.ValueType  # 2
+    """Credits for each minute."""
     PRODUCT_PRICE_UNIT_CREDITS_PER_HOUR: _ProductPriceUnit.ValueType  # 3
+    """Credits for each hour."""
     PRODUCT_PRICE_UNIT_CREDITS_PER_DAY: _ProductPriceUnit.ValueType  # 4
+    """Credits for each day."""
     PRODUCT_PRICE_UNIT_UNITS_PER_MINUTE: _ProductPriceUnit.ValueType  # 5
+    """Units of the product for each minute."""
     PRODUCT_PRICE_UNIT_UNITS_PER_HOUR: _ProductPriceUnit.ValueType  # 6
+    """Units of the product for each hour."""
     PRODUCT_PRICE_UNIT_UNITS_PER_DAY: _ProductPriceUnit.ValueType  # 7
+    """Units of the product for each day."""
 
-class ProductPriceUnit(_ProductPriceUnit, metaclass=_ProductPriceUnitEnumTypeWrapper): ...
+class ProductPriceUnit(_ProductPriceUnit, metaclass=_ProductPriceUnitEnumTypeWrapper):
+    """What a price is for."""
 
 PRODUCT_PRICE_UNIT_UNSPECIFIED: ProductPriceUnit.ValueType  # 0
 PRODUCT_PRICE_UNIT_PER_UNIT: ProductPriceUnit.ValueType  # 1
+"""Each one, once."""
 PRODUCT_PRICE_UNIT_CREDITS_PER_MINUTE: ProductPriceUnit.ValueType  # 2
+"""Credits for each minute."""
 PRODUCT_PRICE_UNIT_CREDITS_PER_HOUR: ProductPriceUnit.ValueType  # 3
+"""Credits for each hour."""
 PRODUCT_PRICE_UNIT_CREDITS_PER_DAY: ProductPriceUnit.ValueType  # 4
+"""Credits for each day."""
 PRODUCT_PRICE_UNIT_UNITS_PER_MINUTE: ProductPriceUnit.ValueType  # 5
+"""Units of the product for each minute."""
 PRODUCT_PRICE_UNIT_UNITS_PER_HOUR: ProductPriceUnit.ValueType  # 6
+"""Units of the product for each hour."""
 PRODUCT_PRICE_UNIT_UNITS_PER_DAY: ProductPriceUnit.ValueType  # 7
+"""Units of the product for each day."""
 Global___ProductPriceUnit: _TypeAlias = ProductPriceUnit  # noqa: Y015
 
 class _ChargeType:
@@ -75,13 +99,18 @@ class _ChargeTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChargeType
     DESCRIPTOR: _descriptor.EnumDescriptor
     CHARGE_TYPE_UNSPECIFIED: _ChargeType.ValueType  # 0
     CHARGE_TYPE_ABSOLUTE: _ChargeType.ValueType  # 1
+    """What was used is paid once."""
     CHARGE_TYPE_DIFFERENTIAL_QUOTA: _ChargeType.ValueType  # 2
+    """What is in use is held against a quota."""
 
-class ChargeType(_ChargeType, metaclass=_ChargeTypeEnumTypeWrapper): ...
+class ChargeType(_ChargeType, metaclass=_ChargeTypeEnumTypeWrapper):
+    """What an amount means."""
 
 CHARGE_TYPE_UNSPECIFIED: ChargeType.ValueType  # 0
 CHARGE_TYPE_ABSOLUTE: ChargeType.ValueType  # 1
+"""What was used is paid once."""
 CHARGE_TYPE_DIFFERENTIAL_QUOTA: ChargeType.ValueType  # 2
+"""What is in use is held against a quota."""
 Global___ChargeType: _TypeAlias = ChargeType  # noqa: Y015
 
 class _ProductType:
@@ -92,19 +121,30 @@ class _ProductTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProductTy
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRODUCT_TYPE_UNSPECIFIED: _ProductType.ValueType  # 0
     PRODUCT_TYPE_COMPUTE: _ProductType.ValueType  # 1
+    """Machines for jobs."""
     PRODUCT_TYPE_LICENSE: _ProductType.ValueType  # 2
+    """Licenses of software."""
     PRODUCT_TYPE_STORAGE: _ProductType.ValueType  # 3
+    """Drives."""
     PRODUCT_TYPE_INGRESS: _ProductType.ValueType  # 4
+    """Public links."""
     PRODUCT_TYPE_NETWORK_IP: _ProductType.ValueType  # 5
+    """Public IP addresses."""
 
-class ProductType(_ProductType, metaclass=_ProductTypeEnumTypeWrapper): ...
+class ProductType(_ProductType, metaclass=_ProductTypeEnumTypeWrapper):
+    """What kind of resource a product gives."""
 
 PRODUCT_TYPE_UNSPECIFIED: ProductType.ValueType  # 0
 PRODUCT_TYPE_COMPUTE: ProductType.ValueType  # 1
+"""Machines for jobs."""
 PRODUCT_TYPE_LICENSE: ProductType.ValueType  # 2
+"""Licenses of software."""
 PRODUCT_TYPE_STORAGE: ProductType.ValueType  # 3
+"""Drives."""
 PRODUCT_TYPE_INGRESS: ProductType.ValueType  # 4
+"""Public links."""
 PRODUCT_TYPE_NETWORK_IP: ProductType.ValueType  # 5
+"""Public IP addresses."""
 Global___ProductType: _TypeAlias = ProductType  # noqa: Y015
 
 @_typing.final
@@ -116,7 +156,9 @@ class NameAndVersion(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Unique among its kind."""
     version: _builtins.str
+    """Any text; there is no order of versions."""
     def __init__(
         self,
         *,
@@ -219,10 +261,13 @@ Global___AclEntity: _TypeAlias = AclEntity  # noqa: Y015
 
 @_typing.final
 class UserEntity(_message.Message):
+    """One user."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     USERNAME_FIELD_NUMBER: _builtins.int
     username: _builtins.str
+    """A user's name at UCloud."""
     def __init__(
         self,
         *,
@@ -238,12 +283,16 @@ Global___UserEntity: _TypeAlias = UserEntity  # noqa: Y015
 
 @_typing.final
 class ProjectGroupEntity(_message.Message):
+    """A group of users in a project."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     project_id: _builtins.str
+    """The project's id."""
     group: _builtins.str
+    """The group's id in the project."""
     def __init__(
         self,
         *,
@@ -260,6 +309,8 @@ Global___ProjectGroupEntity: _TypeAlias = ProjectGroupEntity  # noqa: Y015
 
 @_typing.final
 class ResourceAclEntry(_message.Message):
+    """Who may do what."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTITY_FIELD_NUMBER: _builtins.int
@@ -284,6 +335,8 @@ Global___ResourceAclEntry: _TypeAlias = ResourceAclEntry  # noqa: Y015
 
 @_typing.final
 class ResourcePermissions(_message.Message):
+    """Who may do what with a resource."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MYSELF_FIELD_NUMBER: _builtins.int
@@ -320,8 +373,11 @@ class ProductReference(_message.Message):
     CATEGORY_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The product's name."""
     category: _builtins.str
+    """Its category's name."""
     provider: _builtins.str
+    """Id of the provider that sells it."""
     def __init__(
         self,
         *,
@@ -339,12 +395,16 @@ Global___ProductReference: _TypeAlias = ProductReference  # noqa: Y015
 
 @_typing.final
 class ProductCategoryId(_message.Message):
+    """Names a category of products."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The category's name, unique for the provider."""
     provider: _builtins.str
+    """The provider's id."""
     def __init__(
         self,
         *,
@@ -384,10 +444,13 @@ class ComputeProduct(_message.Message):
     balance: _builtins.int
     """Credits left to the caller; null = not asked for."""
     name: _builtins.str
+    """The product's name, unique in its category."""
     price_per_unit: _builtins.int
     """Millionths of a Danish krone for each unit_of_price."""
     description: _builtins.str
+    """For people."""
     priority: _builtins.int
+    """Place among others in lists."""
     cpu: _builtins.int
     """Virtual cores of one replica; null = the provider's default."""
     memory_in_gigs: _builtins.int
@@ -395,10 +458,13 @@ class ComputeProduct(_message.Message):
     gpu: _builtins.int
     """Whole GPUs of one replica; null = none."""
     version: _builtins.int
+    """The product's version at Core; grows with each change."""
     free_to_use: _builtins.bool
+    """true: nobody is charged for it."""
     unit_of_price: Global___ProductPriceUnit.ValueType
     charge_type: Global___ChargeType.ValueType
     hidden_in_grant_applications: _builtins.bool
+    """true: users cannot apply for it."""
     product_type: Global___ProductType.ValueType
     price: _builtins.int
     """Generation 2026, in place of price_per_unit: units of accounting for each period of one replica (facts today §7)."""
@@ -459,6 +525,7 @@ class FindByStringId(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """Of a job or a license."""
     def __init__(
         self,
         *,
@@ -536,6 +603,8 @@ Global___PageRequest: _TypeAlias = PageRequest  # noqa: Y015
 
 @_typing.final
 class PageInfo(_message.Message):
+    """Where the next page of a listing begins."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int

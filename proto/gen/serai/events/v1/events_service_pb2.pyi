@@ -38,7 +38,8 @@ class _SettlementOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Set
     SETTLEMENT_OUTCOME_REFUSED: _SettlementOutcome.ValueType  # 4
     """Core refuses this event for a reason that will not change; kept in the log with `detail`."""
 
-class SettlementOutcome(_SettlementOutcome, metaclass=_SettlementOutcomeEnumTypeWrapper): ...
+class SettlementOutcome(_SettlementOutcome, metaclass=_SettlementOutcomeEnumTypeWrapper):
+    """What became of an event at its consumer."""
 
 SETTLEMENT_OUTCOME_UNSPECIFIED: SettlementOutcome.ValueType  # 0
 SETTLEMENT_OUTCOME_DELIVERED: SettlementOutcome.ValueType  # 1
@@ -61,6 +62,7 @@ class SubscribeRequest(_message.Message):
     consumer: _builtins.str
     """1 to 64 characters of [a-z0-9._-]."""
     from_now: _builtins.bool
+    """true: a consumer that the server has not seen begins at the end of the log; false: at its start."""
     batch_size: _builtins.int
     """Most events in one message; 0 = 1,000."""
     def __init__(
@@ -100,6 +102,8 @@ Global___SubscribeResponse: _TypeAlias = SubscribeResponse  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
+    """One thing that became true."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
@@ -217,6 +221,7 @@ class Charge(_message.Message):
     number_of_products: _builtins.int
     """Replicas."""
     description: _builtins.str
+    """For people."""
     total_units: _builtins.int
     """Periods of the job's life so far, these included: what Core of 2026 is told, because its amounts are absolute."""
     total_usage: _builtins.int
@@ -249,6 +254,8 @@ Global___Charge: _TypeAlias = Charge  # noqa: Y015
 
 @_typing.final
 class Settlement(_message.Message):
+    """What became of one event."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
@@ -256,6 +263,7 @@ class Settlement(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     LICENSE_CORE_ID_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
+    """Of the event."""
     outcome: Global___SettlementOutcome.ValueType
     detail: _builtins.str
     """For people; empty = nothing to add."""
@@ -284,6 +292,7 @@ class AcknowledgeRequest(_message.Message):
     CONSUMER_FIELD_NUMBER: _builtins.int
     SETTLEMENTS_FIELD_NUMBER: _builtins.int
     consumer: _builtins.str
+    """As in SubscribeRequest."""
     @_builtins.property
     def settlements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Settlement]: ...
     def __init__(

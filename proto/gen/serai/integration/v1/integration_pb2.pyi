@@ -47,6 +47,7 @@ class RetrieveManifestResponse(_message.Message):
     expire_after_ms: _builtins.int
     """ms that a connection lasts; null = for ever."""
     requires_message_signing: _builtins.bool
+    """true: users sign what they ask; always false here."""
     def __init__(
         self,
         *,
@@ -70,6 +71,7 @@ class InitRequest(_message.Message):
 
     USERNAME_FIELD_NUMBER: _builtins.int
     username: _builtins.str
+    """A user's name at UCloud."""
     def __init__(
         self,
         *,
@@ -104,6 +106,7 @@ class ConnectRequest(_message.Message):
 
     USERNAME_FIELD_NUMBER: _builtins.int
     username: _builtins.str
+    """A user's name at UCloud."""
     def __init__(
         self,
         *,
@@ -123,6 +126,7 @@ class ConnectResponse(_message.Message):
 
     REDIRECT_TO_FIELD_NUMBER: _builtins.int
     redirect_to: _builtins.str
+    """Address to which the user is sent."""
     def __init__(
         self,
         *,
@@ -142,6 +146,7 @@ class UnlinkedRequest(_message.Message):
 
     USERNAME_FIELD_NUMBER: _builtins.int
     username: _builtins.str
+    """A user's name at UCloud."""
     def __init__(
         self,
         *,
@@ -196,11 +201,14 @@ Global___WelcomeRequest: _TypeAlias = WelcomeRequest  # noqa: Y015
 
 @_typing.final
 class CreatedProvider(_message.Message):
+    """What Core gives to a provider that was approved."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     refresh_token: _builtins.str
+    """The provider's refresh token. A secret."""
     public_key: _builtins.str
     """Base64 of DER (SubjectPublicKeyInfo), one line."""
     def __init__(
@@ -263,9 +271,13 @@ class RetrieveInfoResponse(_message.Message):
     id: _builtins.str
     """The provider's id."""
     title: _builtins.str
+    """For people."""
     short_title: _builtins.str
+    """For people, where there is little room."""
     short_description: _builtins.str
+    """For people: the first line of the description."""
     description: _builtins.str
+    """For people."""
     url: _builtins.str
     """Web page; empty = none."""
     logo: _builtins.str
@@ -299,11 +311,14 @@ Global___RetrieveInfoResponse: _TypeAlias = RetrieveInfoResponse  # noqa: Y015
 
 @_typing.final
 class BrandingSection(_message.Message):
+    """A piece of a page, for people."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     description: _builtins.str
+    """For people."""
     image: _builtins.str
     """Address of a picture."""
     def __init__(
@@ -324,13 +339,17 @@ Global___BrandingSection: _TypeAlias = BrandingSection  # noqa: Y015
 
 @_typing.final
 class BrandingProductDescription(_message.Message):
+    """A category of products, for people."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CATEGORY_FIELD_NUMBER: _builtins.int
     SHORT_DESCRIPTION_FIELD_NUMBER: _builtins.int
     SECTION_FIELD_NUMBER: _builtins.int
     category: _builtins.str
+    """The category's name."""
     short_description: _builtins.str
+    """For people."""
     @_builtins.property
     def section(self) -> Global___BrandingSection: ...
     def __init__(
@@ -354,6 +373,7 @@ class KeyUploadedRequest(_message.Message):
 
     USERNAME_FIELD_NUMBER: _builtins.int
     username: _builtins.str
+    """A user's name at UCloud."""
     def __init__(
         self,
         *,
@@ -390,6 +410,7 @@ class OtherResource(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """Core's id of it."""
     def __init__(
         self,
         *,

@@ -67,7 +67,8 @@ class IntegrationServiceServicer:
     """
 
     def RetrieveManifest(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Whether users have to connect before they use the provider: they do not. Core asks every few seconds.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -354,7 +355,7 @@ class BrandingService:
 
 
 class SshServiceStub:
-    """Source: facts today §5.
+    """Keys of users for SSH, as today's Core tells of them. Source: facts today §5.
     """
 
     def __init__(self, channel):
@@ -371,7 +372,7 @@ class SshServiceStub:
 
 
 class SshServiceServicer:
-    """Source: facts today §5.
+    """Keys of users for SSH, as today's Core tells of them. Source: facts today §5.
     """
 
     def KeyUploaded(self, request, context):
@@ -398,7 +399,7 @@ def add_SshServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SshService:
-    """Source: facts today §5.
+    """Keys of users for SSH, as today's Core tells of them. Source: facts today §5.
     """
 
     @staticmethod

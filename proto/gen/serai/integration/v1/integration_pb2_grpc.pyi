@@ -34,6 +34,7 @@ class IntegrationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IntegrationServiceAsyncStub: ...
     RetrieveManifest: _grpc.UnaryUnaryMultiCallable[_integration_pb2.RetrieveManifestRequest, _integration_pb2.RetrieveManifestResponse]
+    """Whether users have to connect before they use the provider: they do not. Core asks every few seconds."""
     Init: _grpc.UnaryUnaryMultiCallable[_integration_pb2.InitRequest, _integration_pb2.InitResponse]
     """A user is about to use the provider for the first time: nothing to do. Core ignores the answer."""
     Connect: _grpc.UnaryUnaryMultiCallable[_integration_pb2.ConnectRequest, _integration_pb2.ConnectResponse]
@@ -51,6 +52,7 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RetrieveManifest: _aio.UnaryUnaryMultiCallable[_integration_pb2.RetrieveManifestRequest, _integration_pb2.RetrieveManifestResponse]  # type: ignore[assignment]
+    """Whether users have to connect before they use the provider: they do not. Core asks every few seconds."""
     Init: _aio.UnaryUnaryMultiCallable[_integration_pb2.InitRequest, _integration_pb2.InitResponse]  # type: ignore[assignment]
     """A user is about to use the provider for the first time: nothing to do. Core ignores the answer."""
     Connect: _aio.UnaryUnaryMultiCallable[_integration_pb2.ConnectRequest, _integration_pb2.ConnectResponse]  # type: ignore[assignment]
@@ -70,7 +72,8 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _integration_pb2.RetrieveManifestRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_integration_pb2.RetrieveManifestResponse, _abc.Awaitable[_integration_pb2.RetrieveManifestResponse]]: ...
+    ) -> _typing.Union[_integration_pb2.RetrieveManifestResponse, _abc.Awaitable[_integration_pb2.RetrieveManifestResponse]]:
+        """Whether users have to connect before they use the provider: they do not. Core asks every few seconds."""
 
     @_abc_1.abstractmethod
     def Init(
@@ -140,7 +143,7 @@ class BrandingServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_BrandingServiceServicer_to_server(servicer: BrandingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class SshServiceStub:
-    """Source: facts today §5."""
+    """Keys of users for SSH, as today's Core tells of them. Source: facts today §5."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -151,14 +154,14 @@ class SshServiceStub:
 
 @_typing.type_check_only
 class SshServiceAsyncStub(SshServiceStub):
-    """Source: facts today §5."""
+    """Keys of users for SSH, as today's Core tells of them. Source: facts today §5."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     KeyUploaded: _aio.UnaryUnaryMultiCallable[_integration_pb2.KeyUploadedRequest, _integration_pb2.KeyUploadedResponse]  # type: ignore[assignment]
     """UNIMPLEMENTED: no job is reached by SSH. Core only logs the answer."""
 
 class SshServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Source: facts today §5."""
+    """Keys of users for SSH, as today's Core tells of them. Source: facts today §5."""
 
     @_abc_1.abstractmethod
     def KeyUploaded(

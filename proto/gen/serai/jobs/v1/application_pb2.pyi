@@ -28,15 +28,22 @@ class _ApplicationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Appli
     DESCRIPTOR: _descriptor.EnumDescriptor
     APPLICATION_TYPE_UNSPECIFIED: _ApplicationType.ValueType  # 0
     APPLICATION_TYPE_BATCH: _ApplicationType.ValueType  # 1
+    """Not at all: it runs and ends."""
     APPLICATION_TYPE_VNC: _ApplicationType.ValueType  # 2
+    """At its desktop."""
     APPLICATION_TYPE_WEB: _ApplicationType.ValueType  # 3
+    """At its web page."""
 
-class ApplicationType(_ApplicationType, metaclass=_ApplicationTypeEnumTypeWrapper): ...
+class ApplicationType(_ApplicationType, metaclass=_ApplicationTypeEnumTypeWrapper):
+    """How a user works with an application."""
 
 APPLICATION_TYPE_UNSPECIFIED: ApplicationType.ValueType  # 0
 APPLICATION_TYPE_BATCH: ApplicationType.ValueType  # 1
+"""Not at all: it runs and ends."""
 APPLICATION_TYPE_VNC: ApplicationType.ValueType  # 2
+"""At its desktop."""
 APPLICATION_TYPE_WEB: ApplicationType.ValueType  # 3
+"""At its web page."""
 Global___ApplicationType: _TypeAlias = ApplicationType  # noqa: Y015
 
 class _ToolBackend:
@@ -47,21 +54,32 @@ class _ToolBackendEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolBacke
     DESCRIPTOR: _descriptor.EnumDescriptor
     TOOL_BACKEND_UNSPECIFIED: _ToolBackend.ValueType  # 0
     TOOL_BACKEND_DOCKER: _ToolBackend.ValueType  # 1
+    """An image of a container."""
     TOOL_BACKEND_SINGULARITY: _ToolBackend.ValueType  # 2
+    """An image of Singularity."""
     TOOL_BACKEND_VIRTUAL_MACHINE: _ToolBackend.ValueType  # 3
+    """A virtual machine."""
     TOOL_BACKEND_NATIVE: _ToolBackend.ValueType  # 4
+    """Programs of the machine itself."""
 
-class ToolBackend(_ToolBackend, metaclass=_ToolBackendEnumTypeWrapper): ...
+class ToolBackend(_ToolBackend, metaclass=_ToolBackendEnumTypeWrapper):
+    """What a tool needs to run."""
 
 TOOL_BACKEND_UNSPECIFIED: ToolBackend.ValueType  # 0
 TOOL_BACKEND_DOCKER: ToolBackend.ValueType  # 1
+"""An image of a container."""
 TOOL_BACKEND_SINGULARITY: ToolBackend.ValueType  # 2
+"""An image of Singularity."""
 TOOL_BACKEND_VIRTUAL_MACHINE: ToolBackend.ValueType  # 3
+"""A virtual machine."""
 TOOL_BACKEND_NATIVE: ToolBackend.ValueType  # 4
+"""Programs of the machine itself."""
 Global___ToolBackend: _TypeAlias = ToolBackend  # noqa: Y015
 
 @_typing.final
 class Application(_message.Message):
+    """An application with what it runs."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     METADATA_FIELD_NUMBER: _builtins.int
@@ -86,6 +104,8 @@ Global___Application: _TypeAlias = Application  # noqa: Y015
 
 @_typing.final
 class ApplicationMetadata(_message.Message):
+    """An application as users see it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -96,14 +116,21 @@ class ApplicationMetadata(_message.Message):
     WEBSITE_FIELD_NUMBER: _builtins.int
     PUBLIC_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The application's name, unique in the store."""
     version: _builtins.str
+    """Any text; there is no order of versions."""
     title: _builtins.str
     """For people; part of the output folder's path."""
     description: _builtins.str
+    """For people."""
     website: _builtins.str
+    """Its address; null = none."""
     public: _builtins.bool
+    """true: every user of UCloud may start it."""
     @_builtins.property
-    def authors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def authors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For people."""
+
     def __init__(
         self,
         *,
@@ -127,6 +154,8 @@ Global___ApplicationMetadata: _TypeAlias = ApplicationMetadata  # noqa: Y015
 
 @_typing.final
 class ApplicationInvocation(_message.Message):
+    """How an application is run."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -170,6 +199,7 @@ class ApplicationInvocation(_message.Message):
     allow_additional_peers: _builtins.bool
     """null = true."""
     allow_multi_node: _builtins.bool
+    """true: a job may have more than one replica."""
     @_builtins.property
     def tool(self) -> Global___ToolReference: ...
     @_builtins.property
@@ -179,7 +209,9 @@ class ApplicationInvocation(_message.Message):
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApplicationParameter]: ...
     @_builtins.property
-    def output_file_globs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def output_file_globs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns of the files that are the output; means nothing here, where all of the job's folder is."""
+
     @_builtins.property
     def vnc(self) -> Global___VncDescription: ...
     @_builtins.property
@@ -191,9 +223,13 @@ class ApplicationInvocation(_message.Message):
         """Environment variables: name to the parameter whose arguments, joined by one space, are the value."""
 
     @_builtins.property
-    def file_extensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def file_extensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of files that users are offered it for; means nothing here."""
+
     @_builtins.property
-    def license_servers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def license_servers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags of license products; means nothing here."""
+
     def __init__(
         self,
         *,
@@ -241,12 +277,15 @@ Global___ApplicationInvocation: _TypeAlias = ApplicationInvocation  # noqa: Y015
 
 @_typing.final
 class ToolReference(_message.Message):
+    """Names a tool, and is it where it is resolved."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     TOOL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The tool's name."""
     version: _builtins.str
     """Core fills in the application's version here; the tool's own is in tool.description.info (facts 2021 §8.6)."""
     @_builtins.property
@@ -270,6 +309,8 @@ Global___ToolReference: _TypeAlias = ToolReference  # noqa: Y015
 
 @_typing.final
 class Tool(_message.Message):
+    """What an application runs in."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     OWNER_FIELD_NUMBER: _builtins.int
@@ -277,6 +318,7 @@ class Tool(_message.Message):
     MODIFIED_AT_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
+    """UCloud username of whoever put it into the store."""
     created_at: _builtins.int
     """ms since epoch."""
     modified_at: _builtins.int
@@ -301,6 +343,8 @@ Global___Tool: _TypeAlias = Tool  # noqa: Y015
 
 @_typing.final
 class ToolDescription(_message.Message):
+    """A tool: the image, and words for people."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     INFO_FIELD_NUMBER: _builtins.int
@@ -318,10 +362,14 @@ class ToolDescription(_message.Message):
     container: _builtins.str
     """The image as real tools of 2021 name it; see `image`."""
     default_number_of_nodes: _builtins.int
+    """What users are offered."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     backend: Global___ToolBackend.ValueType
     license: _builtins.str
+    """Under which it is published, for people."""
     image: _builtins.str
     """The image; null = `container` is (facts 2021 §0.2 #4)."""
     @_builtins.property
@@ -329,11 +377,17 @@ class ToolDescription(_message.Message):
     @_builtins.property
     def default_time_allocation(self) -> _resources_pb2.SimpleDuration: ...
     @_builtins.property
-    def required_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def required_modules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Carried, not used."""
+
     @_builtins.property
-    def authors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def authors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For people."""
+
     @_builtins.property
-    def supported_providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def supported_providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of providers that it runs at; null = all."""
+
     def __init__(
         self,
         *,
@@ -367,11 +421,14 @@ Global___ToolDescription: _TypeAlias = ToolDescription  # noqa: Y015
 
 @_typing.final
 class VncDescription(_message.Message):
+    """Where a replica has its desktop."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PASSWORD_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
     password: _builtins.str
+    """Of the desktop; null = none."""
     port: _builtins.int
     """Default 5900."""
     def __init__(
@@ -397,6 +454,8 @@ Global___VncDescription: _TypeAlias = VncDescription  # noqa: Y015
 
 @_typing.final
 class WebDescription(_message.Message):
+    """Where a replica has its web page."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PORT_FIELD_NUMBER: _builtins.int
@@ -419,6 +478,8 @@ Global___WebDescription: _TypeAlias = WebDescription  # noqa: Y015
 
 @_typing.final
 class ContainerDescription(_message.Message):
+    """How the program runs in its container."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CHANGE_WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
@@ -427,7 +488,9 @@ class ContainerDescription(_message.Message):
     change_working_directory: _builtins.bool
     """Default true: the program starts in /work."""
     run_as_root: _builtins.bool
+    """true: the program is root of its own view."""
     run_as_real_user: _builtins.bool
+    """Not together with run_as_root."""
     def __init__(
         self,
         *,
@@ -447,7 +510,7 @@ Global___ContainerDescription: _TypeAlias = ContainerDescription  # noqa: Y015
 
 @_typing.final
 class InvocationParameter(_message.Message):
-    """A piece of a command line. Rules and worked examples: facts 2021 §9."""
+    """A piece of a command line; docs/applications.md has the rules. Source: facts 2021 §9."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -493,6 +556,7 @@ class WordInvocation(_message.Message):
 
     WORD_FIELD_NUMBER: _builtins.int
     word: _builtins.str
+    """The argument."""
     def __init__(
         self,
         *,
@@ -508,6 +572,8 @@ Global___WordInvocation: _TypeAlias = WordInvocation  # noqa: Y015
 
 @_typing.final
 class VariableInvocation(_message.Message):
+    """Arguments made of the values of parameters."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VARIABLE_NAMES_FIELD_NUMBER: _builtins.int
@@ -518,13 +584,21 @@ class VariableInvocation(_message.Message):
     IS_PREFIX_VARIABLE_PART_OF_ARG_FIELD_NUMBER: _builtins.int
     IS_SUFFIX_VARIABLE_PART_OF_ARG_FIELD_NUMBER: _builtins.int
     prefix_global: _builtins.str
+    """One argument before all values; blank = none."""
     suffix_global: _builtins.str
+    """One argument after all values; blank = none."""
     prefix_variable: _builtins.str
+    """Before each value; blank = nothing."""
     suffix_variable: _builtins.str
+    """After each value; blank = nothing."""
     is_prefix_variable_part_of_arg: _builtins.bool
+    """true: the prefix and the value are one argument."""
     is_suffix_variable_part_of_arg: _builtins.bool
+    """true: the value and the suffix are one argument."""
     @_builtins.property
-    def variable_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def variable_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Parameters whose values become arguments, in this order. Without a value of any, all of it is left out."""
+
     def __init__(
         self,
         *,
@@ -546,12 +620,16 @@ Global___VariableInvocation: _TypeAlias = VariableInvocation  # noqa: Y015
 
 @_typing.final
 class FlagInvocation(_message.Message):
+    """One argument if a parameter is true, none otherwise."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VARIABLE_NAME_FIELD_NUMBER: _builtins.int
     FLAG_FIELD_NUMBER: _builtins.int
     variable_name: _builtins.str
+    """A boolean parameter."""
     flag: _builtins.str
+    """The argument that is there when it is true."""
     def __init__(
         self,
         *,
@@ -568,10 +646,13 @@ Global___FlagInvocation: _TypeAlias = FlagInvocation  # noqa: Y015
 
 @_typing.final
 class EnvironmentInvocation(_message.Message):
+    """One argument: an environment variable's value."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VARIABLE_FIELD_NUMBER: _builtins.int
     variable: _builtins.str
+    """Name of an environment variable that the application sets."""
     def __init__(
         self,
         *,
@@ -593,6 +674,7 @@ class JinjaInvocation(_message.Message):
 
     TEMPLATE_FIELD_NUMBER: _builtins.int
     template: _builtins.str
+    """Rendered with the values of the parameters."""
     def __init__(
         self,
         *,
@@ -692,6 +774,8 @@ Global___ApplicationParameter: _TypeAlias = ApplicationParameter  # noqa: Y015
 
 @_typing.final
 class InputFileParameter(_message.Message):
+    """A file of a drive."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -700,11 +784,15 @@ class InputFileParameter(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     def __init__(
         self,
         *,
@@ -726,6 +814,8 @@ Global___InputFileParameter: _TypeAlias = InputFileParameter  # noqa: Y015
 
 @_typing.final
 class InputDirectoryParameter(_message.Message):
+    """A folder of a drive."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -734,11 +824,15 @@ class InputDirectoryParameter(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     def __init__(
         self,
         *,
@@ -760,6 +854,8 @@ Global___InputDirectoryParameter: _TypeAlias = InputDirectoryParameter  # noqa: 
 
 @_typing.final
 class TextParameter(_message.Message):
+    """A text."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -768,11 +864,15 @@ class TextParameter(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     def __init__(
         self,
         *,
@@ -794,6 +894,8 @@ Global___TextParameter: _TypeAlias = TextParameter  # noqa: Y015
 
 @_typing.final
 class TextAreaParameter(_message.Message):
+    """A text of many lines."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -802,11 +904,15 @@ class TextAreaParameter(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     def __init__(
         self,
         *,
@@ -828,6 +934,8 @@ Global___TextAreaParameter: _TypeAlias = TextAreaParameter  # noqa: Y015
 
 @_typing.final
 class IntegerParameter(_message.Message):
+    """A whole number."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -840,15 +948,23 @@ class IntegerParameter(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     UNIT_NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     min: _builtins.int
+    """Least value; null = no limit."""
     max: _builtins.int
+    """Greatest value; null = no limit."""
     step: _builtins.int
+    """Of the control in which users choose; means nothing here."""
     unit_name: _builtins.str
+    """For people; null = none."""
     def __init__(
         self,
         *,
@@ -891,6 +1007,8 @@ Global___IntegerParameter: _TypeAlias = IntegerParameter  # noqa: Y015
 
 @_typing.final
 class FloatingPointParameter(_message.Message):
+    """A number."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -903,15 +1021,23 @@ class FloatingPointParameter(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     UNIT_NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     min: _builtins.float
+    """Least value; null = no limit."""
     max: _builtins.float
+    """Greatest value; null = no limit."""
     step: _builtins.float
+    """Of the control in which users choose; means nothing here."""
     unit_name: _builtins.str
+    """For people; null = none."""
     def __init__(
         self,
         *,
@@ -954,6 +1080,8 @@ Global___FloatingPointParameter: _TypeAlias = FloatingPointParameter  # noqa: Y0
 
 @_typing.final
 class BooleanParameter(_message.Message):
+    """Yes or no."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -964,14 +1092,19 @@ class BooleanParameter(_message.Message):
     TRUE_VALUE_FIELD_NUMBER: _builtins.int
     FALSE_VALUE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     true_value: _builtins.str
     """Ignored by generation 2021 (facts 2021 §0.2 #3)."""
     false_value: _builtins.str
+    """As true_value, for false."""
     def __init__(
         self,
         *,
@@ -995,6 +1128,8 @@ Global___BooleanParameter: _TypeAlias = BooleanParameter  # noqa: Y015
 
 @_typing.final
 class EnumerationParameter(_message.Message):
+    """One of several choices."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -1004,11 +1139,15 @@ class EnumerationParameter(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     @_builtins.property
     def options(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnumerationOption]: ...
     def __init__(
@@ -1033,6 +1172,8 @@ Global___EnumerationParameter: _TypeAlias = EnumerationParameter  # noqa: Y015
 
 @_typing.final
 class EnumerationOption(_message.Message):
+    """One choice."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -1057,6 +1198,8 @@ Global___EnumerationOption: _TypeAlias = EnumerationOption  # noqa: Y015
 
 @_typing.final
 class PeerParameter(_message.Message):
+    """Another job, reached by hostname."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -1066,12 +1209,17 @@ class PeerParameter(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SUGGESTED_APPLICATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     suggested_application: _builtins.str
+    """Name of the application that users are offered; null = none."""
     def __init__(
         self,
         *,
@@ -1099,6 +1247,8 @@ Global___PeerParameter: _TypeAlias = PeerParameter  # noqa: Y015
 
 @_typing.final
 class LicenseServerParameter(_message.Message):
+    """A software license."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -1108,13 +1258,19 @@ class LicenseServerParameter(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     TAGGED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     @_builtins.property
-    def tagged(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def tagged(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags of license products, one of which it has to have."""
+
     def __init__(
         self,
         *,
@@ -1137,6 +1293,8 @@ Global___LicenseServerParameter: _TypeAlias = LicenseServerParameter  # noqa: Y0
 
 @_typing.final
 class IngressParameter(_message.Message):
+    """A public link."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -1145,11 +1303,15 @@ class IngressParameter(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     def __init__(
         self,
         *,
@@ -1171,6 +1333,8 @@ Global___IngressParameter: _TypeAlias = IngressParameter  # noqa: Y015
 
 @_typing.final
 class NetworkIpParameter(_message.Message):
+    """A public IP address."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -1179,11 +1343,15 @@ class NetworkIpParameter(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     default_value: _builtins.str
     """Any JSON value, as JSON text."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     def __init__(
         self,
         *,
@@ -1214,9 +1382,13 @@ class ModuleListParameter(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     def __init__(
         self,
         *,
@@ -1244,9 +1416,13 @@ class WorkflowParameter(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     def __init__(
         self,
         *,
@@ -1274,9 +1450,13 @@ class ReadmeParameter(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     def __init__(
         self,
         *,
@@ -1304,9 +1484,13 @@ class PrivateNetworkParameter(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The parameter's name, by which values and the invocation refer to it."""
     optional: _builtins.bool
+    """true: the user may leave it out."""
     title: _builtins.str
+    """For people."""
     description: _builtins.str
+    """For people."""
     def __init__(
         self,
         *,
@@ -1405,6 +1589,8 @@ Global___AppParameterValue: _TypeAlias = AppParameterValue  # noqa: Y015
 
 @_typing.final
 class FileValue(_message.Message):
+    """A file or folder of a drive."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
@@ -1413,6 +1599,7 @@ class FileValue(_message.Message):
     path: _builtins.str
     """"/{drive}/rest"."""
     read_only: _builtins.bool
+    """true: the job cannot write there."""
     mount_path: _builtins.str
     """Generation 2026: where the user wants it; empty = `/work/{last component of path}`."""
     def __init__(
@@ -1432,10 +1619,13 @@ Global___FileValue: _TypeAlias = FileValue  # noqa: Y015
 
 @_typing.final
 class BooleanValue(_message.Message):
+    """A value of a BooleanParameter."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUE_FIELD_NUMBER: _builtins.int
     value: _builtins.bool
+    """What the user chose."""
     def __init__(
         self,
         *,
@@ -1451,10 +1641,13 @@ Global___BooleanValue: _TypeAlias = BooleanValue  # noqa: Y015
 
 @_typing.final
 class TextValue(_message.Message):
+    """A value of a TextParameter."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUE_FIELD_NUMBER: _builtins.int
     value: _builtins.str
+    """What the user wrote."""
     def __init__(
         self,
         *,
@@ -1470,10 +1663,13 @@ Global___TextValue: _TypeAlias = TextValue  # noqa: Y015
 
 @_typing.final
 class TextAreaValue(_message.Message):
+    """A value of a TextAreaParameter."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUE_FIELD_NUMBER: _builtins.int
     value: _builtins.str
+    """What the user wrote."""
     def __init__(
         self,
         *,
@@ -1489,10 +1685,13 @@ Global___TextAreaValue: _TypeAlias = TextAreaValue  # noqa: Y015
 
 @_typing.final
 class IntegerValue(_message.Message):
+    """A value of an IntegerParameter."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUE_FIELD_NUMBER: _builtins.int
     value: _builtins.int
+    """What the user gave."""
     def __init__(
         self,
         *,
@@ -1508,10 +1707,13 @@ Global___IntegerValue: _TypeAlias = IntegerValue  # noqa: Y015
 
 @_typing.final
 class FloatingPointValue(_message.Message):
+    """A value of a FloatingPointParameter."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUE_FIELD_NUMBER: _builtins.int
     value: _builtins.float
+    """What the user gave."""
     def __init__(
         self,
         *,
@@ -1527,12 +1729,16 @@ Global___FloatingPointValue: _TypeAlias = FloatingPointValue  # noqa: Y015
 
 @_typing.final
 class PeerValue(_message.Message):
+    """Another job, reached by hostname."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     HOSTNAME_FIELD_NUMBER: _builtins.int
     JOB_ID_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
+    """The name by which the job reaches the other one."""
     job_id: _builtins.str
+    """Id of the other job."""
     def __init__(
         self,
         *,
@@ -1549,10 +1755,13 @@ Global___PeerValue: _TypeAlias = PeerValue  # noqa: Y015
 
 @_typing.final
 class LicenseServerValue(_message.Message):
+    """A software license (docs/licenses.md)."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The license's id."""
     def __init__(
         self,
         *,
@@ -1568,10 +1777,13 @@ Global___LicenseServerValue: _TypeAlias = LicenseServerValue  # noqa: Y015
 
 @_typing.final
 class BlockStorageValue(_message.Message):
+    """A volume. No product here has any."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The volume's id."""
     def __init__(
         self,
         *,
@@ -1587,10 +1799,13 @@ Global___BlockStorageValue: _TypeAlias = BlockStorageValue  # noqa: Y015
 
 @_typing.final
 class NetworkValue(_message.Message):
+    """A public IP address. No product here has any."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The address's id."""
     def __init__(
         self,
         *,
@@ -1606,10 +1821,13 @@ Global___NetworkValue: _TypeAlias = NetworkValue  # noqa: Y015
 
 @_typing.final
 class IngressValue(_message.Message):
+    """A public link. No product here has any."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The link's id."""
     def __init__(
         self,
         *,
@@ -1631,6 +1849,7 @@ class ModuleListValue(_message.Message):
 
     MODULES_FIELD_NUMBER: _builtins.int
     modules: _builtins.str
+    """JSON text; null = none."""
     def __init__(
         self,
         *,
@@ -1654,6 +1873,7 @@ class WorkflowValue(_message.Message):
 
     SPECIFICATION_FIELD_NUMBER: _builtins.int
     specification: _builtins.str
+    """JSON text; null = none."""
     def __init__(
         self,
         *,
@@ -1677,6 +1897,7 @@ class PrivateNetworkValue(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The network's id."""
     def __init__(
         self,
         *,
@@ -1699,7 +1920,9 @@ class ApiServerValue(_message.Message):
     SERVER_FIELD_NUMBER: _builtins.int
     TOKEN_TYPE_FIELD_NUMBER: _builtins.int
     server: _builtins.str
+    """Its address."""
     token_type: _builtins.str
+    """Its kind of token."""
     def __init__(
         self,
         *,

@@ -65,6 +65,8 @@ Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):
+    """A job as UCloud knows it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -146,6 +148,8 @@ Global___ResourceBilling: _TypeAlias = ResourceBilling  # noqa: Y015
 
 @_typing.final
 class JobOutput(_message.Message):
+    """Where a job writes to."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     OUTPUT_FOLDER_FIELD_NUMBER: _builtins.int
@@ -168,6 +172,8 @@ Global___JobOutput: _TypeAlias = JobOutput  # noqa: Y015
 
 @_typing.final
 class JobSpecification(_message.Message):
+    """What a user asked for."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -276,6 +282,8 @@ Global___JobSpecification: _TypeAlias = JobSpecification  # noqa: Y015
 
 @_typing.final
 class JobStatus(_message.Message):
+    """How a job stands, and what its names stand for."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     STATE_FIELD_NUMBER: _builtins.int
@@ -334,6 +342,8 @@ Global___JobStatus: _TypeAlias = JobStatus  # noqa: Y015
 
 @_typing.final
 class ResolvedSupport(_message.Message):
+    """What can be done with a product, and the product."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PRODUCT_FIELD_NUMBER: _builtins.int
@@ -463,6 +473,8 @@ Global___ComputeSupport: _TypeAlias = ComputeSupport  # noqa: Y015
 
 @_typing.final
 class DockerSupport(_message.Message):
+    """What can be done with jobs of tools with the backend DOCKER."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ENABLED_FIELD_NUMBER: _builtins.int
@@ -474,13 +486,21 @@ class DockerSupport(_message.Message):
     TIME_EXTENSION_FIELD_NUMBER: _builtins.int
     UTILIZATION_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
+    """Jobs of this kind run."""
     web: _builtins.bool
+    """Users reach an application's web page."""
     vnc: _builtins.bool
+    """Users reach an application's desktop."""
     logs: _builtins.bool
+    """Users follow the output."""
     terminal: _builtins.bool
+    """Users open shells in jobs."""
     peers: _builtins.bool
+    """Jobs reach other jobs by hostname."""
     time_extension: _builtins.bool
+    """A running job can be given more time."""
     utilization: _builtins.bool
+    """RetrieveUtilization tells of it."""
     def __init__(
         self,
         *,
@@ -534,6 +554,8 @@ Global___DockerSupport: _TypeAlias = DockerSupport  # noqa: Y015
 
 @_typing.final
 class VirtualMachineSupport(_message.Message):
+    """What can be done with jobs of tools with the backend VIRTUAL_MACHINE."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ENABLED_FIELD_NUMBER: _builtins.int
@@ -546,12 +568,19 @@ class VirtualMachineSupport(_message.Message):
     WEB_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
+    """Jobs of this kind run."""
     logs: _builtins.bool
+    """Users follow the output."""
     vnc: _builtins.bool
+    """Users reach an application's desktop."""
     terminal: _builtins.bool
+    """Users open shells in jobs."""
     time_extension: _builtins.bool
+    """A running job can be given more time."""
     suspension: _builtins.bool
+    """A job can be suspended and resumed."""
     utilization: _builtins.bool
+    """RetrieveUtilization tells of it."""
     web: _builtins.bool
     """Generation 2026 (facts today §4)."""
     peers: _builtins.bool
@@ -614,6 +643,8 @@ Global___VirtualMachineSupport: _TypeAlias = VirtualMachineSupport  # noqa: Y015
 
 @_typing.final
 class NativeSupport(_message.Message):
+    """What can be done with jobs of tools with the backend NATIVE."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ENABLED_FIELD_NUMBER: _builtins.int
@@ -624,12 +655,19 @@ class NativeSupport(_message.Message):
     TIME_EXTENSION_FIELD_NUMBER: _builtins.int
     UTILIZATION_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
+    """Jobs of this kind run."""
     web: _builtins.bool
+    """Users reach an application's web page."""
     vnc: _builtins.bool
+    """Users reach an application's desktop."""
     logs: _builtins.bool
+    """Users follow the output."""
     terminal: _builtins.bool
+    """Users open shells in jobs."""
     time_extension: _builtins.bool
+    """A running job can be given more time."""
     utilization: _builtins.bool
+    """RetrieveUtilization tells of it."""
     def __init__(
         self,
         *,

@@ -30,15 +30,22 @@ class _InteractiveSessionTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper
     DESCRIPTOR: _descriptor.EnumDescriptor
     INTERACTIVE_SESSION_TYPE_UNSPECIFIED: _InteractiveSessionType.ValueType  # 0
     INTERACTIVE_SESSION_TYPE_WEB: _InteractiveSessionType.ValueType  # 1
+    """The application's web page."""
     INTERACTIVE_SESSION_TYPE_VNC: _InteractiveSessionType.ValueType  # 2
+    """The application's desktop."""
     INTERACTIVE_SESSION_TYPE_SHELL: _InteractiveSessionType.ValueType  # 3
+    """A shell."""
 
-class InteractiveSessionType(_InteractiveSessionType, metaclass=_InteractiveSessionTypeEnumTypeWrapper): ...
+class InteractiveSessionType(_InteractiveSessionType, metaclass=_InteractiveSessionTypeEnumTypeWrapper):
+    """What kind of session is opened."""
 
 INTERACTIVE_SESSION_TYPE_UNSPECIFIED: InteractiveSessionType.ValueType  # 0
 INTERACTIVE_SESSION_TYPE_WEB: InteractiveSessionType.ValueType  # 1
+"""The application's web page."""
 INTERACTIVE_SESSION_TYPE_VNC: InteractiveSessionType.ValueType  # 2
+"""The application's desktop."""
 INTERACTIVE_SESSION_TYPE_SHELL: InteractiveSessionType.ValueType  # 3
+"""A shell."""
 Global___InteractiveSessionType: _TypeAlias = InteractiveSessionType  # noqa: Y015
 
 class _OutputStream:
@@ -49,13 +56,18 @@ class _OutputStreamEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputSt
     DESCRIPTOR: _descriptor.EnumDescriptor
     OUTPUT_STREAM_UNSPECIFIED: _OutputStream.ValueType  # 0
     OUTPUT_STREAM_STDOUT: _OutputStream.ValueType  # 1
+    """Standard output."""
     OUTPUT_STREAM_STDERR: _OutputStream.ValueType  # 2
+    """Standard error."""
 
-class OutputStream(_OutputStream, metaclass=_OutputStreamEnumTypeWrapper): ...
+class OutputStream(_OutputStream, metaclass=_OutputStreamEnumTypeWrapper):
+    """Where a program writes to."""
 
 OUTPUT_STREAM_UNSPECIFIED: OutputStream.ValueType  # 0
 OUTPUT_STREAM_STDOUT: OutputStream.ValueType  # 1
+"""Standard output."""
 OUTPUT_STREAM_STDERR: OutputStream.ValueType  # 2
+"""Standard error."""
 Global___OutputStream: _TypeAlias = OutputStream  # noqa: Y015
 
 @_typing.final
@@ -104,6 +116,8 @@ Global___CreateResponse: _TypeAlias = CreateResponse  # noqa: Y015
 
 @_typing.final
 class CreatedJob(_message.Message):
+    """A job that was stored."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -130,7 +144,9 @@ class CreateBulkRequest(_message.Message):
 
     REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreateRequest]: ...
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreateRequest]:
+        """Each is taken or refused by itself."""
+
     def __init__(
         self,
         *,
@@ -168,6 +184,8 @@ Global___CreateBulkResponse: _TypeAlias = CreateBulkResponse  # noqa: Y015
 
 @_typing.final
 class CreateOutcome(_message.Message):
+    """What one of many requests is answered."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CREATED_FIELD_NUMBER: _builtins.int
@@ -175,7 +193,9 @@ class CreateOutcome(_message.Message):
     error_status: _builtins.bytes
     """A serialized google.rpc.Status: the error that this request would have had by itself."""
     @_builtins.property
-    def created(self) -> Global___CreateResponse: ...
+    def created(self) -> Global___CreateResponse:
+        """The answer that this request would have had by itself."""
+
     def __init__(
         self,
         *,
@@ -214,6 +234,8 @@ Global___ExtendRequest: _TypeAlias = ExtendRequest  # noqa: Y015
 
 @_typing.final
 class ExtendItem(_message.Message):
+    """More time for one job."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
@@ -297,6 +319,8 @@ Global___OpenInteractiveSessionRequest: _TypeAlias = OpenInteractiveSessionReque
 
 @_typing.final
 class OpenInteractiveSessionItem(_message.Message):
+    """A session that a user wants."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
@@ -350,6 +374,8 @@ Global___OpenInteractiveSessionResponse: _TypeAlias = OpenInteractiveSessionResp
 
 @_typing.final
 class OpenSession(_message.Message):
+    """A session that is open, and how it is reached."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SHELL_FIELD_NUMBER: _builtins.int
@@ -380,14 +406,19 @@ Global___OpenSession: _TypeAlias = OpenSession  # noqa: Y015
 
 @_typing.final
 class ShellSession(_message.Message):
+    """A shell, opened on a WebSocket (docs/sessions.md)."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     SESSION_IDENTIFIER_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """The job's id."""
     rank: _builtins.int
+    """Which replica; 0 to replicas - 1."""
     session_identifier: _builtins.str
+    """With which the shell is opened on a WebSocket. A secret."""
     def __init__(
         self,
         *,
@@ -405,6 +436,8 @@ Global___ShellSession: _TypeAlias = ShellSession  # noqa: Y015
 
 @_typing.final
 class WebSession(_message.Message):
+    """A web page."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
@@ -412,7 +445,9 @@ class WebSession(_message.Message):
     REDIRECT_CLIENT_TO_FIELD_NUMBER: _builtins.int
     SESSION_IDENTIFIER_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """The job's id."""
     rank: _builtins.int
+    """Which replica; 0 to replicas - 1."""
     redirect_client_to: _builtins.str
     """Absolute, or relative to the provider's domain. Made by the gateway from the session."""
     session_identifier: _builtins.str
@@ -435,6 +470,8 @@ Global___WebSession: _TypeAlias = WebSession  # noqa: Y015
 
 @_typing.final
 class VncSession(_message.Message):
+    """A desktop."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
@@ -443,10 +480,13 @@ class VncSession(_message.Message):
     PASSWORD_FIELD_NUMBER: _builtins.int
     SESSION_IDENTIFIER_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """The job's id."""
     rank: _builtins.int
+    """Which replica; 0 to replicas - 1."""
     url: _builtins.str
     """As `redirect_client_to`; a WebSocket with the sub-protocol `binary`."""
     password: _builtins.str
+    """Of the desktop; null = none."""
     session_identifier: _builtins.str
     """Of the session, for the gateway."""
     def __init__(
@@ -492,6 +532,8 @@ Global___SuspendRequest: _TypeAlias = SuspendRequest  # noqa: Y015
 
 @_typing.final
 class SuspendItem(_message.Message):
+    """One job."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
@@ -547,6 +589,8 @@ Global___UnsuspendRequest: _TypeAlias = UnsuspendRequest  # noqa: Y015
 
 @_typing.final
 class UnsuspendItem(_message.Message):
+    """One job."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
@@ -644,6 +688,8 @@ Global___UpdateAclRequest: _TypeAlias = UpdateAclRequest  # noqa: Y015
 
 @_typing.final
 class UpdateAclItem(_message.Message):
+    """A change of who may do what with one job."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     RESOURCE_FIELD_NUMBER: _builtins.int
@@ -919,6 +965,8 @@ Global___OpenTerminalInFolderRequest: _TypeAlias = OpenTerminalInFolderRequest  
 
 @_typing.final
 class OpenTerminalInFolderItem(_message.Message):
+    """A folder that a user wants a shell in."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     FOLDER_FIELD_NUMBER: _builtins.int
@@ -1004,6 +1052,7 @@ class FollowRequest(_message.Message):
     FOLLOW_FIELD_NUMBER: _builtins.int
     TAIL_BYTES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """The job's id."""
     follow: _builtins.bool
     """true: go on until the job's output ends."""
     tail_bytes: _builtins.int
@@ -1038,12 +1087,15 @@ Global___FollowRequest: _TypeAlias = FollowRequest  # noqa: Y015
 
 @_typing.final
 class FollowOffset(_message.Message):
+    """A place in the output."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     RANK_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
+    """Which replica; 0 to replicas - 1."""
     stream: Global___OutputStream.ValueType
     offset: _builtins.int
     """Bytes."""
@@ -1071,6 +1123,7 @@ class FollowResponse(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
+    """Which replica; 0 to replicas - 1."""
     stream: Global___OutputStream.ValueType
     offset: _builtins.int
     """Of the first byte of `data`."""
@@ -1172,6 +1225,8 @@ Global___RetrieveUtilizationResponse: _TypeAlias = RetrieveUtilizationResponse  
 
 @_typing.final
 class CpuAndMemory(_message.Message):
+    """An amount of machine."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CPU_FIELD_NUMBER: _builtins.int
@@ -1196,6 +1251,8 @@ Global___CpuAndMemory: _TypeAlias = CpuAndMemory  # noqa: Y015
 
 @_typing.final
 class QueueStatus(_message.Message):
+    """How many jobs there are."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     RUNNING_FIELD_NUMBER: _builtins.int
@@ -1224,6 +1281,7 @@ class GetRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """The job's id."""
     def __init__(
         self,
         *,
@@ -1325,6 +1383,7 @@ class WatchRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """The job's id."""
     def __init__(
         self,
         *,
@@ -1408,11 +1467,14 @@ class JobReport(_message.Message):
     AGE_MS_FIELD_NUMBER: _builtins.int
     LICENSES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The job's id."""
     state: _job_pb2.JobState.ValueType
     status: _builtins.str
     """The last words that were told about it; empty = none yet."""
     name: _builtins.str
+    """That the user gave; empty = none."""
     replicas: _builtins.int
+    """How many there are; 1 or more."""
     created_at_ms: _builtins.int
     """ms since epoch."""
     started_at_ms: _builtins.int
@@ -1420,6 +1482,7 @@ class JobReport(_message.Message):
     ended_at_ms: _builtins.int
     """ms since epoch; unset until final."""
     output_folder: _builtins.str
+    """"/{drive}/Jobs/…"; empty = not known yet."""
     undelivered_events: _builtins.int
     """Events of this job that Core has not settled yet."""
     stopping: _builtins.bool
@@ -1447,7 +1510,9 @@ class JobReport(_message.Message):
         """Whom else Core lets see it."""
 
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The user's own, by name."""
+
     @_builtins.property
     def licenses(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobLicense]:
         """Licenses that it uses, until it is final; empty in answers about several jobs."""
@@ -1580,7 +1645,9 @@ class JobNotes(_message.Message):
     @_builtins.property
     def acl(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.ResourceAclEntry]: ...
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The user's own, by name."""
+
     def __init__(
         self,
         *,
@@ -1602,6 +1669,8 @@ Global___JobNotes: _TypeAlias = JobNotes  # noqa: Y015
 
 @_typing.final
 class ReplicaReport(_message.Message):
+    """A replica as Serai knows it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     RANK_FIELD_NUMBER: _builtins.int
@@ -1613,6 +1682,7 @@ class ReplicaReport(_message.Message):
     STARTED_AT_MS_FIELD_NUMBER: _builtins.int
     ENDED_AT_MS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
+    """Which replica; 0 to replicas - 1."""
     phase: _builtins.str
     """In words: "waiting", "running", or how it ended: "exited" by itself, "signaled", "canceled" by a stop, "out of memory",
     "start failed" (its program was never executed), "lost" (nobody saw how it ended).
@@ -1626,7 +1696,9 @@ class ReplicaReport(_message.Message):
     cause: _builtins.str
     """The first cause of its end in words; empty = none."""
     started_at_ms: _builtins.int
+    """ms since epoch; unset = it has not started."""
     ended_at_ms: _builtins.int
+    """ms since epoch; unset = it has not ended."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JobsServiceStub:
-    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -146,7 +146,7 @@ class JobsServiceStub:
 
 
 class JobsServiceServicer:
-    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -190,7 +190,8 @@ class JobsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Unsuspend(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets jobs that are suspended go on. All items or none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -233,7 +234,8 @@ class JobsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetrieveUtilization(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """How much there is, how much is in use, and how many jobs run and wait.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -253,19 +255,22 @@ class JobsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AttachResource(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """UNIMPLEMENTED: a job gets what it was started with. Generation 2026.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DetachResource(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """UNIMPLEMENTED: a job keeps what it was started with. Generation 2026.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def OpenTerminalInFolder(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """UNIMPLEMENTED: shells are those of jobs. Generation 2026.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -415,7 +420,7 @@ def add_JobsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobsService:
-    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.

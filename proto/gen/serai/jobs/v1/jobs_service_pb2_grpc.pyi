@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobsServiceStub:
-    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -51,6 +51,7 @@ class JobsServiceStub:
     Suspend: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.SuspendRequest, _jobs_service_pb2.SuspendResponse]
     """Stops every process of running jobs until Unsuspend; that time is neither billed nor counted. All items or none."""
     Unsuspend: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.UnsuspendRequest, _jobs_service_pb2.UnsuspendResponse]
+    """Lets jobs that are suspended go on. All items or none."""
     Terminate: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.TerminateRequest, _jobs_service_pb2.TerminateResponse]
     """Asks for jobs to be stopped and answers when that is stored. A job that is unknown or final already counts as done."""
     UpdateAcl: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.UpdateAclRequest, _jobs_service_pb2.UpdateAclResponse]
@@ -66,13 +67,17 @@ class JobsServiceStub:
     RetrieveProducts: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.RetrieveProductsRequest, _jobs_service_pb2.RetrieveProductsResponse]
     """What each product of the settings can do."""
     RetrieveUtilization: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.RetrieveUtilizationRequest, _jobs_service_pb2.RetrieveUtilizationResponse]
+    """How much there is, how much is in use, and how many jobs run and wait."""
     OnUpdatedLabels: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.OnUpdatedLabelsRequest, _jobs_service_pb2.OnUpdatedLabelsResponse]
     """Notes the labels of jobs, for the tools' view."""
     RequestDynamicParameters: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.RequestDynamicParametersRequest, _jobs_service_pb2.RequestDynamicParametersResponse]
     """Parameters that the provider adds to an application: none."""
     AttachResource: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.AttachResourceRequest, _jobs_service_pb2.AttachResourceResponse]
+    """UNIMPLEMENTED: a job gets what it was started with. Generation 2026."""
     DetachResource: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.DetachResourceRequest, _jobs_service_pb2.DetachResourceResponse]
+    """UNIMPLEMENTED: a job keeps what it was started with. Generation 2026."""
     OpenTerminalInFolder: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.OpenTerminalInFolderRequest, _jobs_service_pb2.OpenTerminalInFolderResponse]
+    """UNIMPLEMENTED: shells are those of jobs. Generation 2026."""
     Disown: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.DisownRequest, _jobs_service_pb2.DisownResponse]
     """Stops jobs that Core does not know and records them as disowned. For the gateway, after it asked Core which exist."""
     Get: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.GetRequest, _jobs_service_pb2.GetResponse]
@@ -84,7 +89,7 @@ class JobsServiceStub:
 
 @_typing.type_check_only
 class JobsServiceAsyncStub(JobsServiceStub):
-    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -105,6 +110,7 @@ class JobsServiceAsyncStub(JobsServiceStub):
     Suspend: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.SuspendRequest, _jobs_service_pb2.SuspendResponse]  # type: ignore[assignment]
     """Stops every process of running jobs until Unsuspend; that time is neither billed nor counted. All items or none."""
     Unsuspend: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.UnsuspendRequest, _jobs_service_pb2.UnsuspendResponse]  # type: ignore[assignment]
+    """Lets jobs that are suspended go on. All items or none."""
     Terminate: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.TerminateRequest, _jobs_service_pb2.TerminateResponse]  # type: ignore[assignment]
     """Asks for jobs to be stopped and answers when that is stored. A job that is unknown or final already counts as done."""
     UpdateAcl: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.UpdateAclRequest, _jobs_service_pb2.UpdateAclResponse]  # type: ignore[assignment]
@@ -120,13 +126,17 @@ class JobsServiceAsyncStub(JobsServiceStub):
     RetrieveProducts: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.RetrieveProductsRequest, _jobs_service_pb2.RetrieveProductsResponse]  # type: ignore[assignment]
     """What each product of the settings can do."""
     RetrieveUtilization: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.RetrieveUtilizationRequest, _jobs_service_pb2.RetrieveUtilizationResponse]  # type: ignore[assignment]
+    """How much there is, how much is in use, and how many jobs run and wait."""
     OnUpdatedLabels: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.OnUpdatedLabelsRequest, _jobs_service_pb2.OnUpdatedLabelsResponse]  # type: ignore[assignment]
     """Notes the labels of jobs, for the tools' view."""
     RequestDynamicParameters: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.RequestDynamicParametersRequest, _jobs_service_pb2.RequestDynamicParametersResponse]  # type: ignore[assignment]
     """Parameters that the provider adds to an application: none."""
     AttachResource: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.AttachResourceRequest, _jobs_service_pb2.AttachResourceResponse]  # type: ignore[assignment]
+    """UNIMPLEMENTED: a job gets what it was started with. Generation 2026."""
     DetachResource: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.DetachResourceRequest, _jobs_service_pb2.DetachResourceResponse]  # type: ignore[assignment]
+    """UNIMPLEMENTED: a job keeps what it was started with. Generation 2026."""
     OpenTerminalInFolder: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.OpenTerminalInFolderRequest, _jobs_service_pb2.OpenTerminalInFolderResponse]  # type: ignore[assignment]
+    """UNIMPLEMENTED: shells are those of jobs. Generation 2026."""
     Disown: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.DisownRequest, _jobs_service_pb2.DisownResponse]  # type: ignore[assignment]
     """Stops jobs that Core does not know and records them as disowned. For the gateway, after it asked Core which exist."""
     Get: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.GetRequest, _jobs_service_pb2.GetResponse]  # type: ignore[assignment]
@@ -137,7 +147,7 @@ class JobsServiceAsyncStub(JobsServiceStub):
     """A job's report now and after each change, until it is final. NOT_FOUND for an unknown id."""
 
 class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -191,7 +201,8 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _jobs_service_pb2.UnsuspendRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_jobs_service_pb2.UnsuspendResponse, _abc.Awaitable[_jobs_service_pb2.UnsuspendResponse]]: ...
+    ) -> _typing.Union[_jobs_service_pb2.UnsuspendResponse, _abc.Awaitable[_jobs_service_pb2.UnsuspendResponse]]:
+        """Lets jobs that are suspended go on. All items or none."""
 
     @_abc_1.abstractmethod
     def Terminate(
@@ -242,7 +253,8 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _jobs_service_pb2.RetrieveUtilizationRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_jobs_service_pb2.RetrieveUtilizationResponse, _abc.Awaitable[_jobs_service_pb2.RetrieveUtilizationResponse]]: ...
+    ) -> _typing.Union[_jobs_service_pb2.RetrieveUtilizationResponse, _abc.Awaitable[_jobs_service_pb2.RetrieveUtilizationResponse]]:
+        """How much there is, how much is in use, and how many jobs run and wait."""
 
     @_abc_1.abstractmethod
     def OnUpdatedLabels(
@@ -265,21 +277,24 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _jobs_service_pb2.AttachResourceRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_jobs_service_pb2.AttachResourceResponse, _abc.Awaitable[_jobs_service_pb2.AttachResourceResponse]]: ...
+    ) -> _typing.Union[_jobs_service_pb2.AttachResourceResponse, _abc.Awaitable[_jobs_service_pb2.AttachResourceResponse]]:
+        """UNIMPLEMENTED: a job gets what it was started with. Generation 2026."""
 
     @_abc_1.abstractmethod
     def DetachResource(
         self,
         request: _jobs_service_pb2.DetachResourceRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_jobs_service_pb2.DetachResourceResponse, _abc.Awaitable[_jobs_service_pb2.DetachResourceResponse]]: ...
+    ) -> _typing.Union[_jobs_service_pb2.DetachResourceResponse, _abc.Awaitable[_jobs_service_pb2.DetachResourceResponse]]:
+        """UNIMPLEMENTED: a job keeps what it was started with. Generation 2026."""
 
     @_abc_1.abstractmethod
     def OpenTerminalInFolder(
         self,
         request: _jobs_service_pb2.OpenTerminalInFolderRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_jobs_service_pb2.OpenTerminalInFolderResponse, _abc.Awaitable[_jobs_service_pb2.OpenTerminalInFolderResponse]]: ...
+    ) -> _typing.Union[_jobs_service_pb2.OpenTerminalInFolderResponse, _abc.Awaitable[_jobs_service_pb2.OpenTerminalInFolderResponse]]:
+        """UNIMPLEMENTED: shells are those of jobs. Generation 2026."""
 
     @_abc_1.abstractmethod
     def Disown(

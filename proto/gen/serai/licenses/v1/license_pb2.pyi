@@ -30,15 +30,18 @@ class _LicenseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LicenseS
     LICENSE_STATE_PREPARING: _LicenseState.ValueType  # 1
     """Not used by a job yet, and its server has not answered yet."""
     LICENSE_STATE_READY: _LicenseState.ValueType  # 2
+    """Jobs can use it."""
     LICENSE_STATE_UNAVAILABLE: _LicenseState.ValueType  # 3
     """Its server does not answer, is being maintained, or it was not paid for."""
 
-class LicenseState(_LicenseState, metaclass=_LicenseStateEnumTypeWrapper): ...
+class LicenseState(_LicenseState, metaclass=_LicenseStateEnumTypeWrapper):
+    """Whether jobs can use a license."""
 
 LICENSE_STATE_UNSPECIFIED: LicenseState.ValueType  # 0
 LICENSE_STATE_PREPARING: LicenseState.ValueType  # 1
 """Not used by a job yet, and its server has not answered yet."""
 LICENSE_STATE_READY: LicenseState.ValueType  # 2
+"""Jobs can use it."""
 LICENSE_STATE_UNAVAILABLE: LicenseState.ValueType  # 3
 """Its server does not answer, is being maintained, or it was not paid for."""
 Global___LicenseState: _TypeAlias = LicenseState  # noqa: Y015
@@ -51,13 +54,18 @@ class _JobBindKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobBindKi
     DESCRIPTOR: _descriptor.EnumDescriptor
     JOB_BIND_KIND_UNSPECIFIED: _JobBindKind.ValueType  # 0
     JOB_BIND_KIND_BIND: _JobBindKind.ValueType  # 1
+    """It begins."""
     JOB_BIND_KIND_UNBIND: _JobBindKind.ValueType  # 2
+    """It ends."""
 
-class JobBindKind(_JobBindKind, metaclass=_JobBindKindEnumTypeWrapper): ...
+class JobBindKind(_JobBindKind, metaclass=_JobBindKindEnumTypeWrapper):
+    """Whether a job begins or ends to use a license."""
 
 JOB_BIND_KIND_UNSPECIFIED: JobBindKind.ValueType  # 0
 JOB_BIND_KIND_BIND: JobBindKind.ValueType  # 1
+"""It begins."""
 JOB_BIND_KIND_UNBIND: JobBindKind.ValueType  # 2
+"""It ends."""
 Global___JobBindKind: _TypeAlias = JobBindKind  # noqa: Y015
 
 class _MaintenanceAvailability:
@@ -68,15 +76,22 @@ class _MaintenanceAvailabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     DESCRIPTOR: _descriptor.EnumDescriptor
     MAINTENANCE_AVAILABILITY_UNSPECIFIED: _MaintenanceAvailability.ValueType  # 0
     MAINTENANCE_AVAILABILITY_MINOR_DISRUPTION: _MaintenanceAvailability.ValueType  # 1
+    """It works, with small interruptions."""
     MAINTENANCE_AVAILABILITY_MAJOR_DISRUPTION: _MaintenanceAvailability.ValueType  # 2
+    """It works now and then."""
     MAINTENANCE_AVAILABILITY_NO_SERVICE: _MaintenanceAvailability.ValueType  # 3
+    """Nothing works."""
 
-class MaintenanceAvailability(_MaintenanceAvailability, metaclass=_MaintenanceAvailabilityEnumTypeWrapper): ...
+class MaintenanceAvailability(_MaintenanceAvailability, metaclass=_MaintenanceAvailabilityEnumTypeWrapper):
+    """What is left during maintenance."""
 
 MAINTENANCE_AVAILABILITY_UNSPECIFIED: MaintenanceAvailability.ValueType  # 0
 MAINTENANCE_AVAILABILITY_MINOR_DISRUPTION: MaintenanceAvailability.ValueType  # 1
+"""It works, with small interruptions."""
 MAINTENANCE_AVAILABILITY_MAJOR_DISRUPTION: MaintenanceAvailability.ValueType  # 2
+"""It works now and then."""
 MAINTENANCE_AVAILABILITY_NO_SERVICE: MaintenanceAvailability.ValueType  # 3
+"""Nothing works."""
 Global___MaintenanceAvailability: _TypeAlias = MaintenanceAvailability  # noqa: Y015
 
 class _AllocationRequestsGroup:
@@ -87,17 +102,26 @@ class _AllocationRequestsGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     DESCRIPTOR: _descriptor.EnumDescriptor
     ALLOCATION_REQUESTS_GROUP_UNSPECIFIED: _AllocationRequestsGroup.ValueType  # 0
     ALLOCATION_REQUESTS_GROUP_ALL: _AllocationRequestsGroup.ValueType  # 1
+    """Everybody."""
     ALLOCATION_REQUESTS_GROUP_PERSONAL: _AllocationRequestsGroup.ValueType  # 2
+    """Users for their own workspace."""
     ALLOCATION_REQUESTS_GROUP_PROJECT: _AllocationRequestsGroup.ValueType  # 3
+    """Projects."""
     ALLOCATION_REQUESTS_GROUP_NONE: _AllocationRequestsGroup.ValueType  # 4
+    """Nobody."""
 
-class AllocationRequestsGroup(_AllocationRequestsGroup, metaclass=_AllocationRequestsGroupEnumTypeWrapper): ...
+class AllocationRequestsGroup(_AllocationRequestsGroup, metaclass=_AllocationRequestsGroupEnumTypeWrapper):
+    """Who may apply for a product."""
 
 ALLOCATION_REQUESTS_GROUP_UNSPECIFIED: AllocationRequestsGroup.ValueType  # 0
 ALLOCATION_REQUESTS_GROUP_ALL: AllocationRequestsGroup.ValueType  # 1
+"""Everybody."""
 ALLOCATION_REQUESTS_GROUP_PERSONAL: AllocationRequestsGroup.ValueType  # 2
+"""Users for their own workspace."""
 ALLOCATION_REQUESTS_GROUP_PROJECT: AllocationRequestsGroup.ValueType  # 3
+"""Projects."""
 ALLOCATION_REQUESTS_GROUP_NONE: AllocationRequestsGroup.ValueType  # 4
+"""Nobody."""
 Global___AllocationRequestsGroup: _TypeAlias = AllocationRequestsGroup  # noqa: Y015
 
 @_typing.final
@@ -162,6 +186,8 @@ Global___License: _TypeAlias = License  # noqa: Y015
 
 @_typing.final
 class LicenseSpecification(_message.Message):
+    """What a user asked for."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -208,6 +234,8 @@ Global___LicenseSpecification: _TypeAlias = LicenseSpecification  # noqa: Y015
 
 @_typing.final
 class LicenseStatus(_message.Message):
+    """How a license stands."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     STATE_FIELD_NUMBER: _builtins.int
@@ -245,6 +273,8 @@ Global___LicenseStatus: _TypeAlias = LicenseStatus  # noqa: Y015
 
 @_typing.final
 class ResolvedLicenseSupport(_message.Message):
+    """What can be done with a product, and the product."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PRODUCT_FIELD_NUMBER: _builtins.int
@@ -369,7 +399,7 @@ Global___LicenseSupport: _TypeAlias = LicenseSupport  # noqa: Y015
 
 @_typing.final
 class Maintenance(_message.Message):
-    """Source: facts 2021 §5.4."""
+    """A time in which a product is not to be had as usual. Source: facts 2021 §5.4."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -428,21 +458,29 @@ class LicenseProduct(_message.Message):
     max_usable_balance: _builtins.int
     """null = not known."""
     name: _builtins.str
+    """The product's name, unique in its category."""
     price_per_unit: _builtins.int
     """Millionths of a Danish krone for each license."""
     description: _builtins.str
+    """For people."""
     priority: _builtins.int
+    """Place among others in lists."""
     version: _builtins.int
+    """The product's version at Core; grows with each change."""
     free_to_use: _builtins.bool
+    """true: nobody is charged for it."""
     allow_allocation_requests_from: Global___AllocationRequestsGroup.ValueType
     unit_of_price: _resources_pb2.ProductPriceUnit.ValueType
     charge_type: _resources_pb2.ChargeType.ValueType
     hidden_in_grant_applications: _builtins.bool
+    """true: users cannot apply for it."""
     product_type: _resources_pb2.ProductType.ValueType
     @_builtins.property
     def category(self) -> _resources_pb2.ProductCategoryId: ...
     @_builtins.property
-    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words by which license parameters of applications find it."""
+
     def __init__(
         self,
         *,

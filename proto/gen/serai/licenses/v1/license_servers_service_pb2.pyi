@@ -34,7 +34,8 @@ class _SeatsPerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SeatsPer.Val
     SEATS_PER_REPLICA: _SeatsPer.ValueType  # 2
     """A job takes one seat of each feature for each of its replicas."""
 
-class SeatsPer(_SeatsPer, metaclass=_SeatsPerEnumTypeWrapper): ...
+class SeatsPer(_SeatsPer, metaclass=_SeatsPerEnumTypeWrapper):
+    """What takes a seat."""
 
 SEATS_PER_UNSPECIFIED: SeatsPer.ValueType  # 0
 """As SEATS_PER_JOB."""
@@ -54,6 +55,7 @@ class _LicenseServerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Li
     LICENSE_SERVER_STATE_UNKNOWN: _LicenseServerState.ValueType  # 1
     """Not looked at yet."""
     LICENSE_SERVER_STATE_UP: _LicenseServerState.ValueType  # 2
+    """Answers."""
     LICENSE_SERVER_STATE_DOWN: _LicenseServerState.ValueType  # 3
     """Did not answer the last few times."""
 
@@ -64,6 +66,7 @@ LICENSE_SERVER_STATE_UNSPECIFIED: LicenseServerState.ValueType  # 0
 LICENSE_SERVER_STATE_UNKNOWN: LicenseServerState.ValueType  # 1
 """Not looked at yet."""
 LICENSE_SERVER_STATE_UP: LicenseServerState.ValueType  # 2
+"""Answers."""
 LICENSE_SERVER_STATE_DOWN: LicenseServerState.ValueType  # 3
 """Did not answer the last few times."""
 Global___LicenseServerState: _TypeAlias = LicenseServerState  # noqa: Y015
@@ -118,7 +121,8 @@ class _PaymentDecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Payme
     PAYMENT_DECISION_CHARGE_AGAIN: _PaymentDecision.ValueType  # 2
     """UCloud is asked to charge it once more; generation 2021 takes it for another charge."""
 
-class PaymentDecision(_PaymentDecision, metaclass=_PaymentDecisionEnumTypeWrapper): ...
+class PaymentDecision(_PaymentDecision, metaclass=_PaymentDecisionEnumTypeWrapper):
+    """An operator's word on a charge."""
 
 PAYMENT_DECISION_UNSPECIFIED: PaymentDecision.ValueType  # 0
 PAYMENT_DECISION_PAID: PaymentDecision.ValueType  # 1
@@ -129,6 +133,8 @@ Global___PaymentDecision: _TypeAlias = PaymentDecision  # noqa: Y015
 
 @_typing.final
 class LicenseServerAddress(_message.Message):
+    """Where a server listens."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     HOST_FIELD_NUMBER: _builtins.int
@@ -153,6 +159,8 @@ Global___LicenseServerAddress: _TypeAlias = LicenseServerAddress  # noqa: Y015
 
 @_typing.final
 class LicenseFeature(_message.Message):
+    """One thing that a server counts seats of."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -177,6 +185,8 @@ Global___LicenseFeature: _TypeAlias = LicenseFeature  # noqa: Y015
 
 @_typing.final
 class LicenseServer(_message.Message):
+    """Where a product's licenses are served."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
@@ -222,6 +232,8 @@ Global___LicenseServer: _TypeAlias = LicenseServer  # noqa: Y015
 
 @_typing.final
 class SeatsReport(_message.Message):
+    """How the seats of one feature stand."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     FEATURE_FIELD_NUMBER: _builtins.int
@@ -230,6 +242,7 @@ class SeatsReport(_message.Message):
     OBSERVED_USED_FIELD_NUMBER: _builtins.int
     OBSERVED_TOTAL_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
+    """The feature's name."""
     seats: _builtins.int
     """As configured."""
     held: _builtins.int
@@ -264,6 +277,8 @@ Global___SeatsReport: _TypeAlias = SeatsReport  # noqa: Y015
 
 @_typing.final
 class LicenseServerReport(_message.Message):
+    """A server and how it stands. No key."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVER_FIELD_NUMBER: _builtins.int
@@ -277,6 +292,7 @@ class LicenseServerReport(_message.Message):
     LICENSES_FIELD_NUMBER: _builtins.int
     IS_ASKED_FIELD_NUMBER: _builtins.int
     has_key: _builtins.bool
+    """A key is stored; it is never shown."""
     state: Global___LicenseServerState.ValueType
     words: _builtins.str
     """In words: what answers, what does not and why; empty = nothing to say."""
@@ -401,6 +417,7 @@ class GetRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The server's name."""
     def __init__(
         self,
         *,
@@ -441,6 +458,7 @@ class RemoveRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The server's name."""
     force: _builtins.bool
     """Also while jobs hold seats of it."""
     def __init__(
@@ -479,6 +497,7 @@ class SetKeyRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The server's name."""
     key: _builtins.bytes
     """As AddRequest.key."""
     def __init__(
@@ -517,6 +536,7 @@ class SetSeatsRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The server's name."""
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___LicenseFeature]: ...
     def __init__(
@@ -561,6 +581,7 @@ class SetAddressesRequest(_message.Message):
     ADDRESSES_FIELD_NUMBER: _builtins.int
     VENDOR_PORT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The server's name."""
     vendor_port: _builtins.int
     """0 = not looked at; unset = unchanged."""
     @_builtins.property
@@ -610,6 +631,7 @@ class ProbeRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The server's name."""
     def __init__(
         self,
         *,
@@ -680,6 +702,8 @@ Global___RotateKeyResponse: _TypeAlias = RotateKeyResponse  # noqa: Y015
 
 @_typing.final
 class MaintenanceWindow(_message.Message):
+    """Maintenance of one product."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -791,6 +815,7 @@ class RemoveMaintenanceRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The window's id."""
     def __init__(
         self,
         *,
@@ -821,6 +846,8 @@ Global___RemoveMaintenanceResponse: _TypeAlias = RemoveMaintenanceResponse  # no
 
 @_typing.final
 class LicensePayment(_message.Message):
+    """What became of a license's charge."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     LICENSE_ID_FIELD_NUMBER: _builtins.int
@@ -832,6 +859,7 @@ class LicensePayment(_message.Message):
     CHANGED_AT_MS_FIELD_NUMBER: _builtins.int
     REPEATS_FIELD_NUMBER: _builtins.int
     license_id: _builtins.str
+    """The license's id here."""
     core_id: _builtins.str
     """Under which UCloud knows it; empty = under license_id, or not at all."""
     product: _builtins.str
@@ -991,6 +1019,7 @@ class RegisterAgainRequest(_message.Message):
 
     LICENSE_ID_FIELD_NUMBER: _builtins.int
     license_id: _builtins.str
+    """The license's id here."""
     def __init__(
         self,
         *,

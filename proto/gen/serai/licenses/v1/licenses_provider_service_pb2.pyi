@@ -65,6 +65,8 @@ Global___LicensesProviderServiceCreateResponse: _TypeAlias = LicensesProviderSer
 
 @_typing.final
 class CreatedLicense(_message.Message):
+    """A license that was stored."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -219,6 +221,8 @@ Global___LicensesProviderServiceUpdateAclRequest: _TypeAlias = LicensesProviderS
 
 @_typing.final
 class ProviderUpdatedAcl(_message.Message):
+    """A change of who may do what with one license, as Core tells it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     RESOURCE_FIELD_NUMBER: _builtins.int

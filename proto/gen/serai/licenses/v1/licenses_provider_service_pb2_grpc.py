@@ -99,7 +99,8 @@ class LicensesProviderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetrieveProducts(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Each license product, with the maintenance that is planned for it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -42,6 +42,7 @@ class LicensesProviderServiceStub:
     stand otherwise at Core are told once more. Nothing is taken away. No Core calls it: the gateway asks Core, and does.
     """
     RetrieveProducts: _grpc.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsRequest, _licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsResponse]
+    """Each license product, with the maintenance that is planned for it."""
     UpdateAcl: _grpc.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceUpdateAclRequest, _licenses_provider_service_pb2.LicensesProviderServiceUpdateAclResponse]
     """Notes who may see licenses. Never fails for what Core says: it has changed the permissions already."""
     Init: _grpc.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceInitRequest, _licenses_provider_service_pb2.LicensesProviderServiceInitResponse]
@@ -63,6 +64,7 @@ class LicensesProviderServiceAsyncStub(LicensesProviderServiceStub):
     stand otherwise at Core are told once more. Nothing is taken away. No Core calls it: the gateway asks Core, and does.
     """
     RetrieveProducts: _aio.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsRequest, _licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsResponse]  # type: ignore[assignment]
+    """Each license product, with the maintenance that is planned for it."""
     UpdateAcl: _aio.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceUpdateAclRequest, _licenses_provider_service_pb2.LicensesProviderServiceUpdateAclResponse]  # type: ignore[assignment]
     """Notes who may see licenses. Never fails for what Core says: it has changed the permissions already."""
     Init: _aio.UnaryUnaryMultiCallable[_licenses_provider_service_pb2.LicensesProviderServiceInitRequest, _licenses_provider_service_pb2.LicensesProviderServiceInitResponse]  # type: ignore[assignment]
@@ -104,7 +106,8 @@ class LicensesProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsResponse, _abc.Awaitable[_licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsResponse]]: ...
+    ) -> _typing.Union[_licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsResponse, _abc.Awaitable[_licenses_provider_service_pb2.LicensesProviderServiceRetrieveProductsResponse]]:
+        """Each license product, with the maintenance that is planned for it."""
 
     @_abc_1.abstractmethod
     def UpdateAcl(

@@ -31,6 +31,7 @@ class _SessionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionKi
     DESCRIPTOR: _descriptor.EnumDescriptor
     SESSION_KIND_UNSPECIFIED: _SessionKind.ValueType  # 0
     SESSION_KIND_SHELL: _SessionKind.ValueType  # 1
+    """A shell in the replica."""
     SESSION_KIND_WEB: _SessionKind.ValueType  # 2
     """The application's own web page."""
     SESSION_KIND_VNC: _SessionKind.ValueType  # 3
@@ -38,10 +39,12 @@ class _SessionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionKi
     SESSION_KIND_CONSOLE: _SessionKind.ValueType  # 4
     """Serai's own page, all jobs: the operator's. Belongs to no job."""
 
-class SessionKind(_SessionKind, metaclass=_SessionKindEnumTypeWrapper): ...
+class SessionKind(_SessionKind, metaclass=_SessionKindEnumTypeWrapper):
+    """What a session opens."""
 
 SESSION_KIND_UNSPECIFIED: SessionKind.ValueType  # 0
 SESSION_KIND_SHELL: SessionKind.ValueType  # 1
+"""A shell in the replica."""
 SESSION_KIND_WEB: SessionKind.ValueType  # 2
 """The application's own web page."""
 SESSION_KIND_VNC: SessionKind.ValueType  # 3
@@ -70,6 +73,7 @@ class Session(_message.Message):
     job_id: _builtins.str
     """Empty for CONSOLE."""
     rank: _builtins.int
+    """Which replica; 0 to replicas - 1. 0 for CONSOLE."""
     user: _builtins.str
     """UCloud's user for whom Core opened it; empty = not told, or an operator's."""
     opened_at_ms: _builtins.int
@@ -108,6 +112,7 @@ class OpenRequest(_message.Message):
     job_id: _builtins.str
     """Empty for CONSOLE."""
     rank: _builtins.int
+    """Which replica; 0 to replicas - 1."""
     kind: Global___SessionKind.ValueType
     def __init__(
         self,
@@ -163,10 +168,12 @@ class RedeemRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
+    """The session's, from its address."""
     kind: Global___SessionKind.ValueType
     job_id: _builtins.str
     """WEB: the job and rank whose page was asked for; another one's is refused."""
     rank: _builtins.int
+    """Which replica; 0 to replicas - 1."""
     def __init__(
         self,
         *,
@@ -221,6 +228,7 @@ class AuthorizeRequest(_message.Message):
     job_id: _builtins.str
     """WEB: as the address names them; a session of another job or rank is refused."""
     rank: _builtins.int
+    """Which replica; 0 to replicas - 1."""
     def __init__(
         self,
         *,
@@ -247,6 +255,7 @@ class AuthorizeResponse(_message.Message):
     host: _builtins.str
     """WEB and VNC: an IP address and a TCP port, reachable from this machine."""
     port: _builtins.int
+    """1 to 65,535; 0 = SHELL and CONSOLE."""
     @_builtins.property
     def session(self) -> Global___Session: ...
     def __init__(
@@ -273,9 +282,12 @@ class HoldRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
+    """As AuthorizeRequest.secret."""
     kind: Global___SessionKind.ValueType
     job_id: _builtins.str
+    """As AuthorizeRequest.job_id."""
     rank: _builtins.int
+    """As AuthorizeRequest.rank."""
     def __init__(
         self,
         *,
@@ -298,7 +310,9 @@ class HoldResponse(_message.Message):
 
     AUTHORIZED_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def authorized(self) -> Global___AuthorizeResponse: ...
+    def authorized(self) -> Global___AuthorizeResponse:
+        """As Authorize answers."""
+
     def __init__(
         self,
         *,
@@ -314,6 +328,8 @@ Global___HoldResponse: _TypeAlias = HoldResponse  # noqa: Y015
 
 @_typing.final
 class TerminalSize(_message.Message):
+    """In characters."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     COLUMNS_FIELD_NUMBER: _builtins.int
@@ -368,6 +384,8 @@ Global___ShellRequest: _TypeAlias = ShellRequest  # noqa: Y015
 
 @_typing.final
 class ShellOpen(_message.Message):
+    """Which shell, and how large its terminal is."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SECRET_FIELD_NUMBER: _builtins.int
@@ -400,13 +418,17 @@ Global___ShellOpen: _TypeAlias = ShellOpen  # noqa: Y015
 
 @_typing.final
 class ShellProgram(_message.Message):
+    """A program to run in a rank, with a terminal."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     ARGV_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
+    """The job's id."""
     rank: _builtins.int
+    """Which replica; 0 to replicas - 1."""
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Program and arguments; empty = a shell."""
@@ -458,6 +480,8 @@ Global___ShellResponse: _TypeAlias = ShellResponse  # noqa: Y015
 
 @_typing.final
 class ShellOpened(_message.Message):
+    """The shell is there."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
@@ -482,6 +506,8 @@ Global___ShellOpened: _TypeAlias = ShellOpened  # noqa: Y015
 
 @_typing.final
 class ShellExited(_message.Message):
+    """The shell has ended."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     EXIT_CODE_FIELD_NUMBER: _builtins.int
@@ -552,6 +578,7 @@ class CloseRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    """Session.id."""
     def __init__(
         self,
         *,

@@ -187,6 +187,7 @@ class RevokeRequest(_message.Message):
 
     TOKEN_ID_FIELD_NUMBER: _builtins.int
     token_id: _builtins.str
+    """Token.id."""
     def __init__(
         self,
         *,

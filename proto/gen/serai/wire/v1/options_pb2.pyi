@@ -383,6 +383,7 @@ class ErrorForm(_message.Message):
     grpc_code: _builtins.str
     """Name of the gRPC status code."""
     http_status: _builtins.int
+    """Of the answer."""
     error_code: _builtins.str
     """`errorCode` of UCloud's error body; empty = null."""
     def __init__(

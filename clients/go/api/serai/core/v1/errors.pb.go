@@ -33,22 +33,28 @@ const (
 	// A field is wrong; BadRequest names it.
 	ErrorReason_ERROR_REASON_INVALID_REQUEST ErrorReason = 1
 	// This provider, or this product, does not do that.
-	ErrorReason_ERROR_REASON_UNSUPPORTED     ErrorReason = 2
+	ErrorReason_ERROR_REASON_UNSUPPORTED ErrorReason = 2
+	// No token or certificate, or not one that is good.
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 3
-	ErrorReason_ERROR_REASON_FORBIDDEN       ErrorReason = 4
+	// Who calls may not do that.
+	ErrorReason_ERROR_REASON_FORBIDDEN ErrorReason = 4
 	// Terminate treats this as success.
 	ErrorReason_ERROR_REASON_JOB_UNKNOWN ErrorReason = 5
 	// A job of this id with other content exists.
 	ErrorReason_ERROR_REASON_JOB_CONFLICT ErrorReason = 6
 	// Not in the job's present state.
-	ErrorReason_ERROR_REASON_WRONG_STATE        ErrorReason = 7
+	ErrorReason_ERROR_REASON_WRONG_STATE ErrorReason = 7
+	// The owner's wallet is empty.
 	ErrorReason_ERROR_REASON_NOT_ENOUGH_CREDITS ErrorReason = 8
 	// RetryInfo tells when to come back.
-	ErrorReason_ERROR_REASON_RATE_LIMITED      ErrorReason = 9
+	ErrorReason_ERROR_REASON_RATE_LIMITED ErrorReason = 9
+	// The store cannot be reached; try again.
 	ErrorReason_ERROR_REASON_STORE_UNAVAILABLE ErrorReason = 10
 	// Sessions and logs only; a create waits instead.
 	ErrorReason_ERROR_REASON_BACKEND_UNAVAILABLE ErrorReason = 11
-	ErrorReason_ERROR_REASON_LICENSE_UNKNOWN     ErrorReason = 12
+	// No license has this id, or none that the caller may see.
+	ErrorReason_ERROR_REASON_LICENSE_UNKNOWN ErrorReason = 12
+	// No seat is left.
 	ErrorReason_ERROR_REASON_NOT_ENOUGH_LICENSES ErrorReason = 13
 	// The request's body is over the limit. Only the gateway says this.
 	ErrorReason_ERROR_REASON_TOO_LARGE ErrorReason = 14

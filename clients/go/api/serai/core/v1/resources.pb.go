@@ -24,14 +24,19 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What somebody may do with a resource.
 type Permission int32
 
 const (
 	Permission_PERMISSION_UNSPECIFIED Permission = 0
-	Permission_PERMISSION_READ        Permission = 1
-	Permission_PERMISSION_EDIT        Permission = 2
-	Permission_PERMISSION_ADMIN       Permission = 3
-	Permission_PERMISSION_PROVIDER    Permission = 4
+	// See it and use it.
+	Permission_PERMISSION_READ Permission = 1
+	// Change it and delete it.
+	Permission_PERMISSION_EDIT Permission = 2
+	// Also give permissions.
+	Permission_PERMISSION_ADMIN Permission = 3
+	// The provider's own.
+	Permission_PERMISSION_PROVIDER Permission = 4
 )
 
 // Enum value maps for Permission.
@@ -79,17 +84,25 @@ func (Permission) EnumDescriptor() ([]byte, []int) {
 	return file_serai_core_v1_resources_proto_rawDescGZIP(), []int{0}
 }
 
+// What a price is for.
 type ProductPriceUnit int32
 
 const (
-	ProductPriceUnit_PRODUCT_PRICE_UNIT_UNSPECIFIED        ProductPriceUnit = 0
-	ProductPriceUnit_PRODUCT_PRICE_UNIT_PER_UNIT           ProductPriceUnit = 1
+	ProductPriceUnit_PRODUCT_PRICE_UNIT_UNSPECIFIED ProductPriceUnit = 0
+	// Each one, once.
+	ProductPriceUnit_PRODUCT_PRICE_UNIT_PER_UNIT ProductPriceUnit = 1
+	// Credits for each minute.
 	ProductPriceUnit_PRODUCT_PRICE_UNIT_CREDITS_PER_MINUTE ProductPriceUnit = 2
-	ProductPriceUnit_PRODUCT_PRICE_UNIT_CREDITS_PER_HOUR   ProductPriceUnit = 3
-	ProductPriceUnit_PRODUCT_PRICE_UNIT_CREDITS_PER_DAY    ProductPriceUnit = 4
-	ProductPriceUnit_PRODUCT_PRICE_UNIT_UNITS_PER_MINUTE   ProductPriceUnit = 5
-	ProductPriceUnit_PRODUCT_PRICE_UNIT_UNITS_PER_HOUR     ProductPriceUnit = 6
-	ProductPriceUnit_PRODUCT_PRICE_UNIT_UNITS_PER_DAY      ProductPriceUnit = 7
+	// Credits for each hour.
+	ProductPriceUnit_PRODUCT_PRICE_UNIT_CREDITS_PER_HOUR ProductPriceUnit = 3
+	// Credits for each day.
+	ProductPriceUnit_PRODUCT_PRICE_UNIT_CREDITS_PER_DAY ProductPriceUnit = 4
+	// Units of the product for each minute.
+	ProductPriceUnit_PRODUCT_PRICE_UNIT_UNITS_PER_MINUTE ProductPriceUnit = 5
+	// Units of the product for each hour.
+	ProductPriceUnit_PRODUCT_PRICE_UNIT_UNITS_PER_HOUR ProductPriceUnit = 6
+	// Units of the product for each day.
+	ProductPriceUnit_PRODUCT_PRICE_UNIT_UNITS_PER_DAY ProductPriceUnit = 7
 )
 
 // Enum value maps for ProductPriceUnit.
@@ -143,11 +156,14 @@ func (ProductPriceUnit) EnumDescriptor() ([]byte, []int) {
 	return file_serai_core_v1_resources_proto_rawDescGZIP(), []int{1}
 }
 
+// What an amount means.
 type ChargeType int32
 
 const (
-	ChargeType_CHARGE_TYPE_UNSPECIFIED        ChargeType = 0
-	ChargeType_CHARGE_TYPE_ABSOLUTE           ChargeType = 1
+	ChargeType_CHARGE_TYPE_UNSPECIFIED ChargeType = 0
+	// What was used is paid once.
+	ChargeType_CHARGE_TYPE_ABSOLUTE ChargeType = 1
+	// What is in use is held against a quota.
 	ChargeType_CHARGE_TYPE_DIFFERENTIAL_QUOTA ChargeType = 2
 )
 
@@ -192,15 +208,21 @@ func (ChargeType) EnumDescriptor() ([]byte, []int) {
 	return file_serai_core_v1_resources_proto_rawDescGZIP(), []int{2}
 }
 
+// What kind of resource a product gives.
 type ProductType int32
 
 const (
 	ProductType_PRODUCT_TYPE_UNSPECIFIED ProductType = 0
-	ProductType_PRODUCT_TYPE_COMPUTE     ProductType = 1
-	ProductType_PRODUCT_TYPE_LICENSE     ProductType = 2
-	ProductType_PRODUCT_TYPE_STORAGE     ProductType = 3
-	ProductType_PRODUCT_TYPE_INGRESS     ProductType = 4
-	ProductType_PRODUCT_TYPE_NETWORK_IP  ProductType = 5
+	// Machines for jobs.
+	ProductType_PRODUCT_TYPE_COMPUTE ProductType = 1
+	// Licenses of software.
+	ProductType_PRODUCT_TYPE_LICENSE ProductType = 2
+	// Drives.
+	ProductType_PRODUCT_TYPE_STORAGE ProductType = 3
+	// Public links.
+	ProductType_PRODUCT_TYPE_INGRESS ProductType = 4
+	// Public IP addresses.
+	ProductType_PRODUCT_TYPE_NETWORK_IP ProductType = 5
 )
 
 // Enum value maps for ProductType.
@@ -252,9 +274,11 @@ func (ProductType) EnumDescriptor() ([]byte, []int) {
 
 // A name and a version. Source: seed, data model of the application store.
 type NameAndVersion struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique among its kind.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Any text; there is no order of versions.
+	Version       string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -505,9 +529,11 @@ func (*AclEntity_User) isAclEntity_Entity() {}
 
 func (*AclEntity_ProjectGroup) isAclEntity_Entity() {}
 
+// One user.
 type UserEntity struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Username      string                 `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A user's name at UCloud.
+	Username      string `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -549,10 +575,13 @@ func (x *UserEntity) GetUsername() string {
 	return ""
 }
 
+// A group of users in a project.
 type ProjectGroupEntity struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ProjectId     string                 `protobuf:"bytes,1,opt,name=project_id,json=projectId,proto3" json:"project_id,omitempty"`
-	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The project's id.
+	ProjectId string `protobuf:"bytes,1,opt,name=project_id,json=projectId,proto3" json:"project_id,omitempty"`
+	// The group's id in the project.
+	Group         string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -601,6 +630,7 @@ func (x *ProjectGroupEntity) GetGroup() string {
 	return ""
 }
 
+// Who may do what.
 type ResourceAclEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entity        *AclEntity             `protobuf:"bytes,1,opt,name=entity,proto3" json:"entity,omitempty"`
@@ -653,6 +683,7 @@ func (x *ResourceAclEntry) GetPermissions() []Permission {
 	return nil
 }
 
+// Who may do what with a resource.
 type ResourcePermissions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the acting user may do.
@@ -709,10 +740,13 @@ func (x *ResourcePermissions) GetOthers() []*ResourceAclEntry {
 
 // Names a product. `id` is the product's name, `category` its category's name.
 type ProductReference struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Category      string                 `protobuf:"bytes,2,opt,name=category,proto3" json:"category,omitempty"`
-	Provider      string                 `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The product's name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its category's name.
+	Category string `protobuf:"bytes,2,opt,name=category,proto3" json:"category,omitempty"`
+	// Id of the provider that sells it.
+	Provider      string `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -768,10 +802,13 @@ func (x *ProductReference) GetProvider() string {
 	return ""
 }
 
+// Names a category of products.
 type ProductCategoryId struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Provider      string                 `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The category's name, unique for the provider.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The provider's id.
+	Provider      string `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -825,24 +862,30 @@ type ComputeProduct struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Credits left to the caller; null = not asked for.
 	Balance *int64 `protobuf:"varint,1,opt,name=balance,proto3,oneof" json:"balance,omitempty"`
-	Name    string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The product's name, unique in its category.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Millionths of a Danish krone for each unit_of_price.
 	PricePerUnit int64              `protobuf:"varint,3,opt,name=price_per_unit,json=pricePerUnit,proto3" json:"price_per_unit,omitempty"`
 	Category     *ProductCategoryId `protobuf:"bytes,4,opt,name=category,proto3" json:"category,omitempty"`
-	Description  string             `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
-	Priority     int32              `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"`
+	// For people.
+	Description string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	// Place among others in lists.
+	Priority int32 `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"`
 	// Virtual cores of one replica; null = the provider's default.
 	Cpu *int32 `protobuf:"varint,7,opt,name=cpu,proto3,oneof" json:"cpu,omitempty"`
 	// GiB of one replica; null = the provider's default.
 	MemoryInGigs *int32 `protobuf:"varint,8,opt,name=memory_in_gigs,json=memoryInGigs,proto3,oneof" json:"memory_in_gigs,omitempty"`
 	// Whole GPUs of one replica; null = none.
-	Gpu                       *int32           `protobuf:"varint,9,opt,name=gpu,proto3,oneof" json:"gpu,omitempty"`
-	Version                   int32            `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
-	FreeToUse                 bool             `protobuf:"varint,11,opt,name=free_to_use,json=freeToUse,proto3" json:"free_to_use,omitempty"`
-	UnitOfPrice               ProductPriceUnit `protobuf:"varint,12,opt,name=unit_of_price,json=unitOfPrice,proto3,enum=serai.core.v1.ProductPriceUnit" json:"unit_of_price,omitempty"`
-	ChargeType                ChargeType       `protobuf:"varint,13,opt,name=charge_type,json=chargeType,proto3,enum=serai.core.v1.ChargeType" json:"charge_type,omitempty"`
-	HiddenInGrantApplications bool             `protobuf:"varint,14,opt,name=hidden_in_grant_applications,json=hiddenInGrantApplications,proto3" json:"hidden_in_grant_applications,omitempty"`
-	ProductType               ProductType      `protobuf:"varint,15,opt,name=product_type,json=productType,proto3,enum=serai.core.v1.ProductType" json:"product_type,omitempty"`
+	Gpu *int32 `protobuf:"varint,9,opt,name=gpu,proto3,oneof" json:"gpu,omitempty"`
+	// The product's version at Core; grows with each change.
+	Version int32 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
+	// true: nobody is charged for it.
+	FreeToUse   bool             `protobuf:"varint,11,opt,name=free_to_use,json=freeToUse,proto3" json:"free_to_use,omitempty"`
+	UnitOfPrice ProductPriceUnit `protobuf:"varint,12,opt,name=unit_of_price,json=unitOfPrice,proto3,enum=serai.core.v1.ProductPriceUnit" json:"unit_of_price,omitempty"`
+	ChargeType  ChargeType       `protobuf:"varint,13,opt,name=charge_type,json=chargeType,proto3,enum=serai.core.v1.ChargeType" json:"charge_type,omitempty"`
+	// true: users cannot apply for it.
+	HiddenInGrantApplications bool        `protobuf:"varint,14,opt,name=hidden_in_grant_applications,json=hiddenInGrantApplications,proto3" json:"hidden_in_grant_applications,omitempty"`
+	ProductType               ProductType `protobuf:"varint,15,opt,name=product_type,json=productType,proto3,enum=serai.core.v1.ProductType" json:"product_type,omitempty"`
 	// Generation 2026, in place of price_per_unit: units of accounting for each period of one replica (facts today §7).
 	Price         *int64 `protobuf:"varint,16,opt,name=price,proto3,oneof" json:"price,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -993,8 +1036,9 @@ func (x *ComputeProduct) GetPrice() int64 {
 
 // One id of a resource.
 type FindByStringId struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a job or a license.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1164,6 +1208,7 @@ func (x *PageRequest) GetPageToken() string {
 	return ""
 }
 
+// Where the next page of a listing begins.
 type PageInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty = this was the last page.

@@ -28,6 +28,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What became of an event at its consumer.
 type SettlementOutcome int32
 
 const (
@@ -91,7 +92,8 @@ type SubscribeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 64 characters of [a-z0-9._-].
 	Consumer string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
-	FromNow  bool   `protobuf:"varint,2,opt,name=from_now,json=fromNow,proto3" json:"from_now,omitempty"`
+	// true: a consumer that the server has not seen begins at the end of the log; false: at its start.
+	FromNow bool `protobuf:"varint,2,opt,name=from_now,json=fromNow,proto3" json:"from_now,omitempty"`
 	// Most events in one message; 0 = 1,000.
 	BatchSize     int32 `protobuf:"varint,3,opt,name=batch_size,json=batchSize,proto3" json:"batch_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -193,6 +195,7 @@ func (x *SubscribeResponse) GetEvents() []*Event {
 	return nil
 }
 
+// One thing that became true.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Place in the log; grows, may have gaps.
@@ -436,8 +439,9 @@ type Charge struct {
 	// Whole periods of the product's unit (minutes, hours, days); 1 or more.
 	Units int64 `protobuf:"varint,2,opt,name=units,proto3" json:"units,omitempty"`
 	// Replicas.
-	NumberOfProducts int64  `protobuf:"varint,3,opt,name=number_of_products,json=numberOfProducts,proto3" json:"number_of_products,omitempty"`
-	Description      string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	NumberOfProducts int64 `protobuf:"varint,3,opt,name=number_of_products,json=numberOfProducts,proto3" json:"number_of_products,omitempty"`
+	// For people.
+	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	// Periods of the job's life so far, these included: what Core of 2026 is told, because its amounts are absolute.
 	TotalUnits int64 `protobuf:"varint,5,opt,name=total_units,json=totalUnits,proto3" json:"total_units,omitempty"`
 	// total_units times replicas times the product's price, in the units of accounting of its category.
@@ -535,10 +539,12 @@ func (x *Charge) GetProduct() *v12.ProductReference {
 	return nil
 }
 
+// What became of one event.
 type Settlement struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Sequence int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	Outcome  SettlementOutcome      `protobuf:"varint,2,opt,name=outcome,proto3,enum=serai.events.v1.SettlementOutcome" json:"outcome,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the event.
+	Sequence int64             `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Outcome  SettlementOutcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=serai.events.v1.SettlementOutcome" json:"outcome,omitempty"`
 	// For people; empty = nothing to add.
 	Detail string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
 	// Core's id of a license that was registered; empty for all else.
@@ -606,9 +612,10 @@ func (x *Settlement) GetLicenseCoreId() string {
 }
 
 type AcknowledgeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Consumer      string                 `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
-	Settlements   []*Settlement          `protobuf:"bytes,2,rep,name=settlements,proto3" json:"settlements,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in SubscribeRequest.
+	Consumer      string        `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	Settlements   []*Settlement `protobuf:"bytes,2,rep,name=settlements,proto3" json:"settlements,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

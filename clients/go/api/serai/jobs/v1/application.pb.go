@@ -25,13 +25,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How a user works with an application.
 type ApplicationType int32
 
 const (
 	ApplicationType_APPLICATION_TYPE_UNSPECIFIED ApplicationType = 0
-	ApplicationType_APPLICATION_TYPE_BATCH       ApplicationType = 1
-	ApplicationType_APPLICATION_TYPE_VNC         ApplicationType = 2
-	ApplicationType_APPLICATION_TYPE_WEB         ApplicationType = 3
+	// Not at all: it runs and ends.
+	ApplicationType_APPLICATION_TYPE_BATCH ApplicationType = 1
+	// At its desktop.
+	ApplicationType_APPLICATION_TYPE_VNC ApplicationType = 2
+	// At its web page.
+	ApplicationType_APPLICATION_TYPE_WEB ApplicationType = 3
 )
 
 // Enum value maps for ApplicationType.
@@ -77,14 +81,19 @@ func (ApplicationType) EnumDescriptor() ([]byte, []int) {
 	return file_serai_jobs_v1_application_proto_rawDescGZIP(), []int{0}
 }
 
+// What a tool needs to run.
 type ToolBackend int32
 
 const (
-	ToolBackend_TOOL_BACKEND_UNSPECIFIED     ToolBackend = 0
-	ToolBackend_TOOL_BACKEND_DOCKER          ToolBackend = 1
-	ToolBackend_TOOL_BACKEND_SINGULARITY     ToolBackend = 2
+	ToolBackend_TOOL_BACKEND_UNSPECIFIED ToolBackend = 0
+	// An image of a container.
+	ToolBackend_TOOL_BACKEND_DOCKER ToolBackend = 1
+	// An image of Singularity.
+	ToolBackend_TOOL_BACKEND_SINGULARITY ToolBackend = 2
+	// A virtual machine.
 	ToolBackend_TOOL_BACKEND_VIRTUAL_MACHINE ToolBackend = 3
-	ToolBackend_TOOL_BACKEND_NATIVE          ToolBackend = 4
+	// Programs of the machine itself.
+	ToolBackend_TOOL_BACKEND_NATIVE ToolBackend = 4
 )
 
 // Enum value maps for ToolBackend.
@@ -132,6 +141,7 @@ func (ToolBackend) EnumDescriptor() ([]byte, []int) {
 	return file_serai_jobs_v1_application_proto_rawDescGZIP(), []int{1}
 }
 
+// An application with what it runs.
 type Application struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Metadata      *ApplicationMetadata   `protobuf:"bytes,1,opt,name=metadata,proto3" json:"metadata,omitempty"`
@@ -184,16 +194,23 @@ func (x *Application) GetInvocation() *ApplicationInvocation {
 	return nil
 }
 
+// An application as users see it.
 type ApplicationMetadata struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Authors []string               `protobuf:"bytes,3,rep,name=authors,proto3" json:"authors,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The application's name, unique in the store.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Any text; there is no order of versions.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// For people.
+	Authors []string `protobuf:"bytes,3,rep,name=authors,proto3" json:"authors,omitempty"`
 	// For people; part of the output folder's path.
-	Title         string  `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string  `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
-	Website       *string `protobuf:"bytes,6,opt,name=website,proto3,oneof" json:"website,omitempty"`
-	Public        bool    `protobuf:"varint,7,opt,name=public,proto3" json:"public,omitempty"`
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	// Its address; null = none.
+	Website *string `protobuf:"bytes,6,opt,name=website,proto3,oneof" json:"website,omitempty"`
+	// true: every user of UCloud may start it.
+	Public        bool `protobuf:"varint,7,opt,name=public,proto3" json:"public,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -277,28 +294,33 @@ func (x *ApplicationMetadata) GetPublic() bool {
 	return false
 }
 
+// How an application is run.
 type ApplicationInvocation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Tool  *ToolReference         `protobuf:"bytes,1,opt,name=tool,proto3" json:"tool,omitempty"`
 	// The command line, one parameter after the other.
-	Invocation      []*InvocationParameter  `protobuf:"bytes,2,rep,name=invocation,proto3" json:"invocation,omitempty"`
-	Parameters      []*ApplicationParameter `protobuf:"bytes,3,rep,name=parameters,proto3" json:"parameters,omitempty"`
-	OutputFileGlobs []string                `protobuf:"bytes,4,rep,name=output_file_globs,json=outputFileGlobs,proto3" json:"output_file_globs,omitempty"`
-	ApplicationType ApplicationType         `protobuf:"varint,5,opt,name=application_type,json=applicationType,proto3,enum=serai.jobs.v1.ApplicationType" json:"application_type,omitempty"`
-	Vnc             *VncDescription         `protobuf:"bytes,6,opt,name=vnc,proto3,oneof" json:"vnc,omitempty"`
-	Web             *WebDescription         `protobuf:"bytes,7,opt,name=web,proto3,oneof" json:"web,omitempty"`
-	Container       *ContainerDescription   `protobuf:"bytes,8,opt,name=container,proto3,oneof" json:"container,omitempty"`
+	Invocation []*InvocationParameter  `protobuf:"bytes,2,rep,name=invocation,proto3" json:"invocation,omitempty"`
+	Parameters []*ApplicationParameter `protobuf:"bytes,3,rep,name=parameters,proto3" json:"parameters,omitempty"`
+	// Patterns of the files that are the output; means nothing here, where all of the job's folder is.
+	OutputFileGlobs []string              `protobuf:"bytes,4,rep,name=output_file_globs,json=outputFileGlobs,proto3" json:"output_file_globs,omitempty"`
+	ApplicationType ApplicationType       `protobuf:"varint,5,opt,name=application_type,json=applicationType,proto3,enum=serai.jobs.v1.ApplicationType" json:"application_type,omitempty"`
+	Vnc             *VncDescription       `protobuf:"bytes,6,opt,name=vnc,proto3,oneof" json:"vnc,omitempty"`
+	Web             *WebDescription       `protobuf:"bytes,7,opt,name=web,proto3,oneof" json:"web,omitempty"`
+	Container       *ContainerDescription `protobuf:"bytes,8,opt,name=container,proto3,oneof" json:"container,omitempty"`
 	// Environment variables: name to the parameter whose arguments, joined by one space, are the value.
 	Environment map[string]*InvocationParameter `protobuf:"bytes,9,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// null = true for VNC and WEB applications, false otherwise.
 	AllowAdditionalMounts *bool `protobuf:"varint,10,opt,name=allow_additional_mounts,json=allowAdditionalMounts,proto3,oneof" json:"allow_additional_mounts,omitempty"`
 	// null = true.
-	AllowAdditionalPeers *bool    `protobuf:"varint,11,opt,name=allow_additional_peers,json=allowAdditionalPeers,proto3,oneof" json:"allow_additional_peers,omitempty"`
-	AllowMultiNode       bool     `protobuf:"varint,12,opt,name=allow_multi_node,json=allowMultiNode,proto3" json:"allow_multi_node,omitempty"`
-	FileExtensions       []string `protobuf:"bytes,13,rep,name=file_extensions,json=fileExtensions,proto3" json:"file_extensions,omitempty"`
-	LicenseServers       []string `protobuf:"bytes,14,rep,name=license_servers,json=licenseServers,proto3" json:"license_servers,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	AllowAdditionalPeers *bool `protobuf:"varint,11,opt,name=allow_additional_peers,json=allowAdditionalPeers,proto3,oneof" json:"allow_additional_peers,omitempty"`
+	// true: a job may have more than one replica.
+	AllowMultiNode bool `protobuf:"varint,12,opt,name=allow_multi_node,json=allowMultiNode,proto3" json:"allow_multi_node,omitempty"`
+	// Kinds of files that users are offered it for; means nothing here.
+	FileExtensions []string `protobuf:"bytes,13,rep,name=file_extensions,json=fileExtensions,proto3" json:"file_extensions,omitempty"`
+	// Tags of license products; means nothing here.
+	LicenseServers []string `protobuf:"bytes,14,rep,name=license_servers,json=licenseServers,proto3" json:"license_servers,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ApplicationInvocation) Reset() {
@@ -429,9 +451,11 @@ func (x *ApplicationInvocation) GetLicenseServers() []string {
 	return nil
 }
 
+// Names a tool, and is it where it is resolved.
 type ToolReference struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The tool's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Core fills in the application's version here; the tool's own is in tool.description.info (facts 2021 §8.6).
 	Version       string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	Tool          *Tool  `protobuf:"bytes,3,opt,name=tool,proto3,oneof" json:"tool,omitempty"`
@@ -490,9 +514,11 @@ func (x *ToolReference) GetTool() *Tool {
 	return nil
 }
 
+// What an application runs in.
 type Tool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Owner string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	// UCloud username of whoever put it into the store.
+	Owner string `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
 	// ms since epoch.
 	CreatedAt int64 `protobuf:"varint,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// ms since epoch.
@@ -560,21 +586,29 @@ func (x *Tool) GetDescription() *ToolDescription {
 	return nil
 }
 
+// A tool: the image, and words for people.
 type ToolDescription struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Info  *v1.NameAndVersion     `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
 	// The image as real tools of 2021 name it; see `image`.
-	Container             *string            `protobuf:"bytes,2,opt,name=container,proto3,oneof" json:"container,omitempty"`
+	Container *string `protobuf:"bytes,2,opt,name=container,proto3,oneof" json:"container,omitempty"`
+	// What users are offered.
 	DefaultNumberOfNodes  int32              `protobuf:"varint,3,opt,name=default_number_of_nodes,json=defaultNumberOfNodes,proto3" json:"default_number_of_nodes,omitempty"`
 	DefaultTimeAllocation *v1.SimpleDuration `protobuf:"bytes,4,opt,name=default_time_allocation,json=defaultTimeAllocation,proto3" json:"default_time_allocation,omitempty"`
-	RequiredModules       []string           `protobuf:"bytes,5,rep,name=required_modules,json=requiredModules,proto3" json:"required_modules,omitempty"`
-	Authors               []string           `protobuf:"bytes,6,rep,name=authors,proto3" json:"authors,omitempty"`
-	Title                 string             `protobuf:"bytes,7,opt,name=title,proto3" json:"title,omitempty"`
-	Description           string             `protobuf:"bytes,8,opt,name=description,proto3" json:"description,omitempty"`
-	Backend               ToolBackend        `protobuf:"varint,9,opt,name=backend,proto3,enum=serai.jobs.v1.ToolBackend" json:"backend,omitempty"`
-	License               string             `protobuf:"bytes,10,opt,name=license,proto3" json:"license,omitempty"`
+	// Carried, not used.
+	RequiredModules []string `protobuf:"bytes,5,rep,name=required_modules,json=requiredModules,proto3" json:"required_modules,omitempty"`
+	// For people.
+	Authors []string `protobuf:"bytes,6,rep,name=authors,proto3" json:"authors,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,7,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description string      `protobuf:"bytes,8,opt,name=description,proto3" json:"description,omitempty"`
+	Backend     ToolBackend `protobuf:"varint,9,opt,name=backend,proto3,enum=serai.jobs.v1.ToolBackend" json:"backend,omitempty"`
+	// Under which it is published, for people.
+	License string `protobuf:"bytes,10,opt,name=license,proto3" json:"license,omitempty"`
 	// The image; null = `container` is (facts 2021 §0.2 #4).
-	Image              *string  `protobuf:"bytes,11,opt,name=image,proto3,oneof" json:"image,omitempty"`
+	Image *string `protobuf:"bytes,11,opt,name=image,proto3,oneof" json:"image,omitempty"`
+	// Ids of providers that it runs at; null = all.
 	SupportedProviders []string `protobuf:"bytes,12,rep,name=supported_providers,json=supportedProviders,proto3" json:"supported_providers,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -694,9 +728,11 @@ func (x *ToolDescription) GetSupportedProviders() []string {
 	return nil
 }
 
+// Where a replica has its desktop.
 type VncDescription struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Password *string                `protobuf:"bytes,1,opt,name=password,proto3,oneof" json:"password,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the desktop; null = none.
+	Password *string `protobuf:"bytes,1,opt,name=password,proto3,oneof" json:"password,omitempty"`
 	// Default 5900.
 	Port          *int32 `protobuf:"varint,2,opt,name=port,proto3,oneof" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -747,6 +783,7 @@ func (x *VncDescription) GetPort() int32 {
 	return 0
 }
 
+// Where a replica has its web page.
 type WebDescription struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Default 80.
@@ -792,14 +829,17 @@ func (x *WebDescription) GetPort() int32 {
 	return 0
 }
 
+// How the program runs in its container.
 type ContainerDescription struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Default true: the program starts in /work.
 	ChangeWorkingDirectory *bool `protobuf:"varint,1,opt,name=change_working_directory,json=changeWorkingDirectory,proto3,oneof" json:"change_working_directory,omitempty"`
-	RunAsRoot              bool  `protobuf:"varint,2,opt,name=run_as_root,json=runAsRoot,proto3" json:"run_as_root,omitempty"`
-	RunAsRealUser          bool  `protobuf:"varint,3,opt,name=run_as_real_user,json=runAsRealUser,proto3" json:"run_as_real_user,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// true: the program is root of its own view.
+	RunAsRoot bool `protobuf:"varint,2,opt,name=run_as_root,json=runAsRoot,proto3" json:"run_as_root,omitempty"`
+	// Not together with run_as_root.
+	RunAsRealUser bool `protobuf:"varint,3,opt,name=run_as_real_user,json=runAsRealUser,proto3" json:"run_as_real_user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContainerDescription) Reset() {
@@ -853,7 +893,7 @@ func (x *ContainerDescription) GetRunAsRealUser() bool {
 	return false
 }
 
-// A piece of a command line. Rules and worked examples: facts 2021 §9.
+// A piece of a command line; docs/applications.md has the rules. Source: facts 2021 §9.
 type InvocationParameter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Parameter:
@@ -986,8 +1026,9 @@ func (*InvocationParameter_Jinja) isInvocationParameter_Parameter() {}
 
 // One argument, unchanged.
 type WordInvocation struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Word          string                 `protobuf:"bytes,1,opt,name=word,proto3" json:"word,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The argument.
+	Word          string `protobuf:"bytes,1,opt,name=word,proto3" json:"word,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1029,15 +1070,23 @@ func (x *WordInvocation) GetWord() string {
 	return ""
 }
 
+// Arguments made of the values of parameters.
 type VariableInvocation struct {
-	state                     protoimpl.MessageState `protogen:"open.v1"`
-	VariableNames             []string               `protobuf:"bytes,1,rep,name=variable_names,json=variableNames,proto3" json:"variable_names,omitempty"`
-	PrefixGlobal              string                 `protobuf:"bytes,2,opt,name=prefix_global,json=prefixGlobal,proto3" json:"prefix_global,omitempty"`
-	SuffixGlobal              string                 `protobuf:"bytes,3,opt,name=suffix_global,json=suffixGlobal,proto3" json:"suffix_global,omitempty"`
-	PrefixVariable            string                 `protobuf:"bytes,4,opt,name=prefix_variable,json=prefixVariable,proto3" json:"prefix_variable,omitempty"`
-	SuffixVariable            string                 `protobuf:"bytes,5,opt,name=suffix_variable,json=suffixVariable,proto3" json:"suffix_variable,omitempty"`
-	IsPrefixVariablePartOfArg bool                   `protobuf:"varint,6,opt,name=is_prefix_variable_part_of_arg,json=isPrefixVariablePartOfArg,proto3" json:"is_prefix_variable_part_of_arg,omitempty"`
-	IsSuffixVariablePartOfArg bool                   `protobuf:"varint,7,opt,name=is_suffix_variable_part_of_arg,json=isSuffixVariablePartOfArg,proto3" json:"is_suffix_variable_part_of_arg,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Parameters whose values become arguments, in this order. Without a value of any, all of it is left out.
+	VariableNames []string `protobuf:"bytes,1,rep,name=variable_names,json=variableNames,proto3" json:"variable_names,omitempty"`
+	// One argument before all values; blank = none.
+	PrefixGlobal string `protobuf:"bytes,2,opt,name=prefix_global,json=prefixGlobal,proto3" json:"prefix_global,omitempty"`
+	// One argument after all values; blank = none.
+	SuffixGlobal string `protobuf:"bytes,3,opt,name=suffix_global,json=suffixGlobal,proto3" json:"suffix_global,omitempty"`
+	// Before each value; blank = nothing.
+	PrefixVariable string `protobuf:"bytes,4,opt,name=prefix_variable,json=prefixVariable,proto3" json:"prefix_variable,omitempty"`
+	// After each value; blank = nothing.
+	SuffixVariable string `protobuf:"bytes,5,opt,name=suffix_variable,json=suffixVariable,proto3" json:"suffix_variable,omitempty"`
+	// true: the prefix and the value are one argument.
+	IsPrefixVariablePartOfArg bool `protobuf:"varint,6,opt,name=is_prefix_variable_part_of_arg,json=isPrefixVariablePartOfArg,proto3" json:"is_prefix_variable_part_of_arg,omitempty"`
+	// true: the value and the suffix are one argument.
+	IsSuffixVariablePartOfArg bool `protobuf:"varint,7,opt,name=is_suffix_variable_part_of_arg,json=isSuffixVariablePartOfArg,proto3" json:"is_suffix_variable_part_of_arg,omitempty"`
 	unknownFields             protoimpl.UnknownFields
 	sizeCache                 protoimpl.SizeCache
 }
@@ -1121,10 +1170,13 @@ func (x *VariableInvocation) GetIsSuffixVariablePartOfArg() bool {
 	return false
 }
 
+// One argument if a parameter is true, none otherwise.
 type FlagInvocation struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	VariableName  string                 `protobuf:"bytes,1,opt,name=variable_name,json=variableName,proto3" json:"variable_name,omitempty"`
-	Flag          string                 `protobuf:"bytes,2,opt,name=flag,proto3" json:"flag,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A boolean parameter.
+	VariableName string `protobuf:"bytes,1,opt,name=variable_name,json=variableName,proto3" json:"variable_name,omitempty"`
+	// The argument that is there when it is true.
+	Flag          string `protobuf:"bytes,2,opt,name=flag,proto3" json:"flag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1173,9 +1225,11 @@ func (x *FlagInvocation) GetFlag() string {
 	return ""
 }
 
+// One argument: an environment variable's value.
 type EnvironmentInvocation struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Variable      string                 `protobuf:"bytes,1,opt,name=variable,proto3" json:"variable,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of an environment variable that the application sets.
+	Variable      string `protobuf:"bytes,1,opt,name=variable,proto3" json:"variable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1219,8 +1273,9 @@ func (x *EnvironmentInvocation) GetVariable() string {
 
 // Generation 2026 only.
 type JinjaInvocation struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Template      string                 `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rendered with the values of the parameters.
+	Template      string `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1569,14 +1624,19 @@ func (*ApplicationParameter_Readme) isApplicationParameter_Parameter() {}
 
 func (*ApplicationParameter_PrivateNetwork) isApplicationParameter_Parameter() {}
 
+// A file of a drive.
 type InputFileParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
-	DefaultValue  *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title         string  `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string  `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description   string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1646,14 +1706,19 @@ func (x *InputFileParameter) GetDescription() string {
 	return ""
 }
 
+// A folder of a drive.
 type InputDirectoryParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
-	DefaultValue  *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title         string  `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string  `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description   string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1723,14 +1788,19 @@ func (x *InputDirectoryParameter) GetDescription() string {
 	return ""
 }
 
+// A text.
 type TextParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
-	DefaultValue  *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title         string  `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string  `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description   string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1800,14 +1870,19 @@ func (x *TextParameter) GetDescription() string {
 	return ""
 }
 
+// A text of many lines.
 type TextAreaParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
-	DefaultValue  *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title         string  `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string  `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description   string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1877,17 +1952,26 @@ func (x *TextAreaParameter) GetDescription() string {
 	return ""
 }
 
+// A whole number.
 type IntegerParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
-	DefaultValue  *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title         string  `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string  `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
-	Min           *int64  `protobuf:"varint,6,opt,name=min,proto3,oneof" json:"min,omitempty"`
-	Max           *int64  `protobuf:"varint,7,opt,name=max,proto3,oneof" json:"max,omitempty"`
-	Step          *int64  `protobuf:"varint,8,opt,name=step,proto3,oneof" json:"step,omitempty"`
+	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	// Least value; null = no limit.
+	Min *int64 `protobuf:"varint,6,opt,name=min,proto3,oneof" json:"min,omitempty"`
+	// Greatest value; null = no limit.
+	Max *int64 `protobuf:"varint,7,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	// Of the control in which users choose; means nothing here.
+	Step *int64 `protobuf:"varint,8,opt,name=step,proto3,oneof" json:"step,omitempty"`
+	// For people; null = none.
 	UnitName      *string `protobuf:"bytes,9,opt,name=unit_name,json=unitName,proto3,oneof" json:"unit_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1986,18 +2070,27 @@ func (x *IntegerParameter) GetUnitName() string {
 	return ""
 }
 
+// A number.
 type FloatingPointParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
-	DefaultValue  *string  `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title         string   `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string   `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
-	Min           *float64 `protobuf:"fixed64,6,opt,name=min,proto3,oneof" json:"min,omitempty"`
-	Max           *float64 `protobuf:"fixed64,7,opt,name=max,proto3,oneof" json:"max,omitempty"`
-	Step          *float64 `protobuf:"fixed64,8,opt,name=step,proto3,oneof" json:"step,omitempty"`
-	UnitName      *string  `protobuf:"bytes,9,opt,name=unit_name,json=unitName,proto3,oneof" json:"unit_name,omitempty"`
+	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	// Least value; null = no limit.
+	Min *float64 `protobuf:"fixed64,6,opt,name=min,proto3,oneof" json:"min,omitempty"`
+	// Greatest value; null = no limit.
+	Max *float64 `protobuf:"fixed64,7,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	// Of the control in which users choose; means nothing here.
+	Step *float64 `protobuf:"fixed64,8,opt,name=step,proto3,oneof" json:"step,omitempty"`
+	// For people; null = none.
+	UnitName      *string `protobuf:"bytes,9,opt,name=unit_name,json=unitName,proto3,oneof" json:"unit_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2095,16 +2188,22 @@ func (x *FloatingPointParameter) GetUnitName() string {
 	return ""
 }
 
+// Yes or no.
 type BooleanParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
 	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title        string  `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description  string  `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
 	// Ignored by generation 2021 (facts 2021 §0.2 #3).
-	TrueValue     string `protobuf:"bytes,6,opt,name=true_value,json=trueValue,proto3" json:"true_value,omitempty"`
+	TrueValue string `protobuf:"bytes,6,opt,name=true_value,json=trueValue,proto3" json:"true_value,omitempty"`
+	// As true_value, for false.
 	FalseValue    string `protobuf:"bytes,7,opt,name=false_value,json=falseValue,proto3" json:"false_value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2189,13 +2288,18 @@ func (x *BooleanParameter) GetFalseValue() string {
 	return ""
 }
 
+// One of several choices.
 type EnumerationParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
-	DefaultValue  *string              `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title         string               `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
 	Description   string               `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
 	Options       []*EnumerationOption `protobuf:"bytes,6,rep,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2274,6 +2378,7 @@ func (x *EnumerationParameter) GetOptions() []*EnumerationOption {
 	return nil
 }
 
+// One choice.
 type EnumerationOption struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the user picks.
@@ -2328,14 +2433,20 @@ func (x *EnumerationOption) GetValue() string {
 	return ""
 }
 
+// Another job, reached by hostname.
 type PeerParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
-	DefaultValue         *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title                string  `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description          string  `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	// Name of the application that users are offered; null = none.
 	SuggestedApplication *string `protobuf:"bytes,6,opt,name=suggested_application,json=suggestedApplication,proto3,oneof" json:"suggested_application,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -2413,14 +2524,20 @@ func (x *PeerParameter) GetSuggestedApplication() string {
 	return ""
 }
 
+// A software license.
 type LicenseServerParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
-	DefaultValue  *string  `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title         string   `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string   `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	// Tags of license products, one of which it has to have.
 	Tagged        []string `protobuf:"bytes,6,rep,name=tagged,proto3" json:"tagged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2498,14 +2615,19 @@ func (x *LicenseServerParameter) GetTagged() []string {
 	return nil
 }
 
+// A public link.
 type IngressParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
-	DefaultValue  *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title         string  `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string  `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description   string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2575,14 +2697,19 @@ func (x *IngressParameter) GetDescription() string {
 	return ""
 }
 
+// A public IP address.
 type NetworkIpParameter struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
 	// Any JSON value, as JSON text.
-	DefaultValue  *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
-	Title         string  `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string  `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	DefaultValue *string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3,oneof" json:"default_value,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description   string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2654,11 +2781,15 @@ func (x *NetworkIpParameter) GetDescription() string {
 
 // Generation 2026 only; carried, not used.
 type ModuleListParameter struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional      bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
-	Title         string                 `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description   string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2723,11 +2854,15 @@ func (x *ModuleListParameter) GetDescription() string {
 
 // Generation 2026 only; carried, not used.
 type WorkflowParameter struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional      bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
-	Title         string                 `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description   string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2792,11 +2927,15 @@ func (x *WorkflowParameter) GetDescription() string {
 
 // Generation 2026 only; carried, not used.
 type ReadmeParameter struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional      bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
-	Title         string                 `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description   string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2861,11 +3000,15 @@ func (x *ReadmeParameter) GetDescription() string {
 
 // Generation 2026 only; carried, not used.
 type PrivateNetworkParameter struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional      bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
-	Title         string                 `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
-	Description   string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The parameter's name, by which values and the invocation refer to it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// true: the user may leave it out.
+	Optional bool `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"`
+	// For people.
+	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	// For people.
+	Description   string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3219,11 +3362,13 @@ func (*AppParameterValue_PrivateNetwork) isAppParameterValue_Value() {}
 
 func (*AppParameterValue_ApiServer) isAppParameterValue_Value() {}
 
+// A file or folder of a drive.
 type FileValue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "/{drive}/rest".
-	Path     string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	ReadOnly bool   `protobuf:"varint,2,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// true: the job cannot write there.
+	ReadOnly bool `protobuf:"varint,2,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	// Generation 2026: where the user wants it; empty = `/work/{last component of path}`.
 	MountPath     string `protobuf:"bytes,3,opt,name=mount_path,json=mountPath,proto3" json:"mount_path,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3281,9 +3426,11 @@ func (x *FileValue) GetMountPath() string {
 	return ""
 }
 
+// A value of a BooleanParameter.
 type BooleanValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Value         bool                   `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the user chose.
+	Value         bool `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3325,9 +3472,11 @@ func (x *BooleanValue) GetValue() bool {
 	return false
 }
 
+// A value of a TextParameter.
 type TextValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Value         string                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the user wrote.
+	Value         string `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3369,9 +3518,11 @@ func (x *TextValue) GetValue() string {
 	return ""
 }
 
+// A value of a TextAreaParameter.
 type TextAreaValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Value         string                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the user wrote.
+	Value         string `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3413,9 +3564,11 @@ func (x *TextAreaValue) GetValue() string {
 	return ""
 }
 
+// A value of an IntegerParameter.
 type IntegerValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Value         int64                  `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the user gave.
+	Value         int64 `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3457,9 +3610,11 @@ func (x *IntegerValue) GetValue() int64 {
 	return 0
 }
 
+// A value of a FloatingPointParameter.
 type FloatingPointValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Value         float64                `protobuf:"fixed64,1,opt,name=value,proto3" json:"value,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the user gave.
+	Value         float64 `protobuf:"fixed64,1,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3501,10 +3656,13 @@ func (x *FloatingPointValue) GetValue() float64 {
 	return 0
 }
 
+// Another job, reached by hostname.
 type PeerValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hostname      string                 `protobuf:"bytes,1,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	JobId         string                 `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name by which the job reaches the other one.
+	Hostname string `protobuf:"bytes,1,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// Id of the other job.
+	JobId         string `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3553,9 +3711,11 @@ func (x *PeerValue) GetJobId() string {
 	return ""
 }
 
+// A software license (docs/licenses.md).
 type LicenseServerValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The license's id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3597,9 +3757,11 @@ func (x *LicenseServerValue) GetId() string {
 	return ""
 }
 
+// A volume. No product here has any.
 type BlockStorageValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The volume's id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3641,9 +3803,11 @@ func (x *BlockStorageValue) GetId() string {
 	return ""
 }
 
+// A public IP address. No product here has any.
 type NetworkValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The address's id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3685,9 +3849,11 @@ func (x *NetworkValue) GetId() string {
 	return ""
 }
 
+// A public link. No product here has any.
 type IngressValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The link's id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3731,8 +3897,9 @@ func (x *IngressValue) GetId() string {
 
 // Generation 2026 only; carried as JSON text.
 type ModuleListValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Modules       *string                `protobuf:"bytes,1,opt,name=modules,proto3,oneof" json:"modules,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON text; null = none.
+	Modules       *string `protobuf:"bytes,1,opt,name=modules,proto3,oneof" json:"modules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3776,8 +3943,9 @@ func (x *ModuleListValue) GetModules() string {
 
 // Generation 2026 only; carried as JSON text.
 type WorkflowValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Specification *string                `protobuf:"bytes,1,opt,name=specification,proto3,oneof" json:"specification,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON text; null = none.
+	Specification *string `protobuf:"bytes,1,opt,name=specification,proto3,oneof" json:"specification,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3821,8 +3989,9 @@ func (x *WorkflowValue) GetSpecification() string {
 
 // Generation 2026 only.
 type PrivateNetworkValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The network's id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3866,9 +4035,11 @@ func (x *PrivateNetworkValue) GetId() string {
 
 // Generation 2026 only. Its `token` is a secret that Serai has no use for, so it is not read.
 type ApiServerValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	TokenType     string                 `protobuf:"bytes,2,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its address.
+	Server string `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// Its kind of token.
+	TokenType     string `protobuf:"bytes,2,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

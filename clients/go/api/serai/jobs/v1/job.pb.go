@@ -97,6 +97,7 @@ func (JobState) EnumDescriptor() ([]byte, []int) {
 	return file_serai_jobs_v1_job_proto_rawDescGZIP(), []int{0}
 }
 
+// A job as UCloud knows it.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Core's number as text, unique over all providers.
@@ -256,6 +257,7 @@ func (*ResourceBilling) Descriptor() ([]byte, []int) {
 	return file_serai_jobs_v1_job_proto_rawDescGZIP(), []int{1}
 }
 
+// Where a job writes to.
 type JobOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "/{drive}/Jobs/…"; null until known.
@@ -301,6 +303,7 @@ func (x *JobOutput) GetOutputFolder() string {
 	return ""
 }
 
+// What a user asked for.
 type JobSpecification struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Application *v1.NameAndVersion     `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
@@ -416,6 +419,7 @@ func (x *JobSpecification) GetLabels() map[string]string {
 	return nil
 }
 
+// How a job stands, and what its names stand for.
 type JobStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	State JobState               `protobuf:"varint,1,opt,name=state,proto3,enum=serai.jobs.v1.JobState" json:"state,omitempty"`
@@ -513,6 +517,7 @@ func (x *JobStatus) GetResolvedProduct() *v1.ComputeProduct {
 	return nil
 }
 
+// What can be done with a product, and the product.
 type ResolvedSupport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Product       *v1.ComputeProduct     `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
@@ -735,16 +740,25 @@ func (x *ComputeSupport) GetNative() *NativeSupport {
 	return nil
 }
 
+// What can be done with jobs of tools with the backend DOCKER.
 type DockerSupport struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Enabled       *bool                  `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
-	Web           *bool                  `protobuf:"varint,2,opt,name=web,proto3,oneof" json:"web,omitempty"`
-	Vnc           *bool                  `protobuf:"varint,3,opt,name=vnc,proto3,oneof" json:"vnc,omitempty"`
-	Logs          *bool                  `protobuf:"varint,4,opt,name=logs,proto3,oneof" json:"logs,omitempty"`
-	Terminal      *bool                  `protobuf:"varint,5,opt,name=terminal,proto3,oneof" json:"terminal,omitempty"`
-	Peers         *bool                  `protobuf:"varint,6,opt,name=peers,proto3,oneof" json:"peers,omitempty"`
-	TimeExtension *bool                  `protobuf:"varint,7,opt,name=time_extension,json=timeExtension,proto3,oneof" json:"time_extension,omitempty"`
-	Utilization   *bool                  `protobuf:"varint,8,opt,name=utilization,proto3,oneof" json:"utilization,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Jobs of this kind run.
+	Enabled *bool `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
+	// Users reach an application's web page.
+	Web *bool `protobuf:"varint,2,opt,name=web,proto3,oneof" json:"web,omitempty"`
+	// Users reach an application's desktop.
+	Vnc *bool `protobuf:"varint,3,opt,name=vnc,proto3,oneof" json:"vnc,omitempty"`
+	// Users follow the output.
+	Logs *bool `protobuf:"varint,4,opt,name=logs,proto3,oneof" json:"logs,omitempty"`
+	// Users open shells in jobs.
+	Terminal *bool `protobuf:"varint,5,opt,name=terminal,proto3,oneof" json:"terminal,omitempty"`
+	// Jobs reach other jobs by hostname.
+	Peers *bool `protobuf:"varint,6,opt,name=peers,proto3,oneof" json:"peers,omitempty"`
+	// A running job can be given more time.
+	TimeExtension *bool `protobuf:"varint,7,opt,name=time_extension,json=timeExtension,proto3,oneof" json:"time_extension,omitempty"`
+	// RetrieveUtilization tells of it.
+	Utilization   *bool `protobuf:"varint,8,opt,name=utilization,proto3,oneof" json:"utilization,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -835,15 +849,23 @@ func (x *DockerSupport) GetUtilization() bool {
 	return false
 }
 
+// What can be done with jobs of tools with the backend VIRTUAL_MACHINE.
 type VirtualMachineSupport struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Enabled       *bool                  `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
-	Logs          *bool                  `protobuf:"varint,2,opt,name=logs,proto3,oneof" json:"logs,omitempty"`
-	Vnc           *bool                  `protobuf:"varint,3,opt,name=vnc,proto3,oneof" json:"vnc,omitempty"`
-	Terminal      *bool                  `protobuf:"varint,4,opt,name=terminal,proto3,oneof" json:"terminal,omitempty"`
-	TimeExtension *bool                  `protobuf:"varint,5,opt,name=time_extension,json=timeExtension,proto3,oneof" json:"time_extension,omitempty"`
-	Suspension    *bool                  `protobuf:"varint,6,opt,name=suspension,proto3,oneof" json:"suspension,omitempty"`
-	Utilization   *bool                  `protobuf:"varint,7,opt,name=utilization,proto3,oneof" json:"utilization,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Jobs of this kind run.
+	Enabled *bool `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
+	// Users follow the output.
+	Logs *bool `protobuf:"varint,2,opt,name=logs,proto3,oneof" json:"logs,omitempty"`
+	// Users reach an application's desktop.
+	Vnc *bool `protobuf:"varint,3,opt,name=vnc,proto3,oneof" json:"vnc,omitempty"`
+	// Users open shells in jobs.
+	Terminal *bool `protobuf:"varint,4,opt,name=terminal,proto3,oneof" json:"terminal,omitempty"`
+	// A running job can be given more time.
+	TimeExtension *bool `protobuf:"varint,5,opt,name=time_extension,json=timeExtension,proto3,oneof" json:"time_extension,omitempty"`
+	// A job can be suspended and resumed.
+	Suspension *bool `protobuf:"varint,6,opt,name=suspension,proto3,oneof" json:"suspension,omitempty"`
+	// RetrieveUtilization tells of it.
+	Utilization *bool `protobuf:"varint,7,opt,name=utilization,proto3,oneof" json:"utilization,omitempty"`
 	// Generation 2026 (facts today §4).
 	Web *bool `protobuf:"varint,8,opt,name=web,proto3,oneof" json:"web,omitempty"`
 	// Generation 2026 (facts today §4).
@@ -945,15 +967,23 @@ func (x *VirtualMachineSupport) GetPeers() bool {
 	return false
 }
 
+// What can be done with jobs of tools with the backend NATIVE.
 type NativeSupport struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Enabled       *bool                  `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
-	Web           *bool                  `protobuf:"varint,2,opt,name=web,proto3,oneof" json:"web,omitempty"`
-	Vnc           *bool                  `protobuf:"varint,3,opt,name=vnc,proto3,oneof" json:"vnc,omitempty"`
-	Logs          *bool                  `protobuf:"varint,4,opt,name=logs,proto3,oneof" json:"logs,omitempty"`
-	Terminal      *bool                  `protobuf:"varint,5,opt,name=terminal,proto3,oneof" json:"terminal,omitempty"`
-	TimeExtension *bool                  `protobuf:"varint,6,opt,name=time_extension,json=timeExtension,proto3,oneof" json:"time_extension,omitempty"`
-	Utilization   *bool                  `protobuf:"varint,7,opt,name=utilization,proto3,oneof" json:"utilization,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Jobs of this kind run.
+	Enabled *bool `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
+	// Users reach an application's web page.
+	Web *bool `protobuf:"varint,2,opt,name=web,proto3,oneof" json:"web,omitempty"`
+	// Users reach an application's desktop.
+	Vnc *bool `protobuf:"varint,3,opt,name=vnc,proto3,oneof" json:"vnc,omitempty"`
+	// Users follow the output.
+	Logs *bool `protobuf:"varint,4,opt,name=logs,proto3,oneof" json:"logs,omitempty"`
+	// Users open shells in jobs.
+	Terminal *bool `protobuf:"varint,5,opt,name=terminal,proto3,oneof" json:"terminal,omitempty"`
+	// A running job can be given more time.
+	TimeExtension *bool `protobuf:"varint,6,opt,name=time_extension,json=timeExtension,proto3,oneof" json:"time_extension,omitempty"`
+	// RetrieveUtilization tells of it.
+	Utilization   *bool `protobuf:"varint,7,opt,name=utilization,proto3,oneof" json:"utilization,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

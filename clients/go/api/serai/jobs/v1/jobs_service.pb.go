@@ -26,13 +26,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What kind of session is opened.
 type InteractiveSessionType int32
 
 const (
 	InteractiveSessionType_INTERACTIVE_SESSION_TYPE_UNSPECIFIED InteractiveSessionType = 0
-	InteractiveSessionType_INTERACTIVE_SESSION_TYPE_WEB         InteractiveSessionType = 1
-	InteractiveSessionType_INTERACTIVE_SESSION_TYPE_VNC         InteractiveSessionType = 2
-	InteractiveSessionType_INTERACTIVE_SESSION_TYPE_SHELL       InteractiveSessionType = 3
+	// The application's web page.
+	InteractiveSessionType_INTERACTIVE_SESSION_TYPE_WEB InteractiveSessionType = 1
+	// The application's desktop.
+	InteractiveSessionType_INTERACTIVE_SESSION_TYPE_VNC InteractiveSessionType = 2
+	// A shell.
+	InteractiveSessionType_INTERACTIVE_SESSION_TYPE_SHELL InteractiveSessionType = 3
 )
 
 // Enum value maps for InteractiveSessionType.
@@ -78,12 +82,15 @@ func (InteractiveSessionType) EnumDescriptor() ([]byte, []int) {
 	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{0}
 }
 
+// Where a program writes to.
 type OutputStream int32
 
 const (
 	OutputStream_OUTPUT_STREAM_UNSPECIFIED OutputStream = 0
-	OutputStream_OUTPUT_STREAM_STDOUT      OutputStream = 1
-	OutputStream_OUTPUT_STREAM_STDERR      OutputStream = 2
+	// Standard output.
+	OutputStream_OUTPUT_STREAM_STDOUT OutputStream = 1
+	// Standard error.
+	OutputStream_OUTPUT_STREAM_STDERR OutputStream = 2
 )
 
 // Enum value maps for OutputStream.
@@ -217,6 +224,7 @@ func (x *CreateResponse) GetResponses() []*CreatedJob {
 	return nil
 }
 
+// A job that was stored.
 type CreatedJob struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The provider's own id; Serai has none and leaves it unset (null on the wire).
@@ -263,8 +271,9 @@ func (x *CreatedJob) GetId() string {
 }
 
 type CreateBulkRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Requests      []*CreateRequest       `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each is taken or refused by itself.
+	Requests      []*CreateRequest `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -351,6 +360,7 @@ func (x *CreateBulkResponse) GetOutcomes() []*CreateOutcome {
 	return nil
 }
 
+// What one of many requests is answered.
 type CreateOutcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Outcome:
@@ -422,6 +432,7 @@ type isCreateOutcome_Outcome interface {
 }
 
 type CreateOutcome_Created struct {
+	// The answer that this request would have had by itself.
 	Created *CreateResponse `protobuf:"bytes,1,opt,name=created,proto3,oneof"`
 }
 
@@ -478,6 +489,7 @@ func (x *ExtendRequest) GetItems() []*ExtendItem {
 	return nil
 }
 
+// More time for one job.
 type ExtendItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -656,6 +668,7 @@ func (x *OpenInteractiveSessionRequest) GetItems() []*OpenInteractiveSessionItem
 	return nil
 }
 
+// A session that a user wants.
 type OpenInteractiveSessionItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -770,6 +783,7 @@ func (x *OpenInteractiveSessionResponse) GetResponses() []*OpenSession {
 	return nil
 }
 
+// A session that is open, and how it is reached.
 type OpenSession struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Session:
@@ -868,11 +882,15 @@ func (*OpenSession_Web) isOpenSession_Session() {}
 
 func (*OpenSession_Vnc) isOpenSession_Session() {}
 
+// A shell, opened on a WebSocket (docs/sessions.md).
 type ShellSession struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	JobId             string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Rank              int32                  `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`
-	SessionIdentifier string                 `protobuf:"bytes,3,opt,name=session_identifier,json=sessionIdentifier,proto3" json:"session_identifier,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job's id.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Which replica; 0 to replicas - 1.
+	Rank int32 `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`
+	// With which the shell is opened on a WebSocket. A secret.
+	SessionIdentifier string `protobuf:"bytes,3,opt,name=session_identifier,json=sessionIdentifier,proto3" json:"session_identifier,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -928,10 +946,13 @@ func (x *ShellSession) GetSessionIdentifier() string {
 	return ""
 }
 
+// A web page.
 type WebSession struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	JobId string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Rank  int32                  `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`
+	// The job's id.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Which replica; 0 to replicas - 1.
+	Rank int32 `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`
 	// Absolute, or relative to the provider's domain. Made by the gateway from the session.
 	RedirectClientTo string `protobuf:"bytes,3,opt,name=redirect_client_to,json=redirectClientTo,proto3" json:"redirect_client_to,omitempty"`
 	// Of the session, for the gateway.
@@ -998,12 +1019,16 @@ func (x *WebSession) GetSessionIdentifier() string {
 	return ""
 }
 
+// A desktop.
 type VncSession struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	JobId string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Rank  int32                  `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`
+	// The job's id.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Which replica; 0 to replicas - 1.
+	Rank int32 `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`
 	// As `redirect_client_to`; a WebSocket with the sub-protocol `binary`.
-	Url      string  `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	// Of the desktop; null = none.
 	Password *string `protobuf:"bytes,4,opt,name=password,proto3,oneof" json:"password,omitempty"`
 	// Of the session, for the gateway.
 	SessionIdentifier string `protobuf:"bytes,5,opt,name=session_identifier,json=sessionIdentifier,proto3" json:"session_identifier,omitempty"`
@@ -1121,6 +1146,7 @@ func (x *SuspendRequest) GetItems() []*SuspendItem {
 	return nil
 }
 
+// One job.
 type SuspendItem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -1245,6 +1271,7 @@ func (x *UnsuspendRequest) GetItems() []*UnsuspendItem {
 	return nil
 }
 
+// One job.
 type UnsuspendItem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -1458,6 +1485,7 @@ func (x *UpdateAclRequest) GetItems() []*UpdateAclItem {
 	return nil
 }
 
+// A change of who may do what with one job.
 type UpdateAclItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job before the change.
@@ -2058,6 +2086,7 @@ func (x *OpenTerminalInFolderRequest) GetItems() []*OpenTerminalInFolderItem {
 	return nil
 }
 
+// A folder that a user wants a shell in.
 type OpenTerminalInFolderItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "/{drive}/rest".
@@ -2230,7 +2259,8 @@ func (*DisownResponse) Descriptor() ([]byte, []int) {
 
 type FollowRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	JobId string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// The job's id.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Empty = every rank.
 	Ranks []int32 `protobuf:"varint,2,rep,packed,name=ranks,proto3" json:"ranks,omitempty"`
 	// Where to begin, in bytes, in each stream; missing = at its beginning, or as `tail_bytes` says.
@@ -2310,10 +2340,12 @@ func (x *FollowRequest) GetTailBytes() int64 {
 	return 0
 }
 
+// A place in the output.
 type FollowOffset struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Rank   int32                  `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
-	Stream OutputStream           `protobuf:"varint,2,opt,name=stream,proto3,enum=serai.jobs.v1.OutputStream" json:"stream,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which replica; 0 to replicas - 1.
+	Rank   int32        `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
+	Stream OutputStream `protobuf:"varint,2,opt,name=stream,proto3,enum=serai.jobs.v1.OutputStream" json:"stream,omitempty"`
 	// Bytes.
 	Offset        int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2372,9 +2404,10 @@ func (x *FollowOffset) GetOffset() int64 {
 }
 
 type FollowResponse struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Rank   int32                  `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
-	Stream OutputStream           `protobuf:"varint,2,opt,name=stream,proto3,enum=serai.jobs.v1.OutputStream" json:"stream,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which replica; 0 to replicas - 1.
+	Rank   int32        `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
+	Stream OutputStream `protobuf:"varint,2,opt,name=stream,proto3,enum=serai.jobs.v1.OutputStream" json:"stream,omitempty"`
 	// Of the first byte of `data`.
 	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	// Bytes as the program wrote them; at most 64 KiB.
@@ -2617,6 +2650,7 @@ func (x *RetrieveUtilizationResponse) GetQueueStatus() *QueueStatus {
 	return nil
 }
 
+// An amount of machine.
 type CpuAndMemory struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Virtual cores.
@@ -2671,6 +2705,7 @@ func (x *CpuAndMemory) GetMemory() int64 {
 	return 0
 }
 
+// How many jobs there are.
 type QueueStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Jobs.
@@ -2726,8 +2761,9 @@ func (x *QueueStatus) GetPending() int32 {
 }
 
 type GetRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job's id.
+	JobId         string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2946,8 +2982,9 @@ func (x *ListResponse) GetPage() *v1.PageInfo {
 }
 
 type WatchRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	JobId         string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job's id.
+	JobId         string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3036,21 +3073,25 @@ func (x *WatchResponse) GetJob() *JobReport {
 // A job as Serai knows it.
 type JobReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	State JobState               `protobuf:"varint,2,opt,name=state,proto3,enum=serai.jobs.v1.JobState" json:"state,omitempty"`
+	// The job's id.
+	Id    string   `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	State JobState `protobuf:"varint,2,opt,name=state,proto3,enum=serai.jobs.v1.JobState" json:"state,omitempty"`
 	// The last words that were told about it; empty = none yet.
 	Status      string               `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
 	Owner       *v1.ResourceOwner    `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
 	Application *v1.NameAndVersion   `protobuf:"bytes,5,opt,name=application,proto3" json:"application,omitempty"`
 	Product     *v1.ProductReference `protobuf:"bytes,6,opt,name=product,proto3" json:"product,omitempty"`
-	Name        string               `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`
-	Replicas    int32                `protobuf:"varint,8,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	// That the user gave; empty = none.
+	Name string `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`
+	// How many there are; 1 or more.
+	Replicas int32 `protobuf:"varint,8,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	// ms since epoch.
 	CreatedAtMs int64 `protobuf:"varint,9,opt,name=created_at_ms,json=createdAtMs,proto3" json:"created_at_ms,omitempty"`
 	// ms since epoch; unset until first RUNNING.
 	StartedAtMs *int64 `protobuf:"varint,10,opt,name=started_at_ms,json=startedAtMs,proto3,oneof" json:"started_at_ms,omitempty"`
 	// ms since epoch; unset until final.
-	EndedAtMs      *int64           `protobuf:"varint,11,opt,name=ended_at_ms,json=endedAtMs,proto3,oneof" json:"ended_at_ms,omitempty"`
+	EndedAtMs *int64 `protobuf:"varint,11,opt,name=ended_at_ms,json=endedAtMs,proto3,oneof" json:"ended_at_ms,omitempty"`
+	// "/{drive}/Jobs/…"; empty = not known yet.
 	OutputFolder   string           `protobuf:"bytes,12,opt,name=output_folder,json=outputFolder,proto3" json:"output_folder,omitempty"`
 	ReplicaReports []*ReplicaReport `protobuf:"bytes,13,rep,name=replica_reports,json=replicaReports,proto3" json:"replica_reports,omitempty"`
 	// Events of this job that Core has not settled yet.
@@ -3066,8 +3107,9 @@ type JobReport struct {
 	// Periods of the product's unit that were billed for each replica.
 	ChargedPeriods int64 `protobuf:"varint,19,opt,name=charged_periods,json=chargedPeriods,proto3" json:"charged_periods,omitempty"`
 	// Whom else Core lets see it.
-	Acl    []*v1.ResourceAclEntry `protobuf:"bytes,20,rep,name=acl,proto3" json:"acl,omitempty"`
-	Labels map[string]string      `protobuf:"bytes,21,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Acl []*v1.ResourceAclEntry `protobuf:"bytes,20,rep,name=acl,proto3" json:"acl,omitempty"`
+	// The user's own, by name.
+	Labels map[string]string `protobuf:"bytes,21,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// ms since it was created, by the server's own clock: to be compared with nothing of another clock.
 	AgeMs int64 `protobuf:"varint,22,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
 	// Licenses that it uses, until it is final; empty in answers about several jobs.
@@ -3341,9 +3383,10 @@ func (x *JobLicense) GetHeldAtMs() int64 {
 
 // What Core told of a job after its creation, as the store keeps it.
 type JobNotes struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Acl    []*v1.ResourceAclEntry `protobuf:"bytes,1,rep,name=acl,proto3" json:"acl,omitempty"`
-	Labels map[string]string      `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Acl   []*v1.ResourceAclEntry `protobuf:"bytes,1,rep,name=acl,proto3" json:"acl,omitempty"`
+	// The user's own, by name.
+	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Price of one period of one replica when the job was created; later settings change nothing of its bill. Unset = the job's message
 	// or else the settings tell it.
 	Price *int64 `protobuf:"varint,3,opt,name=price,proto3,oneof" json:"price,omitempty"`
@@ -3420,9 +3463,11 @@ func (x *JobNotes) GetOnlyProject() bool {
 	return false
 }
 
+// A replica as Serai knows it.
 type ReplicaReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Rank  int32                  `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
+	// Which replica; 0 to replicas - 1.
+	Rank int32 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
 	// In words: "waiting", "running", or how it ended: "exited" by itself, "signaled", "canceled" by a stop, "out of memory",
 	// "start failed" (its program was never executed), "lost" (nobody saw how it ended).
 	Phase string `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
@@ -3433,8 +3478,10 @@ type ReplicaReport struct {
 	// Name or address of the machine; empty = not placed.
 	Node string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	// The first cause of its end in words; empty = none.
-	Cause         string `protobuf:"bytes,6,opt,name=cause,proto3" json:"cause,omitempty"`
-	StartedAtMs   *int64 `protobuf:"varint,7,opt,name=started_at_ms,json=startedAtMs,proto3,oneof" json:"started_at_ms,omitempty"`
+	Cause string `protobuf:"bytes,6,opt,name=cause,proto3" json:"cause,omitempty"`
+	// ms since epoch; unset = it has not started.
+	StartedAtMs *int64 `protobuf:"varint,7,opt,name=started_at_ms,json=startedAtMs,proto3,oneof" json:"started_at_ms,omitempty"`
+	// ms since epoch; unset = it has not ended.
 	EndedAtMs     *int64 `protobuf:"varint,8,opt,name=ended_at_ms,json=endedAtMs,proto3,oneof" json:"ended_at_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

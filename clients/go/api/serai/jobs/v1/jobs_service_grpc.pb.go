@@ -48,7 +48,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+// Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 //
 // Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
 // UNAVAILABLE when the store cannot be reached.
@@ -65,6 +65,7 @@ type JobsServiceClient interface {
 	OpenInteractiveSession(ctx context.Context, in *OpenInteractiveSessionRequest, opts ...grpc.CallOption) (*OpenInteractiveSessionResponse, error)
 	// Stops every process of running jobs until Unsuspend; that time is neither billed nor counted. All items or none.
 	Suspend(ctx context.Context, in *SuspendRequest, opts ...grpc.CallOption) (*SuspendResponse, error)
+	// Lets jobs that are suspended go on. All items or none.
 	Unsuspend(ctx context.Context, in *UnsuspendRequest, opts ...grpc.CallOption) (*UnsuspendResponse, error)
 	// Asks for jobs to be stopped and answers when that is stored. A job that is unknown or final already counts as done.
 	Terminate(ctx context.Context, in *TerminateRequest, opts ...grpc.CallOption) (*TerminateResponse, error)
@@ -78,13 +79,17 @@ type JobsServiceClient interface {
 	Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowResponse], error)
 	// What each product of the settings can do.
 	RetrieveProducts(ctx context.Context, in *RetrieveProductsRequest, opts ...grpc.CallOption) (*RetrieveProductsResponse, error)
+	// How much there is, how much is in use, and how many jobs run and wait.
 	RetrieveUtilization(ctx context.Context, in *RetrieveUtilizationRequest, opts ...grpc.CallOption) (*RetrieveUtilizationResponse, error)
 	// Notes the labels of jobs, for the tools' view.
 	OnUpdatedLabels(ctx context.Context, in *OnUpdatedLabelsRequest, opts ...grpc.CallOption) (*OnUpdatedLabelsResponse, error)
 	// Parameters that the provider adds to an application: none.
 	RequestDynamicParameters(ctx context.Context, in *RequestDynamicParametersRequest, opts ...grpc.CallOption) (*RequestDynamicParametersResponse, error)
+	// UNIMPLEMENTED: a job gets what it was started with. Generation 2026.
 	AttachResource(ctx context.Context, in *AttachResourceRequest, opts ...grpc.CallOption) (*AttachResourceResponse, error)
+	// UNIMPLEMENTED: a job keeps what it was started with. Generation 2026.
 	DetachResource(ctx context.Context, in *DetachResourceRequest, opts ...grpc.CallOption) (*DetachResourceResponse, error)
+	// UNIMPLEMENTED: shells are those of jobs. Generation 2026.
 	OpenTerminalInFolder(ctx context.Context, in *OpenTerminalInFolderRequest, opts ...grpc.CallOption) (*OpenTerminalInFolderResponse, error)
 	// Stops jobs that Core does not know and records them as disowned. For the gateway, after it asked Core which exist.
 	Disown(ctx context.Context, in *DisownRequest, opts ...grpc.CallOption) (*DisownResponse, error)
@@ -336,7 +341,7 @@ type JobsService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 // All implementations must embed UnimplementedJobsServiceServer
 // for forward compatibility.
 //
-// Calls of the seed document and of today's Core, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+// Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 //
 // Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
 // UNAVAILABLE when the store cannot be reached.
@@ -353,6 +358,7 @@ type JobsServiceServer interface {
 	OpenInteractiveSession(context.Context, *OpenInteractiveSessionRequest) (*OpenInteractiveSessionResponse, error)
 	// Stops every process of running jobs until Unsuspend; that time is neither billed nor counted. All items or none.
 	Suspend(context.Context, *SuspendRequest) (*SuspendResponse, error)
+	// Lets jobs that are suspended go on. All items or none.
 	Unsuspend(context.Context, *UnsuspendRequest) (*UnsuspendResponse, error)
 	// Asks for jobs to be stopped and answers when that is stored. A job that is unknown or final already counts as done.
 	Terminate(context.Context, *TerminateRequest) (*TerminateResponse, error)
@@ -366,13 +372,17 @@ type JobsServiceServer interface {
 	Follow(*FollowRequest, grpc.ServerStreamingServer[FollowResponse]) error
 	// What each product of the settings can do.
 	RetrieveProducts(context.Context, *RetrieveProductsRequest) (*RetrieveProductsResponse, error)
+	// How much there is, how much is in use, and how many jobs run and wait.
 	RetrieveUtilization(context.Context, *RetrieveUtilizationRequest) (*RetrieveUtilizationResponse, error)
 	// Notes the labels of jobs, for the tools' view.
 	OnUpdatedLabels(context.Context, *OnUpdatedLabelsRequest) (*OnUpdatedLabelsResponse, error)
 	// Parameters that the provider adds to an application: none.
 	RequestDynamicParameters(context.Context, *RequestDynamicParametersRequest) (*RequestDynamicParametersResponse, error)
+	// UNIMPLEMENTED: a job gets what it was started with. Generation 2026.
 	AttachResource(context.Context, *AttachResourceRequest) (*AttachResourceResponse, error)
+	// UNIMPLEMENTED: a job keeps what it was started with. Generation 2026.
 	DetachResource(context.Context, *DetachResourceRequest) (*DetachResourceResponse, error)
+	// UNIMPLEMENTED: shells are those of jobs. Generation 2026.
 	OpenTerminalInFolder(context.Context, *OpenTerminalInFolderRequest) (*OpenTerminalInFolderResponse, error)
 	// Stops jobs that Core does not know and records them as disowned. For the gateway, after it asked Core which exist.
 	Disown(context.Context, *DisownRequest) (*DisownResponse, error)

@@ -25,13 +25,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Whether jobs can use a license.
 type LicenseState int32
 
 const (
 	LicenseState_LICENSE_STATE_UNSPECIFIED LicenseState = 0
 	// Not used by a job yet, and its server has not answered yet.
 	LicenseState_LICENSE_STATE_PREPARING LicenseState = 1
-	LicenseState_LICENSE_STATE_READY     LicenseState = 2
+	// Jobs can use it.
+	LicenseState_LICENSE_STATE_READY LicenseState = 2
 	// Its server does not answer, is being maintained, or it was not paid for.
 	LicenseState_LICENSE_STATE_UNAVAILABLE LicenseState = 3
 )
@@ -79,12 +81,15 @@ func (LicenseState) EnumDescriptor() ([]byte, []int) {
 	return file_serai_licenses_v1_license_proto_rawDescGZIP(), []int{0}
 }
 
+// Whether a job begins or ends to use a license.
 type JobBindKind int32
 
 const (
 	JobBindKind_JOB_BIND_KIND_UNSPECIFIED JobBindKind = 0
-	JobBindKind_JOB_BIND_KIND_BIND        JobBindKind = 1
-	JobBindKind_JOB_BIND_KIND_UNBIND      JobBindKind = 2
+	// It begins.
+	JobBindKind_JOB_BIND_KIND_BIND JobBindKind = 1
+	// It ends.
+	JobBindKind_JOB_BIND_KIND_UNBIND JobBindKind = 2
 )
 
 // Enum value maps for JobBindKind.
@@ -128,13 +133,17 @@ func (JobBindKind) EnumDescriptor() ([]byte, []int) {
 	return file_serai_licenses_v1_license_proto_rawDescGZIP(), []int{1}
 }
 
+// What is left during maintenance.
 type MaintenanceAvailability int32
 
 const (
-	MaintenanceAvailability_MAINTENANCE_AVAILABILITY_UNSPECIFIED      MaintenanceAvailability = 0
+	MaintenanceAvailability_MAINTENANCE_AVAILABILITY_UNSPECIFIED MaintenanceAvailability = 0
+	// It works, with small interruptions.
 	MaintenanceAvailability_MAINTENANCE_AVAILABILITY_MINOR_DISRUPTION MaintenanceAvailability = 1
+	// It works now and then.
 	MaintenanceAvailability_MAINTENANCE_AVAILABILITY_MAJOR_DISRUPTION MaintenanceAvailability = 2
-	MaintenanceAvailability_MAINTENANCE_AVAILABILITY_NO_SERVICE       MaintenanceAvailability = 3
+	// Nothing works.
+	MaintenanceAvailability_MAINTENANCE_AVAILABILITY_NO_SERVICE MaintenanceAvailability = 3
 )
 
 // Enum value maps for MaintenanceAvailability.
@@ -180,14 +189,19 @@ func (MaintenanceAvailability) EnumDescriptor() ([]byte, []int) {
 	return file_serai_licenses_v1_license_proto_rawDescGZIP(), []int{2}
 }
 
+// Who may apply for a product.
 type AllocationRequestsGroup int32
 
 const (
 	AllocationRequestsGroup_ALLOCATION_REQUESTS_GROUP_UNSPECIFIED AllocationRequestsGroup = 0
-	AllocationRequestsGroup_ALLOCATION_REQUESTS_GROUP_ALL         AllocationRequestsGroup = 1
-	AllocationRequestsGroup_ALLOCATION_REQUESTS_GROUP_PERSONAL    AllocationRequestsGroup = 2
-	AllocationRequestsGroup_ALLOCATION_REQUESTS_GROUP_PROJECT     AllocationRequestsGroup = 3
-	AllocationRequestsGroup_ALLOCATION_REQUESTS_GROUP_NONE        AllocationRequestsGroup = 4
+	// Everybody.
+	AllocationRequestsGroup_ALLOCATION_REQUESTS_GROUP_ALL AllocationRequestsGroup = 1
+	// Users for their own workspace.
+	AllocationRequestsGroup_ALLOCATION_REQUESTS_GROUP_PERSONAL AllocationRequestsGroup = 2
+	// Projects.
+	AllocationRequestsGroup_ALLOCATION_REQUESTS_GROUP_PROJECT AllocationRequestsGroup = 3
+	// Nobody.
+	AllocationRequestsGroup_ALLOCATION_REQUESTS_GROUP_NONE AllocationRequestsGroup = 4
 )
 
 // Enum value maps for AllocationRequestsGroup.
@@ -350,6 +364,7 @@ func (x *License) GetCoreId() string {
 	return ""
 }
 
+// What a user asked for.
 type LicenseSpecification struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Product *v1.ProductReference   `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
@@ -403,6 +418,7 @@ func (x *LicenseSpecification) GetLabels() map[string]string {
 	return nil
 }
 
+// How a license stands.
 type LicenseStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	State LicenseState           `protobuf:"varint,1,opt,name=state,proto3,enum=serai.licenses.v1.LicenseState" json:"state,omitempty"`
@@ -474,6 +490,7 @@ func (x *LicenseStatus) GetBoundTo() []string {
 	return nil
 }
 
+// What can be done with a product, and the product.
 type ResolvedLicenseSupport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Product       *LicenseProduct        `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
@@ -707,7 +724,7 @@ func (x *LicenseSupport) GetMaintenance() *Maintenance {
 	return nil
 }
 
-// Source: facts 2021 §5.4.
+// A time in which a product is not to be had as usual. Source: facts 2021 §5.4.
 type Maintenance struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 4,000 characters.
@@ -786,22 +803,29 @@ type LicenseProduct struct {
 	Balance *int64 `protobuf:"varint,1,opt,name=balance,proto3,oneof" json:"balance,omitempty"`
 	// null = not known.
 	MaxUsableBalance *int64 `protobuf:"varint,2,opt,name=max_usable_balance,json=maxUsableBalance,proto3,oneof" json:"max_usable_balance,omitempty"`
-	Name             string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// The product's name, unique in its category.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// Millionths of a Danish krone for each license.
-	PricePerUnit                int64                   `protobuf:"varint,4,opt,name=price_per_unit,json=pricePerUnit,proto3" json:"price_per_unit,omitempty"`
-	Category                    *v1.ProductCategoryId   `protobuf:"bytes,5,opt,name=category,proto3" json:"category,omitempty"`
-	Description                 string                  `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
-	Priority                    int32                   `protobuf:"varint,7,opt,name=priority,proto3" json:"priority,omitempty"`
-	Tags                        []string                `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty"`
-	Version                     int32                   `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`
+	PricePerUnit int64                 `protobuf:"varint,4,opt,name=price_per_unit,json=pricePerUnit,proto3" json:"price_per_unit,omitempty"`
+	Category     *v1.ProductCategoryId `protobuf:"bytes,5,opt,name=category,proto3" json:"category,omitempty"`
+	// For people.
+	Description string `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
+	// Place among others in lists.
+	Priority int32 `protobuf:"varint,7,opt,name=priority,proto3" json:"priority,omitempty"`
+	// Words by which license parameters of applications find it.
+	Tags []string `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty"`
+	// The product's version at Core; grows with each change.
+	Version int32 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`
+	// true: nobody is charged for it.
 	FreeToUse                   bool                    `protobuf:"varint,10,opt,name=free_to_use,json=freeToUse,proto3" json:"free_to_use,omitempty"`
 	AllowAllocationRequestsFrom AllocationRequestsGroup `protobuf:"varint,11,opt,name=allow_allocation_requests_from,json=allowAllocationRequestsFrom,proto3,enum=serai.licenses.v1.AllocationRequestsGroup" json:"allow_allocation_requests_from,omitempty"`
 	UnitOfPrice                 v1.ProductPriceUnit     `protobuf:"varint,12,opt,name=unit_of_price,json=unitOfPrice,proto3,enum=serai.core.v1.ProductPriceUnit" json:"unit_of_price,omitempty"`
 	ChargeType                  v1.ChargeType           `protobuf:"varint,13,opt,name=charge_type,json=chargeType,proto3,enum=serai.core.v1.ChargeType" json:"charge_type,omitempty"`
-	HiddenInGrantApplications   bool                    `protobuf:"varint,14,opt,name=hidden_in_grant_applications,json=hiddenInGrantApplications,proto3" json:"hidden_in_grant_applications,omitempty"`
-	ProductType                 v1.ProductType          `protobuf:"varint,15,opt,name=product_type,json=productType,proto3,enum=serai.core.v1.ProductType" json:"product_type,omitempty"`
-	unknownFields               protoimpl.UnknownFields
-	sizeCache                   protoimpl.SizeCache
+	// true: users cannot apply for it.
+	HiddenInGrantApplications bool           `protobuf:"varint,14,opt,name=hidden_in_grant_applications,json=hiddenInGrantApplications,proto3" json:"hidden_in_grant_applications,omitempty"`
+	ProductType               v1.ProductType `protobuf:"varint,15,opt,name=product_type,json=productType,proto3,enum=serai.core.v1.ProductType" json:"product_type,omitempty"`
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *LicenseProduct) Reset() {

@@ -26,6 +26,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What takes a seat.
 type SeatsPer int32
 
 const (
@@ -85,7 +86,8 @@ const (
 	LicenseServerState_LICENSE_SERVER_STATE_UNSPECIFIED LicenseServerState = 0
 	// Not looked at yet.
 	LicenseServerState_LICENSE_SERVER_STATE_UNKNOWN LicenseServerState = 1
-	LicenseServerState_LICENSE_SERVER_STATE_UP      LicenseServerState = 2
+	// Answers.
+	LicenseServerState_LICENSE_SERVER_STATE_UP LicenseServerState = 2
 	// Did not answer the last few times.
 	LicenseServerState_LICENSE_SERVER_STATE_DOWN LicenseServerState = 3
 )
@@ -201,6 +203,7 @@ func (LicensePaymentState) EnumDescriptor() ([]byte, []int) {
 	return file_serai_licenses_v1_license_servers_service_proto_rawDescGZIP(), []int{2}
 }
 
+// An operator's word on a charge.
 type PaymentDecision int32
 
 const (
@@ -252,6 +255,7 @@ func (PaymentDecision) EnumDescriptor() ([]byte, []int) {
 	return file_serai_licenses_v1_license_servers_service_proto_rawDescGZIP(), []int{3}
 }
 
+// Where a server listens.
 type LicenseServerAddress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Host name or IP address.
@@ -306,6 +310,7 @@ func (x *LicenseServerAddress) GetPort() int32 {
 	return 0
 }
 
+// One thing that a server counts seats of.
 type LicenseFeature struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As the license file calls it: 1 to 64 characters of [A-Za-z0-9._-].
@@ -360,6 +365,7 @@ func (x *LicenseFeature) GetSeats() int32 {
 	return 0
 }
 
+// Where a product's licenses are served.
 type LicenseServer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 64 characters of [a-z0-9._-].
@@ -449,9 +455,11 @@ func (x *LicenseServer) GetProduct() *v1.ProductReference {
 	return nil
 }
 
+// How the seats of one feature stand.
 type SeatsReport struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Feature string                 `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The feature's name.
+	Feature string `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
 	// As configured.
 	Seats int32 `protobuf:"varint,2,opt,name=seats,proto3" json:"seats,omitempty"`
 	// Held by jobs of ours.
@@ -529,11 +537,13 @@ func (x *SeatsReport) GetObservedTotal() int32 {
 	return 0
 }
 
+// A server and how it stands. No key.
 type LicenseServerReport struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Server *LicenseServer         `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	HasKey bool                   `protobuf:"varint,2,opt,name=has_key,json=hasKey,proto3" json:"has_key,omitempty"`
-	State  LicenseServerState     `protobuf:"varint,3,opt,name=state,proto3,enum=serai.licenses.v1.LicenseServerState" json:"state,omitempty"`
+	// A key is stored; it is never shown.
+	HasKey bool               `protobuf:"varint,2,opt,name=has_key,json=hasKey,proto3" json:"has_key,omitempty"`
+	State  LicenseServerState `protobuf:"varint,3,opt,name=state,proto3,enum=serai.licenses.v1.LicenseServerState" json:"state,omitempty"`
 	// In words: what answers, what does not and why; empty = nothing to say.
 	Words string `protobuf:"bytes,4,opt,name=words,proto3" json:"words,omitempty"`
 	// ms since epoch; 0 = not yet.
@@ -829,8 +839,9 @@ func (x *ListResponse) GetServers() []*LicenseServerReport {
 }
 
 type GetRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The server's name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -918,7 +929,8 @@ func (x *GetResponse) GetServer() *LicenseServerReport {
 
 type RemoveRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The server's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Also while jobs hold seats of it.
 	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1007,7 +1019,8 @@ func (*RemoveResponse) Descriptor() ([]byte, []int) {
 
 type SetKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The server's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// As AddRequest.key.
 	Key           []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1095,9 +1108,10 @@ func (*SetKeyResponse) Descriptor() ([]byte, []int) {
 }
 
 type SetSeatsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Features      []*LicenseFeature      `protobuf:"bytes,2,rep,name=features,proto3" json:"features,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The server's name.
+	Name          string            `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Features      []*LicenseFeature `protobuf:"bytes,2,rep,name=features,proto3" json:"features,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1192,7 +1206,8 @@ func (x *SetSeatsResponse) GetServer() *LicenseServerReport {
 
 type SetAddressesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The server's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// One, or the three of a redundant triad.
 	Addresses []*LicenseServerAddress `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// 0 = not looked at; unset = unchanged.
@@ -1297,8 +1312,9 @@ func (x *SetAddressesResponse) GetServer() *LicenseServerReport {
 }
 
 type ProbeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The server's name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1465,6 +1481,7 @@ func (x *RotateKeyResponse) GetResealed() int32 {
 	return 0
 }
 
+// Maintenance of one product.
 type MaintenanceWindow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Given by the server.
@@ -1703,8 +1720,9 @@ func (x *ListMaintenanceResponse) GetWindows() []*MaintenanceWindow {
 }
 
 type RemoveMaintenanceRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The window's id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1782,9 +1800,11 @@ func (*RemoveMaintenanceResponse) Descriptor() ([]byte, []int) {
 	return file_serai_licenses_v1_license_servers_service_proto_rawDescGZIP(), []int{29}
 }
 
+// What became of a license's charge.
 type LicensePayment struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	LicenseId string                 `protobuf:"bytes,1,opt,name=license_id,json=licenseId,proto3" json:"license_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The license's id here.
+	LicenseId string `protobuf:"bytes,1,opt,name=license_id,json=licenseId,proto3" json:"license_id,omitempty"`
 	// Under which UCloud knows it; empty = under license_id, or not at all.
 	CoreId string `protobuf:"bytes,2,opt,name=core_id,json=coreId,proto3" json:"core_id,omitempty"`
 	// "{provider}/{category}/{id}"
@@ -2155,8 +2175,9 @@ func (x *SetPaymentResponse) GetPayment() *LicensePayment {
 }
 
 type RegisterAgainRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	LicenseId     string                 `protobuf:"bytes,1,opt,name=license_id,json=licenseId,proto3" json:"license_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The license's id here.
+	LicenseId     string `protobuf:"bytes,1,opt,name=license_id,json=licenseId,proto3" json:"license_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -115,6 +115,7 @@ func (x *LicensesProviderServiceCreateResponse) GetResponses() []*CreatedLicense
 	return nil
 }
 
+// A license that was stored.
 type CreatedLicense struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The provider's own id; Serai has none and leaves it unset (null on the wire): Core of 2026 dies of one that it has seen (today §6.1).
@@ -453,6 +454,7 @@ func (x *LicensesProviderServiceUpdateAclRequest) GetItems() []*ProviderUpdatedA
 	return nil
 }
 
+// A change of who may do what with one license, as Core tells it.
 type ProviderUpdatedAcl struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The license before the change.

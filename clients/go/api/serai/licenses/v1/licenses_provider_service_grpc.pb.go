@@ -43,6 +43,7 @@ type LicensesProviderServiceClient interface {
 	// What Core has. Licenses that are not known here are taken on; what Core deleted here and has all the same is there again; those that
 	// stand otherwise at Core are told once more. Nothing is taken away. No Core calls it: the gateway asks Core, and does.
 	Verify(ctx context.Context, in *LicensesProviderServiceVerifyRequest, opts ...grpc.CallOption) (*LicensesProviderServiceVerifyResponse, error)
+	// Each license product, with the maintenance that is planned for it.
 	RetrieveProducts(ctx context.Context, in *LicensesProviderServiceRetrieveProductsRequest, opts ...grpc.CallOption) (*LicensesProviderServiceRetrieveProductsResponse, error)
 	// Notes who may see licenses. Never fails for what Core says: it has changed the permissions already.
 	UpdateAcl(ctx context.Context, in *LicensesProviderServiceUpdateAclRequest, opts ...grpc.CallOption) (*LicensesProviderServiceUpdateAclResponse, error)
@@ -143,6 +144,7 @@ type LicensesProviderServiceServer interface {
 	// What Core has. Licenses that are not known here are taken on; what Core deleted here and has all the same is there again; those that
 	// stand otherwise at Core are told once more. Nothing is taken away. No Core calls it: the gateway asks Core, and does.
 	Verify(context.Context, *LicensesProviderServiceVerifyRequest) (*LicensesProviderServiceVerifyResponse, error)
+	// Each license product, with the maintenance that is planned for it.
 	RetrieveProducts(context.Context, *LicensesProviderServiceRetrieveProductsRequest) (*LicensesProviderServiceRetrieveProductsResponse, error)
 	// Notes who may see licenses. Never fails for what Core says: it has changed the permissions already.
 	UpdateAcl(context.Context, *LicensesProviderServiceUpdateAclRequest) (*LicensesProviderServiceUpdateAclResponse, error)

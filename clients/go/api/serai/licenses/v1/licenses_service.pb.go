@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: serai/licenses/v1/licenses_service.proto
 
-// Licenses as their users see them: the calls of the seed document.
+// Licenses as their users see them: the calls of UCloud's documents.
 
 package licensesv1
 
@@ -25,12 +25,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Order of a list.
 type SortDirection int32
 
 const (
 	SortDirection_SORT_DIRECTION_UNSPECIFIED SortDirection = 0
-	SortDirection_SORT_DIRECTION_ASCENDING   SortDirection = 1
-	SortDirection_SORT_DIRECTION_DESCENDING  SortDirection = 2
+	// The smallest and oldest first.
+	SortDirection_SORT_DIRECTION_ASCENDING SortDirection = 1
+	// The greatest and newest first.
+	SortDirection_SORT_DIRECTION_DESCENDING SortDirection = 2
 )
 
 // Enum value maps for SortDirection.
@@ -74,12 +77,15 @@ func (SortDirection) EnumDescriptor() ([]byte, []int) {
 	return file_serai_licenses_v1_licenses_service_proto_rawDescGZIP(), []int{0}
 }
 
+// How fresh a page has to be; every page of Serai is as the store is.
 type Consistency int32
 
 const (
 	Consistency_CONSISTENCY_UNSPECIFIED Consistency = 0
-	Consistency_CONSISTENCY_PREFER      Consistency = 1
-	Consistency_CONSISTENCY_REQUIRE     Consistency = 2
+	// As fresh as it is to be had cheaply.
+	Consistency_CONSISTENCY_PREFER Consistency = 1
+	// As it is now.
+	Consistency_CONSISTENCY_REQUIRE Consistency = 2
 )
 
 // Enum value maps for Consistency.
@@ -127,28 +133,37 @@ func (Consistency) EnumDescriptor() ([]byte, []int) {
 type LicenseIncludeFlags struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `permissions`, with who else may do what.
-	IncludeOthers  *bool `protobuf:"varint,1,opt,name=include_others,json=includeOthers,proto3,oneof" json:"include_others,omitempty"`
+	IncludeOthers *bool `protobuf:"varint,1,opt,name=include_others,json=includeOthers,proto3,oneof" json:"include_others,omitempty"`
+	// `updates`, the history.
 	IncludeUpdates *bool `protobuf:"varint,2,opt,name=include_updates,json=includeUpdates,proto3,oneof" json:"include_updates,omitempty"`
+	// `status.resolvedSupport`.
 	IncludeSupport *bool `protobuf:"varint,3,opt,name=include_support,json=includeSupport,proto3,oneof" json:"include_support,omitempty"`
+	// `status.resolvedProduct`.
 	IncludeProduct *bool `protobuf:"varint,4,opt,name=include_product,json=includeProduct,proto3,oneof" json:"include_product,omitempty"`
 	// A username.
 	FilterCreatedBy *string `protobuf:"bytes,5,opt,name=filter_created_by,json=filterCreatedBy,proto3,oneof" json:"filter_created_by,omitempty"`
 	// ms since epoch, this one included.
 	FilterCreatedAfter *int64 `protobuf:"varint,6,opt,name=filter_created_after,json=filterCreatedAfter,proto3,oneof" json:"filter_created_after,omitempty"`
 	// ms since epoch, this one included.
-	FilterCreatedBefore   *int64  `protobuf:"varint,7,opt,name=filter_created_before,json=filterCreatedBefore,proto3,oneof" json:"filter_created_before,omitempty"`
-	FilterProvider        *string `protobuf:"bytes,8,opt,name=filter_provider,json=filterProvider,proto3,oneof" json:"filter_provider,omitempty"`
-	FilterProductId       *string `protobuf:"bytes,9,opt,name=filter_product_id,json=filterProductId,proto3,oneof" json:"filter_product_id,omitempty"`
+	FilterCreatedBefore *int64 `protobuf:"varint,7,opt,name=filter_created_before,json=filterCreatedBefore,proto3,oneof" json:"filter_created_before,omitempty"`
+	// A provider's id.
+	FilterProvider *string `protobuf:"bytes,8,opt,name=filter_provider,json=filterProvider,proto3,oneof" json:"filter_provider,omitempty"`
+	// A product's name.
+	FilterProductId *string `protobuf:"bytes,9,opt,name=filter_product_id,json=filterProductId,proto3,oneof" json:"filter_product_id,omitempty"`
+	// A category's name.
 	FilterProductCategory *string `protobuf:"bytes,10,opt,name=filter_product_category,json=filterProductCategory,proto3,oneof" json:"filter_product_category,omitempty"`
 	// Ids that the provider gave, comma-separated; the id itself where it gave none.
 	FilterProviderIds *string `protobuf:"bytes,11,opt,name=filter_provider_ids,json=filterProviderIds,proto3,oneof" json:"filter_provider_ids,omitempty"`
 	// Comma-separated.
-	FilterIds           *string `protobuf:"bytes,12,opt,name=filter_ids,json=filterIds,proto3,oneof" json:"filter_ids,omitempty"`
-	HideProductId       *string `protobuf:"bytes,13,opt,name=hide_product_id,json=hideProductId,proto3,oneof" json:"hide_product_id,omitempty"`
+	FilterIds *string `protobuf:"bytes,12,opt,name=filter_ids,json=filterIds,proto3,oneof" json:"filter_ids,omitempty"`
+	// A product's name.
+	HideProductId *string `protobuf:"bytes,13,opt,name=hide_product_id,json=hideProductId,proto3,oneof" json:"hide_product_id,omitempty"`
+	// A category's name.
 	HideProductCategory *string `protobuf:"bytes,14,opt,name=hide_product_category,json=hideProductCategory,proto3,oneof" json:"hide_product_category,omitempty"`
-	HideProvider        *string `protobuf:"bytes,15,opt,name=hide_provider,json=hideProvider,proto3,oneof" json:"hide_provider,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// A provider's id.
+	HideProvider  *string `protobuf:"bytes,15,opt,name=hide_provider,json=hideProvider,proto3,oneof" json:"hide_provider,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LicenseIncludeFlags) Reset() {
@@ -385,9 +400,10 @@ func (x *BrowseRequest) GetSortDirection() SortDirection {
 }
 
 type BrowseResponse struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	ItemsPerPage int32                  `protobuf:"varint,1,opt,name=items_per_page,json=itemsPerPage,proto3" json:"items_per_page,omitempty"`
-	Items        []*License             `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Most licenses of a page, as it was understood.
+	ItemsPerPage int32      `protobuf:"varint,1,opt,name=items_per_page,json=itemsPerPage,proto3" json:"items_per_page,omitempty"`
+	Items        []*License `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
 	// null = this was the last page.
 	Next          *string `protobuf:"bytes,3,opt,name=next,proto3,oneof" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -446,9 +462,10 @@ func (x *BrowseResponse) GetNext() string {
 }
 
 type RetrieveRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Flags         *LicenseIncludeFlags   `protobuf:"bytes,1,opt,name=flags,proto3" json:"flags,omitempty"`
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Flags *LicenseIncludeFlags   `protobuf:"bytes,1,opt,name=flags,proto3" json:"flags,omitempty"`
+	// The license's id, or Core's of one that was made here.
+	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -622,6 +639,7 @@ func (x *RetrieveProductsResponse) GetProductsByProvider() map[string]*ResolvedL
 	return nil
 }
 
+// The products of one provider.
 type ResolvedLicenseSupports struct {
 	state         protoimpl.MessageState    `protogen:"open.v1"`
 	Supports      []*ResolvedLicenseSupport `protobuf:"bytes,1,rep,name=supports,proto3" json:"supports,omitempty"`
@@ -670,11 +688,15 @@ type SearchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Flags *LicenseIncludeFlags   `protobuf:"bytes,1,opt,name=flags,proto3" json:"flags,omitempty"`
 	// 1 to 1,000 characters; case does not count.
-	Query         string         `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
-	ItemsPerPage  *int32         `protobuf:"varint,3,opt,name=items_per_page,json=itemsPerPage,proto3,oneof" json:"items_per_page,omitempty"`
-	Next          *string        `protobuf:"bytes,4,opt,name=next,proto3,oneof" json:"next,omitempty"`
-	Consistency   *Consistency   `protobuf:"varint,5,opt,name=consistency,proto3,enum=serai.licenses.v1.Consistency,oneof" json:"consistency,omitempty"`
-	ItemsToSkip   *int64         `protobuf:"varint,6,opt,name=items_to_skip,json=itemsToSkip,proto3,oneof" json:"items_to_skip,omitempty"`
+	Query string `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
+	// As BrowseRequest.items_per_page.
+	ItemsPerPage *int32 `protobuf:"varint,3,opt,name=items_per_page,json=itemsPerPage,proto3,oneof" json:"items_per_page,omitempty"`
+	// As BrowseRequest.next.
+	Next        *string      `protobuf:"bytes,4,opt,name=next,proto3,oneof" json:"next,omitempty"`
+	Consistency *Consistency `protobuf:"varint,5,opt,name=consistency,proto3,enum=serai.licenses.v1.Consistency,oneof" json:"consistency,omitempty"`
+	// As BrowseRequest.items_to_skip.
+	ItemsToSkip *int64 `protobuf:"varint,6,opt,name=items_to_skip,json=itemsToSkip,proto3,oneof" json:"items_to_skip,omitempty"`
+	// As BrowseRequest.sort_by.
 	SortBy        *string        `protobuf:"bytes,7,opt,name=sort_by,json=sortBy,proto3,oneof" json:"sort_by,omitempty"`
 	SortDirection *SortDirection `protobuf:"varint,8,opt,name=sort_direction,json=sortDirection,proto3,enum=serai.licenses.v1.SortDirection,oneof" json:"sort_direction,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -768,10 +790,12 @@ func (x *SearchRequest) GetSortDirection() SortDirection {
 }
 
 type SearchResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ItemsPerPage  int32                  `protobuf:"varint,1,opt,name=items_per_page,json=itemsPerPage,proto3" json:"items_per_page,omitempty"`
-	Items         []*License             `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
-	Next          *string                `protobuf:"bytes,3,opt,name=next,proto3,oneof" json:"next,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Most licenses of a page, as it was understood.
+	ItemsPerPage int32      `protobuf:"varint,1,opt,name=items_per_page,json=itemsPerPage,proto3" json:"items_per_page,omitempty"`
+	Items        []*License `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	// null = this was the last page.
+	Next          *string `protobuf:"bytes,3,opt,name=next,proto3,oneof" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1166,8 +1190,10 @@ func (x *UpdateAclRequest) GetItems() []*UpdatedAcl {
 	return nil
 }
 
+// A change of who may do what with one license.
 type UpdatedAcl struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The license's id.
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Added         []*v1.ResourceAclEntry `protobuf:"bytes,2,rep,name=added,proto3" json:"added,omitempty"`
 	Deleted       []*v1.AclEntity        `protobuf:"bytes,3,rep,name=deleted,proto3" json:"deleted,omitempty"`

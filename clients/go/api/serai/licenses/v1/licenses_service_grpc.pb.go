@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: serai/licenses/v1/licenses_service.proto
 
-// Licenses as their users see them: the calls of the seed document.
+// Licenses as their users see them: the calls of UCloud's documents.
 
 package licensesv1
 

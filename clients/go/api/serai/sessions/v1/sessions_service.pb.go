@@ -28,11 +28,13 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What a session opens.
 type SessionKind int32
 
 const (
 	SessionKind_SESSION_KIND_UNSPECIFIED SessionKind = 0
-	SessionKind_SESSION_KIND_SHELL       SessionKind = 1
+	// A shell in the replica.
+	SessionKind_SESSION_KIND_SHELL SessionKind = 1
 	// The application's own web page.
 	SessionKind_SESSION_KIND_WEB SessionKind = 2
 	// The application's desktop, RFB.
@@ -94,7 +96,8 @@ type Session struct {
 	Kind SessionKind `protobuf:"varint,2,opt,name=kind,proto3,enum=serai.sessions.v1.SessionKind" json:"kind,omitempty"`
 	// Empty for CONSOLE.
 	JobId string `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Rank  int32  `protobuf:"varint,4,opt,name=rank,proto3" json:"rank,omitempty"`
+	// Which replica; 0 to replicas - 1. 0 for CONSOLE.
+	Rank int32 `protobuf:"varint,4,opt,name=rank,proto3" json:"rank,omitempty"`
 	// UCloud's user for whom Core opened it; empty = not told, or an operator's.
 	User string `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
 	// ms since epoch.
@@ -196,7 +199,8 @@ func (x *Session) GetAttached() bool {
 type OpenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for CONSOLE.
-	JobId         string      `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Which replica; 0 to replicas - 1.
 	Rank          int32       `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`
 	Kind          SessionKind `protobuf:"varint,3,opt,name=kind,proto3,enum=serai.sessions.v1.SessionKind" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -317,12 +321,14 @@ func (x *OpenResponse) GetPassword() string {
 }
 
 type RedeemRequest struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Secret string                 `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
-	Kind   SessionKind            `protobuf:"varint,2,opt,name=kind,proto3,enum=serai.sessions.v1.SessionKind" json:"kind,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session's, from its address.
+	Secret string      `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	Kind   SessionKind `protobuf:"varint,2,opt,name=kind,proto3,enum=serai.sessions.v1.SessionKind" json:"kind,omitempty"`
 	// WEB: the job and rank whose page was asked for; another one's is refused.
-	JobId         string `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Rank          int32  `protobuf:"varint,4,opt,name=rank,proto3" json:"rank,omitempty"`
+	JobId string `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Which replica; 0 to replicas - 1.
+	Rank          int32 `protobuf:"varint,4,opt,name=rank,proto3" json:"rank,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -444,8 +450,9 @@ type AuthorizeRequest struct {
 	Secret string      `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
 	Kind   SessionKind `protobuf:"varint,2,opt,name=kind,proto3,enum=serai.sessions.v1.SessionKind" json:"kind,omitempty"`
 	// WEB: as the address names them; a session of another job or rank is refused.
-	JobId         string `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Rank          int32  `protobuf:"varint,4,opt,name=rank,proto3" json:"rank,omitempty"`
+	JobId string `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Which replica; 0 to replicas - 1.
+	Rank          int32 `protobuf:"varint,4,opt,name=rank,proto3" json:"rank,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -512,8 +519,9 @@ type AuthorizeResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Session *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
 	// WEB and VNC: an IP address and a TCP port, reachable from this machine.
-	Host          string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
-	Port          int32  `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// 1 to 65,535; 0 = SHELL and CONSOLE.
+	Port          int32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -570,11 +578,14 @@ func (x *AuthorizeResponse) GetPort() int32 {
 }
 
 type HoldRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Secret        string                 `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
-	Kind          SessionKind            `protobuf:"varint,2,opt,name=kind,proto3,enum=serai.sessions.v1.SessionKind" json:"kind,omitempty"`
-	JobId         string                 `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Rank          int32                  `protobuf:"varint,4,opt,name=rank,proto3" json:"rank,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As AuthorizeRequest.secret.
+	Secret string      `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	Kind   SessionKind `protobuf:"varint,2,opt,name=kind,proto3,enum=serai.sessions.v1.SessionKind" json:"kind,omitempty"`
+	// As AuthorizeRequest.job_id.
+	JobId string `protobuf:"bytes,3,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// As AuthorizeRequest.rank.
+	Rank          int32 `protobuf:"varint,4,opt,name=rank,proto3" json:"rank,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -638,8 +649,9 @@ func (x *HoldRequest) GetRank() int32 {
 }
 
 type HoldResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Authorized    *AuthorizeResponse     `protobuf:"bytes,1,opt,name=authorized,proto3" json:"authorized,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As Authorize answers.
+	Authorized    *AuthorizeResponse `protobuf:"bytes,1,opt,name=authorized,proto3" json:"authorized,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -681,6 +693,7 @@ func (x *HoldResponse) GetAuthorized() *AuthorizeResponse {
 	return nil
 }
 
+// In characters.
 type TerminalSize struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1,000.
@@ -834,6 +847,7 @@ func (*ShellRequest_Input) isShellRequest_Message() {}
 
 func (*ShellRequest_Resize) isShellRequest_Message() {}
 
+// Which shell, and how large its terminal is.
 type ShellOpen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Who:
@@ -926,10 +940,13 @@ func (*ShellOpen_Secret) isShellOpen_Who() {}
 
 func (*ShellOpen_Program) isShellOpen_Who() {}
 
+// A program to run in a rank, with a terminal.
 type ShellProgram struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	JobId string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	Rank  int32                  `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`
+	// The job's id.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Which replica; 0 to replicas - 1.
+	Rank int32 `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`
 	// Program and arguments; empty = a shell.
 	Argv          []string `protobuf:"bytes,3,rep,name=argv,proto3" json:"argv,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1086,6 +1103,7 @@ func (*ShellResponse_Output) isShellResponse_Message() {}
 
 func (*ShellResponse_Exited) isShellResponse_Message() {}
 
+// The shell is there.
 type ShellOpened struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Session *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -1139,6 +1157,7 @@ func (x *ShellOpened) GetResumed() bool {
 	return false
 }
 
+// The shell has ended.
 type ShellExited struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unset = nobody saw it.
@@ -1283,8 +1302,9 @@ func (x *ListResponse) GetSessions() []*Session {
 }
 
 type CloseRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Session.id.
+	SessionId     string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -763,8 +763,9 @@ func (x *EnumForm) GetLowerCase() bool {
 type ErrorForm struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the gRPC status code.
-	GrpcCode   string `protobuf:"bytes,1,opt,name=grpc_code,json=grpcCode,proto3" json:"grpc_code,omitempty"`
-	HttpStatus int32  `protobuf:"varint,2,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
+	GrpcCode string `protobuf:"bytes,1,opt,name=grpc_code,json=grpcCode,proto3" json:"grpc_code,omitempty"`
+	// Of the answer.
+	HttpStatus int32 `protobuf:"varint,2,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
 	// `errorCode` of UCloud's error body; empty = null.
 	ErrorCode     string `protobuf:"bytes,3,opt,name=error_code,json=errorCode,proto3" json:"error_code,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -10,7 +10,9 @@ pub enum ErrorReason {
     InvalidRequest = 1,
     /// This provider, or this product, does not do that.
     Unsupported = 2,
+    /// No token or certificate, or not one that is good.
     Unauthenticated = 3,
+    /// Who calls may not do that.
     Forbidden = 4,
     /// Terminate treats this as success.
     JobUnknown = 5,
@@ -18,13 +20,17 @@ pub enum ErrorReason {
     JobConflict = 6,
     /// Not in the job's present state.
     WrongState = 7,
+    /// The owner's wallet is empty.
     NotEnoughCredits = 8,
     /// RetryInfo tells when to come back.
     RateLimited = 9,
+    /// The store cannot be reached; try again.
     StoreUnavailable = 10,
     /// Sessions and logs only; a create waits instead.
     BackendUnavailable = 11,
+    /// No license has this id, or none that the caller may see.
     LicenseUnknown = 12,
+    /// No seat is left.
     NotEnoughLicenses = 13,
     /// The request's body is over the limit. Only the gateway says this.
     TooLarge = 14,
@@ -110,8 +116,10 @@ impl ErrorReason {
 /// A name and a version. Source: seed, data model of the application store.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NameAndVersion {
+    /// Unique among its kind.
     #[prost(string, tag="1")]
     pub name: ::prost::alloc::string::String,
+    /// Any text; there is no order of versions.
     #[prost(string, tag="2")]
     pub version: ::prost::alloc::string::String,
 }
@@ -154,18 +162,24 @@ pub mod acl_entity {
         ProjectGroup(super::ProjectGroupEntity),
     }
 }
+/// One user.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UserEntity {
+    /// A user's name at UCloud.
     #[prost(string, tag="1")]
     pub username: ::prost::alloc::string::String,
 }
+/// A group of users in a project.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProjectGroupEntity {
+    /// The project's id.
     #[prost(string, tag="1")]
     pub project_id: ::prost::alloc::string::String,
+    /// The group's id in the project.
     #[prost(string, tag="2")]
     pub group: ::prost::alloc::string::String,
 }
+/// Who may do what.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResourceAclEntry {
     #[prost(message, optional, tag="1")]
@@ -173,6 +187,7 @@ pub struct ResourceAclEntry {
     #[prost(enumeration="Permission", repeated, tag="2")]
     pub permissions: ::prost::alloc::vec::Vec<i32>,
 }
+/// Who may do what with a resource.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResourcePermissions {
     /// What the acting user may do.
@@ -185,17 +200,23 @@ pub struct ResourcePermissions {
 /// Names a product. `id` is the product's name, `category` its category's name.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProductReference {
+    /// The product's name.
     #[prost(string, tag="1")]
     pub id: ::prost::alloc::string::String,
+    /// Its category's name.
     #[prost(string, tag="2")]
     pub category: ::prost::alloc::string::String,
+    /// Id of the provider that sells it.
     #[prost(string, tag="3")]
     pub provider: ::prost::alloc::string::String,
 }
+/// Names a category of products.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProductCategoryId {
+    /// The category's name, unique for the provider.
     #[prost(string, tag="1")]
     pub name: ::prost::alloc::string::String,
+    /// The provider's id.
     #[prost(string, tag="2")]
     pub provider: ::prost::alloc::string::String,
 }
@@ -205,6 +226,7 @@ pub struct ComputeProduct {
     /// Credits left to the caller; null = not asked for.
     #[prost(int64, optional, tag="1")]
     pub balance: ::core::option::Option<i64>,
+    /// The product's name, unique in its category.
     #[prost(string, tag="2")]
     pub name: ::prost::alloc::string::String,
     /// Millionths of a Danish krone for each unit_of_price.
@@ -212,8 +234,10 @@ pub struct ComputeProduct {
     pub price_per_unit: i64,
     #[prost(message, optional, tag="4")]
     pub category: ::core::option::Option<ProductCategoryId>,
+    /// For people.
     #[prost(string, tag="5")]
     pub description: ::prost::alloc::string::String,
+    /// Place among others in lists.
     #[prost(int32, tag="6")]
     pub priority: i32,
     /// Virtual cores of one replica; null = the provider's default.
@@ -225,14 +249,17 @@ pub struct ComputeProduct {
     /// Whole GPUs of one replica; null = none.
     #[prost(int32, optional, tag="9")]
     pub gpu: ::core::option::Option<i32>,
+    /// The product's version at Core; grows with each change.
     #[prost(int32, tag="10")]
     pub version: i32,
+    /// true: nobody is charged for it.
     #[prost(bool, tag="11")]
     pub free_to_use: bool,
     #[prost(enumeration="ProductPriceUnit", tag="12")]
     pub unit_of_price: i32,
     #[prost(enumeration="ChargeType", tag="13")]
     pub charge_type: i32,
+    /// true: users cannot apply for it.
     #[prost(bool, tag="14")]
     pub hidden_in_grant_applications: bool,
     #[prost(enumeration="ProductType", tag="15")]
@@ -244,6 +271,7 @@ pub struct ComputeProduct {
 /// One id of a resource.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FindByStringId {
+    /// Of a job or a license.
     #[prost(string, tag="1")]
     pub id: ::prost::alloc::string::String,
 }
@@ -273,19 +301,25 @@ pub struct PageRequest {
     #[prost(string, tag="2")]
     pub page_token: ::prost::alloc::string::String,
 }
+/// Where the next page of a listing begins.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PageInfo {
     /// Empty = this was the last page.
     #[prost(string, tag="1")]
     pub next_page_token: ::prost::alloc::string::String,
 }
+/// What somebody may do with a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Permission {
     Unspecified = 0,
+    /// See it and use it.
     Read = 1,
+    /// Change it and delete it.
     Edit = 2,
+    /// Also give permissions.
     Admin = 3,
+    /// The provider's own.
     Provider = 4,
 }
 impl Permission {
@@ -314,16 +348,24 @@ impl Permission {
         }
     }
 }
+/// What a price is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ProductPriceUnit {
     Unspecified = 0,
+    /// Each one, once.
     PerUnit = 1,
+    /// Credits for each minute.
     CreditsPerMinute = 2,
+    /// Credits for each hour.
     CreditsPerHour = 3,
+    /// Credits for each day.
     CreditsPerDay = 4,
+    /// Units of the product for each minute.
     UnitsPerMinute = 5,
+    /// Units of the product for each hour.
     UnitsPerHour = 6,
+    /// Units of the product for each day.
     UnitsPerDay = 7,
 }
 impl ProductPriceUnit {
@@ -358,11 +400,14 @@ impl ProductPriceUnit {
         }
     }
 }
+/// What an amount means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ChargeType {
     Unspecified = 0,
+    /// What was used is paid once.
     Absolute = 1,
+    /// What is in use is held against a quota.
     DifferentialQuota = 2,
 }
 impl ChargeType {
@@ -387,14 +432,20 @@ impl ChargeType {
         }
     }
 }
+/// What kind of resource a product gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ProductType {
     Unspecified = 0,
+    /// Machines for jobs.
     Compute = 1,
+    /// Licenses of software.
     License = 2,
+    /// Drives.
     Storage = 3,
+    /// Public links.
     Ingress = 4,
+    /// Public IP addresses.
     NetworkIp = 5,
 }
 impl ProductType {

@@ -5,6 +5,7 @@ pub struct SubscribeRequest {
     /// 1 to 64 characters of \[a-z0-9._-\].
     #[prost(string, tag="1")]
     pub consumer: ::prost::alloc::string::String,
+    /// true: a consumer that the server has not seen begins at the end of the log; false: at its start.
     #[prost(bool, tag="2")]
     pub from_now: bool,
     /// Most events in one message; 0 = 1,000.
@@ -16,6 +17,7 @@ pub struct SubscribeResponse {
     #[prost(message, repeated, tag="1")]
     pub events: ::prost::alloc::vec::Vec<Event>,
 }
+/// One thing that became true.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
     /// Place in the log; grows, may have gaps.
@@ -81,6 +83,7 @@ pub struct Charge {
     /// Replicas.
     #[prost(int64, tag="3")]
     pub number_of_products: i64,
+    /// For people.
     #[prost(string, tag="4")]
     pub description: ::prost::alloc::string::String,
     /// Periods of the job's life so far, these included: what Core of 2026 is told, because its amounts are absolute.
@@ -95,8 +98,10 @@ pub struct Charge {
     #[prost(message, optional, tag="8")]
     pub product: ::core::option::Option<super::super::core::v1::ProductReference>,
 }
+/// What became of one event.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Settlement {
+    /// Of the event.
     #[prost(int64, tag="1")]
     pub sequence: i64,
     #[prost(enumeration="SettlementOutcome", tag="2")]
@@ -110,6 +115,7 @@ pub struct Settlement {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AcknowledgeRequest {
+    /// As in SubscribeRequest.
     #[prost(string, tag="1")]
     pub consumer: ::prost::alloc::string::String,
     #[prost(message, repeated, tag="2")]
@@ -118,6 +124,7 @@ pub struct AcknowledgeRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AcknowledgeResponse {
 }
+/// What became of an event at its consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum SettlementOutcome {

@@ -28,6 +28,7 @@ pub struct License {
     #[prost(string, tag="9")]
     pub core_id: ::prost::alloc::string::String,
 }
+/// What a user asked for.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LicenseSpecification {
     #[prost(message, optional, tag="1")]
@@ -36,6 +37,7 @@ pub struct LicenseSpecification {
     #[prost(map="string, string", tag="2")]
     pub labels: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
 }
+/// How a license stands.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LicenseStatus {
     #[prost(enumeration="LicenseState", tag="1")]
@@ -50,6 +52,7 @@ pub struct LicenseStatus {
     #[prost(string, repeated, tag="4")]
     pub bound_to: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// What can be done with a product, and the product.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResolvedLicenseSupport {
     #[prost(message, optional, tag="1")]
@@ -91,7 +94,7 @@ pub struct LicenseSupport {
     #[prost(message, optional, tag="2")]
     pub maintenance: ::core::option::Option<Maintenance>,
 }
-/// Source: facts 2021 §5.4.
+/// A time in which a product is not to be had as usual. Source: facts 2021 §5.4.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Maintenance {
     /// 1 to 4,000 characters.
@@ -115,6 +118,7 @@ pub struct LicenseProduct {
     /// null = not known.
     #[prost(int64, optional, tag="2")]
     pub max_usable_balance: ::core::option::Option<i64>,
+    /// The product's name, unique in its category.
     #[prost(string, tag="3")]
     pub name: ::prost::alloc::string::String,
     /// Millionths of a Danish krone for each license.
@@ -122,14 +126,19 @@ pub struct LicenseProduct {
     pub price_per_unit: i64,
     #[prost(message, optional, tag="5")]
     pub category: ::core::option::Option<super::super::core::v1::ProductCategoryId>,
+    /// For people.
     #[prost(string, tag="6")]
     pub description: ::prost::alloc::string::String,
+    /// Place among others in lists.
     #[prost(int32, tag="7")]
     pub priority: i32,
+    /// Words by which license parameters of applications find it.
     #[prost(string, repeated, tag="8")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The product's version at Core; grows with each change.
     #[prost(int32, tag="9")]
     pub version: i32,
+    /// true: nobody is charged for it.
     #[prost(bool, tag="10")]
     pub free_to_use: bool,
     #[prost(enumeration="AllocationRequestsGroup", tag="11")]
@@ -138,17 +147,20 @@ pub struct LicenseProduct {
     pub unit_of_price: i32,
     #[prost(enumeration="super::super::core::v1::ChargeType", tag="13")]
     pub charge_type: i32,
+    /// true: users cannot apply for it.
     #[prost(bool, tag="14")]
     pub hidden_in_grant_applications: bool,
     #[prost(enumeration="super::super::core::v1::ProductType", tag="15")]
     pub product_type: i32,
 }
+/// Whether jobs can use a license.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum LicenseState {
     Unspecified = 0,
     /// Not used by a job yet, and its server has not answered yet.
     Preparing = 1,
+    /// Jobs can use it.
     Ready = 2,
     /// Its server does not answer, is being maintained, or it was not paid for.
     Unavailable = 3,
@@ -177,11 +189,14 @@ impl LicenseState {
         }
     }
 }
+/// Whether a job begins or ends to use a license.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum JobBindKind {
     Unspecified = 0,
+    /// It begins.
     Bind = 1,
+    /// It ends.
     Unbind = 2,
 }
 impl JobBindKind {
@@ -206,12 +221,16 @@ impl JobBindKind {
         }
     }
 }
+/// What is left during maintenance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum MaintenanceAvailability {
     Unspecified = 0,
+    /// It works, with small interruptions.
     MinorDisruption = 1,
+    /// It works now and then.
     MajorDisruption = 2,
+    /// Nothing works.
     NoService = 3,
 }
 impl MaintenanceAvailability {
@@ -238,13 +257,18 @@ impl MaintenanceAvailability {
         }
     }
 }
+/// Who may apply for a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum AllocationRequestsGroup {
     Unspecified = 0,
+    /// Everybody.
     All = 1,
+    /// Users for their own workspace.
     Personal = 2,
+    /// Projects.
     Project = 3,
+    /// Nobody.
     None = 4,
 }
 impl AllocationRequestsGroup {
@@ -273,6 +297,7 @@ impl AllocationRequestsGroup {
         }
     }
 }
+/// Where a server listens.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LicenseServerAddress {
     /// Host name or IP address.
@@ -282,6 +307,7 @@ pub struct LicenseServerAddress {
     #[prost(int32, tag="2")]
     pub port: i32,
 }
+/// One thing that a server counts seats of.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LicenseFeature {
     /// As the license file calls it: 1 to 64 characters of \[A-Za-z0-9._-\].
@@ -291,6 +317,7 @@ pub struct LicenseFeature {
     #[prost(int32, tag="2")]
     pub seats: i32,
 }
+/// Where a product's licenses are served.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LicenseServer {
     /// 1 to 64 characters of \[a-z0-9._-\].
@@ -311,8 +338,10 @@ pub struct LicenseServer {
     #[prost(message, optional, tag="6")]
     pub product: ::core::option::Option<super::super::core::v1::ProductReference>,
 }
+/// How the seats of one feature stand.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SeatsReport {
+    /// The feature's name.
     #[prost(string, tag="1")]
     pub feature: ::prost::alloc::string::String,
     /// As configured.
@@ -328,10 +357,12 @@ pub struct SeatsReport {
     #[prost(int32, optional, tag="5")]
     pub observed_total: ::core::option::Option<i32>,
 }
+/// A server and how it stands. No key.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LicenseServerReport {
     #[prost(message, optional, tag="1")]
     pub server: ::core::option::Option<LicenseServer>,
+    /// A key is stored; it is never shown.
     #[prost(bool, tag="2")]
     pub has_key: bool,
     #[prost(enumeration="LicenseServerState", tag="3")]
@@ -380,6 +411,7 @@ pub struct ListResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetRequest {
+    /// The server's name.
     #[prost(string, tag="1")]
     pub name: ::prost::alloc::string::String,
 }
@@ -390,6 +422,7 @@ pub struct GetResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveRequest {
+    /// The server's name.
     #[prost(string, tag="1")]
     pub name: ::prost::alloc::string::String,
     /// Also while jobs hold seats of it.
@@ -401,6 +434,7 @@ pub struct RemoveResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetKeyRequest {
+    /// The server's name.
     #[prost(string, tag="1")]
     pub name: ::prost::alloc::string::String,
     /// As AddRequest.key.
@@ -412,6 +446,7 @@ pub struct SetKeyResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetSeatsRequest {
+    /// The server's name.
     #[prost(string, tag="1")]
     pub name: ::prost::alloc::string::String,
     #[prost(message, repeated, tag="2")]
@@ -424,6 +459,7 @@ pub struct SetSeatsResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetAddressesRequest {
+    /// The server's name.
     #[prost(string, tag="1")]
     pub name: ::prost::alloc::string::String,
     /// One, or the three of a redundant triad.
@@ -440,6 +476,7 @@ pub struct SetAddressesResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProbeRequest {
+    /// The server's name.
     #[prost(string, tag="1")]
     pub name: ::prost::alloc::string::String,
 }
@@ -457,6 +494,7 @@ pub struct RotateKeyResponse {
     #[prost(int32, tag="1")]
     pub resealed: i32,
 }
+/// Maintenance of one product.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MaintenanceWindow {
     /// Given by the server.
@@ -489,14 +527,17 @@ pub struct ListMaintenanceResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveMaintenanceRequest {
+    /// The window's id.
     #[prost(string, tag="1")]
     pub id: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveMaintenanceResponse {
 }
+/// What became of a license's charge.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LicensePayment {
+    /// The license's id here.
     #[prost(string, tag="1")]
     pub license_id: ::prost::alloc::string::String,
     /// Under which UCloud knows it; empty = under license_id, or not at all.
@@ -554,12 +595,14 @@ pub struct SetPaymentResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterAgainRequest {
+    /// The license's id here.
     #[prost(string, tag="1")]
     pub license_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterAgainResponse {
 }
+/// What takes a seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum SeatsPer {
@@ -599,6 +642,7 @@ pub enum LicenseServerState {
     Unspecified = 0,
     /// Not looked at yet.
     Unknown = 1,
+    /// Answers.
     Up = 2,
     /// Did not answer the last few times.
     Down = 3,
@@ -675,6 +719,7 @@ impl LicensePaymentState {
         }
     }
 }
+/// An operator's word on a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum PaymentDecision {
@@ -712,10 +757,13 @@ pub struct LicenseIncludeFlags {
     /// `permissions`, with who else may do what.
     #[prost(bool, optional, tag="1")]
     pub include_others: ::core::option::Option<bool>,
+    /// `updates`, the history.
     #[prost(bool, optional, tag="2")]
     pub include_updates: ::core::option::Option<bool>,
+    /// `status.resolvedSupport`.
     #[prost(bool, optional, tag="3")]
     pub include_support: ::core::option::Option<bool>,
+    /// `status.resolvedProduct`.
     #[prost(bool, optional, tag="4")]
     pub include_product: ::core::option::Option<bool>,
     /// A username.
@@ -727,10 +775,13 @@ pub struct LicenseIncludeFlags {
     /// ms since epoch, this one included.
     #[prost(int64, optional, tag="7")]
     pub filter_created_before: ::core::option::Option<i64>,
+    /// A provider's id.
     #[prost(string, optional, tag="8")]
     pub filter_provider: ::core::option::Option<::prost::alloc::string::String>,
+    /// A product's name.
     #[prost(string, optional, tag="9")]
     pub filter_product_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// A category's name.
     #[prost(string, optional, tag="10")]
     pub filter_product_category: ::core::option::Option<::prost::alloc::string::String>,
     /// Ids that the provider gave, comma-separated; the id itself where it gave none.
@@ -739,10 +790,13 @@ pub struct LicenseIncludeFlags {
     /// Comma-separated.
     #[prost(string, optional, tag="12")]
     pub filter_ids: ::core::option::Option<::prost::alloc::string::String>,
+    /// A product's name.
     #[prost(string, optional, tag="13")]
     pub hide_product_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// A category's name.
     #[prost(string, optional, tag="14")]
     pub hide_product_category: ::core::option::Option<::prost::alloc::string::String>,
+    /// A provider's id.
     #[prost(string, optional, tag="15")]
     pub hide_provider: ::core::option::Option<::prost::alloc::string::String>,
 }
@@ -771,6 +825,7 @@ pub struct BrowseRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BrowseResponse {
+    /// Most licenses of a page, as it was understood.
     #[prost(int32, tag="1")]
     pub items_per_page: i32,
     #[prost(message, repeated, tag="2")]
@@ -783,6 +838,7 @@ pub struct BrowseResponse {
 pub struct RetrieveRequest {
     #[prost(message, optional, tag="1")]
     pub flags: ::core::option::Option<LicenseIncludeFlags>,
+    /// The license's id, or Core's of one that was made here.
     #[prost(string, tag="2")]
     pub id: ::prost::alloc::string::String,
 }
@@ -800,6 +856,7 @@ pub struct RetrieveProductsResponse {
     #[prost(map="string, message", tag="1")]
     pub products_by_provider: ::std::collections::HashMap<::prost::alloc::string::String, ResolvedLicenseSupports>,
 }
+/// The products of one provider.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResolvedLicenseSupports {
     #[prost(message, repeated, tag="1")]
@@ -812,14 +869,18 @@ pub struct SearchRequest {
     /// 1 to 1,000 characters; case does not count.
     #[prost(string, tag="2")]
     pub query: ::prost::alloc::string::String,
+    /// As BrowseRequest.items_per_page.
     #[prost(int32, optional, tag="3")]
     pub items_per_page: ::core::option::Option<i32>,
+    /// As BrowseRequest.next.
     #[prost(string, optional, tag="4")]
     pub next: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(enumeration="Consistency", optional, tag="5")]
     pub consistency: ::core::option::Option<i32>,
+    /// As BrowseRequest.items_to_skip.
     #[prost(int64, optional, tag="6")]
     pub items_to_skip: ::core::option::Option<i64>,
+    /// As BrowseRequest.sort_by.
     #[prost(string, optional, tag="7")]
     pub sort_by: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(enumeration="SortDirection", optional, tag="8")]
@@ -827,10 +888,12 @@ pub struct SearchRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SearchResponse {
+    /// Most licenses of a page, as it was understood.
     #[prost(int32, tag="1")]
     pub items_per_page: i32,
     #[prost(message, repeated, tag="2")]
     pub items: ::prost::alloc::vec::Vec<License>,
+    /// null = this was the last page.
     #[prost(string, optional, tag="3")]
     pub next: ::core::option::Option<::prost::alloc::string::String>,
 }
@@ -873,8 +936,10 @@ pub struct UpdateAclRequest {
     #[prost(message, repeated, tag="1")]
     pub items: ::prost::alloc::vec::Vec<UpdatedAcl>,
 }
+/// A change of who may do what with one license.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdatedAcl {
+    /// The license's id.
     #[prost(string, tag="1")]
     pub id: ::prost::alloc::string::String,
     #[prost(message, repeated, tag="2")]
@@ -887,11 +952,14 @@ pub struct UpdateAclResponse {
     #[prost(message, repeated, tag="1")]
     pub responses: ::prost::alloc::vec::Vec<Acknowledged>,
 }
+/// Order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum SortDirection {
     Unspecified = 0,
+    /// The smallest and oldest first.
     Ascending = 1,
+    /// The greatest and newest first.
     Descending = 2,
 }
 impl SortDirection {
@@ -916,11 +984,14 @@ impl SortDirection {
         }
     }
 }
+/// How fresh a page has to be; every page of Serai is as the store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Consistency {
     Unspecified = 0,
+    /// As fresh as it is to be had cheaply.
     Prefer = 1,
+    /// As it is now.
     Require = 2,
 }
 impl Consistency {
@@ -956,6 +1027,7 @@ pub struct LicensesProviderServiceCreateResponse {
     #[prost(message, repeated, tag="1")]
     pub responses: ::prost::alloc::vec::Vec<CreatedLicense>,
 }
+/// A license that was stored.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreatedLicense {
     /// The provider's own id; Serai has none and leaves it unset (null on the wire): Core of 2026 dies of one that it has seen (today §6.1).
@@ -994,6 +1066,7 @@ pub struct LicensesProviderServiceUpdateAclRequest {
     #[prost(message, repeated, tag="1")]
     pub items: ::prost::alloc::vec::Vec<ProviderUpdatedAcl>,
 }
+/// A change of who may do what with one license, as Core tells it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProviderUpdatedAcl {
     /// The license before the change.

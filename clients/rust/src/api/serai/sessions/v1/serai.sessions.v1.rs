@@ -11,6 +11,7 @@ pub struct Session {
     /// Empty for CONSOLE.
     #[prost(string, tag="3")]
     pub job_id: ::prost::alloc::string::String,
+    /// Which replica; 0 to replicas - 1. 0 for CONSOLE.
     #[prost(int32, tag="4")]
     pub rank: i32,
     /// UCloud's user for whom Core opened it; empty = not told, or an operator's.
@@ -31,6 +32,7 @@ pub struct OpenRequest {
     /// Empty for CONSOLE.
     #[prost(string, tag="1")]
     pub job_id: ::prost::alloc::string::String,
+    /// Which replica; 0 to replicas - 1.
     #[prost(int32, tag="2")]
     pub rank: i32,
     #[prost(enumeration="SessionKind", tag="3")]
@@ -49,6 +51,7 @@ pub struct OpenResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RedeemRequest {
+    /// The session's, from its address.
     #[prost(string, tag="1")]
     pub secret: ::prost::alloc::string::String,
     #[prost(enumeration="SessionKind", tag="2")]
@@ -56,6 +59,7 @@ pub struct RedeemRequest {
     /// WEB: the job and rank whose page was asked for; another one's is refused.
     #[prost(string, tag="3")]
     pub job_id: ::prost::alloc::string::String,
+    /// Which replica; 0 to replicas - 1.
     #[prost(int32, tag="4")]
     pub rank: i32,
 }
@@ -77,6 +81,7 @@ pub struct AuthorizeRequest {
     /// WEB: as the address names them; a session of another job or rank is refused.
     #[prost(string, tag="3")]
     pub job_id: ::prost::alloc::string::String,
+    /// Which replica; 0 to replicas - 1.
     #[prost(int32, tag="4")]
     pub rank: i32,
 }
@@ -87,25 +92,31 @@ pub struct AuthorizeResponse {
     /// WEB and VNC: an IP address and a TCP port, reachable from this machine.
     #[prost(string, tag="2")]
     pub host: ::prost::alloc::string::String,
+    /// 1 to 65,535; 0 = SHELL and CONSOLE.
     #[prost(int32, tag="3")]
     pub port: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HoldRequest {
+    /// As AuthorizeRequest.secret.
     #[prost(string, tag="1")]
     pub secret: ::prost::alloc::string::String,
     #[prost(enumeration="SessionKind", tag="2")]
     pub kind: i32,
+    /// As AuthorizeRequest.job_id.
     #[prost(string, tag="3")]
     pub job_id: ::prost::alloc::string::String,
+    /// As AuthorizeRequest.rank.
     #[prost(int32, tag="4")]
     pub rank: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HoldResponse {
+    /// As Authorize answers.
     #[prost(message, optional, tag="1")]
     pub authorized: ::core::option::Option<AuthorizeResponse>,
 }
+/// In characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TerminalSize {
     /// 1 to 1,000.
@@ -133,6 +144,7 @@ pub mod shell_request {
         Resize(super::TerminalSize),
     }
 }
+/// Which shell, and how large its terminal is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShellOpen {
     #[prost(message, optional, tag="3")]
@@ -152,10 +164,13 @@ pub mod shell_open {
         Program(super::ShellProgram),
     }
 }
+/// A program to run in a rank, with a terminal.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShellProgram {
+    /// The job's id.
     #[prost(string, tag="1")]
     pub job_id: ::prost::alloc::string::String,
+    /// Which replica; 0 to replicas - 1.
     #[prost(int32, tag="2")]
     pub rank: i32,
     /// Program and arguments; empty = a shell.
@@ -180,6 +195,7 @@ pub mod shell_response {
         Exited(super::ShellExited),
     }
 }
+/// The shell is there.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShellOpened {
     #[prost(message, optional, tag="1")]
@@ -188,6 +204,7 @@ pub struct ShellOpened {
     #[prost(bool, tag="2")]
     pub resumed: bool,
 }
+/// The shell has ended.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ShellExited {
     /// Unset = nobody saw it.
@@ -210,16 +227,19 @@ pub struct ListResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CloseRequest {
+    /// Session.id.
     #[prost(string, tag="1")]
     pub session_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CloseResponse {
 }
+/// What a session opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum SessionKind {
     Unspecified = 0,
+    /// A shell in the replica.
     Shell = 1,
     /// The application's own web page.
     Web = 2,

@@ -66,6 +66,7 @@ pub struct ListResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeRequest {
+    /// Token.id.
     #[prost(string, tag="1")]
     pub token_id: ::prost::alloc::string::String,
 }

@@ -97,6 +97,7 @@ pub struct ErrorForm {
     /// Name of the gRPC status code.
     #[prost(string, tag="1")]
     pub grpc_code: ::prost::alloc::string::String,
+    /// Of the answer.
     #[prost(int32, tag="2")]
     pub http_status: i32,
     /// `errorCode` of UCloud's error body; empty = null.
