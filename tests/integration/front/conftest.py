@@ -1,0 +1,89 @@
+"""A real Envoy in front of what a test says: one Envoy for all tests, and upstreams of its own for each."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+from fakes.envoy import Envoy, running_envoy, settings_for
+from fakes.gateway_tokens import key, pem
+from fakes.nomad_certificates import Authority
+from fakes.up import NAME, FrontDoor
+from fakes.upstreams import Upstreams, upstreams
+from serai_gateway.settings import GatewaySettings, UsersSettings
+from serai_gateway.web_settings import WebSettings
+
+ORIGIN = "https://tools.test"
+"""The page that may use the tools' API."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """A way in, the Envoy behind it, and what is behind that."""
+
+    door: FrontDoor
+    envoy: Envoy
+    behind: Upstreams = field(default_factory=Upstreams)
+
+    async def logged(self, route: str) -> dict[str, object]:
+        """The newest line of the log, of that route; waits until the log has been written."""
+        before = len(self.envoy.lines())
+        marked = await self.door.curl("/nothing-is-here")
+        assert marked.status in (404, 429)
+        async with asyncio.timeout(20):
+            while len(self.envoy.lines()) == before or self.envoy.lines()[-1]["route"] == route:
+                await asyncio.sleep(0.02)
+        return [line for line in self.envoy.lines() if line["route"] == route][-1]
+
+
+def settings(folder: Path, *, tls: bool, **changes: object) -> GatewaySettings:
+    """With users' calls, and the page of ORIGIN; `changes` of [gateway.envoy]."""
+    (folder / "users.pem").write_bytes(pem(key("users")))
+    files: dict[str, object] = {}
+    if tls:
+        pair = Authority(folder).issue(NAME)
+        files = {"certificate": pair.cert, "key": pair.key}
+    found = settings_for(folder, WebSettings(), public_url=f"https://{NAME}" if tls else "")
+    envoy = msgspec.structs.replace(found.envoy, allowed_origins=(ORIGIN,), **{**files, **changes})
+    users = UsersSettings(public_key_file=str(folder / "users.pem"))
+    return msgspec.structs.replace(found, envoy=envoy, users=users, body_limit_bytes=1_000_000)
+
+
+@pytest.fixture(scope="session")
+def envoy() -> Generator[tuple[Envoy, Path]]:
+    with tempfile.TemporaryDirectory(prefix="serai-") as name:
+        folder = Path(name)
+        with running_envoy(settings(folder, tls=True), folder, tools_socket=str(folder / "tools.sock")) as found:
+            yield found, folder
+
+
+@pytest.fixture
+async def front(envoy: tuple[Envoy, Path]) -> AsyncGenerator[Front]:
+    """By TLS."""
+    found, folder = envoy
+    async with upstreams(found.settings.port, folder / "tools.sock") as behind:
+        yield Front(FrontDoor(found.port, NAME, str(folder / "ca.pem")), found, behind)
+
+
+Another = Callable[..., Front]
+
+
+@pytest.fixture
+def another(tmp_path: Path) -> Generator[Another]:
+    """Makes a plain one of its own with other settings, whose upstreams the test starts, if it wants any."""
+    with tempfile.TemporaryDirectory(prefix="serai-") as name, ExitStack() as stack:
+
+        def make(change: Callable[[GatewaySettings], GatewaySettings] = lambda s: s, *, tls: bool = False, **changes: object) -> Front:
+            folder = Path(tempfile.mkdtemp(dir=name))
+            found = change(settings(folder, tls=tls, **changes))
+            envoy = stack.enter_context(running_envoy(found, folder, tools_socket=str(folder / "tools.sock")))
+            door = FrontDoor(envoy.port, NAME, str(folder / "ca.pem")) if tls else FrontDoor(envoy.port, "localhost")
+            return Front(door, envoy)
+
+        yield make
