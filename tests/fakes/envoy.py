@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import envoy
 import msgspec
@@ -42,6 +43,23 @@ class Envoy:
     def lines(self) -> list[dict[str, object]]:
         """Its access log so far."""
         return [json.loads(line) for line in (self.folder / "access.log").read_text().splitlines()]
+
+    def admin(self, path: str, *arguments: str) -> str:
+        """What its administration answers."""
+        ask = ["curl", "-s", "--max-time", "10", "--unix-socket", self.settings.envoy.admin_socket, *arguments, f"http://admin{path}"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+
+    def connection_managers(self) -> list[Any]:
+        """`api` and `apps`, as it runs them."""
+        configs = json.loads(self.admin("/config_dump"))["configs"]
+        (listeners,) = [config for config in configs if "static_listeners" in config]
+        chains = [chain for entry in listeners["static_listeners"] for chain in entry["listener"]["filter_chains"]]
+        return [chain["filters"][0]["typed_config"] for chain in chains]
+
+    def routes(self) -> list[Any]:
+        """All of them."""
+        hosts = [host for manager in self.connection_managers() for host in manager["route_config"]["virtual_hosts"]]
+        return [route for host in hosts for route in host["routes"]]
 
 
 def program() -> str:

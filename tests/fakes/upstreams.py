@@ -40,9 +40,11 @@ class Upstreams:
     """By the gateway."""
     called: list[tuple[str, dict[str, str]]] = field(default_factory=list[tuple[str, dict[str, str]]])
     """Methods and metadata that reached the tools' door."""
+    messages: list[bytes] = field(default_factory=list[bytes])
+    """Of calls at the tools' door, in the order in which they came."""
     abort: tuple[grpc.StatusCode, str] | None = None
     many: int = 1
-    after: Callable[[], Awaitable[None]] | None = None
+    after: Callable[[], Awaitable[object]] | None = None
     """What a stream waits for after each of its messages."""
     reply: bytes | None = None
     """Of the tools' door, in place of the echo."""
@@ -65,9 +67,10 @@ class _Door(grpc.GenericRpcHandler):
             given = cast("tuple[tuple[str, str], ...]", context.invocation_metadata() or ())
             upstreams = self._upstreams
             upstreams.called.append((handler_call_details.method, dict(given)))
-            if upstreams.abort is not None:
-                await context.abort(*upstreams.abort)
             async for request in requests:
+                upstreams.messages.append(request)
+                if upstreams.abort is not None:
+                    await context.abort(*upstreams.abort)
                 for _ in range(upstreams.many):
                     yield request if upstreams.reply is None else upstreams.reply
                     if upstreams.after is not None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import pytest
@@ -71,7 +72,13 @@ async def front(envoy: tuple[Envoy, Path]) -> AsyncGenerator[Front]:
         yield Front(FrontDoor(found.port, NAME, str(folder / "ca.pem")), found, behind)
 
 
-Another = Callable[..., Front]
+Change = Callable[[GatewaySettings], GatewaySettings]
+
+
+class Another(Protocol):
+    """`changes`: of [gateway.envoy]."""
+
+    def __call__(self, change: Change = ..., *, tls: bool = False, **changes: object) -> Front: ...
 
 
 @pytest.fixture
@@ -79,7 +86,7 @@ def another(tmp_path: Path) -> Generator[Another]:
     """Makes a plain one of its own with other settings, whose upstreams the test starts, if it wants any."""
     with tempfile.TemporaryDirectory(prefix="serai-") as name, ExitStack() as stack:
 
-        def make(change: Callable[[GatewaySettings], GatewaySettings] = lambda s: s, *, tls: bool = False, **changes: object) -> Front:
+        def make(change: Change = lambda settings: settings, *, tls: bool = False, **changes: object) -> Front:
             folder = Path(tempfile.mkdtemp(dir=name))
             found = change(settings(folder, tls=tls, **changes))
             envoy = stack.enter_context(running_envoy(found, folder, tools_socket=str(folder / "tools.sock")))

@@ -1,0 +1,211 @@
+"""Limits of Envoy, and what it says when what is behind it is slow, away or broken."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import aiohttp
+import grpc
+import grpc.aio
+import msgspec
+import pytest
+from aiohttp import web
+from fakes.gateway_tokens import claims, key, sign, user_claims
+from fakes.upstreams import upstreams
+
+from .conftest import Another, Front
+
+JOBS = "/ucloud/example/jobs"
+AWAY = "The provider cannot be reached right now, try again"
+
+
+def core() -> tuple[str, str]:
+    return "-H", f"Authorization: Bearer {sign(claims(int(time.time() * 1_000)))}"
+
+
+def user() -> tuple[str, str]:
+    return "-H", f"Authorization: Bearer {sign(user_claims(int(time.time() * 1_000)), key('users'))}"
+
+
+def behind(front: Front) -> tuple[int, Path]:
+    """Where the upstreams of an Envoy of its own are."""
+    return front.envoy.settings.port, front.envoy.folder / "tools.sock"
+
+
+@pytest.mark.parametrize("h2", [False, True])
+async def test_a_long_body(front: Front, h2: bool) -> None:
+    """413 with the limit in its words, for Core's and users' calls and /v1. Nobody behind acts on it; one that just fits passes."""
+    for path, who in ((JOBS, core()), ("/api/licenses/update", user()), ("/v1/jobs", ())):
+        answer = await front.door.curl(path, *who, body=b'{"a":"' + b"x" * 1_000_001 + b'"}', h2=h2)
+        if answer.status or not h2:  # over HTTP/2 curl may see no more than that the stream was ended
+            assert answer.why == "The request's body is longer than the limit of 1000000 bytes"
+            assert answer.status == 413
+    assert front.behind.seen == front.behind.messages == []
+    assert (await front.door.curl(JOBS, *core(), body=b"x" * 1_000_000, h2=h2)).status == 200
+    assert front.behind.seen[-1].size == 1_000_000
+
+
+async def test_a_long_body_in_chunks(front: Front) -> None:
+    """Cut when the limit is reached; what had begun behind never became whole."""
+    answer = await front.door.curl(JOBS, *core(), "-H", "Transfer-Encoding: chunked", body=b"x" * 1_500_000, h2=False)
+    assert answer.status == 413
+    assert front.behind.seen == []
+
+
+async def test_a_long_body_without_a_token(front: Front) -> None:
+    """The token comes first, wherever there is a rule for one."""
+    assert (await front.door.curl(JOBS, body=b"x" * 1_500_000, h2=False)).status == 401
+    assert (await front.door.curl("/ucloud/example/integration/welcome", body=b"x" * 1_500_000, h2=False)).status == 413
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("-H", f"X-Long: {'x' * 70_000}"), 431),
+        (tuple(part for number in range(120) for part in ("-H", f"X-{number}: 1")), 431),
+        (("-H", "under_score: x"), 400),
+        (("-H", "Content-Length: 3", "-H", "Transfer-Encoding: chunked", "-d", "abc"), 400),
+    ],
+)
+async def test_odd_heads(front: Front, arguments: tuple[str, ...], status: int) -> None:
+    """Too long, too many, ambiguous: refused before anybody reads them."""
+    answer = await front.door.curl("/healthz", *arguments, h2=False)
+    assert (answer.status, front.behind.seen) == (status, [])
+
+
+async def burst(front: Front, count: int, path: str, token: str = "") -> list[int]:
+    """Statuses of so many calls at once, to a plain Envoy."""
+    headers = {"Host": "localhost", **({"Authorization": f"Bearer {token}"} if token else {})}
+
+    async def one(session: aiohttp.ClientSession) -> int:
+        async with session.get(f"http://127.0.0.1:{front.envoy.port}{path}", headers=headers) as answer:
+            return answer.status
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        return list(await asyncio.gather(*(one(session) for _ in range(count))))
+
+
+async def test_a_rate_for_each_address(another: Another) -> None:
+    """Twice the rate at once, then 429 with the time to wait. To say that one comes from elsewhere does not help."""
+    front = another(rate=3)
+    async with upstreams(*behind(front)):
+        assert (await burst(front, 40, "/healthz")).count(429) >= 20
+        forged = [await front.door.curl("/console/", "-H", f"X-Forwarded-For: 10.0.0.{number}") for number in range(12)]
+        refused = [answer for answer in forged if answer.status == 429]
+        assert refused[0].why == "Too many requests, try again in a moment"
+        assert int(refused[0].header("retry-after")) >= 1
+        async with front.door.channel() as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                for _ in range(20):
+                    await channel.unary_unary("/serai.jobs.v1.JobsService/Get")(b"")
+        assert told.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_core_has_a_rate_of_its_own(another: Another) -> None:
+    """It is known by its token; who has none is refused for that, and uses up nobody's rate."""
+    front, slow = another(rate=1), another(core_rate=1)
+    token = sign(claims(int(time.time() * 1_000)))
+    async with upstreams(*behind(front)), upstreams(*behind(slow)):
+        assert await burst(front, 40, JOBS, token) == [200] * 40
+        assert await burst(slow, 40, JOBS) == [401] * 40
+        assert (await burst(slow, 40, JOBS, token)).count(429) >= 20
+        assert await burst(slow, 20, "/healthz") == [200] * 20
+
+
+async def test_addresses_without_a_limit(another: Another) -> None:
+    """Those of the setting; nobody else is let off by it."""
+    front, other = another(rate=1, unlimited=("10.0.0.0/8", "127.0.0.1")), another(rate=1, unlimited=("10.0.0.0/8", "::1/128"))
+    async with upstreams(*behind(front)), upstreams(*behind(other)):
+        assert await burst(front, 40, "/healthz") == [200] * 40
+        assert (await burst(other, 40, "/healthz")).count(429) >= 20
+
+
+async def test_a_gateway_that_is_away_or_breaks_off(another: Another) -> None:
+    """Never 503, which Core would repeat; the log tells the causes apart. A call that broke off was sent once."""
+    front = another()
+    answer = await front.door.curl(JOBS, *core(), body=b"{}")
+    assert (answer.status, answer.why) == (502, AWAY)
+    assert (await front.logged("core"))["flags"] == "UF"
+    async with upstreams(*behind(front)) as there:
+        there.answer = _break_off
+        assert (await front.door.curl(JOBS, *core(), body=b"{}")).why == AWAY
+        assert len(there.seen) == 1
+        assert (await front.logged("core"))["flags"] == "UC"
+
+
+async def _break_off(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+@pytest.mark.parametrize("status", [200, 400, 402, 404, 449, 500, 503])
+async def test_what_the_gateway_says_passes(front: Front, status: int) -> None:
+    """Word for word, 503 too: that one is the gateway's own decision."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, body=b'{"why":"so"}', content_type="application/json")
+
+    front.behind.answer = answer
+    got = await front.door.curl(JOBS, *core(), body=b"{}")
+    assert (got.status, got.body) == (status, b'{"why":"so"}')
+
+
+async def test_a_slow_gateway(another: Another) -> None:
+    """504 somewhat after the gateway's own time-out and before Core's 5 s."""
+
+    front = another(lambda settings: msgspec.structs.replace(settings, upstream_timeout_ms=200))
+    forever = asyncio.Event()
+
+    async def never(_: web.Request) -> web.StreamResponse:
+        await forever.wait()
+        return web.Response()
+
+    async with upstreams(*behind(front)) as there:
+        there.answer = never
+        answer = await front.door.curl(JOBS, *core(), body=b"{}")
+        forever.set()
+        assert (answer.status, answer.why) == (504, "The provider did not answer in time, try again")
+        assert len(there.seen) == 1
+
+
+async def test_by_default_an_answer_comes_before_core_gives_up(front: Front) -> None:
+    """The route's time-out, from the configuration that runs: more than the gateway's 4.5 s, less than 5 s."""
+    (route,) = [route for route in front.envoy.routes() if route["name"] == "core"]
+    assert route["route"]["timeout"] == "4.800s"
+
+
+async def test_too_many_calls_at_a_time(another: Another) -> None:
+    """Beyond the setting they are refused at once, in place of waiting; those under way are not disturbed."""
+    front, go = another(max_calls=10), asyncio.Event()
+
+    async def wait(_: web.Request) -> web.StreamResponse:
+        await go.wait()
+        return web.Response()
+
+    async with upstreams(*behind(front)) as there:
+        there.answer = wait
+        calls = asyncio.create_task(burst(front, 60, "/console/"))
+        async with asyncio.timeout(30):
+            while len(front.envoy.lines()) < 30:  # those that are refused are over
+                await asyncio.sleep(0.02)
+        go.set()
+        answers = await calls
+    assert (answers.count(200), answers.count(502)) == (len(there.seen), 60 - len(there.seen))
+    assert 10 <= len(there.seen) <= 30  # as many again may wait for a connection
+    assert {line["flags"] for line in front.envoy.lines() if line["status"] == 502} == {"UO"}
+
+
+async def test_too_many_connections(another: Another) -> None:
+    """Further ones are closed at once; administration is not counted."""
+    front = another(max_connections=10)
+    async with upstreams(*behind(front)):
+        held = [await asyncio.open_connection("127.0.0.1", front.envoy.port) for _ in range(10)]
+        assert (await front.door.curl("/healthz")).status == 0
+        for _, writer in held:
+            writer.close()
+        async with asyncio.timeout(20):
+            while (await front.door.curl("/healthz")).status != 200:
+                await asyncio.sleep(0.05)
