@@ -59,5 +59,6 @@ chaos: setup ## The long form of the tests that kill and break things: 1,000 kil
 property: setup ## 10,000 random lives of jobs in each generation of Core, every bill compared with an oracle; a million events of a cluster
 	@SERAI_PROPERTY=long python -m pytest -q -n 2 tests/property -rP
 
-lock: ## Write requirements.lock.txt anew from pyproject.toml
+lock: ## Write requirements.lock.txt anew from pyproject.toml, and the Python client's from that
 	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements.lock.txt -q
+	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra test clients/python/pyproject.toml -c requirements.lock.txt -o clients/python/requirements.lock.txt -q

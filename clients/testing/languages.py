@@ -112,7 +112,16 @@ JAVA = Language(
     example=("java", "-cp", _JAVA_CLASSES, "examples/RunJob.java"),
 )
 
-LANGUAGES = (GO, JAVA, TYPESCRIPT, RUST)
+PYTHON = Language(
+    name="python",
+    needs=("python3",),
+    build=((sys.executable, "tools/environment.py"),),
+    checks=((sys.executable, "-m", "basedpyright", "--project", "."),),
+    tests=(("build/venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", "build/tmp"),),
+    example=("build/venv/bin/python", "examples/run_job.py"),
+)
+
+LANGUAGES = (GO, JAVA, PYTHON, RUST, TYPESCRIPT)
 
 
 def run(commands: tuple[Command, ...], folder: Path, environment: dict[str, str] | None = None) -> None:
