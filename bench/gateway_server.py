@@ -29,6 +29,7 @@ from serai_gateway.app import App
 from serai_gateway.auth import PublicKeyFile, TokenCheck
 from serai_gateway.clock import SystemClock
 from serai_gateway.codec import Codec
+from serai_gateway.counts import CountedAccess, GatewayCounts
 from serai_gateway.door import Door
 from serai_gateway.gateway import EmbeddedServer, listen
 from serai_gateway.http import Receive, Scope, Send, read_body, send_json
@@ -101,7 +102,8 @@ async def serve(key_file: Path, token: str, log: BinaryIO, port: int) -> None:
     def write(lines: bytes) -> None:
         log.write(lines)
 
-    app = App(settings, Codec(), NoStore(), TokenCheck(PublicKeyFile(key_file, clock), clock), AccessLog(clock, write=write))
+    access = CountedAccess(GatewayCounts(), AccessLog(clock, write=write))
+    app = App(settings, Codec(), NoStore(), TokenCheck(PublicKeyFile(key_file, clock), clock), access)
     listener = listen("127.0.0.1", port, shared=port != 0)
     server = EmbeddedServer(BenchApp(app), grace_s=1)
     serving = asyncio.create_task(server.serve([listener]))

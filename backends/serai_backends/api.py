@@ -118,6 +118,16 @@ class TellsLimits(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsTrouble(Protocol):
+    """A backend that follows something which may be away."""
+
+    @property
+    def trouble(self) -> str:
+        """Why that cannot be followed now; empty = it can."""
+        ...
+
+
 SecretSource = Callable[[str], Awaitable[tuple[Secret, ...]]]
 """Id of a job → its secrets, all that its ReplicaSpec names. Raises BackendUnavailable when they cannot be had now, and SubmissionRefused
 when they never can be."""

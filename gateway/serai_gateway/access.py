@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 
@@ -33,6 +34,24 @@ class _Line(msgspec.Struct, gc=False, omit_defaults=True):
     sent_bytes: int | None = None
 
 
+class Access(Protocol):
+    """Whoever is told of each request: the log, and who counts them."""
+
+    def add(  # noqa: PLR0917 - a line's columns; each create adds one
+        self,
+        method: str,
+        path: str,
+        status: int,
+        took_ns: int,
+        error_id: str | None = None,
+        carried: tuple[int, int] | None = None,
+        reason: str = "",
+    ) -> None:
+        """`path` is the route's template, or a word for what has none; `carried`: bytes that a WebSocket received and sent; `reason`: of
+        the table of errors, empty = none."""
+        ...
+
+
 _Entry = tuple[int, int, int, str, str, str | None, tuple[int, int] | None]
 
 
@@ -53,9 +72,16 @@ class AccessLog:
         self._encoder = msgspec.json.Encoder()
 
     def add(  # noqa: PLR0917 - a line's columns; each create adds one
-        self, method: str, path: str, status: int, took_ns: int, error_id: str | None = None, carried: tuple[int, int] | None = None
+        self,
+        method: str,
+        path: str,
+        status: int,
+        took_ns: int,
+        error_id: str | None = None,
+        carried: tuple[int, int] | None = None,
+        reason: str = "",
     ) -> None:
-        """`path` is the route's template, or a word for what has none; `carried`: bytes that a WebSocket received and sent."""
+        """See Access; a line has no reason of its own, for its status says what is wrong."""
         self._lines.append((self._clock.now_ms(), status, took_ns, method, path, error_id, carried))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self._flush)

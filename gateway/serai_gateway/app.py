@@ -25,7 +25,7 @@ from serai.core.v1 import errors_pb2
 from serai.wire.v1 import options_pb2
 
 from serai_gateway import errors
-from serai_gateway.access import AccessLog
+from serai_gateway.access import Access
 from serai_gateway.answers import Answers, Handler
 from serai_gateway.auth import AuthError, Check, read_username
 from serai_gateway.codec import Codec, WireError
@@ -43,6 +43,8 @@ from serai_gateway.web.addresses import Addresses
 
 READY_METHOD = "/grpc.health.v1.Health/Check"
 """Knows whether the store answers and the reconciler works, and needs the server's whole chain."""
+HEALTH_PATHS = frozenset(("/healthz", "/readyz"))
+"""Questions of who watches over this process."""
 SLICE_BYTES = 32 * 1024
 """Bodies of many items are read in slices of about this many bytes, with the loop's other work in between (facts on speed §9)."""
 OPEN_BODY_LIMIT = 64 * 1024
@@ -111,6 +113,8 @@ class _Outcome(msgspec.Struct, gc=False):
     body: bytes
     extra: tuple[tuple[bytes, bytes], ...] = ()
     error_id: str | None = None
+    reason: str = ""
+    """Of the table of errors; empty = none."""
 
 
 class App:
@@ -122,14 +126,14 @@ class App:
         codec: Codec,
         upstream: Upstream,
         token_check: Check,
-        access: AccessLog | None,
+        access: Access | None,
         *,
         users: UserCheck | None = None,
         addresses: Addresses | None = None,
         ticks: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        """`access` None = no access log; `users` None = calls of users are not served; `addresses` None = sessions have none. `ticks`
-        gives ns for the time that requests take."""
+        """`access` None = nobody is told of requests; `users` None = calls of users are not served; `addresses` None = sessions have
+        none. `ticks` gives ns for the time that requests take."""
         self._codec = codec
         self._upstream = upstream
         self._token_check = token_check
@@ -155,7 +159,7 @@ class App:
             return
         await send_json(send, outcome.status, outcome.body, *outcome.extra)
         if self._access is not None:
-            self._access.add(method, outcome.path, outcome.status, self._ticks() - started, outcome.error_id)
+            self._access.add(method, outcome.path, outcome.status, self._ticks() - started, outcome.error_id, None, outcome.reason)
 
     async def _answer(self, method: str, scope: Scope, receive: Receive) -> _Outcome:
         path = scope.get("path", "")
@@ -182,7 +186,9 @@ class App:
         elif error.row.reason == errors_pb2.ERROR_REASON_TOO_LARGE:
             # What is left of the body is not read: the connection ends here.
             extra = ((b"connection", b"close"),)
-        return _Outcome(template, error.row.http_status, self._codec.write(errors.message(error.row, error.why)), extra)
+        return _Outcome(
+            template, error.row.http_status, self._codec.write(errors.message(error.row, error.why)), extra, None, error.row.name
+        )
 
     def _internal(self, template: str, error: Exception) -> _Outcome:
         """Fixed text and an id; what happened is in our log under that id."""
@@ -190,7 +196,7 @@ class App:
         _log.error("request failed", error_id=error_id, path=template, exc_info=error)
         row = errors.TABLE[errors_pb2.ERROR_REASON_UNSPECIFIED]
         body = self._codec.write(errors.message(row, f"Internal error of the provider, id {error_id}"))
-        return _Outcome(template, row.http_status, body, error_id=error_id)
+        return _Outcome(template, row.http_status, body, error_id=error_id, reason=row.name)
 
     def _find(self, method: str, path: str) -> _Endpoint:
         found = match_route(method, path, self._providers)
@@ -293,7 +299,7 @@ class App:
 
     async def _open_page(self, method: str, path: str, scope: Scope) -> _Outcome | None:
         """What anybody may ask: health, and the documents of the calls. None = neither."""
-        is_health = path in {"/healthz", "/readyz"}
+        is_health = path in HEALTH_PATHS
         document = None if is_health else self._documents.find(path)
         if not is_health and document is None:
             return None

@@ -19,6 +19,7 @@ import grpc
 import grpc.aio
 from google.rpc import code_pb2, status_pb2
 from serai.jobs.v1 import jobs_service_pb2
+from serai_telemetry.spans import LINKS, MOST_LINKS, TRACEPARENT
 
 from serai_gateway.upstream import USER, UpstreamError, status, varint
 
@@ -236,7 +237,18 @@ def _reject(waiting: _Waiting, error: UpstreamError) -> None:
 
 
 def _common(batch: Sequence[_Waiting]) -> Mapping[str, str]:
+    """What is true of all of them; and of which traces they are, when there are any."""
     first = batch[0].metadata
     if all(waiting.metadata == first for waiting in batch):
         return first
-    return {key: value for key, value in first.items() if key != USER}
+    spans = [span for waiting in batch if (span := waiting.metadata.get(TRACEPARENT))]
+    if not spans:
+        return first if _same(batch) else {key: value for key, value in first.items() if key != USER}
+    kept = {key: value for key, value in first.items() if key != TRACEPARENT and (key != USER or _same(batch))}
+    # One of them gets the call into its trace, the others are linked to it.
+    return {**kept, TRACEPARENT: spans[0], LINKS: ",".join(spans[1 : MOST_LINKS + 1])}
+
+
+def _same(batch: Sequence[_Waiting]) -> bool:
+    """All come from the same one."""
+    return len({waiting.metadata.get(USER) for waiting in batch}) == 1

@@ -12,8 +12,9 @@ from typing import Protocol
 
 import structlog
 from serai.core.v1 import errors_pb2
+from serai_telemetry.counts import Tally
 
-from serai_gateway.access import AccessLog
+from serai_gateway.access import Access
 from serai_gateway.codec import Codec
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import ClientGone, Headers, Receive, Scope, Send
@@ -44,14 +45,16 @@ class Door:
         calls: Further,
         sockets: SocketPaths,
         codec: Codec,
-        access: AccessLog | None,
+        access: Access | None,
         *,
         web: Further | None = None,
         console: Further | None = None,
         most_sockets: int = MOST_SOCKETS,
+        open_now: Tally | None = None,
         ticks: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        """`calls`: Core's and users'. `web` None = no applications' pages; `console` None = no pages of our own."""
+        """`calls`: Core's and users'. `web` None = no applications' pages; `console` None = no pages of our own. `open_now`: where open
+        WebSockets are counted by template; None = nobody wants to know."""
         self._calls = calls
         self._sockets = sockets
         self._codec = codec
@@ -59,6 +62,7 @@ class Door:
         self._web = web
         self._console = console
         self._most_sockets = most_sockets
+        self._open_now = open_now or Tally()
         self._ticks = ticks
         self._open = 0
 
@@ -87,6 +91,7 @@ class Door:
         socket = Socket(scope, receive, send, self._codec, {} if found is None else found[1])
         error_id: str | None = None
         self._open += 1
+        self._open_now.add((template,))
         try:
             if found is None:
                 why = "Not found: no WebSocket call of this provider has this path"
@@ -105,6 +110,7 @@ class Door:
             await _fail(socket, error_id)
         finally:
             self._open -= 1
+            self._open_now.add((template,), -1)
             if self._access is not None:
                 took_ns = self._ticks() - started
                 self._access.add("WEBSOCKET", template, socket.status, took_ns, error_id, (socket.received_bytes, socket.sent_bytes))

@@ -18,8 +18,9 @@ from typing import Self
 
 import structlog
 import uvicorn
+from serai_telemetry.spans import Traces
 
-from serai_gateway.access import AccessLog
+from serai_gateway.access import Access, AccessLog
 from serai_gateway.app import App
 from serai_gateway.auth import PublicKeyFile, TokenCheck
 from serai_gateway.clock import Clock, SystemClock
@@ -30,13 +31,16 @@ from serai_gateway.control.client import CoreClient
 from serai_gateway.control.compare_jobs import JobComparison
 from serai_gateway.control.compare_licenses import LicenseComparison
 from serai_gateway.control.deliveries import Deliveries
+from serai_gateway.control.observed import ObservedClient, ObservedTransport
 from serai_gateway.control.questions import CoreQuestions
 from serai_gateway.control.reconcile import Comparison, Reconciliation
 from serai_gateway.control.transport import HttpTransport
+from serai_gateway.counts import CountedAccess, GatewayCounts
 from serai_gateway.door import Door
 from serai_gateway.protocol import bounded
 from serai_gateway.settings import CoreSettings, Settings
 from serai_gateway.tokens import Tokens
+from serai_gateway.traced import TracedCalls, TracedUpstream
 from serai_gateway.upstream import Exchanging, Upstream
 from serai_gateway.users import SETTING, UserCheck
 from serai_gateway.web.addresses import Addresses
@@ -69,9 +73,14 @@ class Gateway:
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
         codec: Codec | None = None,
+        traces: Traces | None = None,
     ) -> None:
+        """`traces` None = no spans are made."""
+        self.counts = GatewayCounts()
         self._settings = settings
-        self._upstream = upstream
+        self._upstream: Exchanging = upstream if traces is None else TracedUpstream(upstream, traces)
+        self._traces = traces
+        self._deliveries: Deliveries | None = None
         self._clock = clock or SystemClock()
         self._random = random
         self._codec = codec or Codec()
@@ -88,6 +97,11 @@ class Gateway:
         host = self._settings.gateway.host
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
+    @property
+    def held_events(self) -> int:
+        """Events that wait in memory for Core's answer."""
+        return 0 if self._deliveries is None else self._deliveries.held
+
     async def __aenter__(self) -> Self:
         """OSError when the address cannot be bound, KeyFileError when there is no good key of Core."""
         async with AsyncExitStack() as stack:
@@ -103,15 +117,18 @@ class Gateway:
         core = self._settings.core
         token_check = TokenCheck(PublicKeyFile(Path(core.public_key_file), self._clock), self._clock)
         users = _user_check(self._settings, self._clock)
-        access = AccessLog(self._clock) if self._settings.gateway.access_log else None
-        if access is not None:
-            stack.callback(access.close)
-        transport = await stack.enter_async_context(HttpTransport(core.url, timeout_ms=core.timeout_ms))
+        lines = AccessLog(self._clock) if self._settings.gateway.access_log else None
+        if lines is not None:
+            stack.callback(lines.close)
+        access = CountedAccess(self.counts, lines)
+        http_to_core = await stack.enter_async_context(HttpTransport(core.url, timeout_ms=core.timeout_ms))
+        transport = ObservedTransport(http_to_core, self.counts, self._traces)
         tokens = Tokens(transport, self._codec, Path(core.refresh_token_file), self._clock, self._settings.provider.names)
         stack.push_async_callback(tokens.close)
         calls = Calls(transport, tokens)
-        client = CoreClient(calls, self._codec, core.generation, self._clock)
-        deliveries = Deliveries(self._upstream, client, core, self._clock, random=self._random)
+        to_core = CoreClient(calls, self._codec, core.generation, self._clock)
+        client = ObservedClient(to_core, self.counts, self._traces, self._clock)
+        deliveries = self._deliveries = Deliveries(self._upstream, client, core, self._clock, random=self._random)
         http, provider = self._settings.gateway, self._settings.provider
         listener = listen(http.host, http.port)
         stack.callback(listener.close)
@@ -127,7 +144,9 @@ class Gateway:
         console = self._console(access, site, addresses)
         desktops = Desktops(holds, connect_timeout_s=connect_s).path()
         sockets = (*self._sockets(token_check), desktops, *(console.sockets() if console is not None else ()))
-        door = Door(app, SocketPaths(sockets, provider.names), self._codec, access, web=web, console=console)
+        calls_in = app if self._traces is None else TracedCalls(app, self._traces, provider.names)
+        paths = SocketPaths(sockets, provider.names)
+        door = Door(calls_in, paths, self._codec, access, web=web, console=console, open_now=self.counts.sockets_open)
         grace_s, request_s = http.stop_grace_ms / 1_000, http.request_timeout_ms / 1_000
         server = EmbeddedServer(door, grace_s=grace_s, request_timeout_s=request_s, sockets=door.rules, pages=web)
         # A task that fails takes the whole gateway down, and the body of `async with` with it: nothing runs on half of it.
@@ -151,7 +170,7 @@ class Gateway:
         shells = ShellCalls(self._upstream, self._clock, self._random, providers, unproven)
         return SocketPath(FOLLOW, FollowCalls(following), follow.RULES), SocketPath(SHELL, shells, shell.RULES)
 
-    def _console(self, access: AccessLog | None, site: Site | None, addresses: Addresses) -> Console | None:
+    def _console(self, access: Access, site: Site | None, addresses: Addresses) -> Console | None:
         """None = our own pages are not served."""
         if not self._settings.gateway.console:
             return None

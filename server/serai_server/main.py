@@ -16,8 +16,10 @@ import structlog
 from serai_backends.api import Backend
 from serai_backends.clock import wall_ms
 from serai_backends.common.work_queue import WorkQueue
+from serai_telemetry.spans import Traces
 
 from serai_server.clock import Clock
+from serai_server.counts import Counts
 from serai_server.events.log import EventLog
 from serai_server.jobs.changes import JobChanges
 from serai_server.jobs.decision import Rules
@@ -94,6 +96,10 @@ class Core:
     licensing: Licensing
     sessions: Sessions
     tokens: Tokens
+    queue: WorkQueue
+    """The reconciler's."""
+    funds: Funds
+    counts: Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +109,28 @@ class Server:
     """The way in for calls from the same process."""
     socket: Path
     """The way in for the gateway and the operator."""
+    health: Health
     tools_address: str = ""
     """Where tools from elsewhere come in; empty = nowhere."""
 
 
 @contextlib.asynccontextmanager
 async def running_server(
-    plan: Plan, backend: Backend, clock: Clock, socket: Path, stop_grace_ms: int, *, tools: Place | None = None
+    plan: Plan,
+    backend: Backend,
+    clock: Clock,
+    socket: Path,
+    stop_grace_ms: int,
+    *,
+    tools: Place | None = None,
+    traces: Traces | None = None,
 ) -> AsyncGenerator[Server]:
     """The whole server, from an open store to a socket that answers. Leaving stops it; running jobs go on.
 
-    `tools`: where their door is; None = they have none.
+    `tools`: where their door is; None = they have none. `traces` None = no spans.
     """
     health = Health()
-    async with running_core(plan, backend, clock, wall=wall_ms) as core:
+    async with running_core(plan, backend, clock, wall=wall_ms, traces=traces) as core:
         health.tell("reconciler", up=True)
         front = dispatcher(
             jobs=core.jobs,
@@ -131,13 +145,15 @@ async def running_server(
             tokens=core.tokens.service,
             health=health,
             clock=clock,
+            counts=core.counts.rpc,
+            traces=traces,
         )
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch_store(core.store, health, clock))
             pruning = group.create_task(_prune(core.store, plan.keep_events_ms, clock))
             async with grpc_server(front, socket, stop_grace_ms / 1000), _tools(core.tokens, front, tools, clock, stop_grace_ms) as address:
                 try:
-                    yield Server(core, front, socket, address)
+                    yield Server(core, front, socket, health, address)
                 finally:
                     health.tell("reconciler", up=False)
                     # While there still is a way to tell who is in one.
@@ -181,10 +197,18 @@ async def _prune(store: Store, keep_ms: int, clock: Clock) -> None:
 
 @contextlib.asynccontextmanager
 async def running_core(
-    plan: Plan, backend: Backend, clock: Clock, jitter: Callable[[], float] = random.random, wall: Callable[[], int] | None = None
+    plan: Plan,
+    backend: Backend,
+    clock: Clock,
+    jitter: Callable[[], float] = random.random,
+    wall: Callable[[], int] | None = None,
+    *,
+    traces: Traces | None = None,
 ) -> AsyncGenerator[Core]:
-    """The server's inside, from an open store to a reconciler at work. Leaving stops it; running jobs go on. `wall` None = the clock's."""
-    registry = Registry()
+    """The server's inside, from an open store to a reconciler at work. Leaving stops it; running jobs go on. `wall` None = the clock's;
+    `traces` None = no spans."""
+    counts = Counts()
+    registry = Registry(counts.jobs)
     memory = SessionsMemory(EndpointCache(backend, clock))
     known_tokens = TokensRegistry()
     # Whatever the backend can do: web pages need a way in from outside, and secrets are for licenses.
@@ -208,7 +232,7 @@ async def running_core(
             tell(last_event)
 
     async with contextlib.AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(plan.store_url, listener))
+        store = await stack.enter_async_context(open_store(plan.store_url, listener, counts=counts.store, traces=traces))
         funds = Funds(clock, plan.out_of_funds_ms)
         funds.load(await store.unpaid(clock.now_ms() - plan.out_of_funds_ms))
         licensing = await stack.enter_async_context(
@@ -223,7 +247,7 @@ async def running_core(
                 look=queue.look,
             )
         )
-        events = EventLog(store, clock, funds, licensing.settlements)
+        events = EventLog(store, clock, funds, licensing.settlements, counts.ledger)
         await events.load()
         told.append(events.notify)
         reconciler = Reconciler(
@@ -239,6 +263,8 @@ async def running_core(
             workers=plan.workers,
             licenses=licensing.in_jobs,
             seats=licensing.seats,
+            counts=counts,
+            traces=traces,
         )
         output = Output(backend, registry)
         jobs = JobsService(
@@ -251,6 +277,7 @@ async def running_core(
             funds=funds,
             clock=clock,
             licenses=licensing.in_jobs,
+            traces=traces,
         )
         changes = JobChanges(
             store=store,
@@ -270,7 +297,7 @@ async def running_core(
         work = group.create_task(reconciler.run(ready))
         stack.callback(work.cancel)
         await _ready_or_failed(ready, work)
-        yield Core(jobs, changes, events, store, backend, registry, licensing, sessions, tokens)
+        yield Core(jobs, changes, events, store, backend, registry, licensing, sessions, tokens, queue, funds, counts)
 
 
 async def _ready_or_failed(ready: asyncio.Event, work: asyncio.Task[None]) -> None:

@@ -31,6 +31,10 @@ _LONGEST_DRIVE = 100
 """Bytes; what the folder below adds must still fit into a path component."""
 
 
+_LISTEN = "^(|(\\[[0-9A-Fa-f:.]+\\]|[^:/\\s\\[\\]]+):[0-9]{1,5})$"
+_LISTEN_WORDS = "nothing, or host:port"
+
+
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[server]: the process."""
 
@@ -45,6 +49,28 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     tools: ToolsSettings = ToolsSettings()
     clients: tuple[ClientSettings, ...] = ()
     """Client certificates that are an identity at the tools' door."""
+
+
+class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[metrics]: what Prometheus reads, on an address that nobody else needs to reach."""
+
+    listen: Annotated[str, Meta(pattern=_LISTEN, description=_LISTEN_WORDS)] = ""
+    """Where `serai serve` and `serai serve server` answer /metrics and /healthz, such as 127.0.0.1:9464; empty = nowhere. Whoever reaches
+    it may read: no token is asked for."""
+    gateway_listen: Annotated[str, Meta(pattern=_LISTEN, description=_LISTEN_WORDS)] = ""
+    """The same of `serai serve gateway`, which has metrics of its own; empty = nowhere."""
+
+
+class TracesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[traces]: OpenTelemetry."""
+
+    endpoint: Annotated[
+        str, Meta(pattern="^(|https?://[^/?#\\s]+(/[^?#\\s]*)?)$", description="nothing, or an address of OTLP over HTTP")
+    ] = ""
+    """Where spans are sent, such as http://127.0.0.1:4318/v1/traces (OTLP over HTTP); empty = traces are off. Needs the extra
+    `serai[otel]`."""
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """How many of the requests that come without word of a trace begin one, of 1. Those that come with one follow its word."""
 
 
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

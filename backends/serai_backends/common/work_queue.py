@@ -27,6 +27,8 @@ class WorkQueue:
         """Keys that come when nothing else is ready; one that was promoted meanwhile stands here for nothing."""
         self._waiting: dict[str, bool] = {}
         """Keys in `_ready` (True) or only in `_looks` (False)."""
+        self._since_ms: dict[str, int] = {}
+        """Since when the keys of `_ready` wait."""
         self._working: set[str] = set()
         self._again: set[str] = set()
         """Keys added while they were worked on."""
@@ -44,6 +46,7 @@ class WorkQueue:
             self._again.add(key)
         elif not self._waiting.get(key):
             self._waiting[key] = True
+            self._since_ms[key] = self._clock.now_ms()
             self._ready.append(key)
             self._changed.set()
 
@@ -86,6 +89,7 @@ class WorkQueue:
             self._changed.clear()
             await self._changed.wait()
         del self._waiting[key]
+        self._since_ms.pop(key, None)
         self._working.add(key)
         return key
 
@@ -107,6 +111,21 @@ class WorkQueue:
     def __len__(self) -> int:
         """Keys that wait for a worker now."""
         return len(self._waiting)
+
+    @property
+    def working(self) -> int:
+        """Keys that are worked on."""
+        return len(self._working)
+
+    @property
+    def later(self) -> int:
+        """Times to come that keys wait for."""
+        return len(self._due)
+
+    @property
+    def oldest_ms(self) -> int:
+        """For how long the key waits that comes next; 0 = none does. Second looks, which come when nothing else is to do, do not count."""
+        return max(self._clock.now_ms() - self._since_ms[self._ready[0]], 0) if self._ready else 0
 
     @property
     def idle(self) -> bool:

@@ -86,6 +86,10 @@ class NomadBackend:
             native=bool(drivers & {"exec", "raw_exec"}),
         )
 
+    @property
+    def trouble(self) -> str:
+        return self._feed.trouble
+
     def take_secrets_from(self, source: SecretSource) -> None:
         self._engine.take_secrets_from(source)
 

@@ -18,7 +18,7 @@ import structlog
 from serai.core.v1 import errors_pb2
 
 from serai_gateway import errors
-from serai_gateway.access import AccessLog
+from serai_gateway.access import Access
 from serai_gateway.clock import Clock
 from serai_gateway.codec import Codec
 from serai_gateway.console.calls import Calls, CloseBody, NoBody, OpenBody, Query, WebAddress, invalid
@@ -67,7 +67,7 @@ class Console:
         settings: Settings,
         codec: Codec,
         upstream: Upstream,
-        access: AccessLog | None,
+        access: Access | None,
         clock: Clock,
         *,
         web_address: WebAddress | None = None,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 from collections.abc import Callable, Coroutine, Sequence
+from typing import Protocol
 
 import structlog
 from serai.events.v1 import events_service_pb2 as events_pb2
@@ -21,7 +22,6 @@ from serai.events.v1.events_service_pb2 import SettlementOutcome
 
 from serai_gateway.clock import Clock
 from serai_gateway.control.backoff import Backoff
-from serai_gateway.control.client import CoreClient
 from serai_gateway.control.queues import Lane, Queues, key_of
 from serai_gateway.control.results import Accepted, Failed, Rejected, Result
 from serai_gateway.settings import CoreSettings
@@ -37,13 +37,25 @@ _ACKNOWLEDGE_TIMEOUT_S = 10.0
 _log = structlog.stdlib.get_logger("serai_gateway.deliveries")
 
 
+class Client(Protocol):
+    """What sends events to Core (client.CoreClient)."""
+
+    def lane_of(self, event: events_pb2.Event) -> Lane | None:
+        """The call that carries the event; None = nothing of it is for Core."""
+        ...
+
+    async def send(self, lane: Lane, batch: Sequence[events_pb2.Event]) -> Result:
+        """Events of one lane; at most one for each job or license, and one registration."""
+        ...
+
+
 class Deliveries:
     """Runs until `stop`, whatever happens to Core or to the server."""
 
     def __init__(
         self,
         upstream: Upstream,
-        client: CoreClient,
+        client: Client,
         settings: CoreSettings,
         clock: Clock,
         *,
@@ -56,6 +68,11 @@ class Deliveries:
         self._random = random
         self._stopped = asyncio.Event()
         self._session: _Session | None = None
+
+    @property
+    def held(self) -> int:
+        """Events that wait in memory for Core's answer or for their settlement to be stored."""
+        return 0 if self._session is None else self._session.held
 
     def stop(self) -> None:
         """Take in no more events; `run` returns when the calls in flight have ended and are acknowledged."""
@@ -84,7 +101,7 @@ class _Session:
     def __init__(
         self,
         upstream: Upstream,
-        client: CoreClient,
+        client: Client,
         settings: CoreSettings,
         clock: Clock,
         backoff: Callable[[], Backoff],
@@ -107,6 +124,10 @@ class _Session:
         self._reader: asyncio.Task[None] | None = None
         self.received = False
         """true: the stream brought something, so the server is there."""
+
+    @property
+    def held(self) -> int:
+        return len(self._queues) + len(self._settled)
 
     def close(self) -> None:
         self._closing.set()
@@ -149,7 +170,7 @@ class _Session:
         self._woken(self._queues.push(event))
 
     async def _wait_for_room(self) -> None:
-        while len(self._queues) + len(self._settled) >= self._settings.window:
+        while self.held >= self._settings.window:
             self._room.clear()
             await self._room.wait()
 

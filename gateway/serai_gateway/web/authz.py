@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from serai_gateway.access import AccessLog
+from serai_gateway.access import Access
 from serai_gateway.http import Receive, Scope, Send
 from serai_gateway.web.decision import Asked, Decisions
 from serai_gateway.web.pages import Page
@@ -22,7 +22,7 @@ PREFIX = b"/authz"
 class Authz:
     """An ASGI application, for a Unix socket that Envoy alone can open."""
 
-    def __init__(self, decisions: Decisions, access: AccessLog | None, ticks: Callable[[], int] = time.perf_counter_ns) -> None:
+    def __init__(self, decisions: Decisions, access: Access | None, ticks: Callable[[], int] = time.perf_counter_ns) -> None:
         self._decisions = decisions
         self._access = access
         self._ticks = ticks

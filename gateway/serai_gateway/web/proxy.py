@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from serai.sessions.v1 import sessions_service_pb2 as pb2
 from yarl import URL
 
-from serai_gateway.access import AccessLog
+from serai_gateway.access import Access
 from serai_gateway.http import ClientGone, Headers, Receive, Scope, Send
 from serai_gateway.web import pages
 from serai_gateway.web.connection import connection_of, target_of
@@ -56,7 +56,7 @@ class Proxy:
         site: Site,
         decisions: Decisions,
         holds: Holds,
-        access: AccessLog | None,
+        access: Access | None,
         *,
         connect_timeout_s: float,
         ticks: Callable[[], int] = time.perf_counter_ns,

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
-from serai_gateway.access import AccessLog
+from serai_gateway.access import Access
 from serai_gateway.http import Headers
 from serai_gateway.web import pages
 from serai_gateway.web.decision import WEB, Asked, Decisions, Pass
@@ -48,7 +48,7 @@ class Tunnels:
         site: Site,
         decisions: Decisions,
         holds: Holds,
-        access: AccessLog | None,
+        access: Access | None,
         *,
         connect_timeout_s: float,
         ticks: Callable[[], int] = time.perf_counter_ns,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from uvicorn.server import ServerState
 
-from serai_gateway.access import AccessLog
+from serai_gateway.access import Access
 from serai_gateway.http import Headers, Receive, Scope, Send
 from serai_gateway.web.authz import Authz
 from serai_gateway.web.decision import Decisions
@@ -48,7 +48,7 @@ class Web:
 
 
 @asynccontextmanager
-async def open_web(site: Site, sessions: Sessions, holds: Holds, access: AccessLog | None, connect_timeout_s: float) -> AsyncGenerator[Web]:
+async def open_web(site: Site, sessions: Sessions, holds: Holds, access: Access | None, connect_timeout_s: float) -> AsyncGenerator[Web]:
     """Everything for `site`, in working order until the block ends."""
     decisions = Decisions(site, sessions)
     async with Proxy(site, decisions, holds, access, connect_timeout_s=connect_timeout_s) as proxy:

@@ -29,10 +29,12 @@ from serai_server.settings import (
     BackendSettings,
     DrivesSettings,
     JobsSettings,
+    MetricsSettings,
     ProductSettings,
     ServerSettings,
     SessionsSettings,
     StoreSettings,
+    TracesSettings,
 )
 from serai_server.tools_settings import client_contradictions
 
@@ -41,6 +43,7 @@ ENVIRONMENT = "SERAI_CONFIG"
 
 _PERIOD_MS = {"minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS, "unit": 0}
 _LONGEST_SOCKET_PATH = 107
+_HIGHEST_PORT = 65_535
 _NOMAD_FILES = ("token_file", "ca_cert", "ca_path", "client_cert", "client_key")
 
 
@@ -60,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     store: StoreSettings = StoreSettings()
     jobs: JobsSettings = JobsSettings()
     sessions: SessionsSettings = SessionsSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()
     drives: DrivesSettings = DrivesSettings()
     backend: BackendSettings = BackendSettings()
     products: Annotated[tuple[ProductSettings, ...], Meta(min_length=1)]
@@ -204,6 +209,9 @@ def _store_url(url: str, folder: Path, state: Path) -> str:
 def _contradictions(settings: Settings) -> list[str]:
     """What no single value shows to be wrong."""
     problems: list[str] = []
+    for name, listen in (("listen", settings.metrics.listen), ("gateway_listen", settings.metrics.gateway_listen)):
+        if listen and int(listen.rpartition(":")[2]) > _HIGHEST_PORT:
+            problems.append(f"metrics.{name}: a port is at most {_HIGHEST_PORT}")
     if len(settings.server.socket.encode()) > _LONGEST_SOCKET_PATH:
         problems.append(f"server.socket: its path is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket may have")
     problems += settings.server.tools.contradictions() + client_contradictions(settings.server.clients)

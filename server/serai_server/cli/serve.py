@@ -19,12 +19,16 @@ from serai_gateway.auth import KeyFileError
 from serai_gateway.channel import ChannelUpstream
 from serai_gateway.gateway import Gateway
 from serai_gateway.upstream import InProcessUpstream
+from serai_telemetry.spans import Traces
 
 from serai_server.cli.config import Settings
 from serai_server.cli.exits import CliError, leaves
 from serai_server.cli.log_setup import set_up_logging
+from serai_server.cli.metrics_of_gateway import GatewayMetrics
+from serai_server.cli.metrics_of_server import ServerMetrics
 from serai_server.cli.options import config_option, settings_or_exit
 from serai_server.cli.plan import open_backend, plan_of, tools_place
+from serai_server.cli.telemetry import metrics_served, traces_sent
 from serai_server.main import PlanError, Server, running_server
 from serai_server.rpc.socket_place import SocketInUse
 from serai_server.rpc.tls import CertificateError
@@ -41,6 +45,8 @@ class Serai:
     """The operator's way in."""
     tools: str = ""
     """Where tools with a token come in; empty = no server here."""
+    metrics_url: str = ""
+    """Where its metrics are; empty = nowhere."""
     public_url: str = ""
     """Envoy's way in; empty = no Envoy here."""
 
@@ -48,21 +54,35 @@ class Serai:
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncGenerator[Serai]:
     """Server and gateway in this loop; the gateway calls the server without a channel, through the same chain."""
-    async with _server(settings) as server, Gateway(settings.for_gateway(), InProcessUpstream(server.dispatcher)) as gateway:
-        yield Serai(gateway.url, server.socket, _tools(settings, server))
+    async with (
+        traces_sent(settings.traces) as traces,
+        _server(settings, traces) as (server, metrics),
+        Gateway(settings.for_gateway(), InProcessUpstream(server.dispatcher), traces=traces) as gateway,
+        metrics_served(settings.metrics.listen, "all", (metrics, GatewayMetrics(gateway)), lambda: server.health.down) as metrics_url,
+    ):
+        yield Serai(gateway.url, server.socket, _tools(settings, server), metrics_url)
 
 
 @contextlib.asynccontextmanager
 async def running_server_alone(settings: Settings) -> AsyncGenerator[Serai]:
-    async with _server(settings) as server:
-        yield Serai("", server.socket, _tools(settings, server))
+    async with (
+        traces_sent(settings.traces) as traces,
+        _server(settings, traces) as (server, metrics),
+        metrics_served(settings.metrics.listen, "server", (metrics,), lambda: server.health.down) as metrics_url,
+    ):
+        yield Serai("", server.socket, _tools(settings, server), metrics_url)
 
 
 @contextlib.asynccontextmanager
 async def running_gateway_alone(settings: Settings) -> AsyncGenerator[Serai]:
     """The gateway, with a channel to the server's socket."""
-    async with ChannelUpstream(f"unix:{settings.socket}") as upstream, Gateway(settings.for_gateway(), upstream) as gateway:
-        yield Serai(gateway.url, settings.socket)
+    async with (
+        traces_sent(settings.traces) as traces,
+        ChannelUpstream(f"unix:{settings.socket}") as upstream,
+        Gateway(settings.for_gateway(), upstream, traces=traces) as gateway,
+        metrics_served(settings.metrics.gateway_listen, "gateway", (GatewayMetrics(gateway),)) as metrics_url,
+    ):
+        yield Serai(gateway.url, settings.socket, metrics_url=metrics_url)
 
 
 def _tools(settings: Settings, server: Server) -> str:
@@ -70,14 +90,14 @@ def _tools(settings: Settings, server: Server) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _server(settings: Settings) -> AsyncGenerator[Server]:
+async def _server(settings: Settings, traces: Traces | None) -> AsyncGenerator[tuple[Server, ServerMetrics]]:
     async with (
         open_backend(settings) as (backend, clock),
         running_server(
-            plan_of(settings), backend, clock, settings.socket, settings.server.stop_grace_ms, tools=tools_place(settings)
+            plan_of(settings), backend, clock, settings.socket, settings.server.stop_grace_ms, tools=tools_place(settings), traces=traces
         ) as server,
     ):
-        yield server
+        yield server, ServerMetrics(server.core, server.health, clock)
 
 
 _EXPECTED = (StoreError, BackendError, PlanError, SocketInUse, CertificateError, KeyFileError, OSError)
@@ -138,6 +158,7 @@ async def _serve(part: Part, settings: Settings) -> None:
         ways += [f"for Core at {serai.gateway_url}"] if serai.gateway_url else []
         ways.append(f"the operator at {serai.socket}")
         ways += [f"tools with a token at {serai.tools}"] if serai.tools else []
+        ways += [f"metrics at {serai.metrics_url}/metrics"] if serai.metrics_url else []
         click.echo(f"serai serves provider {settings.provider.id}: {', '.join(ways)}")
         await stop.wait()
         click.echo("serai stops; running jobs go on")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from serai_server.clock import Clock
+from serai_server.counts import LedgerCounts
 from serai_server.errors import InvalidRequest
 from serai_server.ledger.funds import Funds, wallet_of
 from serai_server.own_jobs import is_own
@@ -39,8 +40,16 @@ class Licenses(Protocol):
 
 
 class EventLog:
-    def __init__(self, store: Store, clock: Clock, funds: Funds | None = None, licenses: Licenses | None = None) -> None:
-        """`funds` is told what Core says of wallets, `licenses` what it says of licenses; None = nobody wants to know."""
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        funds: Funds | None = None,
+        licenses: Licenses | None = None,
+        counts: LedgerCounts | None = None,
+    ) -> None:
+        """`funds` is told what Core says of wallets, `licenses` what it says of licenses; None = nobody wants to know, `counts` too."""
+        self._counts = counts or LedgerCounts()
         self._licenses = licenses
         self._of_licenses: set[int] = set()
         """Events of licenses that Core's consumer was handed, by this process or one before it, and has not settled: acknowledging a job's
@@ -114,6 +123,9 @@ class EventLog:
         now_ms = self._clock.now_ms()
         stops = [StopRequest(e.job_id, stopping[e.sequence], now_ms) for e in events if e.job_id]
         await self._store.settle(consumer, settlements, stops)
+        who = consumer if consumer == CORE else "other"
+        for settlement in settlements:
+            self._counts.settled.add((who, settlement.outcome.name))
         if self._funds is not None:
             await self._tell_funds(self._funds, settlements, now_ms)
 

@@ -24,6 +24,13 @@ def read(stored: bytes) -> JobNotes:
     return JobNotes.FromString(stored)
 
 
+def with_origin(stored: bytes, traceparent: str) -> bytes:
+    """A new job's that was asked for inside of a span."""
+    notes = read(stored)
+    notes.trace_parent = traceparent
+    return notes.SerializeToString()
+
+
 def with_acl(stored: bytes, change: UpdateAclItem) -> bytes:
     """After a change of permissions. The item has the list before it (facts 2021 §1.6), so an earlier change that got lost does not
     matter."""

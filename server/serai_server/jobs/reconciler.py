@@ -7,16 +7,20 @@ or is done again under the same key (submit, cancel and forget are idempotent by
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import structlog
-from serai_backends.api import Backend, Suspends
+from serai_backends.api import Backend
 from serai_backends.common.work_queue import WorkQueue
 from serai_backends.errors import BackendUnavailable, CursorExpired, SubmissionRefused
 from serai_backends.model import JobObservation, Phase, ReplicaSpec, Why
+from serai_telemetry.spans import Traces
 
 from serai_server.clock import Clock
+from serai_server.counts import Counts
 from serai_server.errors import SeraiError
-from serai_server.jobs import facts
+from serai_server.jobs import facts, notes
+from serai_server.jobs.backend_calls import BackendCalls
 from serai_server.jobs.bodies import charge_body, update_body
 from serai_server.jobs.decision import NOTHING, Action, Decision, Rules, Seen, Unasked
 from serai_server.jobs.machine import step, without_key, without_seats
@@ -53,10 +57,17 @@ class Reconciler:
         workers: int = 16,
         licenses: LicensesInJobs,
         seats: Seats,
+        counts: Counts | None = None,
+        traces: Traces | None = None,
     ) -> None:
+        """`counts` None = nobody wants to know; `traces` None = no spans."""
+        counts = counts or Counts()
         self._seats = seats
         self._store = store
-        self._backend = backend
+        self._backend = BackendCalls(backend, counts.jobs.backend, traces)
+        self._retries = counts.jobs.retries
+        self._ledger = counts.ledger
+        self._traced = traces is not None
         self._catalog = catalog
         self._around = Around(policy, Renderer(clock), store.job, licenses)
         self._registry = registry
@@ -122,9 +133,10 @@ class Reconciler:
         failures = 0
         while True:
             try:
-                async for event in self._backend.watch(cursor):
-                    cursor, failures = event.cursor, 0
-                    self._queue.add(event.observation.job_id)
+                async with aclosing(self._backend.watch(cursor)) as events:
+                    async for event in events:
+                        cursor, failures = event.cursor, 0
+                        self._queue.add(event.observation.job_id)
             except CursorExpired:
                 cursor = None
             except BackendUnavailable as error:
@@ -141,12 +153,14 @@ class Reconciler:
                 await self._step_until_still(job_id)
                 self._queue.succeeded(job_id)
             except (StoreUnavailable, BackendUnavailable) as error:
+                self._retries.add(("backend" if isinstance(error, BackendUnavailable) else "store",))
                 log.warning("reconcile.later", job=job_id, why=str(error))
                 self._queue.retry(job_id)
             except VersionConflict:
                 self._queue.add(job_id)
             except Exception:
                 # One job that cannot be stepped must not stop the others; it is tried again, ever more slowly.
+                self._retries.add(("fault",))
                 log.exception("reconcile.failed", job=job_id)
                 self._queue.retry(job_id)
             finally:
@@ -180,9 +194,9 @@ class Reconciler:
         if Action.TAKE_SEATS in decision.actions:
             return await self._with_seats(job, decision)
         if Action.FORGET in decision.actions:
-            await self._backend.forget(job.id)
+            await self._backend.forget(job.id, self._origin(job))
         if Action.CANCEL in decision.actions:
-            await self._backend.cancel(job.id, self._stop_grace_ms)
+            await self._backend.cancel(job.id, self._stop_grace_ms, self._origin(job))
         await self._pause(job, decision)
         if decision.changes:
             job = await self._stored(job, seen, decision)
@@ -195,8 +209,17 @@ class Reconciler:
         """The row after the decision. With an end the seats of its licenses come back, in the same transaction."""
         change = self._change(job, seen, decision)
         if not job.claims or decision.state is None or not decision.state.final:
-            return await self._store.change_job(change)
-        return await self._seats.give_back(job, change)
+            after = await self._store.change_job(change)
+        else:
+            after = await self._seats.give_back(job, change)
+        for charge in change.charges:
+            self._ledger.charges += 1
+            self._ledger.periods += charge.units
+        return after
+
+    def _origin(self, job: StoredJob) -> str:
+        """The traceparent of the create that asked for it; empty = none that is traced."""
+        return notes.read(job.notes).trace_parent if self._traced else ""
 
     async def _with_seats(self, job: StoredJob, decision: Decision) -> StoredJob | None:
         """Submitted with all of its seats, or told why it waits for them; then `Seats` has it looked at again."""
@@ -208,12 +231,12 @@ class Reconciler:
         return await self._stored(job, Unasked.UNASKED, waits) if waits.changes else None
 
     async def _pause(self, job: StoredJob, decision: Decision) -> None:
-        if not isinstance(self._backend, Suspends):
+        if self._backend.suspends is None:
             return
         if Action.SUSPEND in decision.actions:
-            await self._backend.suspend(job.id)
+            await self._backend.suspend(job.id, self._origin(job))
         elif Action.RESUME in decision.actions:
-            await self._backend.resume(job.id)
+            await self._backend.resume(job.id, self._origin(job))
         else:
             return
         # A backend keeps no note of this wish and may have let it fall: asked again until it is seen.
@@ -221,7 +244,7 @@ class Reconciler:
 
     async def _submit(self, job: StoredJob) -> StoredJob | None:
         try:
-            await self._backend.submit(await self._spec(job))
+            await self._backend.submit(await self._spec(job), self._origin(job))
         except SubmissionRefused as error:
             return await self._refused(job, str(error), error.why)
         except KeyNotRead as error:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-from serai_server.store.model import Committed, JobRecord
+from serai_server.counts import JobCounts
+from serai_server.store.model import Committed, JobRecord, State
+
+_STATES = {int(state): (state.name,) for state in State}
+"""Labels of the counts, ready to be used."""
 
 
 class Registry:
-    def __init__(self) -> None:
+    def __init__(self, counts: JobCounts | None = None) -> None:
+        """`counts` None = nobody wants to know."""
+        self._counts = counts or JobCounts()
         self._records: dict[str, JobRecord] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._wakers: list[Callable[[JobRecord, JobRecord | None], None]] = []
@@ -19,7 +25,12 @@ class Registry:
 
     def load(self, records: Iterable[JobRecord]) -> None:
         """The active jobs of the store, at start; they call for no work by themselves."""
-        self._records.update((r.id, r) for r in records)
+        for record in records:
+            before = self._records.get(record.id)
+            self._records[record.id] = record
+            if before is not None:
+                self._counts.active.add(_STATES[before.state], -1)
+            self._counts.active.add(_STATES[record.state])
 
     def get(self, job_id: str) -> JobRecord | None:
         return self._records.get(job_id)
@@ -36,12 +47,22 @@ class Registry:
             for record in change.records:
                 before = self._records.get(record.id)
                 self._records[record.id] = record
+                if before is None or before.state != record.state:
+                    self._count(record, before)
                 self._tell(record.id)
                 for waker in self._wakers:
                     waker(record, before)
             for job_id in change.gone:
-                self._records.pop(job_id, None)
+                gone = self._records.pop(job_id, None)
+                if gone is not None:
+                    self._counts.active.add(_STATES[gone.state], -1)
                 self._tell(job_id)
+
+    def _count(self, now: JobRecord, before: JobRecord | None) -> None:
+        if before is not None:
+            self._counts.active.add(_STATES[before.state], -1)
+        self._counts.active.add(_STATES[now.state])
+        self._counts.entered.add(_STATES[now.state])
 
     def watch(self, job_id: str) -> asyncio.Event:
         """An event that is set at each change of the job; give it back with `unwatch`."""

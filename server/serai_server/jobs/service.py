@@ -13,10 +13,12 @@ from serai.jobs.v1.jobs_service_pb2 import FollowRequest, FollowResponse, JobRep
 from serai_backends.api import Backend
 from serai_backends.errors import BackendUnavailable
 from serai_backends.model import Capacity
+from serai_telemetry.spans import Traces, recorded
 
 from serai_server.clock import Clock
 from serai_server.errors import BackendDown, InvalidRequest, JobConflictError, JobUnknown, NotEnoughCredits, Unsupported
 from serai_server.events.log import CORE
+from serai_server.jobs import notes
 from serai_server.jobs.changes import check_count
 from serai_server.jobs.origin import Tool
 from serai_server.jobs.output import Output
@@ -48,7 +50,10 @@ class JobsService:
         funds: Funds,
         clock: Clock,
         licenses: LicensesInJobs,
+        traces: Traces | None = None,
     ) -> None:
+        """`traces` None = no spans, and jobs do not know in which one they were asked for."""
+        self._traces = traces
         self._licenses = licenses
         self._store = store
         self._backend = backend
@@ -69,6 +74,7 @@ class JobsService:
         check_count(items)
         jobs: list[NewJob] = []
         ids: set[str] = set()
+        origin = recorded(self._traces.current()) if self._traces is not None else ""
         for index, item in enumerate(items):
             if index and index % _SLICE == 0:
                 await asyncio.sleep(0)
@@ -76,6 +82,8 @@ class JobsService:
             if job.id in ids:
                 raise InvalidRequest(f"job {job.id} is in the request twice", field=f"items[{index}].id")
             ids.add(job.id)
+            if origin:
+                job = msgspec.structs.replace(job, notes=notes.with_origin(job.notes, origin))
             await self._check_funds(job)
             jobs.append(await self._with_licenses(job, item, index))
         try:

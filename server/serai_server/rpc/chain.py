@@ -27,11 +27,14 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from typing import Protocol
 
 from google.protobuf.message import Message
+from google.rpc import code_pb2
 from structlog.typing import FilteringBoundLogger
 
-from serai_server.rpc.call import Call
+from serai_server.counts import RpcCounts
+from serai_server.rpc.call import Call, Caller
 from serai_server.rpc.iterate import converted
 from serai_server.rpc.marks import REQUEST_ID, by_marks
 from serai_server.rpc.methods import Method, Request
@@ -40,16 +43,46 @@ from serai_server.rpc.status import Failures, OverLimit, RpcFailure
 Identify = Callable[[Call, Mapping[str, str]], None]
 """Says in the call who makes it, from its metadata. Raises Unauthenticated."""
 
+OPERATOR = "operator"
+"""How a tool on the server's own socket is counted; one at the tools' door is "tool"."""
+_CANCELLED = "CANCELLED"
+
 LIMIT_S = 60.0
 """Longest time that one unary call may take."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
 
+class Calls(Protocol):
+    """What answers calls: the chain, and what is wrapped around it."""
+
+    async def once(self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks) -> bytes:
+        """Answer a call that has one answer. `identify`: the door's way to know its callers, the gateway's and the operator's if not given.
+
+        Raises RpcFailure, and CancelledError when the call itself was cancelled."""
+        ...
+
+    def many(
+        self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks
+    ) -> AsyncGenerator[bytes, None]:
+        """Answer a call that has a stream of answers. Raises as `once`; closing the iterator closes the handler's."""
+        ...
+
+
 class Chain:
     def __init__(
-        self, failures: Failures, log: FilteringBoundLogger, *, limit_s: float = LIMIT_S, monotonic: Callable[[], float] = time.monotonic
+        self,
+        failures: Failures,
+        log: FilteringBoundLogger,
+        *,
+        counts: RpcCounts | None = None,
+        limit_s: float = LIMIT_S,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`counts` None = nobody wants to know."""
+        self._counts = counts or RpcCounts()
+        self._streams: set[str] = set()
+        """Methods with a stream of answers, as far as they were called."""
         self._failures = failures
         self._log = log
         self._limit_s = limit_s
@@ -58,9 +91,7 @@ class Chain:
         self._numbers = itertools.count(1)
 
     async def once(self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks) -> bytes:
-        """Answer a call that has one answer. `identify`: the door's way to know its callers, the gateway's and the operator's if not given.
-
-        Raises RpcFailure, and CancelledError when the call itself was cancelled."""
+        """See Calls."""
         handler = method.once
         assert handler is not None  # noqa: S101 - who calls has looked at the shape
         began, call = self._monotonic(), self._begin(method, metadata)
@@ -79,10 +110,12 @@ class Chain:
     async def many(
         self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks
     ) -> AsyncGenerator[bytes, None]:
-        """Answer a call that has a stream of answers. Raises as `once`; closing the iterator closes the handler's."""
+        """See Calls."""
         handler = method.many
         assert handler is not None  # noqa: S101 - who calls has looked at the shape
         began, call = self._monotonic(), self._begin(method, metadata)
+        self._streams.add(method.path)
+        self._counts.streams_open.add((method.path,))
         try:
             _admit(method, call, metadata, identify)
             async with aclosing(converted(handler(method.read(request), call), _encoded)) as answers:
@@ -90,6 +123,12 @@ class Chain:
                     yield answer
         except (Exception, asyncio.CancelledError) as error:
             raise self._failed(error, call, began) from error
+        except GeneratorExit:
+            # Whoever read the answers has gone.
+            self._count(call, began, _CANCELLED)
+            raise
+        finally:
+            self._counts.streams_open.add((method.path,), -1)
         self._done(call, began)
 
     def _begin(self, method: Method, metadata: Mapping[str, str]) -> Call:
@@ -102,11 +141,23 @@ class Chain:
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
             if task is None or task.cancelling():
+                self._count(call, began, _CANCELLED)
                 self._log.debug("call cancelled", method=call.method, request_id=call.request_id, ms=self._ms_since(began))
                 raise error
-        return self._failures.of(error, call)
+        failure = self._failures.of(error, call)
+        self._count(call, began, code_pb2.Code.Name(code_pb2.Code.ValueType(failure.status.code)), failure.reason)
+        return failure
+
+    def _count(self, call: Call, began: float, code: str, reason: str = "") -> None:
+        caller = call.caller.value if call.caller is not Caller.TOOL or call.peer else OPERATOR
+        labels = (call.method, caller, code, reason)
+        if call.method in self._streams:
+            self._counts.streams.add(labels)
+        else:
+            self._counts.calls.add(labels, int((self._monotonic() - began) * 1e9))
 
     def _done(self, call: Call, began: float) -> None:
+        self._count(call, began, "OK")
         self._log.debug(
             "call", method=call.method, request_id=call.request_id, caller=call.tool or call.caller.value, ms=self._ms_since(began)
         )

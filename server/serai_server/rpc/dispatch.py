@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from google.rpc import code_pb2, status_pb2
 
-from serai_server.rpc.chain import Chain
+from serai_server.rpc.chain import Calls
 from serai_server.rpc.methods import Method, Shape
 from serai_server.rpc.status import RpcFailure
 
@@ -15,7 +15,7 @@ from serai_server.rpc.status import RpcFailure
 class Dispatcher:
     """The methods that are served, and how to call them. Also what the gRPC server serves."""
 
-    def __init__(self, chain: Chain, methods: Iterable[Method]) -> None:
+    def __init__(self, chain: Calls, methods: Iterable[Method]) -> None:
         self.chain = chain
         self.methods: Mapping[str, Method] = {method.path: method for method in methods}
 

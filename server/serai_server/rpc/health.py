@@ -6,7 +6,7 @@ Own code and not grpc_health's servicer: that one speaks to a gRPC context, so i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import cast
 
 from google.protobuf.descriptor import Descriptor
@@ -32,6 +32,11 @@ class Health:
     @property
     def serving(self) -> bool:
         return all(self._up.values())
+
+    @property
+    def parts(self) -> Mapping[str, bool]:
+        """Each part, and whether it is up."""
+        return self._up
 
     @property
     def down(self) -> tuple[str, ...]:

@@ -15,9 +15,11 @@ from serai.jobs.v1 import jobs_service_pb2
 from serai.licenses.v1 import license_servers_service_pb2, licenses_provider_service_pb2, licenses_service_pb2
 from serai.sessions.v1 import sessions_service_pb2
 from serai.tokens.v1 import tokens_service_pb2
+from serai_telemetry.spans import Traces
 from structlog.typing import FilteringBoundLogger
 
 from serai_server.clock import Clock
+from serai_server.counts import RpcCounts
 from serai_server.rpc.access import ANY_IDENTITY, OPEN
 from serai_server.rpc.call import Call
 from serai_server.rpc.chain import LIMIT_S, Chain
@@ -43,6 +45,7 @@ from serai_server.rpc.ports import (
 from serai_server.rpc.sessions import SessionsServicer
 from serai_server.rpc.status import Failures
 from serai_server.rpc.tokens import TokensServicer
+from serai_server.rpc.traced import TracedChain
 
 
 def _service(descriptor: object) -> ServiceDescriptor:
@@ -79,8 +82,11 @@ def dispatcher(
     tokens: Tokens | None = None,
     log: FilteringBoundLogger | None = None,
     limit_s: float = LIMIT_S,
+    counts: RpcCounts | None = None,
+    traces: Traces | None = None,
 ) -> Dispatcher:
-    """All services behind one chain. `log` None = structlog's; a service of licenses, sessions or tokens that is None is not served."""
+    """All services behind one chain. `log` None = structlog's; a service of licenses, sessions or tokens that is None is not served.
+    `counts` None = nobody wants to know; `traces` None = no spans."""
     logger: FilteringBoundLogger = log or structlog.get_logger("serai.rpc").bind()
     failures = Failures(logger)
     optional: list[tuple[ServiceDescriptor, object]] = []
@@ -104,7 +110,8 @@ def dispatcher(
         *methods_of(_REFLECTION, mirror, rule=ANY_IDENTITY),
         *methods_of(_REFLECTION, mirror, _REFLECTION_V1, ANY_IDENTITY),
     ]
-    return Dispatcher(Chain(failures, logger, limit_s=limit_s), methods)
+    chain = Chain(failures, logger, counts=counts, limit_s=limit_s)
+    return Dispatcher(chain if traces is None else TracedChain(chain, traces), methods)
 
 
 class _Reflection:

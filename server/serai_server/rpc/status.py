@@ -55,9 +55,11 @@ TABLE: Mapping[ErrorReason.ValueType, Row] = MappingProxyType(_read_table())
 class RpcFailure(Exception):
     """The answer to a call is this status. The gateway reads `status` by shape, since it must not import the server."""
 
-    def __init__(self, status: status_pb2.Status) -> None:
+    def __init__(self, status: status_pb2.Status, reason: str = "") -> None:
+        """`reason`: of the table of errors; empty = it is none of that table."""
         super().__init__(f"{code_pb2.Code.Name(code_pb2.Code.ValueType(status.code))}: {status.message}")
         self.status = status
+        self.reason = reason
 
 
 class OverLimit(Exception):
@@ -138,14 +140,15 @@ class Failures:
         known = translate(error)
         if known is not None:
             self._refused(error, known, call)
-            return RpcFailure(status_of(known))
+            return RpcFailure(status_of(known), TABLE[known.reason].name)
         if isinstance(error, OverLimit):
             self._log.warning("call over its limit", method=call.method, request_id=call.request_id)
             return RpcFailure(status_pb2.Status(code=code_pb2.DEADLINE_EXCEEDED, message=str(error)))
         error_id = self._error_id()
         self._log.error("call failed", method=call.method, request_id=call.request_id, error_id=error_id, exc_info=error)
         text = f"something went wrong inside the provider; tell its operator the error id {error_id}"
-        return RpcFailure(make_status(errors_pb2.ERROR_REASON_UNSPECIFIED, text))
+        unknown = errors_pb2.ERROR_REASON_UNSPECIFIED
+        return RpcFailure(make_status(unknown, text), TABLE[unknown].name)
 
     def _refused(self, error: BaseException, known: SeraiError, call: Call) -> None:
         if isinstance(known, (StoreDown, BackendDown)):

@@ -16,7 +16,7 @@ import grpc.aio
 from google.rpc import code_pb2, status_pb2
 
 from serai_server.rpc.call import Call
-from serai_server.rpc.chain import Chain
+from serai_server.rpc.chain import Calls
 from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.marks import by_marks
 from serai_server.rpc.methods import Method, Request, Shape
@@ -93,7 +93,7 @@ class Wire:
     """Ties each method to grpc.aio, in the form that its shape needs."""
 
     def __init__(self, dispatcher: Dispatcher, door: Door) -> None:
-        self._chain: Chain = dispatcher.chain
+        self._chain: Calls = dispatcher.chain
         self._methods = dispatcher.methods
         self._door = door
         self._streams: set[asyncio.Task[object]] = set()

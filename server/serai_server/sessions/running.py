@@ -45,6 +45,7 @@ class Sessions:
     service: SessionsService
     keeper: Keeper
     shells: ShellHub
+    registry: Registry
 
 
 @contextlib.asynccontextmanager
@@ -72,7 +73,7 @@ async def running_sessions(
         work = group.create_task(keeper.run())
         try:
             async with shells:
-                yield Sessions(service, keeper, shells)
+                yield Sessions(service, keeper, shells, memory.registry)
         finally:
             work.cancel()
             await _save(keeper)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from serai_server.store.model import (
+    Backlog,
     Committed,
     EventSettlement,
     Interval,
@@ -157,6 +158,15 @@ class Store(Protocol):
 
     async def unpaid(self, after_ms: int) -> list[Unpaid]:
         """Charges that a wallet could not pay and that were settled after that time."""
+        ...
+
+    @property
+    def waiting_writes(self) -> int:
+        """Writes that wait for their transaction, about."""
+        ...
+
+    async def backlogs(self) -> list[Backlog]:
+        """Of every known consumer, by name. For a look now and then: it counts what waits."""
         ...
 
     async def prune(self, settled_before_ms: int) -> int:

@@ -280,6 +280,16 @@ class EventSettlement:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a consumer has not settled."""
+
+    consumer: str
+    events: int
+    oldest_at_ms: int
+    """When the oldest of them happened; 0 = there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unpaid:
     """A charge that a wallet could not pay."""
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import psycopg
 from psycopg import conninfo
+from serai_telemetry.spans import Traces
 from sqlalchemy import QueuePool, create_engine
 
+from serai_server.counts import StoreCounts
 from serai_server.store import postgresql, sqlite
 from serai_server.store.api import Listener, StoreUnusable
 from serai_server.store.link import Link
@@ -25,14 +27,21 @@ _POSTGRESQL = ("postgresql://", "postgres://")
 
 
 @contextlib.asynccontextmanager
-async def open_store(url: str, listener: Listener, loop: asyncio.AbstractEventLoop | None = None) -> AsyncGenerator[SqlStore]:
+async def open_store(
+    url: str,
+    listener: Listener,
+    loop: asyncio.AbstractEventLoop | None = None,
+    counts: StoreCounts | None = None,
+    traces: Traces | None = None,
+) -> AsyncGenerator[SqlStore]:
     """The store at `sqlite:///path/of/file` (relative; a fourth slash makes it absolute) or at `postgresql://…` as libpq reads it.
 
-    `listener` is called on `loop` (None = the running one) after each commit. Leaving carries out the writes that wait, then closes.
+    `listener` is called on `loop` (None = the running one) after each commit. `counts` None = nobody wants to know; `traces` None = no
+    spans. Leaving carries out the writes that wait, then closes.
     Raises StoreUnusable and StoreUnavailable.
     """
     parts = await asyncio.to_thread(_open, url)
-    owner = Owner(parts.link, listener, loop or asyncio.get_running_loop())
+    owner = Owner(parts.link, listener, loop or asyncio.get_running_loop(), counts, traces)
     store = SqlStore(owner, parts.reader)
     owner.start()
     try:

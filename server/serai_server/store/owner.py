@@ -11,11 +11,16 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Generic, TypeVar
 
+from serai_telemetry.spans import Kind, Span, Traces, recorded
+
+from serai_server.counts import StoreCounts
 from serai_server.store import license_writes, seats, tables
 from serai_server.store.api import JobConflict, Listener, StoreError, StoreUnavailable, VersionConflict
 from serai_server.store.batch import Batch
@@ -41,10 +46,12 @@ _SELECT_JOBS = f"SELECT {', '.join(tables.columns(tables.jobs))} FROM jobs WHERE
 class Waiting(ABC):
     """A write in the queue, whatever its result is."""
 
-    __slots__ = ("ids",)
+    __slots__ = ("ids", "origin")
 
     ids: Collection[str]
     """Jobs whose rows it must see."""
+    origin: str
+    """The traceparent of who wants it; empty = nobody who is traced."""
 
     @abstractmethod
     def perform(self, batch: Batch, link: Link) -> Committed | None:
@@ -61,8 +68,11 @@ class Waiting(ABC):
 class Write(Waiting, Generic[T]):
     __slots__ = ("_future", "_outcome", "_run")
 
-    def __init__(self, ids: Collection[str], run: Callable[[Batch, Link], tuple[T, Committed]], future: asyncio.Future[T]) -> None:
+    def __init__(
+        self, ids: Collection[str], run: Callable[[Batch, Link], tuple[T, Committed]], future: asyncio.Future[T], origin: str = ""
+    ) -> None:
         self.ids = ids
+        self.origin = origin
         self._run = run
         self._future = future
         self._outcome: tuple[T] | Exception | None = None
@@ -92,7 +102,17 @@ class Write(Waiting, Generic[T]):
 class Owner:
     """Runs from `start` to `close`. The link is its alone in between."""
 
-    def __init__(self, link: Link, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        link: Link,
+        listener: Listener,
+        loop: asyncio.AbstractEventLoop,
+        counts: StoreCounts | None = None,
+        traces: Traces | None = None,
+    ) -> None:
+        """`counts` None = nobody wants to know; `traces` None = no spans."""
+        self._counts = counts or StoreCounts()
+        self._traces = traces
         self._link = link
         self._listener = listener
         self._loop = loop
@@ -112,8 +132,14 @@ class Owner:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(Write(ids, run, future))
+        origin = recorded(self._traces.current()) if self._traces is not None else ""
+        self._queue.put(Write(ids, run, future, origin))
         return future
+
+    @property
+    def waiting(self) -> int:
+        """Writes in the queue, about."""
+        return self._queue.qsize()
 
     def stop(self) -> None:
         """Take no more writes; those that wait are carried out."""
@@ -151,7 +177,7 @@ class Owner:
     def _carry_out(self, group: Sequence[Waiting]) -> list[Committed]:
         """One transaction for all; when the database refuses a value of one, one for each. Never raises."""
         try:
-            return self._transaction(group)
+            return self._counted(group)
         except StoreUnavailable as error:
             for write in group:
                 write.fail(error)
@@ -164,6 +190,30 @@ class Owner:
         for write in group:
             told.extend(self._carry_out([write]))
         return told
+
+    def _counted(self, group: Sequence[Waiting]) -> list[Committed]:
+        began, counts, outcome = time.perf_counter_ns(), self._counts, "failed"
+        try:
+            with self._span(group):
+                told = self._transaction(group)
+            outcome = "committed"
+        except StoreUnavailable:
+            outcome = "unavailable"
+            raise
+        finally:
+            counts.commits.add((outcome,))
+        counts.commit_ns.add(time.perf_counter_ns() - began)
+        counts.commit_writes.add(len(group))
+        counts.writes += len(group)
+        return told
+
+    def _span(self, group: Sequence[Waiting]) -> AbstractContextManager[Span | None]:
+        """One for the whole group, in the trace of the first that has one and with links to the others."""
+        origins = list(dict.fromkeys(write.origin for write in group if write.origin)) if self._traces is not None else []
+        if self._traces is None or not origins:
+            return contextlib.nullcontext()
+        notes = {"serai.store.writes": len(group)}
+        return self._traces.span("store commit", Kind.CLIENT, parent=origins[0], links=origins[1:], notes=notes)
 
     def _transaction(self, group: Sequence[Waiting]) -> list[Committed]:
         link = self._link

@@ -31,8 +31,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serai_server.store.api import StoreUnavailable, WriteRefused
-from serai_server.store.model import Interval, JobFilter, JobPage, JobRecord, LedgerRow, Outcome, StoredEvent, StoredJob, Unpaid
-from serai_server.store.rows import Row, Value, as_charge, as_event, as_int, as_interval, as_job, as_record, as_text, as_unpaid
+from serai_server.store.model import Backlog, Interval, JobFilter, JobPage, JobRecord, LedgerRow, Outcome, StoredEvent, StoredJob, Unpaid
+from serai_server.store.rows import Row, Value, as_backlog, as_charge, as_event, as_int, as_interval, as_job, as_record, as_text, as_unpaid
 from serai_server.store.tables import consumers, events, intervals, jobs, ledger, settlements, unsettled
 
 T = TypeVar("T")
@@ -156,6 +156,9 @@ class Reader:
         )
         return await self.run(query, as_unpaid)
 
+    async def backlogs(self) -> list[Backlog]:
+        return await self.run(_backlogs_query(), as_backlog)
+
     async def ping(self) -> None:
         await self.run(select(literal(1)), as_int)
 
@@ -185,6 +188,19 @@ def _events_query() -> Select[Any]:
     )
     both = union_all(select(skipped), select(above)).subquery()
     return select(both).order_by(both.c.sequence).limit(most)
+
+
+def _backlogs_query() -> Select[Any]:
+    c, u, e = consumers.c, unsettled.c, events.c
+    above = e.sequence > c.settled_to
+    skipped = u.consumer == c.name
+    count_above = select(func.count()).select_from(events).where(above).scalar_subquery()
+    count_skipped = select(func.count()).select_from(unsettled).where(skipped).scalar_subquery()
+    # What was jumped over is older than what is above the mark.
+    first_skipped = select(e.at_ms).join(unsettled, u.sequence == e.sequence).where(skipped).order_by(u.sequence).limit(1)
+    first_above = select(e.at_ms).where(above).order_by(e.sequence).limit(1)
+    oldest = func.coalesce(first_skipped.correlate(consumers).scalar_subquery(), first_above.scalar_subquery(), 0)
+    return select(c.name, count_above + count_skipped, oldest).order_by(c.name)
 
 
 def _undelivered(consumer: str) -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from serai_server.store.model import (
+    Backlog,
     EventKind,
     Interval,
     JobChange,
@@ -49,6 +50,10 @@ def as_charge(row: Row) -> LedgerRow:
 
 def as_unpaid(row: Row) -> Unpaid:
     return Unpaid(*row)
+
+
+def as_backlog(row: Row) -> Backlog:
+    return Backlog(*row)
 
 
 def as_int(row: Row) -> int:

@@ -12,6 +12,7 @@ from serai_server.store.batch import Batch
 from serai_server.store.licenses import SqlLicenses
 from serai_server.store.link import Link
 from serai_server.store.model import (
+    Backlog,
     Committed,
     EventSettlement,
     Interval,
@@ -112,6 +113,14 @@ class SqlStore:
 
     async def unpaid(self, after_ms: int) -> list[Unpaid]:
         return await self._reader.unpaid(after_ms)
+
+    async def backlogs(self) -> list[Backlog]:
+        return await self._reader.backlogs()
+
+    @property
+    def waiting_writes(self) -> int:
+        """Writes that wait for their transaction, about."""
+        return self._owner.waiting
 
     async def ping(self) -> None:
         """Both ways into the database: the writing connection and the readers."""

@@ -66,6 +66,12 @@ class Server:
         yield b""
 
 
+def _log_of(client: Client) -> AccessLog:
+    log = client._app._access
+    assert isinstance(log, AccessLog)
+    return log
+
+
 @pytest.fixture
 def server() -> Server:
     return Server()
@@ -280,7 +286,7 @@ async def test_unknown_failures_are_500_with_an_id_that_is_logged(
     assert "hunter2" not in body["why"]
     error_id = body["why"].rsplit(" ", 1)[1]
     assert logs[0]["error_id"] == error_id
-    client._app._access.close()  # pyright: ignore[reportOptionalMemberAccess]
+    _log_of(client).close()
     assert json.loads(lines[0])["error_id"] == error_id
 
 
@@ -308,9 +314,7 @@ async def test_the_access_log_has_no_secrets(client: Client, lines: list[bytes])
     """One line for each request: method, path template, status, ms; no token, no body, no user's path."""
     await client.call("POST", "/ucloud/example/jobs", bulk(JOB))
     await client.call("POST", "/ucloud/secret-path", bulk(JOB))
-    access = client._app._access
-    assert access is not None
-    access.close()
+    _log_of(client).close()
     found = [json.loads(line) for line in b"".join(lines).splitlines()]
     assert [(line["method"], line["path"], line["status"]) for line in found] == [
         ("POST", "/ucloud/{provider}/jobs", 200),

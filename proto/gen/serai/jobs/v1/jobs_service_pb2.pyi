@@ -1634,6 +1634,7 @@ class JobNotes(_message.Message):
     PRICE_FIELD_NUMBER: _builtins.int
     TOOL_FIELD_NUMBER: _builtins.int
     ONLY_PROJECT_FIELD_NUMBER: _builtins.int
+    TRACE_PARENT_FIELD_NUMBER: _builtins.int
     price: _builtins.int
     """Price of one period of one replica when the job was created; later settings change nothing of its bill. Unset = the job's message
     or else the settings tell it.
@@ -1642,6 +1643,10 @@ class JobNotes(_message.Message):
     """Who made it at the tools' door: the id of a token, or `certificate {name}`. Empty = it came another way."""
     only_project: _builtins.bool
     """That tool was limited to the job's project: the job reaches what is the project's and not what is its owner's besides, whom the tool named."""
+    trace_parent: _builtins.str
+    """W3C `traceparent` of the span in which the job was asked for, so that what is done for it later can be linked to that; empty = it was
+    not traced.
+    """
     @_builtins.property
     def acl(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.ResourceAclEntry]: ...
     @_builtins.property
@@ -1656,10 +1661,11 @@ class JobNotes(_message.Message):
         price: _builtins.int | None = ...,
         tool: _builtins.str = ...,
         only_project: _builtins.bool = ...,
+        trace_parent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "acl", b"acl", "labels", b"labels", "only_project", b"only_project", "price", b"price", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "acl", b"acl", "labels", b"labels", "only_project", b"only_project", "price", b"price", "tool", b"tool", "trace_parent", b"trace_parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
     _WhichOneofArgType__price: _TypeAlias = _typing.Literal["_price", b"_price"]  # noqa: Y015

@@ -3393,7 +3393,10 @@ type JobNotes struct {
 	// Who made it at the tools' door: the id of a token, or `certificate {name}`. Empty = it came another way.
 	Tool string `protobuf:"bytes,4,opt,name=tool,proto3" json:"tool,omitempty"`
 	// That tool was limited to the job's project: the job reaches what is the project's and not what is its owner's besides, whom the tool named.
-	OnlyProject   bool `protobuf:"varint,5,opt,name=only_project,json=onlyProject,proto3" json:"only_project,omitempty"`
+	OnlyProject bool `protobuf:"varint,5,opt,name=only_project,json=onlyProject,proto3" json:"only_project,omitempty"`
+	// W3C `traceparent` of the span in which the job was asked for, so that what is done for it later can be linked to that; empty = it was
+	// not traced.
+	TraceParent   string `protobuf:"bytes,6,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3461,6 +3464,13 @@ func (x *JobNotes) GetOnlyProject() bool {
 		return x.OnlyProject
 	}
 	return false
+}
+
+func (x *JobNotes) GetTraceParent() string {
+	if x != nil {
+		return x.TraceParent
+	}
+	return ""
 }
 
 // A replica as Serai knows it.
@@ -3781,13 +3791,14 @@ const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"\x05seats\x18\x03 \x01(\x05R\x05seats\x12!\n" +
 	"\n" +
 	"held_at_ms\x18\x04 \x01(\x03H\x00R\bheldAtMs\x88\x01\x01B\r\n" +
-	"\v_held_at_ms\"\x91\x02\n" +
+	"\v_held_at_ms\"\xb4\x02\n" +
 	"\bJobNotes\x121\n" +
 	"\x03acl\x18\x01 \x03(\v2\x1f.serai.core.v1.ResourceAclEntryR\x03acl\x12;\n" +
 	"\x06labels\x18\x02 \x03(\v2#.serai.jobs.v1.JobNotes.LabelsEntryR\x06labels\x12\x19\n" +
 	"\x05price\x18\x03 \x01(\x03H\x00R\x05price\x88\x01\x01\x12\x12\n" +
 	"\x04tool\x18\x04 \x01(\tR\x04tool\x12!\n" +
-	"\fonly_project\x18\x05 \x01(\bR\vonlyProject\x1a9\n" +
+	"\fonly_project\x18\x05 \x01(\bR\vonlyProject\x12!\n" +
+	"\ftrace_parent\x18\x06 \x01(\tR\vtraceParent\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +

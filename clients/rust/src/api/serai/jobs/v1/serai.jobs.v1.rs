@@ -1676,6 +1676,10 @@ pub struct JobNotes {
     /// That tool was limited to the job's project: the job reaches what is the project's and not what is its owner's besides, whom the tool named.
     #[prost(bool, tag="5")]
     pub only_project: bool,
+    /// W3C `traceparent` of the span in which the job was asked for, so that what is done for it later can be linked to that; empty = it was
+    /// not traced.
+    #[prost(string, tag="6")]
+    pub trace_parent: ::prost::alloc::string::String,
 }
 /// A replica as Serai knows it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
