@@ -6,7 +6,7 @@ requests. No key is required: what is left out has its zero value, in both direc
 
 from __future__ import annotations
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, OneofDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor, OneofDescriptor
 from serai_gateway.codec.shape import enum_prefix
 
 from contract.comments import Comments
@@ -37,7 +37,7 @@ class StandardSchemas:
         fields = [field for field in message.fields if field.name not in without]
         found: Schema = {"type": "object"}
         if fields:
-            found["properties"] = {field.json_name: described(self.field(field), self.words(field)) for field in fields}
+            found["properties"] = {field.json_name: marked(field, described(self.field(field), self.words(field))) for field in fields}
         return found
 
     def words(self, field: FieldDescriptor) -> str:
@@ -86,6 +86,11 @@ _PLAIN: dict[int, Schema] = {
     FieldDescriptor.TYPE_BYTES: {"type": "string", "format": "byte", "contentEncoding": "base64"},
     FieldDescriptor.TYPE_DOUBLE: {"type": "number", "format": "double"},
 }
+
+
+def marked(one: FieldDescriptor | MethodDescriptor, schema: Schema) -> Schema:
+    """With OpenAPI's mark where the proto has it: going to be taken away."""
+    return {**schema, "deprecated": True} if one.GetOptions().deprecated else schema
 
 
 def map_entry(field: FieldDescriptor) -> Descriptor | None:

@@ -16,7 +16,7 @@ from contract import examples
 from contract.comments import Comments, summary_of
 from contract.schemas import Schema, described
 from contract.served import Binding, Served, query_fields
-from contract.standard import StandardSchemas
+from contract.standard import StandardSchemas, marked
 
 _INFO = """\
 What tools of a site ask of Serai, in protobuf's standard JSON; the same methods are there as gRPC, which clients in other languages use.
@@ -86,7 +86,7 @@ class V1Document:
         parameters = self._path(request, binding)
         if not binding.body:
             parameters += self._query(request, binding)
-        return {
+        found: Schema = {
             "operationId": f"{service.name}.{method.name}{'' if index == 0 else f'.{binding.verb}'}",
             "tags": [service.name],
             "summary": summary_of(text),
@@ -96,6 +96,7 @@ class V1Document:
             **({"requestBody": self._body(one, binding)} if binding.body else {}),
             "responses": {"200": self._answer(one), "default": {"$ref": "#/components/responses/Error"}},
         }
+        return marked(method, found)
 
     def _path(self, request: Descriptor, binding: Binding) -> list[Schema]:
         found: list[Schema] = []
@@ -103,12 +104,12 @@ class V1Document:
             field = request.fields_by_name[name]
             schema = {**self._requests.value(field), "minLength": 1}
             one: Schema = {"name": field.json_name, "in": "path", "required": True, "schema": schema}
-            found.append(described(one, self._comments.of(field.full_name)))
+            found.append(marked(field, described(one, self._comments.of_field(field))))
         return found
 
     def _query(self, request: Descriptor, binding: Binding) -> list[Schema]:
         return [
-            described({"name": key, "in": "query", "schema": self._requests.field(field)}, self._comments.of(field.full_name))
+            marked(field, described({"name": key, "in": "query", "schema": self._requests.field(field)}, self._comments.of_field(field)))
             for key, field in query_fields(request, binding.variables)
         ]
 

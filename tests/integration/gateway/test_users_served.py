@@ -80,7 +80,7 @@ class User:
     """Calls as curl does."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession, server: Server) -> None:
-        self._url = url
+        self.gateway_url = url
         self._session = session
         self.server = server
 
@@ -88,7 +88,7 @@ class User:
         bearer = token or sign(user_claims(int(time.time() * 1_000)), USERS)
         all_headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "content-type: application/json; charset=utf-8", **headers}
         content = None if body is None else json.dumps(body).encode()
-        async with self._session.request(verb, self._url + path, data=content, headers=all_headers) as answer:
+        async with self._session.request(verb, self.gateway_url + path, data=content, headers=all_headers) as answer:
             return answer.status, await answer.read()
 
 
@@ -145,3 +145,19 @@ async def test_users_calls_are_served_only_with_their_key(tmp_path: Path) -> Non
     with pytest.raises(KeyFileError, match=r"gateway\.users\.public_key_file"):
         async with user_of(settings):
             pass
+
+
+async def test_the_document_over_http(tmp_path: Path) -> None:
+    """To anybody: whole, head alone, and nothing but 304 to who has it; the connection goes on after each."""
+    async with user_of(settings_in(tmp_path)) as user, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as stranger:
+        url = f"{user.gateway_url}/openapi.json"
+        async with stranger.get(url) as answer:
+            body, etag = await answer.read(), answer.headers["ETag"]
+            assert (answer.status, answer.content_type) == (200, "application/json")
+            assert "/api/licenses/browse" in json.loads(body)["paths"]
+        async with stranger.head(url) as answer:
+            assert (answer.status, answer.headers["Content-Length"], await answer.read()) == (200, str(len(body)), b"")
+        async with stranger.get(url, headers={"If-None-Match": etag}) as answer:
+            assert (answer.status, await answer.read(), "Content-Length" in answer.headers) == (304, b"", False)
+        async with stranger.get(url) as answer:
+            assert await answer.read() == body

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from contract.comments import Comments
 from contract.files import descriptor_set, own_files
 from contract.served import Binding, Served, check, served
+from contract.v1 import V1Document
 from fakes import openapi
 from fakes.whole_messages import empty, whole
 from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from serai.jobs.v1 import jobs_service_pb2
 
@@ -80,6 +83,29 @@ def test_wrong_values_do_not_fit() -> None:
     wrongs: list[dict[str, Any]] = [{"createdAtMs": 5}, {"state": "RUNNING"}, {"replicas": "1"}, {"labels": {"key": 1}}, {"acl": {}}]
     for wrong in wrongs:
         assert not report.takes({"job": wrong})
+
+
+def test_what_is_deprecated_is_marked() -> None:
+    """Methods, fields and parameters, and nothing else: generators of clients warn of it."""
+    changed = descriptor_set()
+    for file in changed.file:
+        for service in file.service:
+            for method in service.method:
+                method.options.deprecated = (service.name, method.name) == ("JobsService", "Watch")
+        for message in file.message_type:
+            for field in message.field:
+                field.options.deprecated = (message.name, field.name) in {("ListRequest", "created_by"), ("JobReport", "name")}
+    pool = DescriptorPool()
+    for file in changed.file:
+        pool.Add(file)  # pyright: ignore[reportUnknownMemberType] - types-protobuf has none for it
+    jobs = pool.FindFileByName("serai/jobs/v1/jobs_service.proto")
+    made: Any = V1Document(served([jobs]), Comments(changed), "0").make()
+    calls = {path: call for path, verbs in made["paths"].items() for call in verbs.values() if "deprecated" in call}
+    assert list(calls) == ["/v1/jobs/{jobId}:watch"]
+    parameters = made["paths"]["/v1/jobs"]["get"]["parameters"]
+    assert [one["name"] for one in parameters if "deprecated" in one] == ["createdBy"]
+    report = made["components"]["schemas"]["answer.jobs.JobReport"]["properties"]
+    assert [name for name, schema in report.items() if "deprecated" in schema] == ["name"]
 
 
 @pytest.mark.parametrize(
