@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from testing.languages import LANGUAGES, Language, run
+from testing.languages import LANGUAGES, Language, build_once
 from testing.live import Door, Site, cuttable_way, running_site
 
 
 @pytest.fixture(scope="session")
 def site() -> Generator[Site]:
-    # Not pytest's own folder: a Unix socket's path is at most 107 bytes long.
-    with tempfile.TemporaryDirectory(prefix="serai-clients-") as folder, running_site(Path(folder)) as running:
+    with _short_folder() as folder, running_site(folder) as running:
         yield running
+
+
+@pytest.fixture
+def short_folder() -> Generator[Path]:
+    with _short_folder() as folder:
+        yield folder
+
+
+@contextmanager
+def _short_folder() -> Generator[Path]:
+    """Not pytest's own: a Unix socket's path is at most 107 bytes long."""
+    with tempfile.TemporaryDirectory(prefix="serai-clients-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(params=LANGUAGES, ids=lambda language: language.name)
@@ -37,9 +50,7 @@ def built_already() -> set[str]:
 @pytest.fixture
 def built(language: Language, built_already: set[str]) -> Language:
     """The language, with its client built."""
-    if language.name not in built_already:
-        run(language.build, language.folder)
-        built_already.add(language.name)
+    build_once(language, built_already)
     return language
 
 

@@ -129,3 +129,10 @@ def run(commands: tuple[Command, ...], folder: Path, environment: dict[str, str]
     for command in commands:
         done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, check=False)
         assert done.returncode == 0, f"`{' '.join(command)}` in clients/{folder.name} ended with {done.returncode}"
+
+
+def build_once(language: Language, already: set[str]) -> None:
+    """`already`: names of the languages whose client stands."""
+    if language.name not in already:
+        run(language.build, language.folder)
+        already.add(language.name)

@@ -34,7 +34,11 @@ class Cuttable:
             self.refused += 1
             writer.transport.abort()
             return
-        there, to = await asyncio.open_connection("127.0.0.1", self._to)
+        try:
+            there, to = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:
+            writer.transport.abort()  # nobody is there, so nobody is here
+            return
         both = {writer, to}
         self._open |= both
         try:
