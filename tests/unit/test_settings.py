@@ -315,3 +315,33 @@ def test_the_environment_stands_before_the_file() -> None:
     with pytest.raises(ConfigError) as caught:
         parse(MINIMAL, FILE, {"SERAI_ENVOY_RATE": "many", "SERAI_ENVOY_POTR": "1"})
     assert [problem.partition(":")[0] for problem in caught.value.problems] == ["SERAI_ENVOY_POTR", "gateway.envoy.rate"]
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ('listen = "0.0.0.0:8890"', "server.tools.listen: without TLS only"),
+        ('listen = "provider.example.org:8890"', "server.tools.listen: without TLS only"),
+        ('listen = "[::]:8890"', "server.tools.listen: without TLS only"),
+        ('listen = "8890"', "server.tools.listen: expected host:port"),
+        ('listen = "127.0.0.1:70000"', "server.tools.listen: expected a port"),
+        ('certificate = "c.pem"', "server.tools.certificate and server.tools.key"),
+        ('client_ca = "ca.pem"', "server.tools.client_ca: clients' certificates need TLS"),
+        ('socket_mode = "rw"', "server.tools.socket_mode: expected three octal digits"),
+        (f'socket = "/{"x" * 120}"', "server.tools.socket: its path is longer"),
+        ('[[server.clients]]\nname = "a"\nrole = "root"', "server.clients[0].role: expected"),
+        ('[[server.clients]]\nname = "a"\nrole = "admin"\nproject = "p"', "server.clients[0].project: an administrator"),
+        ('[[server.clients]]\nname = "a"\nrole = "viewer"\n[[server.clients]]\nname = "a"\nrole = "admin"', "server.clients[1].name: a is"),
+    ],
+)
+def test_a_door_that_would_stand_open_is_refused(section: str, problem: str) -> None:
+    """And so is what does nothing, or two things at once."""
+    (found,) = problems(MINIMAL + "[server.tools]\n" + section)
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:8890", "[::1]:8890"])
+def test_a_plain_port_on_loopback_is_taken(listen: str) -> None:
+    """The door's socket is in state_dir unless it is named."""
+    settings = parse(MINIMAL + f'[server.tools]\nlisten = "{listen}"', FILE)
+    assert (settings.server.tools.listen, settings.server.tools.socket) == (listen, "/etc/serai/.serai/tools.sock")

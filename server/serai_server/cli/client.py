@@ -1,10 +1,9 @@
-"""The command line's way to the server: a plain gRPC channel on its Unix socket, and gRPC's errors as words and exit codes."""
+"""The command line's way to the server: a gRPC channel on its Unix socket or to an address, and gRPC's errors as words and exit codes."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -15,6 +14,9 @@ from serai.sessions.v1.sessions_service_pb2_grpc import SessionsServiceStub
 from serai.tokens.v1.tokens_service_pb2_grpc import TokensServiceStub
 
 from serai_server.cli.exits import CliError, Exit
+from serai_server.cli.options import Server
+from serai_server.cli.remote import Remote
+from serai_server.cli.remote_channel import open_remote
 
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 CALL_S = 30.0
@@ -29,43 +31,43 @@ _CODES = {
 
 
 @contextmanager
-def jobs_service(socket: Path) -> Generator[JobsServiceStub]:
+def jobs_service(server: Server) -> Generator[JobsServiceStub]:
     """The server's JobsService. Errors of calls inside the block end as CliError."""
-    with _channel(socket) as channel:
+    with _channel(server) as channel:
         yield JobsServiceStub(channel)
 
 
 @contextmanager
-def licenses_service(socket: Path) -> Generator[LicensesServiceStub]:
+def licenses_service(server: Server) -> Generator[LicensesServiceStub]:
     """The server's LicensesService, as an operator's tool sees it. Errors of calls inside the block end as CliError."""
-    with _channel(socket) as channel:
+    with _channel(server) as channel:
         yield LicensesServiceStub(channel)
 
 
 @contextmanager
-def sessions_service(socket: Path) -> Generator[SessionsServiceStub]:
+def sessions_service(server: Server) -> Generator[SessionsServiceStub]:
     """The server's SessionsService, as an operator's tool sees it. Errors of calls inside the block end as CliError."""
-    with _channel(socket) as channel:
+    with _channel(server) as channel:
         yield SessionsServiceStub(channel)
 
 
 @contextmanager
-def tokens_service(socket: Path) -> Generator[TokensServiceStub]:
+def tokens_service(server: Server) -> Generator[TokensServiceStub]:
     """The server's TokensService. Errors of calls inside the block end as CliError."""
-    with _channel(socket) as channel:
+    with _channel(server) as channel:
         yield TokensServiceStub(channel)
 
 
 @contextmanager
-def license_servers_service(socket: Path) -> Generator[LicenseServersServiceStub]:
+def license_servers_service(server: Server) -> Generator[LicenseServersServiceStub]:
     """The server's LicenseServersService. Errors of calls inside the block end as CliError."""
-    with _channel(socket) as channel:
+    with _channel(server) as channel:
         yield LicenseServersServiceStub(channel)
 
 
 @contextmanager
-def _channel(socket: Path) -> Generator[grpc.Channel]:
-    options = [
+def _channel(server: Server) -> Generator[grpc.Channel]:
+    options: list[tuple[str, object]] = [
         ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
         ("grpc.enable_http_proxy", 0),
         # A server that is started anew is found again soon by who follows a job.
@@ -73,22 +75,34 @@ def _channel(socket: Path) -> Generator[grpc.Channel]:
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
     ]
-    # An absolute path: grpc reads `unix:` names relative to nothing in particular.
-    with grpc.insecure_channel(f"unix:{socket.absolute()}", options=options) as channel:
+    with _open(server, options) as channel:
         try:
             yield channel
         except grpc.RpcError as error:
-            raise _explained(error, socket) from error
+            raise _explained(error, server) from error
 
 
-def _explained(error: grpc.RpcError, socket: Path) -> CliError:
+def _open(server: Server, options: list[tuple[str, object]]) -> grpc.Channel:
+    if isinstance(server, Remote):
+        return open_remote(server, options)
+    # An absolute path: grpc reads `unix:` names relative to nothing in particular.
+    return grpc.insecure_channel(f"unix:{server.absolute()}", options=options)
+
+
+def _explained(error: grpc.RpcError, server: Server) -> CliError:
     if not isinstance(error, grpc.Call):
         return CliError(str(error))
     code, details = error.code(), said(error)
     if code is grpc.StatusCode.UNAVAILABLE and details is None:
-        return CliError(f"no server answers on {socket}; start one with `serai serve`, or name another with --socket", Exit.NOT_REACHABLE)
+        return CliError(_unreachable(server, error.details() or ""), Exit.NOT_REACHABLE)
     words = (details and _about_fields(details)) or error.details()
     return CliError(words or f"the server answered {code.name} without words", _CODES.get(code, Exit.ERROR))
+
+
+def _unreachable(server: Server, why: str) -> str:
+    if isinstance(server, Remote):
+        return f"no server answers at {server.address}: {why}"
+    return f"no server answers on {server}; start one with `serai serve`, or name another with --socket"
 
 
 def said(error: grpc.Call) -> status_pb2.Status | None:

@@ -13,7 +13,7 @@ from serai_gateway.settings import GatewaySettings
 from serai_server.cli import output
 from serai_server.cli.client import CALL_S, sessions_service
 from serai_server.cli.exits import CliError, Exit
-from serai_server.cli.options import config_option, json_option, settings_or_exit, socket_option
+from serai_server.cli.options import Server, config_option, json_option, server_of, settings_or_exit, socket_option
 
 _ADDRESS = re.compile(r"https?://[^/?#@\s]+").fullmatch
 
@@ -43,14 +43,12 @@ def command(*, address: str, as_json: bool, config: Path, socket: Path | None) -
         click.echo("open it within a minute; it works once", err=True)
 
 
-def _server_and_gateway(config: Path, socket: Path | None, address: str) -> tuple[Path, str]:
-    """The server's socket and the gateway's address; the settings are read only for what was not given. Raises CliError."""
+def _server_and_gateway(config: Path, socket: Path | None, address: str) -> tuple[Server, str]:
+    """The server and the gateway's address; the settings are read only for what was not given. Raises CliError."""
     if address and _ADDRESS(address) is None:
         raise CliError(f"--address {address!r} is not an address like https://provider.example.org", Exit.USAGE)
-    if socket is not None and address:
-        return socket, address
-    settings = settings_or_exit(config)
-    return socket or settings.socket, address or _address(settings.gateway)
+    server = server_of(config, socket)
+    return server, address or _address(settings_or_exit(config).gateway)
 
 
 def _address(gateway: GatewaySettings) -> str:

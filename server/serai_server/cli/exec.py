@@ -20,7 +20,7 @@ from serai.sessions.v1 import sessions_service_pb2 as pb
 
 from serai_server.cli.client import sessions_service
 from serai_server.cli.exits import CliError, Exit
-from serai_server.cli.options import config_option, socket_of, socket_option
+from serai_server.cli.options import config_option, server_of, socket_option
 from serai_server.cli.terminal import Killed, PlainLines, ends_by_signal, raw, size_of
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
@@ -85,7 +85,7 @@ def exec_(*, job_id: str, rank: int, program: tuple[str, ...], interactive: bool
         raise CliError("-t needs a terminal, and this is none: leave it out", Exit.USAGE)
     said = _Said()
     try:
-        with ends_by_signal(), sessions_service(socket_of(config, socket)) as service:
+        with ends_by_signal(), sessions_service(server_of(config, socket)) as service:
             said.open(pb.ShellProgram(job_id=job_id, rank=rank, argv=program), _size() if tty else None)
             return _run(service.Shell(said.each()), said, _STDIN if interactive else None, own_terminal=tty)
     except Killed as error:

@@ -6,11 +6,14 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Never
 
 import click
+from click.core import ParameterSource
 
 from serai_server.cli.exits import MEANINGS, CliError, Exit
+from serai_server.cli.remote import Remote
 
 _HERE = "serai_server.cli"
 _COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -31,6 +34,9 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "devcore": (f"{_HERE}.devcore", "Run a stand-in for UCloud/Core to develop against."),
 }
 """Name → (module that has `command`, what the list of commands says of it)."""
+
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class _ReaderGone(Exception):
@@ -73,7 +79,20 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="serai", prog_name="serai")
-def cli() -> None:
+@click.option(
+    "--server",
+    default="",
+    envvar="SERAI_SERVER",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="Talk to a server's tools' door: host:port (TLS), http://host:port on loopback, or unix:PATH.",
+)
+@click.option("--token-file", type=_FILE, envvar="SERAI_TOKEN_FILE", show_envvar=True, metavar="FILE", help="File with a token for it.")
+@click.option("--ca", type=_FILE, envvar="SERAI_CA", show_envvar=True, metavar="FILE", help="PEM of who signs for it, if not the system's.")
+@click.option("--cert", type=_FILE, metavar="FILE", help="PEM of a client certificate for it.")
+@click.option("--key", type=_FILE, metavar="FILE", help="PEM of that certificate's key.")
+@click.pass_context
+def cli(context: click.Context, *, server: str, token_file: Path | None, ca: Path | None, cert: Path | None, key: Path | None) -> None:
     """Serai: a UCloud compute provider.
 
     \b
@@ -82,7 +101,11 @@ def cli() -> None:
     serai serve                       run the provider
     serai jobs list --active          what it is doing
     serai jobs logs 4711 -f           what a job writes, as it writes it
+    serai --server provider.example.org:443 --token-file ci.token jobs list
     """
+    if server:
+        typed = context.get_parameter_source("server") is ParameterSource.COMMANDLINE
+        context.obj = Remote(server, token_file, ca, cert, key, typed=typed)
 
 
 def main() -> Never:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from serai_server.cli.config import DEFAULT_FILE, ENVIRONMENT, ConfigError, Settings, load
 from serai_server.cli.exits import CliError, Exit
+from serai_server.cli.remote import Remote
+
+Server = Path | Remote
+"""The server's own socket, or its tools' door somewhere else."""
 
 config_option = click.option(
     "--config",
@@ -40,12 +45,20 @@ def settings_or_exit(file: Path) -> Settings:
         raise CliError(f"{error.file} is not right:\n" + "\n".join(f"  {p}" for p in error.problems), Exit.USAGE) from error
 
 
-def socket_of(config: Path, given: Path | None) -> Path:
-    """The socket to talk to. The settings are read only when no socket was given."""
-    if given is not None:
-        return given
+def server_of(config: Path, given: Path | None) -> Server:
+    """The server to talk to: one that was named, by address (`serai --server`) or by socket, or else that of the settings, which are
+    read only then. What was typed comes before the environment. Raises CliError."""
+    context = click.get_current_context()
+    remote = context.find_object(Remote)
+    if remote is not None and given is not None:
+        typed = context.get_parameter_source("socket") is ParameterSource.COMMANDLINE
+        if typed and remote.typed:
+            raise CliError("--server and --socket name two servers; leave one of them out", Exit.USAGE)
+        return given if typed else remote
+    if (named := remote or given) is not None:
+        return named
     if not config.exists():
-        raise _no_file(config, ", or the server's socket with --socket")
+        raise _no_file(config, ", or a server with --socket or `serai --server`")
     return settings_or_exit(config).socket
 
 
