@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from testing.languages import LANGUAGES, Language, build_once
-from testing.live import Door, Site, cuttable_way, running_site
+from testing.live import Door, Site, Way, cuttable_way, running_site
 
 
 @pytest.fixture(scope="session")
@@ -55,13 +55,25 @@ def built(language: Language, built_already: set[str]) -> Language:
 
 
 @pytest.fixture
-async def direct(site: Site) -> AsyncGenerator[Door]:
-    """Without TLS, as on one machine."""
-    async with cuttable_way(site.tools) as (_, address):
-        yield Door("direct", address, site.token)
+async def direct(site: Site) -> AsyncGenerator[Way]:
+    """The tools' door with a token, without TLS as on one machine."""
+    async with cuttable_way(site.tools) as (relay, port):
+        yield Way(Door("direct", f"http://127.0.0.1:{port}", site.token), relay)
 
 
-@pytest.fixture(params=["direct", "tls"])
-def door(request: pytest.FixtureRequest, site: Site, direct: Door) -> Door:
-    """Each way to the server in turn."""
-    return {"direct": direct, "tls": site.tls}[request.param]
+@pytest.fixture
+async def envoy(site: Site) -> AsyncGenerator[Way]:
+    async with cuttable_way(site.envoy_port, site.front_port) as (relay, _):
+        yield Way(site.envoy, relay)
+
+
+@pytest.fixture(params=["direct", "envoy"])
+def way(request: pytest.FixtureRequest, direct: Way, envoy: Way) -> Way:
+    """Each way with a token in turn."""
+    return {"direct": direct, "envoy": envoy}[request.param]
+
+
+@pytest.fixture(params=["direct", "certificate", "envoy"])
+def door(request: pytest.FixtureRequest, site: Site, direct: Way, envoy: Way) -> Door:
+    """Each way to the server in turn: the tools' door with a token, and with a certificate, and through Envoy."""
+    return {"direct": direct.door, "certificate": site.certificate, "envoy": envoy.door}[request.param]

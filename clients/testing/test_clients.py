@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakes.nomad_certificates import Authority
 
 from testing.example import run_example
 from testing.generate import generate
 from testing.languages import BUILD_S, Language, run
-from testing.live import Door, Site, cuttable_way
+from testing.live import Door, Site, Way
 
 _TWO_STREAMS = "printf 'caf\\303\\251 \\377\\000 bytes\\n'; echo 'to stderr' >&2; sleep 0.3; printf 'no line end'"
 """Text, bytes that are no text, both streams, and an end in the middle of a line."""
@@ -48,9 +51,9 @@ def _same(left: Path, right: Path) -> bool:
 
 
 @pytest.mark.timeout(BUILD_S)
-async def test_clients_own_tests_pass(built: Language, direct: Door) -> None:
+async def test_clients_own_tests_pass(built: Language, direct: Way) -> None:
     """The tests that users of the language would run, with a live server at hand."""
-    await asyncio.to_thread(run, built.tests, built.folder, direct.environment())
+    await asyncio.to_thread(run, built.tests, built.folder, direct.door.environment())
 
 
 async def test_example_submits_watches_and_follows(built: Language, door: Door, site: Site) -> None:
@@ -72,12 +75,21 @@ async def test_example_ends_with_the_jobs_exit_code(built: Language, door: Door)
 
 async def test_wrong_token_is_a_clear_error(built: Language, door: Door) -> None:
     """One line that names the error, exit code 125, nothing on stdout; the token itself is not repeated."""
-    wrong = Door(door.name, door.address, "serai_00000000_" + "A" * 43, door.ca_file)
+    wrong = replace(door, token="serai_00000000_" + "A" * 43)
     told = await run_example(built, wrong, "echo", "never")
     assert (told.code, told.stdout) == (125, b"")
     assert told.stderr.startswith(b"serai: UNAUTHENTICATED: ")
     assert told.stderr.count(b"\n") == 1
     assert wrong.token.encode() not in told.stderr
+
+
+async def test_server_of_another_authority_is_not_spoken_to(built: Language, envoy: Way, tmp_path: Path) -> None:
+    """It never sees the token: the connection ends before a call is made."""
+    impostor = replace(envoy.door, ca_file=Path(Authority(tmp_path).file))
+    told = await run_example(built, impostor, "echo", "never")
+    assert (told.code, told.stdout) == (125, b"")
+    # Each library has its own code for it, and Python's a line of its own for the log besides.
+    assert re.match(rb"serai: (UNAVAILABLE|INTERNAL): ", told.stderr.splitlines()[-1])
 
 
 async def test_no_server_is_a_clear_error_at_once(built: Language) -> None:
@@ -87,7 +99,13 @@ async def test_no_server_is_a_clear_error_at_once(built: Language) -> None:
     assert told.stderr.startswith(b"serai: UNAVAILABLE: ")
 
 
-async def test_log_is_whole_over_cuts_and_a_restart(built: Language, site: Site) -> None:
+async def test_silent_job_is_followed_to_its_end(built: Language, envoy: Way) -> None:
+    """Envoy closes streams in which nothing happens for a while, here for 2 s; whoever watches and follows does not see it."""
+    told = await run_example(built, envoy.door, "sh", "-c", "echo before; sleep 5; echo after")
+    assert (told.code, told.stdout) == (0, b"before\nafter\n"), told.stderr.decode()
+
+
+async def test_log_is_whole_over_cuts_and_a_restart(built: Language, way: Way, site: Site) -> None:
     """Connections cut in the middle of the log, and a server that is killed and started anew: not a byte is lost or comes twice."""
     restarted: list[asyncio.Future[None]] = []
     loop = asyncio.get_running_loop()
@@ -96,16 +114,15 @@ async def test_log_is_whole_over_cuts_and_a_restart(built: Language, site: Site)
         site.kill()
         site.start()
 
-    async with cuttable_way(site.tools) as (relay, address):
+    def disturb(come: int) -> None:
+        cuts = way.relay.cuts
+        if cuts < 3 and come > (cuts + 1) * 100_000:
+            way.relay.cut()
+        elif cuts == 3 and come > 400_000 and not restarted:
+            restarted.append(loop.run_in_executor(None, restart))
 
-        def disturb(come: int) -> None:
-            if relay.cuts < 3 and come > (relay.cuts + 1) * 100_000:
-                relay.cut()
-            elif relay.cuts == 3 and come > 400_000 and not restarted:
-                restarted.append(loop.run_in_executor(None, restart))
-
-        told = await run_example(built, Door("cut", address, site.token), "sh", "-c", _MANY_LINES, on_output=disturb)
-        await asyncio.gather(*restarted)
-    assert (relay.cuts, len(restarted)) == (3, 1)
-    assert told.stdout == b"".join(b"line %d of a long log that is followed to its last byte\n" % i for i in range(_LINES))
+    told = await run_example(built, way.door, "sh", "-c", _MANY_LINES, on_output=disturb)
+    await asyncio.gather(*restarted)
     assert told.code == 0, told.stderr.decode()
+    assert (way.relay.cuts, len(restarted)) == (3, 1)
+    assert told.stdout == b"".join(b"line %d of a long log that is followed to its last byte\n" % i for i in range(_LINES))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 
 class CuttingRelay:
-    def __init__(self, behind: Path) -> None:
+    def __init__(self, behind: Path | int) -> None:
+        """`behind`: the other Unix socket, or a port of this machine."""
         self._behind = behind
         self._open: set[asyncio.StreamWriter] = set()
         self._work: set[asyncio.Task[None]] = set()
@@ -37,7 +38,7 @@ class CuttingRelay:
         assert task is not None
         self._work.add(task)
         try:
-            server_reader, server_writer = await asyncio.open_unix_connection(str(self._behind))
+            server_reader, server_writer = await self._connect()
         except OSError:
             writer.close()
             self._work.discard(task)
@@ -51,6 +52,11 @@ class CuttingRelay:
             for end in pair:
                 end.transport.abort()
             self._work.discard(task)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._behind, int):
+            return await asyncio.open_connection("127.0.0.1", self._behind)
+        return await asyncio.open_unix_connection(str(self._behind))
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counted: int) -> None:
         with contextlib.suppress(OSError):

@@ -46,8 +46,13 @@ final class RunJob {
 
     private static Serai connect() {
         Options options = Options.defaults().withToken(setting("SERAI_TOKEN"));
-        String ca = setting("SERAI_CA");
-        return Serai.connect(setting("SERAI_ADDRESS"), ca.isEmpty() ? options : options.withCaFile(Path.of(ca)));
+        if (!setting("SERAI_CA").isEmpty()) {
+            options = options.withCaFile(Path.of(setting("SERAI_CA")));
+        }
+        if (!setting("SERAI_CERTIFICATE").isEmpty()) {
+            options = options.withCertificate(Path.of(setting("SERAI_CERTIFICATE")), Path.of(setting("SERAI_KEY")));
+        }
+        return Serai.connect(setting("SERAI_ADDRESS"), options);
     }
 
     private static int run(Serai serai, List<String> command) throws ExecutionException, InterruptedException {

@@ -21,6 +21,9 @@ async def run(command: list[str]) -> int:
     options = Options(token=os.environ.get("SERAI_TOKEN", ""))
     if ca_file := os.environ.get("SERAI_CA"):
         options["ca_file"] = ca_file
+    if certificate_file := os.environ.get("SERAI_CERTIFICATE"):
+        options["certificate_file"] = certificate_file
+        options["key_file"] = os.environ["SERAI_KEY"]
     async with AsyncClient(os.environ.get("SERAI_ADDRESS", ""), **options) as client:
         offered = (await client.jobs.RetrieveProducts(RetrieveProductsRequest())).responses
         if not offered:

@@ -37,6 +37,9 @@ async fn run(command: Vec<String>) -> Result<i32, Failure> {
     if let Ok(file) = env::var("SERAI_CA") {
         builder = builder.ca_certificate(std::fs::read(file)?);
     }
+    if let (Ok(certificate), Ok(key)) = (env::var("SERAI_CERTIFICATE"), env::var("SERAI_KEY")) {
+        builder = builder.identity(std::fs::read(certificate)?, std::fs::read(key)?);
+    }
     let client = builder.connect()?;
 
     let offered = client.jobs().retrieve_products(RetrieveProductsRequest {}).await?.into_inner().responses;

@@ -11,7 +11,12 @@ import { connect, exitCode, explain, newJob, OutputStream, stateName, type Serai
 const NO_RESULT = 125;
 
 async function run(command: string[]): Promise<number> {
-  const serai = connect(process.env["SERAI_ADDRESS"] ?? "", { token: process.env["SERAI_TOKEN"], caFile: process.env["SERAI_CA"] });
+  const serai = connect(process.env["SERAI_ADDRESS"] ?? "", {
+    token: process.env["SERAI_TOKEN"],
+    caFile: process.env["SERAI_CA"],
+    certificateFile: process.env["SERAI_CERTIFICATE"],
+    keyFile: process.env["SERAI_KEY"],
+  });
   try {
     const { responses: offered } = await serai.jobs.retrieveProducts({});
     const product = offered[0]?.product;

@@ -32,7 +32,12 @@ func main() {
 }
 
 func run(ctx context.Context, command []string) (int, error) {
-	client, err := serai.Connect(os.Getenv("SERAI_ADDRESS"), serai.Options{Token: os.Getenv("SERAI_TOKEN"), CAFile: os.Getenv("SERAI_CA")})
+	client, err := serai.Connect(os.Getenv("SERAI_ADDRESS"), serai.Options{
+		Token:           os.Getenv("SERAI_TOKEN"),
+		CAFile:          os.Getenv("SERAI_CA"),
+		CertificateFile: os.Getenv("SERAI_CERTIFICATE"),
+		KeyFile:         os.Getenv("SERAI_KEY"),
+	})
 	if err != nil {
 		return 0, err
 	}
