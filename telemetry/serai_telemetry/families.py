@@ -56,7 +56,7 @@ def _buckets(spread: Spread, scale: int) -> list[tuple[str, float]]:
     """Cumulative, as Prometheus wants them."""
     buckets: list[tuple[str, float]] = []
     sum_so_far = 0
-    for bound, count in zip((*(f"{bound / scale:g}" for bound in spread.bounds), "+Inf"), list(spread.counts), strict=True):
+    for bound, count in zip((*(str(bound / scale) for bound in spread.bounds), "+Inf"), list(spread.counts), strict=True):
         sum_so_far += count
         buckets.append((bound, sum_so_far))
     return buckets

@@ -125,8 +125,8 @@ def licensed_shell(license_id: str, script: str, *, replicas: int = 1) -> JobReq
 
 
 @contextlib.asynccontextmanager
-async def licensed_site(place: str, folder: Path, *, generation: str = "2021") -> AsyncGenerator[Site]:
-    """Serai runs below `folder`/serai, with everything in its log and no license server yet."""
+async def licensed_site(place: str, folder: Path, *, generation: str = "2021", more: str = "") -> AsyncGenerator[Site]:
+    """Serai runs below `folder`/serai, with everything in its log and no license server yet. `more`: further sections of serai.toml."""
     async with contextlib.AsyncExitStack() as opened:
         agent = None if place == LOCAL else await opened.enter_async_context(AGENTS[place](folder / "agent"))
         home = folder / "serai"
@@ -134,6 +134,6 @@ async def licensed_site(place: str, folder: Path, *, generation: str = "2021") -
         running = await opened.enter_async_context(stack(home, generation=generation, started=False, backend=text))
         (home / "users.pem").write_text(running.core.users.public_key_pem)
         config = home / "serai.toml"
-        config.write_text(config.read_text().replace("[server]", '[server]\nlog_level = "debug"') + _LICENSES)
+        config.write_text(config.read_text().replace("[server]", '[server]\nlog_level = "debug"') + _LICENSES + more)
         await running.start()
         yield Site(running, agent)

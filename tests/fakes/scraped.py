@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from fakes.raw_http import RawAnswer, request, say
 from fakes.stack import Stack, free_port, stack
@@ -35,15 +36,16 @@ class Scrape:
 
     def samples(self, name: str) -> dict[tuple[str, ...], float]:
         """Values by the labels' values, in the order of the labels' names."""
-        family = self.families.get(name) or self.families.get(name.removesuffix("_total").removesuffix("_count").removesuffix("_sum"))
-        found = family.samples if family is not None else []
-        return {tuple(value for _, value in sorted(one.labels.items())): one.value for one in found if one.name == name}
+        return {tuple(value for _, value in sorted(one.labels.items())): one.value for one in self._family(name) if one.name == name}
 
     def value(self, name: str, **labels: str) -> float:
         """The sum of the samples with these labels; 0 = there is none."""
-        family = self.families.get(name) or self.families.get(name.removesuffix("_total").removesuffix("_count").removesuffix("_sum"))
-        found = family.samples if family is not None else []
-        return sum(one.value for one in found if one.name == name and labels.items() <= one.labels.items())
+        return sum(one.value for one in self._family(name) if one.name == name and labels.items() <= one.labels.items())
+
+    def _family(self, name: str) -> Sequence[Sample]:
+        """All samples of the metric to which a sample of this name belongs."""
+        bases = (name, *(name.removesuffix(ending) for ending in ("_total", "_count", "_sum", "_bucket")))
+        return next((self.families[base].samples for base in bases if base in self.families), ())
 
     @property
     def series(self) -> int:

@@ -49,7 +49,11 @@ class Server:
                 await self.came.wait()
 
     async def _note(self, method: str, ids: list[str], context: Context) -> None:
-        metadata = {key: value for key, value in context.invocation_metadata() or () if key.startswith("serai-") and isinstance(value, str)}
+        metadata = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if (key.startswith("serai-") or key == "traceparent") and isinstance(value, str)
+        }
         self.calls.append((method, ids, metadata))
         self.timeouts_s.append(context.time_remaining() or 0.0)
         self.came.set()
@@ -160,6 +164,26 @@ async def test_creates_that_wait_travel_together(upstream: ChannelUpstream, serv
     assert len(server.calls) <= 4
     bulk = next(call for call in server.calls if call[0] == "bulk")
     assert bulk[2] == {"serai-caller": "core"}  # of different users
+
+
+async def test_what_travels_together_stays_in_its_traces(upstream: ChannelUpstream, server: Server) -> None:
+    """The call is in the trace of one of them and has links to the others; of one user's creates the user is still named."""
+    server.gate.clear()
+    spans = [f"00-{n:032x}-{1:016x}-01" for n in range(1, 11)]
+    waiting = [
+        asyncio.create_task(
+            upstream.unary(CREATE, request(f"job{n}"), {"serai-caller": "core", "serai-user": "u", "traceparent": span}, 20)
+        )
+        for n, span in enumerate(spans)
+    ]
+    await server.until_calls(2)
+    server.gate.set()
+    await asyncio.gather(*waiting)
+    bulk = next(metadata for method, _, metadata in server.calls if method == "bulk")
+    assert bulk["serai-user"] == "u"
+    told = [metadata["traceparent"] for _, _, metadata in server.calls]
+    links = [link for _, _, metadata in server.calls for link in metadata.get("serai-trace-links", "").split(",") if link]
+    assert sorted(told + links) == spans
 
 
 async def test_a_caller_that_goes_away_takes_nothing_from_the_others(upstream: ChannelUpstream, server: Server) -> None:

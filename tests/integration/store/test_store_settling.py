@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 from fakes.store_rows import new_job
-from serai_server.store.model import EventSettlement, JobChange, Outcome, State, StopRequest, Target
+from serai_server.store.model import Backlog, EventSettlement, JobChange, Outcome, State, StopRequest, Target
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
 from sqlalchemy import event
@@ -163,3 +163,15 @@ async def test_reading_what_is_left_does_not_look_at_what_is_settled(store: SqlS
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {seen[0]}", tuple(0 for _ in range(seen[0].count("?"))))]
     connection.close()
     assert not [step for step in plan if "SCAN events" in step or "SCAN settlements" in step or "SCAN unsettled" in step], plan
+
+
+async def test_backlogs_count_what_is_left_and_say_since_when(store: SqlStore) -> None:
+    """Of every consumer that is known: what was jumped over and what is above the mark; nothing left is no age."""
+    assert await store.backlogs() == []
+    await store.register_consumer("late", from_now=True)
+    await store.settle("core", delivered([1, 2, 5, 10]))
+    await store.settle("done", delivered(range(1, 21)))
+    at = {event.sequence: event.at_ms for event in await store.events("nobody", 0, 100)}
+    assert await store.backlogs() == [Backlog("core", 16, at[3]), Backlog("done", 0, 0), Backlog("late", 0, 0)]
+    await store.settle("core", delivered([3, 4, 6, 7, 8, 9]))
+    assert (await store.backlogs())[0] == Backlog("core", 10, at[11])

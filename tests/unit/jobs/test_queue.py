@@ -145,3 +145,26 @@ async def test_soon_is_a_second_from_now() -> None:
     clock.move(59_000)
     queue.release()
     assert await queue.take() == "a"
+
+
+async def test_it_says_how_long_the_next_key_waits() -> None:
+    """From its first add; second looks and what is worked on do not count."""
+    queue, clock = make()
+    queue.look("later")
+    clock.move(5_000)
+    assert queue.oldest_ms == 0
+    queue.add("a")
+    clock.move(1_500)
+    queue.add("b")
+    queue.add("a")
+    assert queue.oldest_ms == 1_500
+    assert await queue.take() == "a"
+    assert (queue.oldest_ms, queue.working) == (0, 1)
+    clock.move(200)
+    queue.add("a")
+    assert await queue.take() == "b"
+    queue.done("a")
+    clock.move(50)
+    assert queue.oldest_ms == 50, "it came again when its worker was done with it"
+    queue.add_at("z", clock.now_ms() + 1_000)
+    assert queue.later == 1
