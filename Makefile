@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check nomad clients bench chaos property generate release-baseline lock format
+.PHONY: help setup demo test check nomad clients bench conformance chaos property generate release-baseline lock format
 
 help: ## What can be made here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ release-baseline: setup ## Note what this version promises (proto/releases), bef
 
 bench: setup ## Ratios of speed, side by side in one run
 	@python -m bench
+
+conformance: setup ## The conformance kit against Serai on both backends, and against a provider with planted faults; part of `make test`
+	@python -m pytest -q -n 2 tests/e2e/test_conformance_kit.py tests/unit/conformance
 
 chaos: setup ## The long form of the tests that kill and break things: 1,000 kills, half an hour and more; logs of 100 MiB with cuts
 	@SERAI_CHAOS=long python -m pytest -q tests/chaos

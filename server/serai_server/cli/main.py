@@ -31,6 +31,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "nomad": (f"{_HERE}.nomad", "See what is given to Nomad."),
     "doctor": (f"{_HERE}.doctor", "Try what this machine needs to run jobs."),
     "demo": (f"{_HERE}.demo", "Watch a job from Core's request to its bill, with everything embedded."),
+    "conformance": (f"{_HERE}.conformance", "Test any UCloud provider over the wire."),
     "devcore": (f"{_HERE}.devcore", "Run a stand-in for UCloud/Core to develop against."),
 }
 """Name → (module that has `command`, what the list of commands says of it)."""
