@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
@@ -70,3 +71,34 @@ async def test_a_second_wish_to_stop_is_obeyed_at_once(tmp_path: Path) -> None:
     async with up(tmp_path, envoy="drain_ms = 600000") as serai:
         await serai.hurry()
         assert await serai.stop() == 0, serai.tail()
+
+
+async def test_envoys_check_and_files(tmp_path: Path) -> None:
+    """`serai envoy check` says yes, or what Envoy says; `render` writes the configuration and what it names beside it."""
+    async with up(tmp_path, started=False) as serai:
+        code, out, err = await serai.cli("envoy", "check")
+        assert (code, out.decode().split(" for ")[0]) == (0, "Envoy takes the configuration"), err
+        folder = tmp_path / "made"
+        folder.mkdir()
+        code, _, err = await serai.cli("envoy", "render", "-o", str(folder / "e.yaml"))
+        assert code == 0, err
+        assert sorted(path.name for path in folder.iterdir()) == ["e.api.json", "e.binpb", "e.yaml"]
+        certificate, key = (tmp_path / "tls" / name for name in ("provider.test.pem", "provider.test-key.pem"))
+        good = certificate.read_text()
+        for spoil, words in (
+            (lambda: certificate.write_text("no certificate"), "is no certificate in PEM"),
+            (lambda: certificate.write_text((tmp_path / "tls" / "ca.pem").read_text()), "is not its key"),
+            (certificate.unlink, "gateway.envoy.certificate: "),
+            (lambda: (certificate.write_text(good), key.unlink()), "gateway.envoy.key: "),
+        ):
+            spoil()
+            for command in (("envoy", "check"), ("up",)):
+                code, _, err = await serai.cli(*command)
+                assert (code, words in err.decode()) == (2, True), err
+
+
+async def test_nothing_is_said_of_a_start_that_went_well(tmp_path: Path) -> None:
+    """Neither warnings of Envoy nor of Serai."""
+    async with up(tmp_path) as serai:
+        lines = [line for line in serai.log.read_text().splitlines() if line.startswith("{")]
+        assert [line for line in lines if json.loads(line)["level"] != "info"] == []

@@ -196,10 +196,12 @@ async def up(
     def made(*arguments: Any) -> Up:
         found = kind(*arguments)
         found.front = front
+        (folder / "users.pem").write_text(found.core.users.public_key_pem)
         file = folder / "serai.toml"
         file.write_text(file.read_text().replace("[gateway]\n", f'[gateway]\npublic_url = "{front.url}"\n'))
         return found
 
     backend = local_text(cpu) + envoy_text(port, pair=pair, origins=origins, more=envoy)
+    backend += '[gateway.users]\npublic_key_file = "users.pem"\n'
     async with stack(folder, generation=generation, backend=backend, kind=made, started=started) as running:
         yield running

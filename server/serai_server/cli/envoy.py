@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+from serai_gateway.envoy.certificates import certificate_problems
 from serai_gateway.envoy.process import EnvoyError, find
 from serai_gateway.envoy.render import CannotRender, write
 from serai_gateway.envoy.render import render as rendered
@@ -55,6 +56,7 @@ def check(config: Path) -> None:
     """
     settings = settings_or_exit(config)
     program = program_or_exit(settings)
+    check_certificates(settings, config)
     with tempfile.TemporaryDirectory(prefix="serai-") as folder:
         file = Path(folder) / CONFIG
         write_or_exit(rendered_or_exit(settings, config, file))
@@ -71,6 +73,12 @@ def rendered_or_exit(settings: Settings, config: Path, file: Path) -> Mapping[Pa
         return rendered(settings.for_gateway(), file)
     except CannotRender as error:
         raise CliError("\n".join(f"{config}: {problem}" for problem in error.problems), Exit.USAGE) from error
+
+
+def check_certificates(settings: Settings, config: Path) -> None:
+    """CliError (USAGE) with a line for each problem."""
+    if problems := certificate_problems(settings.gateway):
+        raise CliError("\n".join(f"{config}: {problem}" for problem in problems), Exit.USAGE)
 
 
 def write_or_exit(files: Mapping[Path, bytes]) -> None:

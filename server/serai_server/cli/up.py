@@ -13,7 +13,7 @@ import msgspec
 from serai_gateway.envoy.process import EnvoyError, Plan, running_envoy
 
 from serai_server.cli.config import Settings
-from serai_server.cli.envoy import CONFIG, program_or_exit, rendered_or_exit, write_or_exit
+from serai_server.cli.envoy import CONFIG, check_certificates, program_or_exit, rendered_or_exit, write_or_exit
 from serai_server.cli.options import config_option, settings_or_exit
 from serai_server.cli.serve import Serai, run_until_stopped, running
 
@@ -37,6 +37,7 @@ def command(config: Path) -> None:
     file = settings.state_dir / "envoy" / CONFIG
     # What is wrong in the settings is told before anything runs.
     rendered_or_exit(named, config, file)
+    check_certificates(settings, config)
 
     @contextlib.asynccontextmanager
     async def all_of_it(settings: Settings, hurry: asyncio.Event) -> AsyncGenerator[Serai]:
