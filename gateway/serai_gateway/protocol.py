@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import msgspec
 from serai.core.v1 import errors_pb2
 from serai.core.v1.errors_pb2 import ErrorReason
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from serai_gateway.errors import TABLE
@@ -44,6 +45,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """The request that comes is for an application's page."""
     _head_bytes = 0
     """Of the head that is being read or comes next; -1 = a body is being read."""
+    _ended = False
+    """A request became whole in this read, so not all of it is of the head that is being read."""
     _quiet_bytes = 0
     """Of a body's framing since its last byte of content: a chunked body's trailers would otherwise be kept without end."""
     _coming = True
@@ -51,6 +54,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _reading = b""
     """What the parser is being fed now."""
     _deadline: asyncio.TimerHandle | None = None
+    _answering: RequestResponseCycle | None = None
+    """The request that is being answered; `cycle` is the last one that came, and others may wait between them."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -58,23 +63,32 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._no_deadline()
+        answering = self._answering
+        if answering is not None and not answering.response_complete:
+            # uvicorn tells the last one only: this one would write where nothing can be written any more.
+            answering.disconnected = True
+            answering.message_event.set()
         super().connection_lost(exc)
         if self._page is not None:
             self._page.lost()
 
     def data_received(self, data: bytes) -> None:
-        self._reading = data
+        self._reading, self._ended = data, False
         super().data_received(data)
         self._reading = b""
         if self._coming:
             if self._deadline is None and not self._unhurried:
                 self._deadline = self.loop.call_later(self.request_timeout_s, self._too_slow)
             if self._head_bytes >= 0:
-                self._head_bytes += len(data)
+                self._head_bytes += 0 if self._ended else len(data)
             else:
                 self._quiet_bytes += len(data)
             if max(self._head_bytes, self._quiet_bytes) > HEAD_LIMIT_BYTES and not self.transport.is_closing():
                 self._refuse(errors_pb2.ERROR_REASON_TOO_LARGE, f"The request's head is longer than the limit of {HEAD_LIMIT_BYTES} bytes")
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -99,7 +113,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._page.put_into(cast("Scope", self.scope), self.url)
 
     def on_message_complete(self) -> None:
-        self._coming = False
+        self._coming, self._ended = False, True
         self._head_bytes = self._quiet_bytes = 0
         if self._deadline is not None:
             self._no_deadline()

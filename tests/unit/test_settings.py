@@ -101,6 +101,8 @@ def test_the_seeds_two_providers() -> None:
         ('[drives]\nproject = "{project}/{user}"', "drives.project: expected a text with {project} in it, "),
         (f'[server]\nsocket = "{"s" * 120}"', "server.socket: its path is longer than the 107 bytes"),
         ("x = ", "it is not TOML: "),
+        ("x = " + "9" * 5_000, "it cannot be read: Exceeds the limit (4300 digits)"),
+        ("x = " + "[" * 5_000 + "]" * 5_000, "it cannot be read: lists or tables in it are nested too deep"),
     ],
 )
 def test_an_error_names_the_key(change: str, expected: str) -> None:
@@ -345,3 +347,11 @@ def test_a_plain_port_on_loopback_is_taken(listen: str) -> None:
     """The door's socket is in state_dir unless it is named."""
     settings = parse(MINIMAL + f'[server.tools]\nlisten = "{listen}"', FILE)
     assert (settings.server.tools.listen, settings.server.tools.socket) == (listen, "/etc/serai/.serai/tools.sock")
+
+
+@pytest.mark.parametrize("place", ["gateway", "gateway.envoy"])
+def test_an_environment_beside_a_section_that_is_none_hides_nothing(place: str) -> None:
+    """The file's own error is told, whatever the environment says."""
+    with pytest.raises(ConfigError) as caught:
+        parse(f"{place} = 3\n{MINIMAL}", FILE, {"SERAI_ENVOY_PORT": "8443"})
+    assert [problem for problem in caught.value.problems if problem.startswith(f"{place}: ")]

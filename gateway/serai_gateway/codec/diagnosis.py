@@ -7,7 +7,7 @@ the first value that does not fit, in the order of the shapes. The tests hold bo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 import msgspec
@@ -32,13 +32,45 @@ def diagnose(shape: MessageShape, body: bytes, *, bulk: bool) -> WireError:
         _message(shape, value, "")
         if bulk:
             _items(cast("Mapping[str, object]", value))
+        return _twice(body) or WireError("", "the body cannot be read")
     except WireError as found:
         return found
     except RecursionError:
         return WireError("", _TOO_DEEP)
     except (msgspec.MsgspecError, ValueError) as wrong:
         return WireError("", f"expected JSON: {_parse_words(body, wrong)}")
-    return WireError("", "the body cannot be read")
+
+
+class _Twice(dict[str, object]):
+    """An object in which a key stands more than once."""
+
+    key = ""
+
+
+def _twice(body: bytes) -> WireError | None:
+    """A key's last value is the one that the walk has seen; the quick reader checks those before it as well."""
+
+    def entries(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = _Twice(pairs)
+        if len(found) == len(pairs):
+            return dict(pairs)
+        seen: set[str] = set()
+        found.key = next(key for key, _ in pairs if key in seen or seen.add(key))
+        return found
+
+    # Numbers stay texts: they are not looked at, and Python refuses to read very long ones.
+    return _find_twice(cast("object", json.loads(body, object_pairs_hook=entries, parse_int=str, parse_float=str)), "")
+
+
+def _find_twice(value: object, path: str) -> WireError | None:
+    if isinstance(value, _Twice):
+        return WireError(path, f"expected each key once, found {_quoted(value.key)} more than once")
+    inner: Iterable[tuple[str, object]] = ()
+    if isinstance(value, dict):
+        inner = ((_join(path, key), one) for key, one in cast("Mapping[str, object]", value).items())
+    elif isinstance(value, list):
+        inner = ((f"{path}[{index}]", one) for index, one in enumerate(cast("list[object]", value)))
+    return next((found for where, one in inner if (found := _find_twice(one, where)) is not None), None)
 
 
 def _parse_words(body: bytes, wrong: Exception) -> str:

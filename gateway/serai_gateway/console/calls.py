@@ -21,6 +21,7 @@ from serai_gateway.upstream import SESSIONS, Upstream, UpstreamError
 JOBS = "/serai.jobs.v1.JobsService/"
 PAGE = 50
 """Jobs of one page."""
+_MOST_DIGITS = 12
 
 WebAddress = Callable[[str, int, str], str]
 """Job, rank and secret of a session of kind WEB to the address that a browser opens. Raises GatewayError when there can be none."""
@@ -58,7 +59,7 @@ class Query:
         text = self.text(name)
         if not text:
             return default
-        if not (text.isascii() and text.isdigit() and least <= int(text[:12]) <= most):
+        if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and least <= int(text) <= most):
             raise invalid(f"{name}: expected a number from {least} to {most}")
         return int(text)
 

@@ -46,8 +46,10 @@ Find = Callable[[str, Headers], Rules | None]
 # Errors only: the lower levels write whole addresses.
 _quiet = logging.getLogger("uvicorn.error.sockets")
 _quiet.setLevel(logging.ERROR)
-# uvicorn's word for each handshake that was refused with an answer of its own; the access log has those.
-_quiet.addFilter(lambda record: "without completing handshake" not in str(record.msg))
+# uvicorn's words for a handshake that was refused with an answer of its own, which the access log has, and for a client's broken text,
+# which the client is told with the close: anybody could fill the log with them.
+_UNSAID = ("without completing handshake", "Invalid UTF-8 sequence")
+_quiet.addFilter(lambda record: not any(words in str(record.msg) for words in _UNSAID))
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
@@ -90,7 +92,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._drop_after(STOP_S)
 
     def handle_parser_exception(self) -> None:
-        super().handle_parser_exception()
+        if self.conn.close_sent is None:
+            # The handshake is not answered yet, so there is no WebSocket on which a close frame could go.
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1002})
+            self.transport.close()
+        else:
+            super().handle_parser_exception()
         self._drop_after(STOP_S)
 
     def _drop_after(self, seconds: float) -> None:

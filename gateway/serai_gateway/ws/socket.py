@@ -15,7 +15,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from serai_gateway import errors
 from serai_gateway.codec import Codec
 from serai_gateway.errors import GatewayError
-from serai_gateway.http import ClientGone, Headers, Receive, Scope, Send, refuse_websocket
+from serai_gateway.http import ClientGone, Headers, Message, Receive, Scope, Send, refuse_websocket
 
 SWITCHED = 101
 """Status of a handshake that was accepted."""
@@ -64,10 +64,10 @@ class Socket:
         self.status = SWITCHED
 
     async def refuse(self, error: GatewayError) -> None:
-        """Instead of accepting: the handshake's answer is UCloud's error."""
+        """Instead of accepting: the handshake's answer is UCloud's error. ClientGone when the client has left meanwhile."""
         self.status = error.row.http_status
         body = self._codec.write(errors.message(error.row, error.why))
-        await refuse_websocket(self._scope, self._receive, self._send, self.status, body)
+        await refuse_websocket(self._scope, self._receive, self._put, self.status, body)
 
     async def receive(self) -> str | bytes | None:
         """The next message; None = the socket is closed, by either side."""
@@ -98,7 +98,7 @@ class Socket:
             with contextlib.suppress(ClientGone):
                 await self._put({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def _put(self, message: dict[str, object]) -> None:
+    async def _put(self, message: Message) -> None:
         try:
             await self._send(message)
         except (ClientDisconnected, RuntimeError) as error:

@@ -143,9 +143,14 @@ def parse(text: str, file: Path, environment: Mapping[str, str] | None = None) -
     """As `load`, of a text that stands for the contents of `file`; `environment` None = an empty one."""
     try:
         raw = tomllib.loads(text)
+        problems = [*merge(raw, environment or {}), *unknown_keys(raw, SHAPE), *wrong_values(raw, Settings)]
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(file, [f"it is not TOML: {error}"]) from error
-    problems = [*merge(raw, environment or {}), *unknown_keys(raw, SHAPE), *wrong_values(raw, Settings)]
+    except RecursionError as error:
+        raise ConfigError(file, ["it cannot be read: lists or tables in it are nested too deep"]) from error
+    except ValueError as error:
+        # TOML sets no limit to the digits of a whole number, Python does.
+        raise ConfigError(file, [f"it cannot be read: {error}"]) from error
     if problems:
         raise ConfigError(file, problems)
     settings = _filled_in(msgspec.convert(raw, Settings), file.absolute().parent)

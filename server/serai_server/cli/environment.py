@@ -26,10 +26,13 @@ def merge(raw: dict[str, object], environment: Mapping[str, str]) -> list[str]:
         if name not in fields:
             problems.append(f"{variable}: there is no setting gateway.envoy.{name}")
             continue
-        section = raw
+        section: object = raw
         for key in ("gateway", "envoy"):
-            section = cast("dict[str, object]", section.setdefault(key, {}))
-        section[name] = _value(text, isinstance(fields[name].default, tuple), fields[name].type)
+            if isinstance(section, dict):
+                section = cast("dict[str, object]", section).setdefault(key, {})
+        if not isinstance(section, dict):
+            continue  # "gateway = 3" in the file is told with the rest of it
+        cast("dict[str, object]", section)[name] = _value(text, isinstance(fields[name].default, tuple), fields[name].type)
     return problems
 
 

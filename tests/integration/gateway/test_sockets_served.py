@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fakes.clock import FakeClock
 from fakes.raw_http import RawAnswer, request, say
+from fakes.raw_websocket import CONT, TEXT, raw_websocket
 from serai_gateway.access import AccessLog
 from serai_gateway.codec import Codec
 from serai_gateway.door import Door
@@ -239,6 +240,18 @@ async def test_messages_over_the_limit_end_the_connection() -> None:
                 await client.send([""] * (MOST_PIECES + 10))
                 await client.recv()
             assert client.close_code == 1009
+
+
+async def test_broken_text_ends_the_connection_and_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """1007 for bytes that are no UTF-8, whole or in pieces; whoever sends them cannot fill the log with them."""
+    async with serving() as served:
+        for pieces in ([b"\xff"], [b"\xc3", b"("]):
+            async with raw_websocket(served.port, "/example/echo", {"Host": "x"}) as client:
+                for index, piece in enumerate(pieces):
+                    await client.frame(CONT if index else TEXT, piece, fin=index == len(pieces) - 1)
+                assert await client.next() is None
+                assert client.code == 1007
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_a_failure_inside_is_told_by_its_id_only(caplog: pytest.LogCaptureFixture) -> None:

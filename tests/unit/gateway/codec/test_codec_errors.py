@@ -259,3 +259,19 @@ def test_bare_and_wrapped_items_of_suspend() -> None:
     assert refused(b'{"items":[7]}', SUSPEND).path == "items[0]"
     assert refused(b'{"items":[]}', SUSPEND).path == "items"
     assert refused(b'{"items":', SUSPEND).path == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path", "key"),
+    [
+        (b'"name":"acme-batch"', b'"name":5,"name":"acme-batch"', "items[0].specification.application", "name"),
+        (b'"value":{"type":"text"', b'"value":{"type":"text"},"value":{"type":"text"', "items[0].specification.parameters", "value"),
+        (b'"replicas":1', b'"replicas":1.5,"replicas":1', "items[0].specification", "replicas"),
+    ],
+)
+def test_a_key_that_stands_there_twice_is_named(before: bytes, after: bytes, path: str, key: str) -> None:
+    """Of two values both must be good. When the first is not, the words name the key: the last is all that the rest of the path shows."""
+    body = seed_request()
+    assert before in body
+    found = refused(body.replace(before, after, 1))
+    assert (found.path, found.text) == (path, f'expected each key once, found "{key}" more than once')
