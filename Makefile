@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check nomad clients bench conformance chaos property generate release-baseline lock format
+.PHONY: help setup demo test check nomad clients bench conformance chaos property fuzz generate release-baseline lock format
 
 help: ## What can be made here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,5 +63,9 @@ property: setup ## 10,000 random lives of jobs in each generation of Core, every
 	@SERAI_PROPERTY=long python -m pytest -q -n 2 tests/property -rP
 
 lock: ## Write requirements.lock.txt anew from pyproject.toml, and the Python client's from that
+fuzz: setup ## A million wrong inputs at everything that reads or listens; FUZZ=short is the same in two minutes, as CI runs it
+	@python -m fuzz $(if $(filter short,$(FUZZ)),--short)
+
+lock: ## Write requirements.lock.txt anew from pyproject.toml
 	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements.lock.txt -q
 	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra test clients/python/pyproject.toml -c requirements.lock.txt -o clients/python/requirements.lock.txt -q
