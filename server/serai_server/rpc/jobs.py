@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from serai.jobs.v1 import jobs_service_pb2 as pb
 
 from serai_server.errors import InvalidRequest, Unsupported
+from serai_server.jobs.changes import check_count
 from serai_server.jobs.origin import Tool
 from serai_server.own_jobs import is_own
 from serai_server.rpc.call import Call, Caller
@@ -83,6 +84,7 @@ class JobsServicer:
     # What is asked of jobs that exist.
 
     async def Terminate(self, request: pb.TerminateRequest, call: Call) -> pb.TerminateResponse:
+        check_count(request.items)
         # A job that is not known counts as done, and so does one that the caller may not know.
         if items := await self._limit.known(call, request.items):
             await self._changes.terminate(items, for_core=call.caller is Caller.CORE)

@@ -162,6 +162,16 @@ async def test_an_end_is_only_for_ones_own_jobs(tmp_path: Path) -> None:
         assert (await site.refused("Terminate", too_many)).code == code_pb2.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize("who", [LIMITED, FREE], ids=["limited", "not limited"])
+@pytest.mark.parametrize("method", ["Create", "Extend", "Suspend", "Terminate", "Unsuspend"])
+async def test_a_bulk_of_nothing_is_refused(tmp_path: Path, method: str, who: Identify) -> None:
+    """Whoever asks, and with the path of the field."""
+    async with site_on(tmp_path) as site:
+        status = await site.refused(method, getattr(pb, f"{method}Request")(), who)
+        assert status.code == code_pb2.INVALID_ARGUMENT
+        assert status.message.startswith("items: expected 1 to ")
+
+
 async def test_lists_have_ones_own_jobs(tmp_path: Path) -> None:
     """Whatever project is asked for; who asks for another one gets none."""
     async with site_on(tmp_path) as site:
