@@ -78,6 +78,8 @@ class JobsService:
         for index, item in enumerate(items):
             if index and index % _SLICE == 0:
                 await asyncio.sleep(0)
+            if is_own(item.id) and licenses_of(item, f"items[{index}]"):
+                raise Unsupported("jobs of tools use no licenses: UCloud would be told that one is bound to a job that it does not know")
             job = new_job(item, index, self._catalog, self._policy, self._clock.now_ms(), tool=tool)
             if job.id in ids:
                 raise InvalidRequest(f"job {job.id} is in the request twice", field=f"items[{index}].id")
@@ -96,8 +98,6 @@ class JobsService:
     async def _with_licenses(self, job: NewJob, item: Job, index: int) -> NewJob:
         """The job with its claims on licenses. Raises InvalidRequest, WrongState, NotEnoughLicenses."""
         used = licenses_of(item, f"items[{index}]")
-        if used and is_own(job.id):
-            raise Unsupported("jobs of tools use no licenses: UCloud would be told that one is bound to a job that it does not know")
         # One that is there already is a create whose answer got lost: its licenses may have changed since, and it has its claims.
         if not used or await self._store.job(job.id) is not None:
             return job
