@@ -31,7 +31,7 @@ def _served(run: Callable[[int, int], Tally], again: Callable[[bytes], Coroutine
 
 
 TARGETS: Mapping[str, Target] = {
-    "codec": _reader("codec", 300_000, 20_000),
+    "codec": _reader("codec", 320_000, 20_000),
     "query": _reader("query", 60_000, 5_000),
     "frames": _reader("frames", 60_000, 5_000),
     "tokens": _reader("tokens", 60_000, 5_000),
@@ -42,8 +42,8 @@ TARGETS: Mapping[str, Target] = {
     "bodies": _served(bodies.run, bodies.reproduce, 250_000, 10_000),
     "heads": _served(heads.run, heads.reproduce, 40_000, 2_000),
     "sockets": _served(sockets.run, sockets.reproduce, 20_000, 1_000),
-    "openapi": Target(openapi.run_ucloud, reading.describe, 2_000, 200),
-    "v1": Target(openapi.run_v1, reading.describe, 1_000, 60),
+    "openapi": Target(openapi.run_ucloud, reading.describe, 1_000, 200),
+    "v1": Target(openapi.run_v1, reading.describe, 600, 60),
 }
 assert set(READERS) <= set(TARGETS)
 
