@@ -15,6 +15,7 @@ import pytest
 from fakes.broken_provider import PROVIDER, BrokenProvider, Fault
 from fakes.broken_provider.faults import FOUND_BY, OF_TODAY
 from fakes.conformance_site import LOCAL, PLACES, UNIT, Site, conformance_site
+from fakes.nomad_agents import AGENTS
 from fakes.stack import free_port
 from serai_conformance import RULES, Generation, Report, Status, Target, run
 from serai_conformance.model import PrivateKey
@@ -73,14 +74,14 @@ def failed(report: Report) -> dict[str, str]:
 @pytest.mark.parametrize("generation", list(Generation), ids=lambda g: g.value)
 @pytest.mark.parametrize("place", PLACES)
 async def test_serai_keeps_every_rule(tmp_path: Path, place: str, generation: Generation) -> None:
-    """On this machine and on a Nomad cluster. What it declares there is all tried, and Core's side is seen."""
-    if place != LOCAL and os.geteuid() != 0:
+    """On this machine, there behind Envoy too, and on a Nomad cluster. What it declares is all tried, and Core's side is seen."""
+    if place in AGENTS and os.geteuid() != 0:
         pytest.skip("raw_exec tasks make a mount namespace of their own: needs root")
     async with conformance_site(place, tmp_path, generation) as site:
         report = await run(site.target)
         assert failed(report) == {}, site.serai.tail(40)
         assert report.named(Status.NOT_OBSERVED) == NEVER_SEEN
-        if place == LOCAL:
+        if place not in AGENTS:
             assert report.named(Status.NOT_DECLARED) == []
 
 
