@@ -13,7 +13,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TracerProvider
 
-from serai_telemetry.spans import MOST_LINKS, NOTHING, Kind, Span, is_traceparent
+from serai_telemetry.spans import MOST_LINKS, NOTHING, REASON, Kind, Span, is_traceparent
 
 _KINDS: Mapping[Kind, SpanKind] = {Kind.INTERNAL: SpanKind.INTERNAL, Kind.SERVER: SpanKind.SERVER, Kind.CLIENT: SpanKind.CLIENT}
 
@@ -70,11 +70,12 @@ class OtelTraces:
 class _Told:
     """A Span over OpenTelemetry's."""
 
-    __slots__ = ("_has_failed", "_span")
+    __slots__ = ("_is_told", "_span")
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
-        self._has_failed = False
+        self._is_told = False
+        """How it ended."""
 
     def name(self, name: str) -> None:
         self._span.update_name(name)
@@ -83,10 +84,15 @@ class _Told:
         self._span.set_attribute(key, value)
 
     def failed(self, word: str) -> None:
-        if not self._has_failed:  # the first word is nearest to the cause
-            self._has_failed = True
+        if not self._is_told:  # the first word is nearest to the cause
+            self._is_told = True
             self._span.set_attribute("error.type", word)
             self._span.set_status(Status(StatusCode.ERROR, word))
+
+    def refused(self, word: str) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self._span.set_attribute(REASON, word)
 
 
 def _place_of(traceparent: str) -> SpanContext | None:

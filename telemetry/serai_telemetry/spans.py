@@ -22,6 +22,8 @@ LINKS = "serai-trace-links"
 """Metadata: traceparents, with commas between them, of calls that travel in this one."""
 MOST_LINKS = 128
 """Of one span."""
+REASON = "serai.reason"
+"""Note: why a call was refused, a word of the table of errors or a code of gRPC."""
 JOB = "serai.job_id"
 """Note: the job that it is about."""
 NOTHING: Mapping[str, str | int] = MappingProxyType({})
@@ -46,6 +48,10 @@ class Span(Protocol):
 
     def failed(self, word: str) -> None:
         """It ended with an error: a code, a reason, a class of exceptions."""
+        ...
+
+    def refused(self, word: str) -> None:
+        """It did what it should and said no, for a reason that is the caller's: what is raised after that does not mark it as failed."""
         ...
 
 

@@ -18,6 +18,7 @@ from serai_server.store.token_model import Role
 from serai_server.tokens.certificates import Client
 from serai_server.tokens.registry import Registry
 from serai_server.tokens.running import Tokens, running_tokens
+from serai_telemetry.spans import Traces
 from structlog.typing import FilteringBoundLogger
 
 from fakes.front import Front, silent
@@ -57,8 +58,9 @@ async def tools_site(
     clock: Clock | None = None,
     front: Front | None = None,
     log: FilteringBoundLogger | None = None,
+    traces: Traces | None = None,
 ) -> AsyncGenerator[ToolsSite]:
-    """`place`: its socket is replaced by one in `folder`."""
+    """`place`: its socket is replaced by one in `folder`. `traces` None = no spans."""
     clock, front, registry = clock or SystemClock(), front or Front(), Registry()
     at = replace(place or Place(folder / "tools.sock"), socket=folder / "tools.sock")
     async with (
@@ -73,6 +75,7 @@ async def tools_site(
             tokens=tokens.service,
             clock=clock,
             log=log or silent(),
+            traces=traces,
         )
         async with (
             grpc_server(served, folder / "own.sock", 1.0),

@@ -1,7 +1,8 @@
 """The tools' door, where nobody is trusted by the place they come from: each call shows a token, or comes with a known certificate.
 
 It is a second listener of the same process, with the same methods and the same chain; only the step that says who calls is another
-one. What the gateway says by its marks counts for nothing here and is dropped before the chain sees it.
+one. What the gateway says by its marks counts for nothing here and is dropped before the chain sees it. So is a caller's traceparent: a
+span begins before it is known who calls, and no stranger decides which traces are kept.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import grpc.aio
 import structlog
 from google.rpc import status_pb2
+from serai_telemetry.spans import TRACEPARENT
 
 from serai_server.clock import Clock
 from serai_server.errors import Unauthenticated
@@ -128,7 +130,7 @@ def _bearer(authorization: list[str]) -> str:
 
 
 def _may_pass(key: str) -> bool:
-    return key == REQUEST_ID or not key.startswith(PREFIX)
+    return key == REQUEST_ID or not (key == TRACEPARENT or key.startswith(PREFIX))
 
 
 def _names(context: Context) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
@@ -15,6 +16,17 @@ from serai_server.rpc.methods import Method, Request
 from serai_server.rpc.status import RpcFailure
 
 _CALLERS = frozenset(caller.value for caller in Caller)
+_FAULTS = frozenset(
+    (
+        code_pb2.UNKNOWN,
+        code_pb2.DEADLINE_EXCEEDED,
+        code_pb2.UNIMPLEMENTED,
+        code_pb2.INTERNAL,
+        code_pb2.UNAVAILABLE,
+        code_pb2.DATA_LOSS,
+    )
+)
+"""Codes that make a server's span an ERROR, by OpenTelemetry's conventions for gRPC; the others are about what the caller asked."""
 
 
 class TracedChain:
@@ -28,10 +40,15 @@ class TracedChain:
         name, parent, links, notes = _described(method, metadata)
         with self._traces.span(name, Kind.SERVER, parent=parent, links=links, notes=notes) as span:
             try:
-                return await self._chain.once(method, request, metadata, identify)
+                answer = await self._chain.once(method, request, metadata, identify)
             except RpcFailure as failure:
-                _note(span, failure)
+                _note_failure(span, failure)
                 raise
+            except asyncio.CancelledError:
+                _note_code(span, code_pb2.CANCELLED)
+                raise
+            _note_code(span, code_pb2.OK)
+        return answer
 
     async def many(
         self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks
@@ -44,8 +61,12 @@ class TracedChain:
                     async for answer in answers:
                         yield answer
             except RpcFailure as failure:
-                _note(span, failure)
+                _note_failure(span, failure)
                 raise
+            except (asyncio.CancelledError, GeneratorExit):
+                _note_code(span, code_pb2.CANCELLED)
+                raise
+            _note_code(span, code_pb2.OK)
 
 
 def _described(method: Method, metadata: Mapping[str, str]) -> tuple[str, str, Sequence[str], dict[str, str | int]]:
@@ -62,7 +83,15 @@ def _described(method: Method, metadata: Mapping[str, str]) -> tuple[str, str, S
     return f"{service}/{name}", metadata.get(TRACEPARENT, ""), links.split(",") if links else (), notes
 
 
-def _note(span: Span, failure: RpcFailure) -> None:
-    code = code_pb2.Code.Name(code_pb2.Code.ValueType(failure.status.code))
-    span.note("rpc.grpc.status_code", failure.status.code)
-    span.failed(failure.reason or code)
+def _note_code(span: Span, code: int) -> None:
+    span.note("rpc.grpc.status_code", code)
+
+
+def _note_failure(span: Span, failure: RpcFailure) -> None:
+    code = failure.status.code
+    _note_code(span, code)
+    word = failure.reason or code_pb2.Code.Name(code_pb2.Code.ValueType(code))
+    if code in _FAULTS:
+        span.failed(word)
+    else:
+        span.refused(word)

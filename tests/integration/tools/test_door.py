@@ -15,6 +15,7 @@ import pytest
 import structlog
 from fakes.clock import FakeClock
 from fakes.front import Front
+from fakes.kept_spans import Kept
 from fakes.tools_site import CALL_S, ToolsSite, bearer, tools_site
 from fakes.usecases import job
 from google.rpc import error_details_pb2, status_pb2
@@ -286,3 +287,20 @@ async def test_a_door_that_closes_ends_streams_and_says_so(tmp_path: Path) -> No
         await asyncio.wait_for(watch.read(), CALL_S)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     await channel.close()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_callers_do_not_decide_what_is_sampled(tmp_path: Path, is_known: bool) -> None:
+    """A traceparent that says "keep this" is dropped like the gateway's marks: of strangers' calls, and of those whose token is good."""
+    theirs = ("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01")
+    none, every = Kept(ratio=0.0), Kept()
+    for kept in (none, every):
+        folder = tmp_path / str(kept is none)
+        folder.mkdir()
+        async with tools_site(folder, traces=kept.traces) as site:
+            if is_known:
+                await listed(site, *bearer(await site.token()), theirs)
+            else:
+                assert (await refusal(listed(site, theirs)))[0] is grpc.StatusCode.UNAUTHENTICATED
+    assert none.spans() == {}
+    assert every.spans()["serai.jobs.v1.JobsService/List"].parent is None

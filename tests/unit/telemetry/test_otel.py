@@ -6,25 +6,11 @@ import asyncio
 import threading
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
-from serai_telemetry.otel import OtelTraces
-from serai_telemetry.spans import MOST_LINKS, Kind, is_traceparent, recorded
+from fakes.kept_spans import Kept
+from opentelemetry.sdk.trace import ReadableSpan
+from serai_telemetry.spans import MOST_LINKS, REASON, Kind, is_traceparent, recorded
 
 THEIRS = f"00-{'ab' * 16}-{'cd' * 8}-01"
-
-
-class Kept:
-    def __init__(self, ratio: float = 1.0) -> None:
-        self._exporter = InMemorySpanExporter()
-        provider = TracerProvider(sampler=ParentBasedTraceIdRatio(ratio), shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.traces = OtelTraces(provider)
-
-    def spans(self) -> dict[str, ReadableSpan]:
-        return {span.name: span for span in self._exporter.get_finished_spans()}
 
 
 def place(span: ReadableSpan) -> tuple[str, str]:
@@ -104,6 +90,17 @@ def test_a_cancellation_is_no_error() -> None:
     found = kept.spans()
     assert found["cancelled"].status.is_ok or found["cancelled"].status.is_unset
     assert found["told"].status.description == "JOB_UNKNOWN"
+
+
+def test_a_refusal_is_no_error() -> None:
+    """It did what it should; why is told in a note, and what is raised afterwards adds nothing."""
+    kept = Kept()
+    with pytest.raises(ValueError, match="x"), kept.traces.span("refuses") as span:
+        span.refused("JOB_UNKNOWN")
+        raise ValueError("x")
+    found = kept.spans()["refuses"]
+    assert found.status.is_unset
+    assert dict(found.attributes or {}) == {REASON: "JOB_UNKNOWN"}
 
 
 @pytest.mark.parametrize(
