@@ -20,6 +20,7 @@ from serai_server.rpc.chain import Calls
 from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.marks import by_marks
 from serai_server.rpc.methods import Method, Request, Shape
+from serai_server.rpc.opening import Opening
 from serai_server.rpc.status import RpcFailure
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -138,14 +139,18 @@ class Wire:
             visit = door(context)
             visit.streams(task)
             self._streams.add(task)
+            opening = Opening(context)
             try:
                 if self._stopping:
                     await _abort(context, _stopping())
                 # A coroutine that writes, not a generator: then the handler's own iterator is closed when the call ends, however it ends.
                 async with aclosing(many(method, request, visit.metadata, visit.identify)) as answers:
                     async for answer in answers:
+                        await opening.settle()
                         await context.write(answer)
+                await opening.settle()
             except RpcFailure as failure:
+                await opening.settle()
                 await _abort(context, failure.status)
             except asyncio.CancelledError:
                 told = _stopping() if self._stopping else visit.over()
@@ -153,8 +158,10 @@ class Wire:
                     raise
                 # Cancelled from this side and not by the caller, who must be told.
                 task.uncancel()
+                await opening.settle()
                 await _abort(context, told)
             finally:
+                opening.leave()
                 self._streams.discard(task)
                 visit.leave()
 

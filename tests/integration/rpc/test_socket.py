@@ -131,6 +131,20 @@ async def test_a_client_that_leaves_frees_its_stream(server: Served) -> None:
     await until(lambda: server.front.jobs.open_iterators == 0 and server.front.events.open_iterators == 0)
 
 
+async def test_a_quiet_stream_is_told_to_be_open(server: Served) -> None:
+    """Its client can tell a server that has nothing to say from one that is away. One that is answered or refused at once is not."""
+    await server.front.jobs.create([job("1")])
+    subscription = server.events.Subscribe(SubscribeRequest(consumer="tool"), timeout=DEADLINE_S)
+    assert ("serai-stream", "open") in tuple(await subscription.initial_metadata())
+    await server.front.jobs.change("1", JOB_STATE_SUCCESS, "")
+    watch = server.jobs.Watch(pb.WatchRequest(job_id="1"), timeout=DEADLINE_S)
+    assert (await read(watch)).job.state == JOB_STATE_SUCCESS
+    assert not tuple(await watch.initial_metadata())
+    refused = server.jobs.Watch(pb.WatchRequest(job_id="unknown"), timeout=DEADLINE_S)
+    assert not tuple(await refused.initial_metadata())
+    subscription.cancel()
+
+
 async def test_a_message_over_grpcs_own_limit_passes(server: Served) -> None:
     """1,000 jobs with big parameters are more than the 4 MiB that grpc allows by itself."""
     big = job("1")
