@@ -15,6 +15,7 @@ SeraiError
 ├── LicenseServerUnknown, LicenseServerConflict
 ├── SessionUnknown      also one that is over, or that opens something else
 ├── TooManySessions     more than there may be at a time
+├── TooManyStreams      of one token or certificate
 ├── TokenUnknown        no token of this id was made here
 ├── StoreDown           nothing was stored, try again
 └── BackendDown         logs and sessions cannot be reached now
@@ -97,6 +98,10 @@ class SessionUnknown(SeraiError):
 
 
 class TooManySessions(SeraiError):
+    reason = errors_pb2.ERROR_REASON_TOO_MANY_SESSIONS
+
+
+class TooManyStreams(SeraiError):
     reason = errors_pb2.ERROR_REASON_TOO_MANY_SESSIONS
 
 

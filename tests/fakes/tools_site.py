@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 from serai_server.clock import Clock, SystemClock
+from serai_server.rpc.body import Bodies
 from serai_server.rpc.server import grpc_server
 from serai_server.rpc.services import dispatcher
 from serai_server.rpc.tools_door import Keyring, Place, tools_door
@@ -59,6 +60,7 @@ async def tools_site(
     front: Front | None = None,
     log: FilteringBoundLogger | None = None,
     traces: Traces | None = None,
+    bodies: Bodies | None = None,
 ) -> AsyncGenerator[ToolsSite]:
     """`place`: its socket is replaced by one in `folder`. `traces` None = no spans."""
     clock, front, registry = clock or SystemClock(), front or Front(), Registry()
@@ -79,6 +81,6 @@ async def tools_site(
         )
         async with (
             grpc_server(served, folder / "own.sock", 1.0),
-            tools_door(served, Keyring(registry, tokens.certificates, clock), at, 1.0) as address,
+            tools_door(served, Keyring(registry, tokens.certificates, clock), at, 1.0, bodies) as address,
         ):
             yield ToolsSite(front, tokens, at.socket, folder / "own.sock", address)

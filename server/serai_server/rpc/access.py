@@ -65,9 +65,10 @@ class Rule:
 
 NOBODY = Rule(known=False)
 OPEN = Rule(open=True)
-"""Of grpc.health.v1.Health: who asks whether the server works has no token to say who they are."""
+"""Of grpc.health.v1.Health but Watch: who asks whether the server works has no token to say who they are."""
 ANY_IDENTITY = Rule(role=Role.VIEWER, of_project=True)
-"""Of reflection, which tells what is in the public protos: any tool, nobody for whom the gateway calls."""
+"""Of reflection, which tells what is in the public protos, and of health's Watch, which never ends: any tool,
+nobody for whom the gateway calls."""
 
 
 def rule_of(descriptor: MethodDescriptor) -> Rule:

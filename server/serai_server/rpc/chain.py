@@ -5,7 +5,8 @@ From the outside in, and why in this order:
 1. request id and log   outermost, so that each call has exactly one line with what the caller really got
 2. error mapping        around all that can raise, the steps below included: nothing but an RpcFailure leaves the chain
 3. caller               who it is, in the way of the door by which the call came, and whether the method is for them (access.py). Before the
-                        request is parsed: who is not known does not reach the parser
+                        request is read and parsed: who is not known does not reach the parser,
+                        and at the tools' door not even the memory (body.py)
 4. deadline             around reading and handler. The caller's own deadline is kept by gRPC or by the gateway, which cancel the
                         call; here stands the server's, so that a stuck handler does not hold a caller that set none
 5. handler, encoding    inside all of it, so that an answer that cannot be encoded is an error like any other
@@ -34,6 +35,7 @@ from google.rpc import code_pb2
 from structlog.typing import FilteringBoundLogger
 
 from serai_server.counts import RpcCounts
+from serai_server.rpc.body import Coming
 from serai_server.rpc.call import Call, Caller
 from serai_server.rpc.iterate import converted
 from serai_server.rpc.marks import REQUEST_ID, by_marks
@@ -56,14 +58,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 class Calls(Protocol):
     """What answers calls: the chain, and what is wrapped around it."""
 
-    async def once(self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks) -> bytes:
+    async def once(self, method: Method, request: Request | Coming, metadata: Mapping[str, str], identify: Identify = by_marks) -> bytes:
         """Answer a call that has one answer. `identify`: the door's way to know its callers, the gateway's and the operator's if not given.
 
         Raises RpcFailure, and CancelledError when the call itself was cancelled."""
         ...
 
     def many(
-        self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks
+        self, method: Method, request: Request | Coming, metadata: Mapping[str, str], identify: Identify = by_marks
     ) -> AsyncGenerator[bytes, None]:
         """Answer a call that has a stream of answers. Raises as `once`; closing the iterator closes the handler's."""
         ...
@@ -90,7 +92,7 @@ class Chain:
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
-    async def once(self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks) -> bytes:
+    async def once(self, method: Method, request: Request | Coming, metadata: Mapping[str, str], identify: Identify = by_marks) -> bytes:
         """See Calls."""
         handler = method.once
         assert handler is not None  # noqa: S101 - who calls has looked at the shape
@@ -99,7 +101,7 @@ class Chain:
         try:
             _admit(method, call, metadata, identify)
             async with limit:
-                answer = await handler(method.read(request), call)
+                answer = await handler(method.read(await _whole(request)), call)
             encoded = answer.SerializeToString()
         except (Exception, asyncio.CancelledError) as error:
             shown = OverLimit(self._limit_s) if isinstance(error, TimeoutError) and limit.expired() else error
@@ -108,7 +110,7 @@ class Chain:
         return encoded
 
     async def many(
-        self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks
+        self, method: Method, request: Request | Coming, metadata: Mapping[str, str], identify: Identify = by_marks
     ) -> AsyncGenerator[bytes, None]:
         """See Calls."""
         handler = method.many
@@ -118,7 +120,7 @@ class Chain:
         self._counts.streams_open.add((method.path,))
         try:
             _admit(method, call, metadata, identify)
-            async with aclosing(converted(handler(method.read(request), call), _encoded)) as answers:
+            async with aclosing(converted(handler(method.read(await _whole(request)), call), _encoded)) as answers:
                 async for answer in answers:
                     yield answer
         except (Exception, asyncio.CancelledError) as error:
@@ -168,6 +170,10 @@ class Chain:
 
 def _encoded(message: Message) -> bytes:
     return message.SerializeToString()
+
+
+async def _whole(request: Request | Coming) -> Request:
+    return await request.whole() if isinstance(request, Coming) else request
 
 
 def _admit(method: Method, call: Call, metadata: Mapping[str, str], identify: Identify) -> None:

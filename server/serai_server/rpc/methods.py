@@ -5,7 +5,7 @@ The generated servicer classes are not used: they hand a gRPC context to each ha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import cast
@@ -56,13 +56,19 @@ class Method:
     rule: Rule = NOBODY
 
 
-def methods_of(service: ServiceDescriptor, servicer: object, name: str = "", rule: Rule | None = None) -> list[Method]:
+def methods_of(
+    service: ServiceDescriptor, servicer: object, name: str = "", rule: Rule | None = None, rules: Mapping[str, Rule] | None = None
+) -> list[Method]:
     """Every method of `service`, answered by the servicer's attribute of the same name.
 
     `name` replaces the service's full name in paths; empty = as declared. `rule`: of every method, for services whose protos are not
-    ours. Raises AttributeError at start when a method has no handler.
+    ours; `rules`: of some of them by name, over `rule`. Raises AttributeError at start when a method has no handler.
     """
-    return [_method(found, getattr(servicer, found.name), name or service.full_name, rule or rule_of(found)) for found in service.methods]
+    over = rules or {}
+    return [
+        _method(found, getattr(servicer, found.name), name or service.full_name, over.get(found.name) or rule or rule_of(found))
+        for found in service.methods
+    ]
 
 
 def _method(descriptor: MethodDescriptor, handler: object, service: str, rule: Rule) -> Method:

@@ -106,7 +106,7 @@ def dispatcher(
         *methods_of(_JOBS, JobsServicer(jobs, changes, failures, sessions)),
         *methods_of(_EVENTS, EventsServicer(events, clock)),
         *(method for service, servicer in optional for method in methods_of(service, servicer)),
-        *methods_of(_HEALTH, HealthServicer(health, ours), rule=OPEN),
+        *methods_of(_HEALTH, HealthServicer(health, ours), rule=OPEN, rules={"Watch": ANY_IDENTITY}),
         *methods_of(_REFLECTION, mirror, rule=ANY_IDENTITY),
         *methods_of(_REFLECTION, mirror, _REFLECTION_V1, ANY_IDENTITY),
     ]

@@ -19,7 +19,8 @@ from google.rpc import status_pb2
 from serai_telemetry.spans import TRACEPARENT
 
 from serai_server.clock import Clock
-from serai_server.errors import Unauthenticated
+from serai_server.errors import TooManyStreams, Unauthenticated
+from serai_server.rpc.body import Bodies
 from serai_server.rpc.call import Call, Caller
 from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.marks import PREFIX, REQUEST_ID
@@ -34,9 +35,15 @@ from serai_server.tokens.registry import Registry
 log = structlog.get_logger("serai.tools")
 
 MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
-"""Largest request: less than on the server's own socket, because it is read before it is known who sends it."""
+"""Largest request: less than on the server's own socket, where only the operator and the gateway are."""
 METADATA_LIMIT_BYTES = 16 * 1024
 """Of one call."""
+MOST_STREAMS = 200
+"""Streams of answers that one token, or one certificate, may have open at a time."""
+STREAMS_OF_A_CONNECTION = 256
+"""Calls under way on one connection; more wait at the client. Above MOST_STREAMS, so who has too many is told and does not wait."""
+IDLE_MS = 300_000
+"""ms after which a connection without calls is closed; clients connect anew by themselves."""
 HANDSHAKE_MS = 10_000
 """ms in which TLS and HTTP/2 must be agreed on; who takes longer is put out, and nobody waits for them."""
 
@@ -48,6 +55,8 @@ _OPTIONS = (
     ("grpc.max_metadata_size", METADATA_LIMIT_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_LIMIT_BYTES),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+    ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
+    ("grpc.max_connection_idle_ms", IDLE_MS),
     # Or two servers would share a port without a word, each with tokens that the other one does not know.
     ("grpc.so_reuseport", 0),
 )
@@ -106,6 +115,8 @@ class ToolsVisit:
         call.caller, call.tool, call.tool_role, call.only_project = Caller.TOOL, holder.who, holder.role, holder.project
         self._holder = holder
         if self._task is not None:
+            if len(holder.streams) >= MOST_STREAMS:
+                raise TooManyStreams(f"{MOST_STREAMS} streams of this identity are open, and more there may not be: close one")
             holder.streams.add(self._task)
 
     def streams(self, task: asyncio.Task[object]) -> None:
@@ -141,14 +152,17 @@ def _names(context: Context) -> list[str]:
 
 
 @asynccontextmanager
-async def tools_door(dispatcher: Dispatcher, keyring: Keyring, place: Place, stop_grace_s: float = 5.0) -> AsyncGenerator[str]:
-    """The door stands open until the block ends; gives the address that is listened on, "" without one.
+async def tools_door(
+    dispatcher: Dispatcher, keyring: Keyring, place: Place, stop_grace_s: float = 5.0, bodies: Bodies | None = None
+) -> AsyncGenerator[str]:
+    """The door stands open until the block ends; gives the address that is listened on, "" without one. `bodies`: how
+    requests are read; None = with the limits of body.py.
 
     Stops as server.grpc_server does. Raises SocketInUse, CertificateError, and OSError for a folder that cannot be written.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(socket_place(place.socket, "server.tools.socket", place.socket_group))
-        wire = Wire(dispatcher, keyring.visit)
+        wire = Wire(dispatcher, keyring.visit, bodies or Bodies())
         server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers((wire.handlers(),))
         listen(server, place.socket, place.socket_mode, place.socket_group)

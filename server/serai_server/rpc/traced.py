@@ -9,6 +9,7 @@ from contextlib import aclosing
 from google.rpc import code_pb2
 from serai_telemetry.spans import LINKS, TRACEPARENT, Kind, Span, Traces
 
+from serai_server.rpc.body import Coming
 from serai_server.rpc.call import Caller
 from serai_server.rpc.chain import Calls, Identify
 from serai_server.rpc.marks import CALLER, by_marks
@@ -36,7 +37,7 @@ class TracedChain:
         self._chain = chain
         self._traces = traces
 
-    async def once(self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks) -> bytes:
+    async def once(self, method: Method, request: Request | Coming, metadata: Mapping[str, str], identify: Identify = by_marks) -> bytes:
         name, parent, links, notes = _described(method, metadata)
         with self._traces.span(name, Kind.SERVER, parent=parent, links=links, notes=notes) as span:
             try:
@@ -51,7 +52,7 @@ class TracedChain:
         return answer
 
     async def many(
-        self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks
+        self, method: Method, request: Request | Coming, metadata: Mapping[str, str], identify: Identify = by_marks
     ) -> AsyncGenerator[bytes, None]:
         name, parent, links, notes = _described(method, metadata)
         # Who reads the answers runs between them, and what they do meanwhile is not part of this call.

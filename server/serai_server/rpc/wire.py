@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 from google.rpc import code_pb2, status_pb2
 
+from serai_server.rpc.body import Bodies, Coming
 from serai_server.rpc.call import Call
 from serai_server.rpc.chain import Calls
 from serai_server.rpc.dispatch import Dispatcher
@@ -93,7 +94,9 @@ class Handlers(grpc.GenericRpcHandler):
 class Wire:
     """Ties each method to grpc.aio, in the form that its shape needs."""
 
-    def __init__(self, dispatcher: Dispatcher, door: Door) -> None:
+    def __init__(self, dispatcher: Dispatcher, door: Door, bodies: Bodies | None = None) -> None:
+        """`bodies`: requests are read in this way after it is known who sends them; None = before, by grpc.aio."""
+        self._bodies = bodies
         self._chain: Calls = dispatcher.chain
         self._methods = dispatcher.methods
         self._door = door
@@ -114,25 +117,32 @@ class Wire:
             Shape.UNARY_STREAM: grpc.unary_stream_rpc_method_handler,
             Shape.STREAM_UNARY: grpc.stream_unary_rpc_method_handler,
             Shape.STREAM_STREAM: grpc.stream_stream_rpc_method_handler,
-        }[method.shape]
+        }[method.shape if self._bodies is None else Shape((True, method.shape.many_answers))]
         answer = self._many(method) if method.shape.many_answers else self._once(method)
         # grpc's types know the synchronous handlers only.
         return make(answer)  # pyright: ignore[reportArgumentType]
 
+    def _request_of(self, method: Method) -> Callable[[Request, Context], Request | Coming]:
+        bodies, of_anybody = self._bodies, method.rule.open
+        if bodies is None or method.shape.many_requests:
+            return lambda request, _context: request
+        # grpc's types do not know that what is read may be EOF.
+        return lambda _request, context: bodies.coming(cast("Callable[[], Awaitable[object]]", context.read), of_anybody=of_anybody)
+
     def _once(self, method: Method) -> Callable[[Request, Context], Awaitable[bytes]]:
-        once, door = self._chain.once, self._door
+        once, door, request_of = self._chain.once, self._door, self._request_of(method)
 
         async def handle(request: Request, context: Context) -> bytes:
             visit = door(context)
             try:
-                return await once(method, request, visit.metadata, visit.identify)
+                return await once(method, request_of(request, context), visit.metadata, visit.identify)
             except RpcFailure as failure:
                 return await _abort(context, failure.status)
 
         return handle
 
     def _many(self, method: Method) -> Callable[[Request, Context], Awaitable[None]]:
-        many, door = self._chain.many, self._door
+        many, door, request_of = self._chain.many, self._door, self._request_of(method)
 
         async def handle(request: Request, context: Context) -> None:
             task = cast("asyncio.Task[object]", asyncio.current_task())
@@ -144,7 +154,7 @@ class Wire:
                 if self._stopping:
                     await _abort(context, _stopping())
                 # A coroutine that writes, not a generator: then the handler's own iterator is closed when the call ends, however it ends.
-                async with aclosing(many(method, request, visit.metadata, visit.identify)) as answers:
+                async with aclosing(many(method, request_of(request, context), visit.metadata, visit.identify)) as answers:
                     async for answer in answers:
                         await opening.settle()
                         await context.write(answer)

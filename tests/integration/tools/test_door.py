@@ -30,7 +30,7 @@ from serai_devcore.clock import SystemClock
 from serai_devcore.tokens import TokenIssuer
 from serai_devcore.wire import Generation
 from serai_server.rpc.server import METADATA_LIMIT_BYTES as OWN_METADATA_BYTES
-from serai_server.rpc.tools_door import METADATA_LIMIT_BYTES, Place
+from serai_server.rpc.tools_door import METADATA_LIMIT_BYTES, MOST_STREAMS, Place
 from serai_server.store.token_model import Role
 from serai_server.tokens.registry import DAY_MS
 from serai_server.tokens.running import LOOK_S
@@ -192,6 +192,29 @@ async def test_a_stream_that_its_client_leaves_is_forgotten(site: ToolsSite) -> 
         async with asyncio.timeout(CALL_S):
             while holder.streams or site.front.jobs.open_iterators:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_token_has_only_so_many_streams_at_a_time(site: ToolsSite) -> None:
+    """The one over is refused in words; another token has its own, calls without a stream go on, and one that is closed makes room."""
+    await site.front.jobs.create([job("1")])
+    mine, other = await site.token(), await site.token()
+    request = pb.WatchRequest(job_id="1")
+    async with site.channel() as channel:
+        watch = JobsServiceStub(channel).Watch
+        opened = [watch(request, metadata=bearer(mine)) for _ in range(MOST_STREAMS)]
+        for stream in opened:
+            assert await stream.read()
+        code, reason, words = await refusal(watch(request, metadata=bearer(mine)).read())
+        assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_SESSIONS")
+        assert "streams of this identity are open" in words
+        assert await watch(request, metadata=bearer(other)).read()
+        assert await listed(site, *bearer(mine)) is not None
+        holder = site.tokens.registry.holder(mine, 0)
+        opened[0].cancel()
+        async with asyncio.timeout(CALL_S):
+            while len(holder.streams) == MOST_STREAMS:
+                await asyncio.sleep(0.01)
+        assert await watch(request, metadata=bearer(mine)).read()
 
 
 async def test_tokens_are_made_seen_and_taken_back_by_administrators(site: ToolsSite) -> None:
