@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/keepalive"
 
 	eventsv1 "example.org/serai/clients/go/api/serai/events/v1"
 	jobsv1 "example.org/serai/clients/go/api/serai/jobs/v1"
@@ -17,7 +19,8 @@ import (
 )
 
 const (
-	messageLimitBytes = 64 * 1024 * 1024 // the server's own
+	receiveLimitBytes = 64 * 1024 * 1024 // what the server sends at most
+	sendLimitBytes    = 16 * 1024 * 1024 // what it takes from tools at most
 	firstWait         = 200 * time.Millisecond
 	longestWait       = 5 * time.Second
 )
@@ -32,7 +35,7 @@ type Options struct {
 	CertificateFile, KeyFile string
 	// CallTimeout ends a call with one answer whose context has no deadline; 0 = 30 s.
 	CallTimeout time.Duration
-	// Patience is for how long Watch and Follow wait for a server that does not answer; 0 = a minute.
+	// Patience is for how long Watch and Follow wait for a server that is away, from the moment that they notice; 0 = a minute.
 	Patience time.Duration
 	// Dial is added to the options of the connection, for what is not foreseen here.
 	Dial []grpc.DialOption
@@ -67,8 +70,10 @@ func Connect(address string, options Options) (*Client, error) {
 	waits := backoff.Config{BaseDelay: firstWait, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longestWait}
 	dial := []grpc.DialOption{
 		grpc.WithTransportCredentials(credentials),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageLimitBytes), grpc.MaxCallSendMsgSize(messageLimitBytes)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveLimitBytes), grpc.MaxCallSendMsgSize(sendLimitBytes)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: waits, MinConnectTimeout: longestWait}),
+		// A connection that is dead without a word is noticed. Servers refuse to be asked more than every five minutes.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 6 * time.Minute, Timeout: 20 * time.Second}),
 		grpc.WithChainUnaryInterceptor(withDeadline(orElse(options.CallTimeout, 30*time.Second))),
 	}
 	if options.Token != "" {
@@ -98,6 +103,8 @@ func (c *Client) Connection() *grpc.ClientConn { return c.connection }
 
 // Close ends the connection, and with it every call in flight.
 func (c *Client) Close() error { return c.connection.Close() }
+
+func (c *Client) closed() bool { return c.connection.GetState() == connectivity.Shutdown }
 
 func withDeadline(limit time.Duration) grpc.UnaryClientInterceptor {
 	return func(

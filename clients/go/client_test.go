@@ -3,6 +3,7 @@ package serai_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -25,8 +26,9 @@ import (
 type flaky struct {
 	jobsv1.UnimplementedJobsServiceServer
 	log    string
-	breaks []error // one for each call of a stream, nil = to the end
-	back   int64   // bytes that it goes back behind the offset that was asked for
+	breaks []error       // one for each call of a stream, nil = to the end
+	back   int64         // bytes that it goes back behind the offset that was asked for; below 0: it leaves some out
+	quiet  time.Duration // streams that break are open for so long and tell nothing; 0 = they tell the beginning
 	calls  int
 	heard  metadata.MD
 	until  time.Time // the last call's deadline
@@ -50,6 +52,9 @@ func (f *flaky) Watch(_ *jobsv1.WatchRequest, stream grpc.ServerStreamingServer[
 	broken := f.next()
 	states := []jobsv1.JobState{jobsv1.JobState_JOB_STATE_IN_QUEUE, jobsv1.JobState_JOB_STATE_SUCCESS}
 	if broken != nil {
+		if f.quiet > 0 {
+			return f.open(stream, broken)
+		}
 		states = states[:1]
 	}
 	for _, state := range states {
@@ -57,6 +62,18 @@ func (f *flaky) Watch(_ *jobsv1.WatchRequest, stream grpc.ServerStreamingServer[
 			return err
 		}
 	}
+	if broken == endedEarly {
+		return nil
+	}
+	return broken
+}
+
+// open as the server does it with a stream that has nothing to tell.
+func (f *flaky) open(stream grpc.ServerStream, broken error) error {
+	if err := stream.SendHeader(metadata.Pairs("serai-stream", "open")); err != nil {
+		return err
+	}
+	time.Sleep(f.quiet)
 	return broken
 }
 
@@ -64,6 +81,9 @@ func (f *flaky) Follow(request *jobsv1.FollowRequest, stream grpc.ServerStreamin
 	broken, at, sent := f.next(), int64(0), 0
 	for _, offset := range request.Offsets {
 		at = max(offset.Offset-f.back, 0)
+	}
+	if broken != nil && f.quiet > 0 {
+		return f.open(stream, broken)
 	}
 	for ; at < int64(len(f.log)); at += 2 {
 		if broken != nil && sent == 3 {
@@ -103,7 +123,12 @@ func fromSerai(code codes.Code, reason string) error {
 	return told.Err()
 }
 
-var away = status.Error(codes.Unavailable, "away")
+var (
+	away       = status.Error(codes.Unavailable, "away")
+	reset      = status.Error(codes.Internal, "stream terminated by RST_STREAM")
+	dropped    = status.Error(codes.Canceled, "stream terminated by RST_STREAM with error code: CANCEL")
+	endedEarly = errors.New("ended well before everything was told")
+)
 
 func collect(client *serai.Client, from ...*jobsv1.FollowOffset) (string, error) {
 	var whole bytes.Buffer
@@ -119,12 +144,44 @@ func collect(client *serai.Client, from ...*jobsv1.FollowOffset) (string, error)
 // Output is whole and nothing comes twice, however the stream breaks, also when a server begins a little before what was asked for.
 func TestFollowGoesOnWhereItWas(t *testing.T) {
 	for _, back := range []int64{0, 1, 3} {
-		reset := status.Error(codes.Internal, "stream terminated by RST_STREAM")
-		jobs := &flaky{log: "a log of some length", breaks: []error{away, reset}, back: back}
+		jobs := &flaky{log: "a log of some length", breaks: []error{away, reset, dropped}, back: back}
 		got, err := collect(serve(t, jobs, serai.Options{}))
-		if err != nil || got != jobs.log || jobs.calls != 3 {
+		if err != nil || got != jobs.log || jobs.calls != 4 {
 			t.Errorf("back %d: %q after %d calls, %v", back, got, jobs.calls, err)
 		}
+	}
+}
+
+// However long a stream had nothing to tell, it is opened again after a break, and after the next one.
+func TestQuietStreamsDoNotUseUpPatience(t *testing.T) {
+	options := serai.Options{Patience: 100 * time.Millisecond}
+	jobs := &flaky{log: "a log", breaks: []error{away, dropped}, quiet: 300 * time.Millisecond}
+	if got, err := collect(serve(t, jobs, options)); err != nil || got != jobs.log || jobs.calls != 3 {
+		t.Errorf("%q after %d calls, %v", got, jobs.calls, err)
+	}
+	jobs = &flaky{breaks: []error{away, reset}, quiet: 300 * time.Millisecond}
+	last, err := serve(t, jobs, options).UntilFinal(context.Background(), "1")
+	if err != nil || !serai.Final(last.GetState()) || jobs.calls != 3 {
+		t.Errorf("%v after %d calls, %v", last, jobs.calls, err)
+	}
+}
+
+// Nobody takes what is there for the whole.
+func TestOutputThatIsLeftOutIsAnError(t *testing.T) {
+	jobs := &flaky{log: "a log of some length", breaks: []error{away}, back: -2}
+	_, err := collect(serve(t, jobs, serai.Options{}))
+	if want := "DATA_LOSS: bytes 6 to 8 of the output of rank 0 did not come"; err == nil || serai.Explain(err) != want || jobs.calls != 2 {
+		t.Errorf("%v after %d calls", err, jobs.calls)
+	}
+}
+
+// Closing the client ends a wait; the server is not looked for again.
+func TestClosedWhileWaiting(t *testing.T) {
+	jobs := &flaky{breaks: []error{away}, quiet: time.Millisecond}
+	client := serve(t, jobs, serai.Options{})
+	time.AfterFunc(100*time.Millisecond, func() { _ = client.Close() })
+	if _, err := client.UntilFinal(context.Background(), "1"); status.Code(err) != codes.Canceled || jobs.calls != 1 {
+		t.Errorf("%v after %d calls", err, jobs.calls)
 	}
 }
 
@@ -175,11 +232,11 @@ func TestCancelledWhileWaiting(t *testing.T) {
 	}
 }
 
-// The last report is the final one, whatever broke before it.
+// The last report is the final one, whatever broke before it, also when the server ends the stream as if it had told everything.
 func TestWatchEndsWithTheFinalReport(t *testing.T) {
-	jobs := &flaky{breaks: []error{away}}
+	jobs := &flaky{breaks: []error{away, endedEarly}}
 	last, err := serve(t, jobs, serai.Options{}).UntilFinal(context.Background(), "1")
-	if err != nil || !serai.Final(last.GetState()) || jobs.calls != 2 {
+	if err != nil || !serai.Final(last.GetState()) || jobs.calls != 3 {
 		t.Errorf("%v after %d calls, %v", last, jobs.calls, err)
 	}
 }

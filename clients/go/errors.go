@@ -33,7 +33,7 @@ func interrupted(err error) bool {
 	switch status.Code(err) {
 	case codes.Unavailable:
 		return true
-	case codes.Internal, codes.Unknown: // so gRPC tells of a reset stream; Serai's own errors carry their reason
+	case codes.Canceled, codes.Internal, codes.Unknown: // so gRPC tells of a reset stream; Serai's own errors carry their reason
 		return Reason(err) == ""
 	}
 	return false

@@ -20,6 +20,9 @@ Break = tuple[grpc.StatusCode, str]
 """A code, and Serai's reason; an empty one = grpc itself speaks."""
 AWAY: Break = (grpc.StatusCode.UNAVAILABLE, "")
 RESET: Break = (grpc.StatusCode.INTERNAL, "")
+DROPPED: Break = (grpc.StatusCode.CANCELLED, "")
+SILENT_END: Break = (grpc.StatusCode.OK, "")
+"""The stream ends well before everything was told."""
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -30,7 +33,9 @@ class FakeSerai(JobsServiceServicer):
     breaks: Sequence[Break] = ()
     """One for each call of a stream; none = to the end."""
     back: int = 0
-    """Bytes that it goes back behind the offset that was asked for."""
+    """Bytes that it goes back behind the offset that was asked for; below 0 = it leaves some out."""
+    quiet_s: float | None = None
+    """Streams that break are open for so long and tell nothing; None = they tell the beginning."""
     streams: int = 0
     ended: asyncio.Queue[bool] = field(default_factory=asyncio.Queue[bool])
     """Of each stream, when it is over: whether its caller ended it."""
@@ -45,8 +50,11 @@ class FakeSerai(JobsServiceServicer):
     async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.WatchResponse]:
         reports = [pb.WatchResponse(job=pb.JobReport(state=state)) for state in (JOB_STATE_IN_QUEUE, JOB_STATE_SUCCESS)]
         end = self._next()
-        for report in reports[: 1 if end else 2]:
-            yield report
+        if end and self.quiet_s is not None:
+            await _open(context, self.quiet_s)
+        else:
+            for report in reports[: 1 if end else 2]:
+                yield report
         await _broken(context, end)
 
     async def Follow(self, request: pb.FollowRequest, context: Context) -> AsyncIterator[pb.FollowResponse]:
@@ -55,6 +63,9 @@ class FakeSerai(JobsServiceServicer):
         places = range(begin, len(self.log), 2)
         left = True
         try:
+            if end and self.quiet_s is not None:
+                await _open(context, self.quiet_s)
+                places = range(0)
             for place in places[:3] if end else places:
                 yield pb.FollowResponse(stream=pb.OUTPUT_STREAM_STDOUT, offset=place, data=self.log[place : place + 2])
             left = False
@@ -67,8 +78,14 @@ class FakeSerai(JobsServiceServicer):
         return self.breaks[self.streams - 1] if self.streams <= len(self.breaks) else None
 
 
+async def _open(context: Context, quiet_s: float) -> None:
+    """As the server does with a stream that has nothing to tell."""
+    await context.send_initial_metadata((("serai-stream", "open"),))
+    await asyncio.sleep(quiet_s)
+
+
 async def _broken(context: Context, end: Break | None) -> None:
-    if end is None:
+    if end is None or end == SILENT_END:
         return
     code, reason = end
     if not reason:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from fake_serai import AWAY, RESET, FakeSerai, serving
+from fake_serai import AWAY, DROPPED, RESET, SILENT_END, FakeSerai, serving
 from serai_client import AsyncClient, Client, Options, is_final, reason
 from serai_client.api.jobs.v1 import jobs_service_pb2 as pb
 
@@ -40,10 +40,53 @@ both = pytest.mark.parametrize("collect", [collect, collect_plainly], ids=["asyn
 @pytest.mark.parametrize("back", [0, 1, 3])
 async def test_follow_goes_on_where_it_was(collect: Collect, back: int, short: Path) -> None:
     """Output is whole and nothing comes twice, however the stream breaks, also when a server begins a little before what was asked for."""
-    fake = FakeSerai(LOG, breaks=[AWAY, RESET], back=back)
+    fake = FakeSerai(LOG, breaks=[AWAY, RESET, DROPPED], back=back)
     async with serving(fake, short) as address:
         assert await collect(address) == LOG
+    assert fake.streams == 4
+
+
+@both
+async def test_a_quiet_stream_does_not_use_up_patience(collect: Collect, short: Path) -> None:
+    """However long a stream had nothing to tell, it is opened again after a break, and after the next one."""
+    fake = FakeSerai(LOG, breaks=[AWAY, RESET], quiet_s=0.3)
+    async with serving(fake, short) as address:
+        assert await collect(address, patience_s=0.1) == LOG
     assert fake.streams == 3
+
+
+async def test_a_quiet_watch_does_not_use_up_patience(short: Path) -> None:
+    """As following."""
+    for plain in (False, True):
+        fake, options = FakeSerai(breaks=[AWAY, RESET], quiet_s=0.3), Options(patience_s=0.1)
+        async with serving(fake, short) as address:
+            if plain:
+                with Client(address, **options) as client:
+                    assert is_final((await asyncio.to_thread(client.until_final, "1")).state)
+            else:
+                async with AsyncClient(address, **options) as client:
+                    assert is_final((await client.until_final("1")).state)
+        assert fake.streams == 3
+
+
+@both
+async def test_output_that_is_left_out_is_an_error(collect: Collect, short: Path) -> None:
+    """Nobody takes what is there for the whole."""
+    fake = FakeSerai(LOG, breaks=[AWAY], back=-2)
+    async with serving(fake, short) as address:
+        with pytest.raises(grpc.RpcError, match="bytes 6 to 8 of the output of rank 0 did not come"):
+            await collect(address)
+    assert fake.streams == 2
+
+
+async def test_closing_a_client_ends_its_watch(short: Path) -> None:
+    """It does not look for the server again."""
+    with Client(f"unix:{short / 'nobody'}") as client:
+        watching = asyncio.ensure_future(asyncio.to_thread(client.until_final, "1"))
+        await asyncio.sleep(0.3)
+    with pytest.raises(grpc.RpcError):
+        async with asyncio.timeout(30):
+            await watching
 
 
 @both
@@ -74,14 +117,16 @@ async def test_patience_ends(collect: Collect, short: Path) -> None:
 
 
 async def test_watch_ends_with_the_final_report(short: Path) -> None:
-    """Whatever broke before it."""
-    fake = FakeSerai(breaks=[AWAY])
+    """Whatever broke before it, also when the server ends the stream as if it had told everything."""
+    fake = FakeSerai(breaks=[AWAY, SILENT_END])
     async with serving(fake, short) as address:
         async with AsyncClient(address) as client:
             assert is_final((await client.until_final("1")).state)
+        fake.breaks = [*fake.breaks, AWAY, SILENT_END]
+        fake.streams = 2
         with Client(address) as client:
             assert is_final((await asyncio.to_thread(client.until_final, "1")).state)
-    assert fake.streams == 3
+    assert fake.streams == 5
 
 
 async def test_leaving_a_loop_ends_the_call(short: Path) -> None:

@@ -19,6 +19,8 @@ from serai_client.api.licenses.v1.license_servers_service_pb2_grpc import Licens
 from serai_client.api.licenses.v1.licenses_service_pb2_grpc import LicensesServiceStub
 from serai_client.api.sessions.v1.sessions_service_pb2_grpc import SessionsServiceStub
 from serai_client.api.tokens.v1.tokens_service_pb2_grpc import TokensServiceStub
+from serai_client.errors import stopped
+from serai_client.job import is_final
 from serai_client.options import CHANNEL, Options, place_of
 
 Q = TypeVar("Q")
@@ -42,6 +44,7 @@ class AsyncClient:
             else grpc.aio.secure_channel(place.target, place.credentials, CHANNEL, interceptors=interceptors)
         )
         """What the stubs use: for services that have no attribute here, such as health and reflection."""
+        self._closed = False
         self._patience_s = options.get("patience_s", 60.0)
         self.jobs = JobsServiceStub(self.channel)
         self.events = EventsServiceStub(self.channel)
@@ -57,6 +60,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
+        self._closed = True
         await self.channel.close()
 
     async def submit(self, job: Job) -> None:
@@ -65,9 +69,15 @@ class AsyncClient:
 
     async def watch(self, job_id: str) -> AsyncGenerator[pb.JobReport]:
         """The job's report now and after each change, up to the one that is final. After a break the present report comes once more."""
-        async with aclosing(self._resumed(lambda: self.jobs.Watch(pb.WatchRequest(job_id=job_id)))) as answers:
+        last = pb.JobReport()
+
+        def open_() -> grpc.aio.UnaryStreamCall[pb.WatchRequest, pb.WatchResponse]:
+            return self.jobs.Watch(pb.WatchRequest(job_id=job_id))
+
+        async with aclosing(self._resumed(open_, lambda: is_final(last.state))) as answers:
             async for answer in answers:
-                yield answer.job
+                last = answer.job
+                yield last
 
     async def until_final(self, job_id: str) -> pb.JobReport:
         """Wait until the job is over; its last report."""
@@ -81,7 +91,7 @@ class AsyncClient:
         self, job_id: str, *, follow: bool = True, ranks: Iterable[int] = (), offsets: Iterable[pb.FollowOffset] = (), tail_bytes: int = 0
     ) -> AsyncGenerator[pb.FollowResponse]:
         """As Client.follow. Whoever leaves the loop early closes the generator (`contextlib.aclosing`), which ends the call."""
-        places, only = Places(offsets), list(ranks)
+        places, only = Places(offsets, tail=tail_bytes > 0), list(ranks)
 
         def open_() -> grpc.aio.UnaryStreamCall[pb.FollowRequest, pb.FollowResponse]:
             request = pb.FollowRequest(job_id=job_id, follow=follow, ranks=only, offsets=places.offsets(), tail_bytes=tail_bytes)
@@ -93,7 +103,10 @@ class AsyncClient:
                 if new is not None:
                     yield new
 
-    async def _resumed(self, open_: Callable[[], grpc.aio.UnaryStreamCall[Q, A]]) -> AsyncGenerator[A]:
+    async def _resumed(
+        self, open_: Callable[[], grpc.aio.UnaryStreamCall[Q, A]], over: Callable[[], bool] = lambda: True
+    ) -> AsyncGenerator[A]:
+        """As Client's."""
         retry = Retry(self._patience_s)
         while True:
             answers = open_()
@@ -101,14 +114,18 @@ class AsyncClient:
                 async for answer in answers:
                     retry.heard()
                     yield answer
-            except grpc.aio.AioRpcError as error:
-                wait_s = retry.wait_s(error)
-            else:
-                return
+                if over():
+                    return
+                error = stopped()
+            except grpc.aio.AioRpcError as broken:
+                error = broken
             finally:
                 # Ends the call at the server when its answers are wanted no more.
                 answers.cancel()
-            await asyncio.sleep(wait_s)
+            if not self._closed:
+                await asyncio.sleep(retry.wait_s(error))
+            if self._closed:
+                raise error
 
 
 def _on_each_call(options: Options) -> list[grpc.aio.ClientInterceptor]:

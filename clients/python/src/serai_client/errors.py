@@ -6,7 +6,7 @@ import grpc
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
-_TRANSPORT = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+_TRANSPORT = (grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 """So grpc tells of streams that were reset; Serai's own errors carry their reason."""
 
 
@@ -35,6 +35,16 @@ def is_interruption(error: grpc.RpcError) -> bool:
     """The way to the server broke, or the server is being started anew; the call may be made again."""
     code = _code(error)
     return code is grpc.StatusCode.UNAVAILABLE or (code in _TRANSPORT and not reason(error))
+
+
+def made(code: grpc.StatusCode, words: str) -> grpc.aio.AioRpcError:
+    """An error of this side."""
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), words)
+
+
+def stopped() -> grpc.aio.AioRpcError:
+    """A watch ended without the job's end."""
+    return made(grpc.StatusCode.UNAVAILABLE, "the server stopped telling about the job before it was over")
 
 
 def _code(error: BaseException) -> grpc.StatusCode | None:

@@ -11,16 +11,23 @@ from urllib.parse import urlsplit
 
 import grpc
 
-MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
-"""The server's own."""
+RECEIVE_LIMIT_BYTES = 64 * 1024 * 1024
+"""What the server sends at most."""
+SEND_LIMIT_BYTES = 16 * 1024 * 1024
+"""What the server takes from tools at most."""
 
 CHANNEL = (
-    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_receive_message_length", RECEIVE_LIMIT_BYTES),
+    ("grpc.max_send_message_length", SEND_LIMIT_BYTES),
     # A server that is started anew is found again soon by who follows a job.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A connection that is dead without a word is noticed. Servers refuse to be asked more than every five minutes.
+    ("grpc.keepalive_time_ms", 360_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Also of a quiet stream, whose client sends nothing.
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 
@@ -38,7 +45,7 @@ class Options(TypedDict, total=False):
     call_timeout_s: float
     """Seconds after which a call with one answer ends that has no time-out of its own; missing = 30."""
     patience_s: float
-    """Seconds that watch and follow wait for a server that does not answer; missing = 60."""
+    """Seconds that watch and follow wait for a server that is away, from the moment that they notice; missing = 60."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Self, TypeVar, Unpack
 
@@ -18,6 +19,8 @@ from serai_client.api.licenses.v1.license_servers_service_pb2_grpc import Licens
 from serai_client.api.licenses.v1.licenses_service_pb2_grpc import LicensesServiceStub
 from serai_client.api.sessions.v1.sessions_service_pb2_grpc import SessionsServiceStub
 from serai_client.api.tokens.v1.tokens_service_pb2_grpc import TokensServiceStub
+from serai_client.errors import stopped
+from serai_client.job import is_final
 from serai_client.options import CHANNEL, Options, place_of
 
 A = TypeVar("A")
@@ -45,6 +48,7 @@ class Client:
             else grpc.secure_channel(place.target, place.credentials, CHANNEL)
         )
         self._own = plain
+        self._closed = False
         self._patience_s = options.get("patience_s", 60.0)
         self.channel = grpc.intercept_channel(plain, _OnEachCall(options))
         """What the stubs use: for services that have no attribute here, such as health and reflection."""
@@ -62,6 +66,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        self._closed = True
         self._own.close()
 
     def submit(self, job: Job) -> None:
@@ -71,8 +76,15 @@ class Client:
 
     def watch(self, job_id: str) -> Generator[pb.JobReport]:
         """The job's report now and after each change, up to the one that is final. After a break the present report comes once more."""
-        for answer in self._resumed(lambda: self.jobs.Watch(pb.WatchRequest(job_id=job_id))):
-            yield answer.job
+        last = pb.JobReport()
+
+        def open_() -> Iterator[pb.WatchResponse]:
+            return self.jobs.Watch(pb.WatchRequest(job_id=job_id))
+
+        with closing(self._resumed(open_, lambda: is_final(last.state))) as answers:
+            for answer in answers:
+                last = answer.job
+                yield last
 
     def until_final(self, job_id: str) -> pb.JobReport:
         """Wait until the job is over; its last report."""
@@ -85,22 +97,24 @@ class Client:
         self, job_id: str, *, follow: bool = True, ranks: Iterable[int] = (), offsets: Iterable[pb.FollowOffset] = (), tail_bytes: int = 0
     ) -> Generator[pb.FollowResponse]:
         """What the job writes, byte for byte, from its beginning or the given offsets: with `follow` to the end of the output, over broken
-        connections and restarts of the server. No byte is lost and none comes twice.
+        connections and restarts of the server. No byte is lost and none comes twice; DATA_LOSS is raised if the server leaves some out.
 
         To go on in another process, keep `offset + len(data)` of the last piece of each rank and stream, and give them as `offsets`.
         """
-        places, only = Places(offsets), list(ranks)
+        places, only = Places(offsets, tail=tail_bytes > 0), list(ranks)
 
         def open_() -> Iterator[pb.FollowResponse]:
             request = pb.FollowRequest(job_id=job_id, follow=follow, ranks=only, offsets=places.offsets(), tail_bytes=tail_bytes)
             return self.jobs.Follow(request)
 
-        for piece in self._resumed(open_):
-            new = places.new_of(piece)
-            if new is not None:
-                yield new
+        with closing(self._resumed(open_)) as pieces:
+            for piece in pieces:
+                new = places.new_of(piece)
+                if new is not None:
+                    yield new
 
-    def _resumed(self, open_: Callable[[], Iterator[A]]) -> Generator[A]:
+    def _resumed(self, open_: Callable[[], Iterator[A]], over: Callable[[], bool] = lambda: True) -> Generator[A]:
+        """`over`: whether a stream that ended well told everything."""
         retry = Retry(self._patience_s)
         while True:
             answers = open_()
@@ -108,15 +122,19 @@ class Client:
                 for answer in answers:
                     retry.heard()
                     yield answer
-            except grpc.RpcError as error:
-                wait_s = retry.wait_s(error)
-            else:
-                return
+                if over():
+                    return
+                error = stopped()
+            except grpc.RpcError as broken:
+                error = broken
             finally:
                 # Ends the call at the server when its answers are wanted no more.
                 if isinstance(answers, grpc.Call):
                     answers.cancel()
-            time.sleep(wait_s)
+            if not self._closed:
+                time.sleep(retry.wait_s(error))
+            if self._closed:
+                raise error
 
 
 @dataclass(frozen=True, slots=True)
