@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from serai.events.v1.events_service_pb2 import SettlementOutcome
 from serai_telemetry.counts import LAG_BOUNDS, Outcomes, Spreads, Tally
 
 from serai_gateway.access import Access
+from serai_gateway.control.queues import Lane
 
 METHODS = frozenset(("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"))
 """Those that are shown by their name; any other one is "other"."""
@@ -18,6 +20,14 @@ _PAGES = "web"
 """Template of applications' pages, whose statuses are the applications' own."""
 WEBSOCKET = "WEBSOCKET"
 """A WebSocket's method in the access log."""
+
+
+def word_of(outcome: SettlementOutcome.ValueType) -> str:
+    """An outcome as it is shown, by the gateway as by the server: "insufficient_funds"."""
+    return SettlementOutcome.Name(outcome).removeprefix("SETTLEMENT_OUTCOME_").lower()
+
+
+_WORDS = tuple(word_of(outcome) for outcome in SettlementOutcome.values() if outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +42,9 @@ class GatewayCounts:
     """(template, "received" or "sent")."""
     core_calls: Outcomes = field(default_factory=Outcomes)
     """(path of Core's API, status or a word)."""
-    delivered: Tally = field(default_factory=Tally)
+    delivered: Tally = field(default_factory=lambda: Tally((lane.value, word) for lane in Lane for word in _WORDS))
     """Events by (lane, outcome)."""
-    retried: Tally = field(default_factory=Tally)
+    retried: Tally = field(default_factory=lambda: Tally((lane.value,) for lane in Lane))
     """Events by (lane,) that are to be sent once more."""
     delivery_ns: Spreads = field(default_factory=lambda: Spreads(LAG_BOUNDS))
     """(lane,): from what happened to Core's answer."""

@@ -9,8 +9,14 @@ from dataclasses import dataclass, field
 
 from serai_telemetry.counts import Outcomes, Spread, Tally
 
+from serai_server.store.model import CORE, Outcome, State
+
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Writes of one commit; 512 are the most (store.owner.GROUP)."""
+OTHERS = "others"
+"""Consumers that are not shown by their name."""
+BACKEND_CALLS = ("submit", "cancel", "inspect", "forget", "suspend", "resume", "list")
+BACKEND_OUTCOMES = ("ok", "refused", "unavailable", "failed")
 
 
 @dataclass(slots=True)
@@ -27,7 +33,7 @@ class RpcCounts:
 
 @dataclass(slots=True)
 class StoreCounts:
-    commits: Tally = field(default_factory=Tally)
+    commits: Tally = field(default_factory=lambda: Tally((outcome,) for outcome in ("committed", "unavailable", "failed")))
     """(outcome,): "committed", "unavailable", "failed"."""
     writes: int = 0
     """Writes in commits that were made."""
@@ -40,18 +46,18 @@ class StoreCounts:
 @dataclass(slots=True)
 class BackendCounts:
     calls: Outcomes = field(default_factory=Outcomes)
-    """(call, outcome)."""
+    """(call, outcome): BACKEND_CALLS, BACKEND_OUTCOMES."""
     up: bool = True
     """The last call was answered."""
 
 
 @dataclass(slots=True)
 class JobCounts:
-    active: Tally = field(default_factory=Tally)
+    active: Tally = field(default_factory=lambda: Tally((state.name,) for state in State))
     """(state,): jobs that the reconciler looks after, now."""
-    entered: Tally = field(default_factory=Tally)
+    entered: Tally = field(default_factory=lambda: Tally((state.name,) for state in State))
     """(state,): jobs that came to it."""
-    retries: Tally = field(default_factory=Tally)
+    retries: Tally = field(default_factory=lambda: Tally((cause,) for cause in ("store", "backend", "fault")))
     """(cause,): steps that failed and are done again."""
     backend: BackendCounts = field(default_factory=BackendCounts)
 
@@ -62,8 +68,8 @@ class LedgerCounts:
     """Charges written."""
     periods: int = 0
     """Periods in them, each once, however many replicas it was for."""
-    settled: Tally = field(default_factory=Tally)
-    """Events by (consumer, outcome); consumers but Core are "other"."""
+    settled: Tally = field(default_factory=lambda: Tally((consumer, outcome.name) for consumer in (CORE, OTHERS) for outcome in Outcome))
+    """Events by (consumer, outcome); consumers but Core are OTHERS."""
 
 
 @dataclass(frozen=True, slots=True)

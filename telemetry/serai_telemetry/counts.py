@@ -6,7 +6,7 @@ Labels are fixed words (a method, a route's template, a code), so the sets stay 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 Labels = tuple[str | int, ...]
 """Values of a metric's labels, in its order."""
@@ -25,8 +25,10 @@ class Tally:
 
     __slots__ = ("counts",)
 
-    def __init__(self) -> None:
-        self.counts: dict[Labels, int] = {}
+    def __init__(self, known: Iterable[Labels] = ()) -> None:
+        """`known`: labels that are there at 0 from the beginning. Where they are all that there can be, give them: a rate needs two samples, or
+        the first failure would not be seen."""
+        self.counts: dict[Labels, int] = dict.fromkeys(known, 0)
 
     def add(self, labels: Labels, by: int = 1) -> None:
         self.counts[labels] = self.counts.get(labels, 0) + by

@@ -13,6 +13,9 @@ from serai_telemetry.counts import Labels, Spread
 
 _NS = 1_000_000_000
 
+_WORDS = frozenset(("state", "kind", "reason", "outcome"))
+"""Labels whose values are names of our protos: shown in lower_snake, as all words of ours are."""
+
 Number = int | float
 
 
@@ -33,7 +36,7 @@ class Metric:
         make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         family = make(self.name, self.words, labels=self.labels)
         for labels, value in list(values.items()):  # in one step: other threads may count meanwhile
-            family.add_metric(_shown(labels), value)
+            family.add_metric(self._shown(labels), value)
         return family
 
     def one(self, value: Number) -> Family:
@@ -44,12 +47,11 @@ class Metric:
         """A histogram; `scale`: how many of the counted unit make one that is shown. The default is for ns shown as seconds."""
         family = HistogramMetricFamily(self.name, self.words, labels=self.labels)
         for labels, spread in list(found.items()):
-            family.add_metric(_shown(labels), _buckets(spread, scale), spread.total / scale)
+            family.add_metric(self._shown(labels), _buckets(spread, scale), spread.total / scale)
         return family
 
-
-def _shown(labels: Labels) -> list[str]:
-    return [str(label) for label in labels]
+    def _shown(self, labels: Labels) -> list[str]:
+        return [str(value).lower() if name in _WORDS else str(value) for name, value in zip(self.labels, labels, strict=True)]
 
 
 def _buckets(spread: Spread, scale: int) -> list[tuple[str, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +16,11 @@ from fakes.stack import free_port, stack
 from serai_devcore.applications import shell_request
 from serai_devcore.documents import job_document
 from serai_devcore.wire import Generation
+from serai_gateway.control.queues import Lane
 
 CREATE = {"method": "POST", "route": "/ucloud/{provider}/jobs"}
+OURS = {"state", "kind", "reason", "outcome", "cause", "lane", "consumer", "caller", "which", "direction", "part"}
+"""Labels with words of ours."""
 LIST = "/serai.jobs.v1.JobsService/List"
 CREATE_RPC = {"method": "/serai.jobs.v1.JobsService/Create", "caller": "core"}
 
@@ -42,6 +46,25 @@ async def at_the_tools_door(serai: Watched, authorization: str) -> grpc.StatusCo
         return await call.code()
 
 
+async def test_what_can_happen_is_there_at_0(tmp_path: Path) -> None:
+    """Nothing was asked of it yet; and no word of ours has a space or a capital."""
+    async with watched(tmp_path) as serai:
+        found = await serai.scrape()
+        for name, labels in {
+            "serai_store_commits_total": ("outcome", {"committed", "unavailable", "failed"}),
+            "serai_reconciler_retries_total": ("cause", {"store", "backend", "fault"}),
+            "serai_delivery_retries_total": ("lane", {lane.value for lane in Lane}),
+            "serai_delivery_events_total": ("outcome", {"delivered", "job_unknown", "insufficient_funds", "refused"}),
+            "serai_events_settled_total": ("outcome", {"delivered", "job_unknown", "insufficient_funds", "refused"}),
+            "serai_backend_calls_total": ("outcome", {"ok", "refused", "unavailable", "failed"}),
+            "serai_sessions": ("kind", {"shell", "web", "vnc", "console"}),
+        }.items():
+            label, words = labels
+            samples = [sample for sample in found.families[name.removesuffix("_total")].samples if sample.name == name]
+            assert {sample.labels[label] for sample in samples} == words
+        assert found.samples("serai_events_settled_total").keys() >= {("core", "refused"), ("others", "delivered")}
+
+
 async def test_what_was_done_is_counted(tmp_path: Path) -> None:
     """Three creates that are taken and three that are refused, by the token, by the gateway, by the server: at all layers these are the
     numbers, and what the jobs went through, were billed and Core was told is there too. What is shown is on the page, and nothing else."""
@@ -53,21 +76,21 @@ async def test_what_was_done_is_counted(tmp_path: Path) -> None:
         assert await create(serai, b"{}", Authorization="Bearer wrong") == 401
         assert await at_the_tools_door(serai, "Bearer serai_wrong") == grpc.StatusCode.UNAUTHENTICATED
         found = await serai.until("serai_events_unsettled", 0, consumer="core")
-        assert found.value("serai_tools_refused_calls_total", reason="UNAUTHENTICATED") == 1
-        assert found.value("serai_tools_refused_calls_total", reason="FORBIDDEN") == 0
+        assert found.value("serai_tools_refused_calls_total", reason="unauthenticated") == 1
+        assert found.value("serai_tools_refused_calls_total", reason="forbidden") == 0
         assert found.value("serai_rpc_calls_total", method=LIST, caller="tool", code="UNAUTHENTICATED") == 1
 
         assert found.value("serai_gateway_requests_total", **CREATE, status="200", reason="") == 3
-        assert found.value("serai_gateway_requests_total", **CREATE, status="400", reason="INVALID_REQUEST") == 2
-        assert found.value("serai_gateway_requests_total", **CREATE, status="401", reason="UNAUTHENTICATED") == 1
+        assert found.value("serai_gateway_requests_total", **CREATE, status="400", reason="invalid_request") == 2
+        assert found.value("serai_gateway_requests_total", **CREATE, status="401", reason="unauthenticated") == 1
         assert found.value("serai_gateway_request_duration_seconds_count", **CREATE) == 6
         assert found.value("serai_rpc_calls_total", **CREATE_RPC, code="OK", reason="") == 3
-        assert found.value("serai_rpc_calls_total", **CREATE_RPC, code="INVALID_ARGUMENT", reason="INVALID_REQUEST") == 1
+        assert found.value("serai_rpc_calls_total", **CREATE_RPC, code="INVALID_ARGUMENT", reason="invalid_request") == 1
         assert found.value("serai_rpc_call_duration_seconds_count", method=CREATE_RPC["method"]) == 4
         assert 0 < found.value("serai_rpc_call_duration_seconds_sum", method=CREATE_RPC["method"]) < 60
 
-        entered = {state: found.value("serai_job_states_entered_total", state=state) for state in ("IN_QUEUE", "SUCCESS", "FAILURE")}
-        assert entered == {"IN_QUEUE": 3, "SUCCESS": 3, "FAILURE": 0}
+        entered = {state: found.value("serai_job_states_entered_total", state=state) for state in ("in_queue", "success", "failure")}
+        assert entered == {"in_queue": 3, "success": 3, "failure": 0}
         assert found.value("serai_backend_calls_total", backend="local", call="submit", outcome="ok") == 3
         assert found.value("serai_backend_up", backend="local") == 1
         assert found.value("serai_backend_cores", which="all") == 8
@@ -75,7 +98,7 @@ async def test_what_was_done_is_counted(tmp_path: Path) -> None:
         delivered = found.value("serai_delivery_events_total", outcome="delivered")
         assert (
             delivered
-            == found.value("serai_events_settled_total", consumer="core", outcome="DELIVERED")
+            == found.value("serai_events_settled_total", consumer="core", outcome="delivered")
             == found.value("serai_delivery_lag_seconds_count")
         )
         assert found.value("serai_core_calls_total", call="/api/jobs/control/update", status="200") > 0
@@ -92,6 +115,8 @@ async def test_what_was_done_is_counted(tmp_path: Path) -> None:
             assert row[0] == family.type
             for sample in family.samples:
                 assert all(f"`{label}`" in row[1] for label in sample.labels if label != "le"), sample
+                ours = [word for label, word in sample.labels.items() if label in OURS]
+                assert all(re.fullmatch(r"([a-z]+(_[a-z]+)*)?", word) for word in ours), sample
 
         assert (await ask(serai.metrics_port, "/healthz")).body == b"ok\n"
         for path in ("/metrics", "/healthz/", "/console/metrics"):
@@ -120,7 +145,7 @@ async def test_a_core_that_is_away_is_seen(tmp_path: Path) -> None:
         await serai.core.come_back()
         found = await serai.until("serai_events_unsettled", 0, consumer="core")
         assert found.value("serai_events_oldest_unsettled_age_seconds", consumer="core") == 0
-        assert found.value("serai_delivery_events_total", outcome="job unknown") >= 1
+        assert found.value("serai_delivery_events_total", outcome="job_unknown") >= 1
 
 
 async def test_scrapes_under_load(tmp_path: Path) -> None:
@@ -144,7 +169,7 @@ async def test_scrapes_under_load(tmp_path: Path) -> None:
         await asyncio.gather(*(some(10 * n, 10 * n + 10) for n in range(10)), watch(), watch())
         found = await serai.scrape()
         assert found.value("serai_gateway_requests_total", **CREATE, status="200") == 101
-        assert found.value("serai_job_states_entered_total", state="IN_QUEUE") == 101
+        assert found.value("serai_job_states_entered_total", state="in_queue") == 101
 
         before = len([s for n in ("serai_gateway_requests_total", "serai_rpc_calls_total") for s in found.samples(n)])
         await some(100, 140)

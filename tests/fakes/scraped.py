@@ -62,7 +62,15 @@ async def ask(port: int, path: str = "/metrics", verb: str = "GET") -> RawAnswer
 
 
 async def scrape(port: int) -> Scrape:
-    answer = await ask(port)
+    """Waits until somebody listens: the metrics' port opens last when a process starts."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                answer = await ask(port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.05)
+            else:
+                break
     assert answer.status == 200, answer
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     return read(answer.body)

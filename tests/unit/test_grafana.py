@@ -12,6 +12,7 @@ from typing import TypedDict, cast
 import promql_parser
 import pytest
 import yaml
+from serai.core.v1.errors_pb2 import ErrorReason
 from serai_server.cli import metrics_of_gateway, metrics_of_server, telemetry
 from serai_telemetry.families import Metric
 
@@ -27,6 +28,12 @@ OF_OTHERS = {
 }
 OF_PROMETHEUS = {"instance", "job", "le"}
 """Labels that every series has, and that of a histogram's buckets."""
+WORDS: dict[str, set[str]] = {
+    "consumer": {"core", "others"},
+    "reason": {ErrorReason.Name(reason).removeprefix("ERROR_REASON_").lower() for reason in ErrorReason.values()},
+    "status": {"unreachable", "too_long", "cancelled", "2.*", "2..", "5.."},
+}
+"""Values that queries may ask for, of labels that have words of ours."""
 VARIABLES = {"$__rate_interval": "5m", "$instance": ".*", "$job": "serai"}
 
 
@@ -126,6 +133,9 @@ def test_each_query_asks_for_what_there_is(query: Query) -> None:
         labels = set(metric.labels) | OF_PROMETHEUS
         asked |= labels
         assert {matcher.name for matcher in one.matchers.matchers} <= labels
+        for matcher in one.matchers.matchers:
+            for value in matcher.value.split("|") if matcher.name in WORDS else ():
+                assert value in WORDS[matcher.name], f"{matcher.name} is never {value!r}"
     grouped = {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", query.text) for label in group.split(",") if label.strip()}
     shown = set(re.findall(r"{{(\w+)}}", query.legend))
     if asked:

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from serai.events.v1 import events_service_pb2 as events_pb2
-from serai.events.v1.events_service_pb2 import SettlementOutcome
 from serai_telemetry.spans import JOB, Kind, Span, Traces
 
 from serai_gateway.clock import Clock
@@ -15,12 +14,12 @@ from serai_gateway.control.deliveries import Client
 from serai_gateway.control.queues import Lane, key_of
 from serai_gateway.control.results import Accepted, Failed, Rejected, Result
 from serai_gateway.control.transport import Answer, AnswerTooLong, CoreUnreachable, Transport
-from serai_gateway.counts import GatewayCounts
+from serai_gateway.counts import GatewayCounts, word_of
 
 _MS = 1_000_000
 _MOST_JOBS = 20
 """Ids of jobs in one span."""
-_OUTCOME = "SETTLEMENT_OUTCOME_"
+_DELIVERED, _SHORT = events_pb2.SETTLEMENT_OUTCOME_DELIVERED, events_pb2.SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS
 
 
 class ObservedTransport:
@@ -48,7 +47,7 @@ class ObservedTransport:
                 answer = await call
                 outcome = str(answer.status)
             except CoreUnreachable as error:
-                outcome = "too long" if isinstance(error, AnswerTooLong) else "unreachable"
+                outcome = "too_long" if isinstance(error, AnswerTooLong) else "unreachable"
                 raise
             finally:
                 self._counts.core_calls.add((call_path, outcome), self._ticks() - began)
@@ -94,13 +93,13 @@ class ObservedClient:
             case Accepted(short_of_funds):
                 now_ms = self._clock.now_ms()
                 for event in batch:
-                    counts.delivered.add((lane.value, "short of funds" if key_of(event) in short_of_funds else "delivered"))
+                    outcome = _SHORT if key_of(event) in short_of_funds else _DELIVERED
+                    counts.delivered.add((lane.value, word_of(outcome)))
                     counts.delivery_ns.add((lane.value,), max(now_ms - event.occurred_at_ms, 0) * _MS)
             case Rejected(outcome):
                 # A batch of several is sent again in halves, until it is known what Core refuses.
                 if len(batch) == 1:
-                    word = SettlementOutcome.Name(outcome).removeprefix(_OUTCOME).lower().replace("_", " ")
-                    counts.delivered.add((lane.value, word))
+                    counts.delivered.add((lane.value, word_of(outcome)))
             case Failed():
                 counts.retried.add((lane.value,), len(batch))
 

@@ -12,6 +12,8 @@ from serai_telemetry.counts import Labels
 from serai_telemetry.families import Metric, Number
 
 from serai_server.clock import Clock
+from serai_server.counts import BACKEND_CALLS as CALLS_OF_BACKEND
+from serai_server.counts import BACKEND_OUTCOMES, OTHERS
 from serai_server.licenses.ports import Standing
 from serai_server.licenses.servers.watcher import Watcher
 from serai_server.main import Core
@@ -19,10 +21,10 @@ from serai_server.rpc.call import Caller
 from serai_server.rpc.health import Health
 from serai_server.store.license_model import Line
 from serai_server.store.model import CORE, Backlog
+from serai_server.store.session_model import SessionKind
 
 _MOST_CONSUMERS = 20
 """That are shown by their name, beside Core; any tool may make one, so all others are shown as one."""
-_OTHERS = "(others)"
 _REFUSALS = ("UNAUTHENTICATED", "FORBIDDEN")
 """Reasons of the table of errors that are about the caller: a token that is wrong, expired or revoked, and one that may not do this."""
 
@@ -184,7 +186,7 @@ class ServerMetrics:
             name = backlog.consumer
             if name != CORE:
                 named += 1
-                name = name if named <= _MOST_CONSUMERS else _OTHERS
+                name = name if named <= _MOST_CONSUMERS else OTHERS
             age = max(now_ms - backlog.oldest_at_ms, 0) / 1_000 if backlog.oldest_at_ms else 0
             waiting[name,] = waiting.get((name,), 0) + backlog.events
             ages[name,] = max(ages.get((name,), 0), age)
@@ -204,7 +206,9 @@ class ServerMetrics:
         name = backend.name
         trouble = backend.trouble if isinstance(backend, TellsTrouble) else ""
         yield BACKEND_UP.family({(name,): int(counts.up and not trouble)})
-        yield BACKEND_CALLS.family({(name, *labels): count for labels, count in counts.calls.counts().items()})
+        calls: dict[Labels, Number] = {(name, call, outcome): 0 for call in CALLS_OF_BACKEND for outcome in BACKEND_OUTCOMES}
+        calls.update({(name, *labels): count for labels, count in counts.calls.counts().items()})
+        yield BACKEND_CALLS.family(calls)
         yield BACKEND_SECONDS.spreads({(name, *labels): spread for labels, spread in counts.calls.times(1).items()})
         if (capacity := self._capacity) is not None:
             yield CORES.family({(name, "all"): capacity.cpu, (name, "used"): capacity.used_cpu})
@@ -212,7 +216,7 @@ class ServerMetrics:
             yield BACKEND_JOBS.family({(name, "running"): capacity.running_jobs, (name, "waiting"): capacity.waiting_jobs})
 
     def _people(self) -> Iterable[Family]:
-        found: dict[Labels, Number] = {}
+        found: dict[Labels, Number] = {(kind.name,): 0 for kind in SessionKind}
         for session in self._core.sessions.registry.all():
             kind = (session.kind.name,)
             found[kind] = found.get(kind, 0) + 1

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from serai_server.clock import Clock
-from serai_server.counts import LedgerCounts
+from serai_server.counts import OTHERS, LedgerCounts
 from serai_server.errors import InvalidRequest
 from serai_server.ledger.funds import Funds, wallet_of
 from serai_server.own_jobs import is_own
@@ -115,6 +115,7 @@ class EventLog:
         check_consumer(consumer)
         if consumer != CORE:
             await self._store.settle(consumer, settlements)
+            self._count(OTHERS, settlements)
             return
         await self._tell_licenses(settlements)
         stopping = {s.sequence: target for s in settlements if (target := _STOPS.get(s.outcome)) is not None}
@@ -123,11 +124,13 @@ class EventLog:
         now_ms = self._clock.now_ms()
         stops = [StopRequest(e.job_id, stopping[e.sequence], now_ms) for e in events if e.job_id]
         await self._store.settle(consumer, settlements, stops)
-        who = consumer if consumer == CORE else "other"
-        for settlement in settlements:
-            self._counts.settled.add((who, settlement.outcome.name))
+        self._count(CORE, settlements)
         if self._funds is not None:
             await self._tell_funds(self._funds, settlements, now_ms)
+
+    def _count(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
+        for settlement in settlements:
+            self._counts.settled.add((consumer, settlement.outcome.name))
 
     async def _tell_licenses(self, settlements: Sequence[EventSettlement]) -> None:
         """Before it is stored: what gets lost between the two is answered by Core once more."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from fakes.clock import FakeClock
 from fakes.store_rows import new_job
+from serai_server.counts import LedgerCounts
 from serai_server.errors import InvalidRequest
 from serai_server.events.log import EventLog
 from serai_server.store.model import Committed, EventSettlement, Outcome, StoredEvent, Target
@@ -219,3 +220,18 @@ async def test_only_core_ends_jobs_by_what_it_says_of_events(server: Server) -> 
     assert row is not None
     assert row.target is Target.RUN
     assert await server.store.undelivered_count("1", "dashboard") == 0
+
+
+async def test_what_each_says_is_counted(server: Server) -> None:
+    """Core's word as Core's, that of all others together, whatever they are called."""
+    counts = LedgerCounts()
+    server.log = EventLog(server.store, server.clock, counts=counts)
+    await server.create("1", "2")
+    await server.settle(1, 2, outcome=Outcome.DELIVERED, consumer="dashboard")
+    await server.settle(1, outcome=Outcome.REFUSED, consumer="search")
+    await server.settle(1, outcome=Outcome.INSUFFICIENT_FUNDS, consumer="core")
+    assert {labels: count for labels, count in counts.settled.counts.items() if count} == {
+        ("others", "DELIVERED"): 2,
+        ("others", "REFUSED"): 1,
+        ("core", "INSUFFICIENT_FUNDS"): 1,
+    }

@@ -80,6 +80,20 @@ def test_other_units_are_shown_as_they_are_counted() -> None:
     assert found.value("serai_writes_sum") == 15
 
 
+def test_words_of_ours_have_one_form() -> None:
+    """Names of our protos are shown in lower_snake; what others have named is not touched."""
+    metric = Metric("serai_calls_total", "counter", "calls", "Calls", ("code", "reason"))
+    shown = read(text(metric.family({("NOT_FOUND", "JOB_UNKNOWN"): 1})))
+    assert shown.samples("serai_calls_total") == {("NOT_FOUND", "job_unknown"): 1}
+
+
+def test_what_is_known_before_is_there_at_0() -> None:
+    """So that the first one is a rise."""
+    tally = Tally((("a", "OK"), ("b", "OK")))
+    tally.add(("b", "OK"))
+    assert read(text(CALLS.family(tally.counts))).samples("serai_calls_total") == {("OK", "a"): 0, ("OK", "b"): 1}
+
+
 def test_odd_labels_stay_one_line() -> None:
     """A quote, a backslash or a line's end in a label's value cannot add a line of their own."""
     tally = Tally()
