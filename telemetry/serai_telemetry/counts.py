@@ -26,8 +26,8 @@ class Tally:
     __slots__ = ("counts",)
 
     def __init__(self, known: Iterable[Labels] = ()) -> None:
-        """`known`: labels that are there at 0 from the beginning. Where they are all that there can be, give them: a rate needs two samples, or
-        the first failure would not be seen."""
+        """`known`: labels that are there at 0 from the beginning. Give all where they are known: a rate needs two samples, or the first
+        failure would not be seen."""
         self.counts: dict[Labels, int] = dict.fromkeys(known, 0)
 
     def add(self, labels: Labels, by: int = 1) -> None:

@@ -1,13 +1,14 @@
 """The small HTTP listener of metrics: GET /metrics and GET /healthz, on an address of its own, and nothing else.
 
-It never shares Core's port, and it needs no web framework: one request for each connection, read within limits.
+It never shares Core's port, and it needs no web framework: one request for each connection, read within limits. Whoever connects and says
+nothing keeps nobody out: they are given little time, and go at once when their place is needed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import structlog
@@ -16,9 +17,12 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 MOST_HEAD_BYTES = 16 * 1024
 """Of a request's line and headers."""
 MOST_CONNECTIONS = 32
-"""At a time; more are closed at once."""
+"""At a time. When one more comes, the one goes that has waited longest for its client to say or to take something; where all are being
+answered, the new one is closed."""
+HEAD_S = 2.0
+"""From a connection's begin to the end of its request's head, which clients send at once."""
 REQUEST_S = 10.0
-"""From a connection's begin to its end."""
+"""From there to the connection's end."""
 
 _TEXT = "text/plain; charset=utf-8"
 _log = structlog.get_logger("serai.metrics")
@@ -27,35 +31,76 @@ _Answer = tuple[HTTPStatus, str, bytes]
 
 
 class Listener:
-    def __init__(self, text: Callable[[], Awaitable[bytes]], down: Callable[[], Sequence[str]], *, request_s: float = REQUEST_S) -> None:
+    def __init__(
+        self,
+        text: Callable[[], Awaitable[bytes]],
+        down: Callable[[], Sequence[str]],
+        *,
+        head_s: float = HEAD_S,
+        request_s: float = REQUEST_S,
+    ) -> None:
         """`text`: the metrics. `down`: names of the process's parts that do not work now."""
         self._text = text
         self._down = down
+        self._head_s = head_s
         self._request_s = request_s
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: dict[asyncio.StreamWriter, None] = {}
+        """Connections whose client has to do something, the oldest first."""
+        self._answering = 0
+        """Connections whose answer is being made."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         task = asyncio.current_task()
-        if task is None or len(self._tasks) >= MOST_CONNECTIONS:
+        if task is None or not self._has_room():
             writer.close()
             return
         self._tasks.add(task)
+        self._waiting[writer] = None
         try:
-            with suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
-                async with asyncio.timeout(self._request_s):
-                    await self._exchange(reader, writer)
-        finally:
-            self._tasks.discard(task)
+            await self._exchange(reader, writer)
             writer.close()
+        except (OSError, asyncio.IncompleteReadError):  # TimeoutError is an OSError
+            writer.transport.abort()
+        except asyncio.CancelledError:
+            # By `close`, and this is the whole task: asyncio's streams would print a cancelled one as an error.
+            writer.transport.abort()
+        finally:
+            self._waiting.pop(writer, None)
+            self._tasks.discard(task)
+
+    def _has_room(self) -> bool:
+        if len(self._waiting) + self._answering < MOST_CONNECTIONS:
+            return True
+        if not self._waiting:
+            return False
+        oldest = next(iter(self._waiting))
+        del self._waiting[oldest]
+        oldest.transport.abort()
+        return True
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
+            async with asyncio.timeout(self._head_s):
+                head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
-            method, (status, kind, body) = "", _words(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        else:
-            method, (status, kind, body) = await self._answer(head)
+            await self._say(writer, "", _words(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+            return
+        if writer not in self._waiting:  # it had to go when its head had just come
+            return
+        async with asyncio.timeout(self._request_s):
+            del self._waiting[writer]
+            self._answering += 1
+            try:
+                method, answer = await self._answer(head)
+            finally:
+                self._answering -= 1
+            self._waiting[writer] = None
+            await self._say(writer, method, answer)
+
+    async def _say(self, writer: asyncio.StreamWriter, method: str, answer: _Answer) -> None:
+        status, kind, body = answer
         lines = [
             f"HTTP/1.1 {status.value} {status.phrase}",
             f"Content-Type: {kind}",
@@ -64,6 +109,7 @@ class Listener:
             "Connection: close",
             *(["Allow: GET, HEAD"] if status is HTTPStatus.METHOD_NOT_ALLOWED else []),
         ]
+        writer.transport.set_write_buffer_limits(0)  # so that all of it has gone when `drain` is done
         writer.write("\r\n".join([*lines, "", ""]).encode() + (b"" if method == "HEAD" else body))
         await writer.drain()
 

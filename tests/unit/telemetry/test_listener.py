@@ -14,17 +14,23 @@ from serai_telemetry.listener import MOST_CONNECTIONS, MOST_HEAD_BYTES, Listener
 class Metrics:
     def __init__(self) -> None:
         self.down: tuple[str, ...] = ()
+        self.asked = 0
+        self.go_on: asyncio.Event | None = None
+        """None = it answers at once."""
         self.error: Exception | None = None
 
     async def text(self) -> bytes:
+        self.asked += 1
+        if self.go_on is not None:
+            await self.go_on.wait()
         if self.error is not None:
             raise self.error
         return b"a 1\n"
 
 
 @asynccontextmanager
-async def served(metrics: Metrics, host: str = "127.0.0.1", request_s: float = 10.0) -> AsyncGenerator[int]:
-    async with listening(host, 0, Listener(metrics.text, lambda: metrics.down, request_s=request_s)) as url:
+async def served(metrics: Metrics, host: str = "127.0.0.1", head_s: float = 10.0, request_s: float = 10.0) -> AsyncGenerator[int]:
+    async with listening(host, 0, Listener(metrics.text, lambda: metrics.down, head_s=head_s, request_s=request_s)) as url:
         assert url.startswith("http://[::1]:" if ":" in host else f"http://{host}:")
         yield int(url.rpartition(":")[2])
 
@@ -88,7 +94,7 @@ async def test_an_error_is_in_the_log_and_not_in_the_answer() -> None:
 
 async def test_who_says_nothing_is_put_out() -> None:
     """Within its time; and others are served meanwhile, as far as there is room."""
-    async with served(Metrics(), request_s=0.3) as port:
+    async with served(Metrics(), head_s=0.3) as port:
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS - 1)]
         assert (await ask(port, "GET", "/metrics")).status == 200
         async with asyncio.timeout(20):
@@ -97,14 +103,58 @@ async def test_who_says_nothing_is_put_out() -> None:
                 writer.close()
 
 
-async def test_a_stop_waits_for_nobody() -> None:
-    """A connection that is open when it stops is closed."""
-    async with served(Metrics(), request_s=600) as port:
+async def test_nobody_is_kept_out_by_those_who_say_nothing() -> None:
+    """However many they are, and however often they come: the oldest goes for each new one, and the others stay."""
+    async with served(Metrics(), head_s=600) as port:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS)]
+        for path in ("/metrics", "/healthz"):
+            assert (await ask(port, "GET", path)).status == 200
+        async with asyncio.timeout(20):
+            assert await silent[0][0].read() == b""
+        last_reader, last_writer = silent[-1]
+        last_writer.write(request("GET", "/healthz"))
+        async with asyncio.timeout(20):
+            assert (await last_reader.readline()).startswith(b"HTTP/1.1 200")
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_who_is_being_answered_does_not_go() -> None:
+    """Nor more than the limit are answered at once: the next one is closed."""
+    metrics = Metrics()
+    metrics.go_on = asyncio.Event()
+    async with served(metrics, request_s=600) as port:
+        asking = [asyncio.create_task(ask(port, "GET", "/metrics")) for _ in range(MOST_CONNECTIONS)]
+        async with asyncio.timeout(20):
+            while metrics.asked < MOST_CONNECTIONS:
+                await asyncio.sleep(0)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.read() == b""
+            writer.close()
+            metrics.go_on.set()
+            assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
+
+
+@pytest.mark.parametrize("path", ["", "/metrics"])
+async def test_a_stop_waits_for_nobody(path: str) -> None:
+    """A connection that is open when it stops is closed, also while it is answered; and none of it is an error for the log."""
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    metrics = Metrics()
+    metrics.go_on = asyncio.Event()
+    async with served(metrics, head_s=600, request_s=600) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if path:
+            writer.write(request("GET", path))
+        async with asyncio.timeout(20):
+            while metrics.asked < bool(path):
+                await asyncio.sleep(0)
         assert (await ask(port, "GET", "/healthz")).status == 200
     async with asyncio.timeout(20):
         assert await reader.read() == b""
     writer.close()
+    await asyncio.sleep(0)
+    assert told == []
 
 
 async def test_a_taken_port_is_named() -> None:
