@@ -15,6 +15,7 @@ SeraiError
 ├── LicenseServerUnknown, LicenseServerConflict
 ├── SessionUnknown      also one that is over, or that opens something else
 ├── TooManySessions     more than there may be at a time
+├── TooManyConsumers    of events
 ├── TooManyStreams      of one token or certificate
 ├── TokenUnknown        no token of this id was made here
 ├── StoreDown           nothing was stored, try again
@@ -98,6 +99,10 @@ class SessionUnknown(SeraiError):
 
 
 class TooManySessions(SeraiError):
+    reason = errors_pb2.ERROR_REASON_TOO_MANY_SESSIONS
+
+
+class TooManyConsumers(SeraiError):
     reason = errors_pb2.ERROR_REASON_TOO_MANY_SESSIONS
 
 

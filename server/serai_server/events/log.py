@@ -1,7 +1,8 @@
 """Events for consumers: first what they have not settled, in order, then what happens, without polling.
 
 An event is in the log from the transaction that made it true, so nothing here can lose one: this only reads and wakes. Two consumers
-know nothing of each other, and two subscriptions of one consumer both get what is not settled.
+know nothing of each other, and two subscriptions of one consumer both get what is not settled. But for Core's: two gateways would tell
+Core everything twice, so the newer subscription ends the older one, which may be of a gateway that is gone and did not say so.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
+
+import structlog
 
 from serai_server.clock import Clock
 from serai_server.counts import OTHERS, LedgerCounts
 from serai_server.errors import InvalidRequest
+from serai_server.events.consumers import Consumers
 from serai_server.ledger.funds import Funds, wallet_of
 from serai_server.own_jobs import is_own
 from serai_server.store.api import Store
@@ -23,12 +28,18 @@ from serai_server.store.model import CORE, EventKind, EventSettlement, Outcome, 
 MOST_AT_ONCE = 1_000
 """Events in one message at most, and when the consumer does not say."""
 
+log = structlog.get_logger("serai.events")
+
 _NAME = re.compile(r"[a-z0-9._-]{1,64}")
 
 _OWN = "of the site's own job: not for UCloud"
 
 _STOPS = {Outcome.JOB_UNKNOWN: Target.STOP_DISOWNED, Outcome.INSUFFICIENT_FUNDS: Target.STOP_NO_CREDITS}
 """Outcomes after which the job must not go on."""
+
+
+class TakenOver(Exception):
+    """Core's consumer was subscribed to by somebody else, who gets the events from now on; the text is for people."""
 
 
 class Licenses(Protocol):
@@ -57,6 +68,10 @@ class EventLog:
         self._store = store
         self._funds = funds
         self._clock = clock
+        self._consumers = Consumers(store)
+        self._turn = 0
+        """Of the newest subscription of Core's consumer."""
+        self._core_is_read = False
         self._news = asyncio.Event()
         """Set at the next commit with events, then replaced: whoever took it before reading misses nothing."""
 
@@ -67,37 +82,64 @@ class EventLog:
     def notify(self, last_sequence: int) -> None:
         """The store committed events up to this sequence; 0 = none."""
         if last_sequence:
-            self._news.set()
-            self._news = asyncio.Event()
+            self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     def subscribe(self, consumer: str, from_now: bool = False, batch_size: int = 0) -> AsyncGenerator[list[StoredEvent], None]:
         """Lists of 1 to `batch_size` events (0 = MOST_AT_ONCE, which is also the most), until closed. Each event once in a subscription,
         and again in the next one unless it was settled. Read at the pace at which it is pulled.
 
         A consumer that is not known begins at the log's start, or at its end when `from_now` is set.
-        Raises InvalidRequest at once, and StoreUnavailable while it runs.
+        Raises InvalidRequest at once; TooManyConsumers, TakenOver and StoreUnavailable while it runs.
         """
         check_consumer(consumer)
         if batch_size < 0:
             raise InvalidRequest("expected 1 or more, or 0 for 1000", field="batch_size")
-        return self._follow(consumer, from_now, min(batch_size or MOST_AT_ONCE, MOST_AT_ONCE))
+        limit = min(batch_size or MOST_AT_ONCE, MOST_AT_ONCE)
+        return self._for_newest(from_now, limit) if consumer == CORE else self._follow(consumer, from_now, limit)
 
-    async def _follow(self, consumer: str, from_now: bool, limit: int) -> AsyncGenerator[list[StoredEvent], None]:
-        await self._store.register_consumer(consumer, from_now=from_now)
+    async def _for_newest(self, from_now: bool, limit: int) -> AsyncGenerator[list[StoredEvent], None]:
+        """Core's consumer, until another subscription of it begins. Raises TakenOver then."""
+        self._turn += 1
+        turn = self._turn
+        if self._core_is_read:
+            log.warning("events.taken_over", why="a gateway subscribed while another one did; is one of them too many?")
+        self._core_is_read = True
+        self._wake()
+        try:
+            async with aclosing(self._follow(CORE, from_now, limit, turn)) as batches:
+                async for batch in batches:
+                    yield batch
+        finally:
+            if turn == self._turn:
+                self._core_is_read = False
+
+    async def _follow(self, consumer: str, from_now: bool, limit: int, turn: int = 0) -> AsyncGenerator[list[StoredEvent], None]:
+        await self._consumers.register(consumer, from_now=from_now)
         after, fresh = 0, False
         while True:
             news = self._news
+            self._check_turn(turn)
             events = await self._store.events(consumer, after, limit)
             if events:
                 after = events[-1].sequence
                 if consumer == CORE:
                     events = await self._for_core(events)
+                    self._check_turn(turn)
                 if events:
                     yield events if fresh else [replace(e, maybe_delivered=True) for e in events]
             else:
                 # Whatever comes after the log was read to its end cannot have been handed out before.
                 fresh = True
                 await news.wait()
+
+    def _check_turn(self, turn: int) -> None:
+        """Raises TakenOver. 0 = any number may read at a time."""
+        if turn and turn != self._turn:
+            raise TakenOver(f"the consumer {CORE!r} was subscribed to once more, and only the newest subscription gets events")
 
     async def _for_core(self, events: Sequence[StoredEvent]) -> list[StoredEvent]:
         """Without those of the site's own jobs, which are settled here. Killed before that, they come by once more."""
@@ -109,24 +151,30 @@ class EventLog:
         return found
 
     async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
-        """Settle events; the first outcome of each stays. A job that Core does not know, or that cannot be paid for, is stopped in the
-        same transaction; what other consumers say of that counts for nothing. Raises InvalidRequest and StoreUnavailable.
+        """Settle events; the first outcome of each stays, and counts. A job that Core does not know, or that cannot be paid for, is
+        stopped in the same transaction; what other consumers say of that counts for nothing. Raises InvalidRequest and StoreUnavailable.
+
+        Core's consumer may settle what is no event, which changes nothing: its gateway may have been told by a store that was put back.
         """
         check_consumer(consumer)
         if consumer != CORE:
-            await self._store.settle(consumer, settlements)
-            self._count(OTHERS, settlements)
+            await self._consumers.check(consumer, settlements)
+            settlements = _once_each(settlements)
+            first = await self._store.settle(consumer, settlements)
+            self._count(OTHERS, [s for s in settlements if s.sequence in first])
             return
         await self._tell_licenses(settlements)
+        settlements = _once_each(settlements)
         stopping = {s.sequence: target for s in settlements if (target := _STOPS.get(s.outcome)) is not None}
         # Events never change, so which job one belongs to may be read before the transaction.
         events = await self._store.events_at(list(stopping)) if stopping else []
         now_ms = self._clock.now_ms()
-        stops = [StopRequest(e.job_id, stopping[e.sequence], now_ms) for e in events if e.job_id]
-        await self._store.settle(consumer, settlements, stops)
-        self._count(CORE, settlements)
+        stops = [StopRequest(e.job_id, stopping[e.sequence], now_ms, e.sequence) for e in events if e.job_id]
+        first = await self._store.settle(consumer, settlements, stops)
+        settled = [s for s in settlements if s.sequence in first]
+        self._count(CORE, settled)
         if self._funds is not None:
-            await self._tell_funds(self._funds, settlements, now_ms)
+            await self._tell_funds(self._funds, settled, now_ms)
 
     def _count(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
         for settlement in settlements:
@@ -165,6 +213,11 @@ class EventLog:
     async def undelivered_count(self, job_id: str, consumer: str) -> int:
         """Events of the job that the consumer has not settled."""
         return await self._store.undelivered_count(job_id, consumer)
+
+
+def _once_each(settlements: Sequence[EventSettlement]) -> list[EventSettlement]:
+    """The first of each event."""
+    return list({s.sequence: s for s in reversed(settlements)}.values())
 
 
 def check_consumer(name: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
+from google.rpc import code_pb2, status_pb2
 from serai.events.v1 import events_service_pb2 as pb
 
 from serai_server.clock import Clock
 from serai_server.errors import Forbidden, InvalidRequest
-from serai_server.events.log import CORE
+from serai_server.events.log import CORE, TakenOver
 from serai_server.rpc.call import Call
 from serai_server.rpc.iterate import converted
 from serai_server.rpc.ports import Events
+from serai_server.rpc.status import RpcFailure
 from serai_server.store.model import EventKind, EventSettlement, Outcome, StoredEvent
 
 _LONGEST_DETAIL = 1_000
@@ -26,13 +29,23 @@ class EventsServicer:
     def Subscribe(self, request: pb.SubscribeRequest, call: Call) -> AsyncIterator[pb.SubscribeResponse]:
         _check_consumer(request.consumer, call)
         batches = self._events.subscribe(request.consumer, request.from_now, request.batch_size)
-        return converted(batches, lambda batch: pb.SubscribeResponse(events=[_event(e) for e in batch]))
+        return _until_taken_over(converted(batches, lambda batch: pb.SubscribeResponse(events=[_event(e) for e in batch])))
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, call: Call) -> pb.AcknowledgeResponse:
         _check_consumer(request.consumer, call)
         now_ms = self._clock.now_ms()
         await self._events.acknowledge(request.consumer, [_settlement(s, i, now_ms) for i, s in enumerate(request.settlements)])
         return pb.AcknowledgeResponse()
+
+
+async def _until_taken_over(answers: AsyncGenerator[pb.SubscribeResponse, None]) -> AsyncGenerator[pb.SubscribeResponse, None]:
+    try:
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
+    except TakenOver as error:
+        # Only gateways meet it, and to them it is like any other end of a stream: it has no reason of the table.
+        raise RpcFailure(status_pb2.Status(code=code_pb2.ABORTED, message=str(error))) from error
 
 
 def _check_consumer(consumer: str, call: Call) -> None:

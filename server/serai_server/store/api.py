@@ -137,14 +137,22 @@ class Store(Protocol):
         """The events with these sequences that are still kept, in order of sequence."""
         ...
 
+    async def consumers(self) -> frozenset[str]:
+        """Names of those that are known."""
+        ...
+
+    async def last_event(self) -> int:
+        """Highest sequence given out; 0 = none."""
+        ...
+
     async def register_consumer(self, consumer: str, *, from_now: bool) -> None:
         """Make the consumer known; no effect when it is. It begins at the log's start, or at its end."""
         ...
 
-    async def settle(self, consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest] = ()) -> None:
+    async def settle(self, consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest] = ()) -> frozenset[int]:
         """Record outcomes (the first one of an event stays) and raise targets in the same transaction. Makes the consumer known.
 
-        Sequences of no event are passed over.
+        The sequences that were not settled before. Those of no event are passed over.
         """
         ...
 

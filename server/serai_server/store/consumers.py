@@ -27,8 +27,9 @@ def last_sequence(link: Link) -> int:
     return as_int(link.query("SELECT coalesce(max(sequence), 0) FROM events")[0])
 
 
-def settle(link: Link, consumer: str, settlements: Sequence[EventSettlement]) -> None:
-    """The first outcome of an event stays; sequences of no event are passed over. Makes the consumer known."""
+def settle(link: Link, consumer: str, settlements: Sequence[EventSettlement]) -> frozenset[int]:
+    """Those that were not settled before. The first outcome of an event stays; sequences of no event are passed over. Makes the consumer
+    known."""
     register(link, consumer, mark=0)
     mark = as_int(link.query("SELECT settled_to FROM consumers WHERE name = ?", consumer)[0])
     first: dict[int, EventSettlement] = {}
@@ -41,6 +42,7 @@ def settle(link: Link, consumer: str, settlements: Sequence[EventSettlement]) ->
     rows = [(consumer, s, int(first[s].outcome), first[s].detail, first[s].at_ms) for s in (*late, *ahead)]
     if rows:
         link.insert(tables.settlements, rows)
+    return frozenset((*late, *ahead))
 
 
 def _settle_below(link: Link, consumer: str, sequences: Sequence[int]) -> list[int]:

@@ -254,6 +254,8 @@ class StopRequest:
     job_id: str
     target: Target
     at_ms: int
+    sequence: int = 0
+    """The event whose settlement asks for it: no effect when that was settled before; 0 = none does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,12 @@ class Reader:
         query = select(events.c.job_id).distinct().where(events.c.job_id.in_(job_ids), _undelivered(consumer))
         return frozenset(await self.run(query, as_text))
 
+    async def consumers(self) -> frozenset[str]:
+        return frozenset(await self.run(select(consumers.c.name), as_text))
+
+    async def last_event(self) -> int:
+        return (await self.run(select(func.coalesce(func.max(events.c.sequence), 0)), as_int))[0]
+
     async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
         return await self.run((self._events, self._events.values(consumer=consumer, after=after, most=limit)), as_event)
 

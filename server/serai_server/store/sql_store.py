@@ -73,8 +73,8 @@ class SqlStore:
     async def register_consumer(self, consumer: str, *, from_now: bool) -> None:
         await self._owner.submit((), partial(_register, consumer, from_now))
 
-    async def settle(self, consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest] = ()) -> None:
-        await self._owner.submit([s.job_id for s in stops], partial(_settle, consumer, settlements, stops))
+    async def settle(self, consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest] = ()) -> frozenset[int]:
+        return await self._owner.submit([s.job_id for s in stops], partial(_settle, consumer, settlements, stops))
 
     async def prune(self, settled_before_ms: int) -> int:
         dropped = 0
@@ -101,6 +101,12 @@ class SqlStore:
 
     async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
         return await self._reader.events(consumer, after, limit)
+
+    async def consumers(self) -> frozenset[str]:
+        return await self._reader.consumers()
+
+    async def last_event(self) -> int:
+        return await self._reader.last_event()
 
     async def events_at(self, sequences: Sequence[int]) -> list[StoredEvent]:
         return await self._reader.events_at(sequences)
@@ -166,9 +172,9 @@ def _register(consumer: str, from_now: bool, batch: Batch, link: Link) -> tuple[
 
 def _settle(
     consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest], batch: Batch, link: Link
-) -> tuple[None, Committed]:
-    consumers.settle(link, consumer, settlements)
-    return None, batch.stop(stops)[1]
+) -> tuple[frozenset[int], Committed]:
+    first = consumers.settle(link, consumer, settlements)
+    return first, batch.stop([stop for stop in stops if not stop.sequence or stop.sequence in first])[1]
 
 
 def _prune(settled_before_ms: int, _: Batch, link: Link) -> tuple[int, Committed]:

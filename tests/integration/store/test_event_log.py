@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
+import msgspec
 import pytest
 from fakes.clock import FakeClock
 from fakes.store_rows import new_job
+from google.rpc import code_pb2
+from serai.events.v1.events_service_pb2 import SubscribeRequest
 from serai_server.counts import LedgerCounts
-from serai_server.errors import InvalidRequest
-from serai_server.events.log import EventLog
-from serai_server.store.model import Committed, EventSettlement, Outcome, StoredEvent, Target
+from serai_server.errors import InvalidRequest, TooManyConsumers
+from serai_server.events.consumers import MOST
+from serai_server.events.log import EventLog, TakenOver
+from serai_server.ledger.funds import Funds
+from serai_server.rpc.call import Call, Caller
+from serai_server.rpc.events import EventsServicer
+from serai_server.rpc.status import RpcFailure
+from serai_server.store.model import Committed, EventKind, EventSettlement, NewEvent, Outcome, StoredEvent, Target
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
 
@@ -91,7 +99,7 @@ async def test_subscribers_do_not_disturb_each_other(server: Server) -> None:
     """Several consumers, and two subscriptions of one, each at its own pace; one that only wants news gets only news."""
     await server.create("1")
     subscriptions = [
-        server.log.subscribe(*a) for a in (("core", False, 0), ("core", False, 0), ("tool.a", False, 0), ("tool_b-1", True, 0))
+        server.log.subscribe(*a) for a in (("core", False, 0), ("tool.a", False, 0), ("tool.a", False, 0), ("tool_b-1", True, 0))
     ]
     assert [sequences(await anext(s)) for s in subscriptions[:3]] == [[1]] * 3
     waiting = [asyncio.create_task(anext(s)) for s in subscriptions]
@@ -214,6 +222,7 @@ async def test_core_is_told_nothing_of_the_sites_own_jobs(server: Server) -> Non
 async def test_only_core_ends_jobs_by_what_it_says_of_events(server: Server) -> None:
     """Another consumer settles what it has seen, and no job is stopped for it."""
     await server.create("1", "2")
+    await server.store.register_consumer("dashboard", from_now=False)
     for outcome in (Outcome.JOB_UNKNOWN, Outcome.INSUFFICIENT_FUNDS):
         await server.settle(1, 2, outcome=outcome, consumer="dashboard")
     row = await server.store.job("1")
@@ -223,15 +232,120 @@ async def test_only_core_ends_jobs_by_what_it_says_of_events(server: Server) -> 
 
 
 async def test_what_each_says_is_counted(server: Server) -> None:
-    """Core's word as Core's, that of all others together, whatever they are called."""
+    """Core's word as Core's, that of all others together, whatever they are called; the first of each event."""
     counts = LedgerCounts()
     server.log = EventLog(server.store, server.clock, counts=counts)
     await server.create("1", "2")
+    for name in ("dashboard", "search"):
+        await server.store.register_consumer(name, from_now=False)
     await server.settle(1, 2, outcome=Outcome.DELIVERED, consumer="dashboard")
     await server.settle(1, outcome=Outcome.REFUSED, consumer="search")
-    await server.settle(1, outcome=Outcome.INSUFFICIENT_FUNDS, consumer="core")
+    for outcome in (Outcome.INSUFFICIENT_FUNDS, Outcome.DELIVERED):
+        await server.settle(1, outcome=outcome, consumer="core")
     assert {labels: count for labels, count in counts.settled.counts.items() if count} == {
         ("others", "DELIVERED"): 2,
         ("others", "REFUSED"): 1,
         ("core", "INSUFFICIENT_FUNDS"): 1,
     }
+
+
+async def test_the_newest_subscription_of_core_ends_the_one_before(server: Server) -> None:
+    """Whether that waits for news or has some to fetch, and in words; the newer one gets everything that is not settled."""
+    await server.create("1")
+    waits = server.log.subscribe("core")
+    assert sequences(await anext(waits)) == [1]
+    waiting = asyncio.create_task(anext(waits))
+    await server.store.ping()
+    has_more = server.log.subscribe("core", False, 1)
+    assert sequences(await anext(has_more)) == [1]
+    with pytest.raises(TakenOver, match="subscribed to once more"):
+        await waiting
+    await server.create("2")
+    newest = server.log.subscribe("core")
+    assert sequences(await anext(newest)) == [1, 2]
+    with pytest.raises(TakenOver):
+        await anext(has_more)
+    waiting = asyncio.create_task(anext(newest))
+    await server.create("3")
+    assert sequences(await waiting) == [3]
+    await newest.aclose()
+    last = server.log.subscribe("core")
+    assert sequences(await anext(last)) == [1, 2, 3]
+    await last.aclose()
+
+
+async def test_only_the_first_word_on_an_event_counts(server: Server) -> None:
+    """Two gateways answer for the same charge: the second one neither stops the job nor says anything about the wallet; nor does the second
+    word in one call."""
+    funds = Funds(server.clock, 60_000)
+    log = EventLog(server.store, server.clock, funds)
+    await server.store.create_jobs(
+        [msgspec.structs.replace(new_job(i), events=(NewEvent(i, EventKind.CHARGE, b"", 0),)) for i in ("1", "2", "3")]
+    )
+    charges = [event.sequence for event in await server.store.events("core", 0, 10)]
+    taken = [EventSettlement(s, Outcome.DELIVERED, "", 0) for s in charges]
+    short = [EventSettlement(s, Outcome.INSUFFICIENT_FUNDS, "", 0) for s in charges]
+    await log.acknowledge("core", [taken[0]])
+    await log.acknowledge("core", [short[0], taken[1], short[1]])
+    assert len(funds) == 0
+    await log.acknowledge("core", [short[2]])
+    await log.acknowledge("core", [taken[2]])
+    assert len(funds) == 1
+    rows = [await server.store.job(job_id) for job_id in ("1", "2", "3")]
+    assert [row.target for row in rows if row is not None] == [Target.RUN, Target.RUN, Target.STOP_NO_CREDITS]
+
+
+async def test_only_a_subscription_makes_a_consumer(server: Server) -> None:
+    """Settling for one that never subscribed is refused, and it would keep nothing from being dropped."""
+    await server.create("1")
+    with pytest.raises(InvalidRequest, match="no consumer 'typo'") as caught:
+        await server.settle(1, consumer="typo")
+    assert caught.value.field == "consumer"
+    assert await server.store.consumers() == frozenset()
+    events = server.log.subscribe("typo")
+    await anext(events)
+    await server.settle(1, consumer="typo")
+    await events.aclose()
+    again = EventLog(server.store, server.clock)
+    await again.acknowledge("typo", [EventSettlement(1, Outcome.DELIVERED, "", 0)])
+
+
+@pytest.mark.parametrize("sequence", [-1, 0, 3, 2**62])
+async def test_what_has_not_happened_is_not_settled(server: Server, sequence: int) -> None:
+    """Nothing of that call is; Core's gateway, which may know a store that was put back, is not held up by it."""
+    await server.create("1", "2")
+    await server.store.register_consumer("dashboard", from_now=False)
+    with pytest.raises(InvalidRequest) as caught:
+        await server.settle(1, sequence, consumer="dashboard")
+    assert caught.value.field == "settlements[1].sequence"
+    assert len(await server.store.events("dashboard", 0, 10)) == 2
+    await server.settle(1, sequence)
+    assert len(await server.store.events("core", 0, 10)) == 1
+
+
+async def test_there_are_only_so_many_consumers(server: Server) -> None:
+    """Also when they come at the same time; those that are known go on, and Core's is not one of them."""
+    before = [f"tool-{n}" for n in range(MOST - 1)]
+    for name in before:
+        await server.store.register_consumer(name, from_now=True)
+    await server.create("1")
+    opened = [server.log.subscribe(name) for name in ("new-1", "new-2", "core", before[0])]
+    got = await asyncio.gather(*(anext(events) for events in opened), return_exceptions=True)
+    assert [isinstance(one, TooManyConsumers) for one in got] == [False, True, False, False]
+    assert len(await server.store.consumers()) == MOST + 1
+    for events in opened:
+        await events.aclose()
+
+
+async def test_a_gateway_whose_turn_is_over_is_told_so(server: Server) -> None:
+    """ABORTED, in words; over the wire and in the process alike."""
+    await server.store.create_jobs([msgspec.structs.replace(new_job("1"), events=(NewEvent("1", EventKind.CHARGE, b"", 0),))])
+    servicer, request = EventsServicer(server.log, server.clock), SubscribeRequest(consumer="core")
+    old, new = (aiter(servicer.Subscribe(request, Call("Subscribe", "1", Caller.CORE))) for _ in range(2))
+    assert len((await anext(old)).events) == 1
+    assert len((await anext(new)).events) == 1
+    with pytest.raises(RpcFailure, match="only the newest subscription gets events") as caught:
+        await anext(old)
+    assert caught.value.status.code == code_pb2.ABORTED
+    assert isinstance(new, AsyncGenerator)
+    await new.aclose()

@@ -102,10 +102,11 @@ class Model:
                 return self.stop(call.job_id, call.target)
             case Settle():
                 done = self.settled.setdefault(call.consumer, set())
-                done.update(s for s in call.sequences if 1 <= s <= len(self.log))
+                first = frozenset(s for s in call.sequences if 1 <= s <= len(self.log)) - done
+                done.update(first)
                 if call.stop is not None:
                     self.stop(call.stop, Target.STOP_DISOWNED)
-                return None
+                return first
             case Register():
                 if call.consumer not in self.settled:
                     self.settled[call.consumer] = set(range(1, len(self.log) + 1)) if call.from_now else set()
