@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +32,15 @@ class Authority:
         self.file = str(folder / f"{name}.pem")
         Path(self.file).write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *, ip: str = "") -> Pair:
-        """For a server or client of that name."""
+    def issue(self, name: str, *, ip: str = "", alternative: Sequence[x509.GeneralName] | None = None) -> Pair:
+        """For a server or client of that name. `alternative`: its names beside the common one; None = the same as DNS, and the address."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names: list[x509.GeneralName] = [x509.DNSName(name), *([x509.IPAddress(ipaddress.ip_address(ip))] if ip else [])]
-        made = _build(_named(name), self._name, key.public_key()).add_extension(x509.SubjectAlternativeName(names), critical=False)
+        names = alternative
+        if names is None:
+            names = [x509.DNSName(name), *([x509.IPAddress(ipaddress.ip_address(ip))] if ip else [])]
+        made = _build(_named(name), self._name, key.public_key())
+        if names:
+            made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
         cert, private = self._folder / f"{name}.pem", self._folder / f"{name}-key.pem"
         cert.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))

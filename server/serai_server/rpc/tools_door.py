@@ -145,9 +145,11 @@ def _may_pass(key: str) -> bool:
 
 
 def _names(context: Context) -> list[str]:
-    """Names of the client's certificate, which a CA of ours has signed: the alternative ones, or where there is none the common one."""
+    """Names of the client's certificate, which a CA of ours has signed: those of DNS and URI, or where there is no alternative name
+    of any kind the common one. Others, as of e-mail, are often free to choose for whoever asks for the certificate."""
     found = context.auth_context()
-    names = list(found.get("x509_subject_alternative_name") or ()) or list(found.get("x509_common_name") or ())
+    kinds = ("peer_dns", "peer_uri") if found.get("x509_subject_alternative_name") else ("x509_common_name",)
+    names = [name for kind in kinds for name in found.get(kind) or ()]
     return [name.decode(errors="replace") for name in names]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
+from cryptography import x509
 from fakes.nomad_certificates import Authority, Pair
 from fakes.tools_site import CALL_S, bearer, tools_site
 from fakes.usecases import job
@@ -85,6 +87,32 @@ async def test_a_known_certificate_is_an_identity(tmp_path: Path, ca: Authority,
         stranger = ca.issue("stranger")
         assert await code(channel(site.address, ca, stranger)) is grpc.StatusCode.UNAUTHENTICATED
         assert await listed(channel(site.address, ca, stranger), bearer(await site.token())) == ["2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "is_known"),
+    [
+        ([x509.DNSName("ci")], True),
+        ([x509.UniformResourceIdentifier("spiffe://example/ci")], True),
+        ([], True),
+        ([x509.RFC822Name("ci@example.org")], False),
+        ([x509.IPAddress(ipaddress.ip_address("192.0.2.7"))], False),
+        ([x509.DNSName("other")], False),
+    ],
+    ids=["DNS", "URI", "only the common name", "e-mail", "address", "another one beside the common name"],
+)
+async def test_names_that_are_an_identity(
+    tmp_path: Path, ca: Authority, server: Pair, names: list[x509.GeneralName], *, is_known: bool
+) -> None:
+    """Those of DNS and URI, and the common one when it is the only one: others a CA may sign for whoever says so."""
+    known = ("ci", "spiffe://example/ci", "ci@example.org", "192.0.2.7")
+    clients = [Client(name, Role.VIEWER, "") for name in known]
+    async with tools_site(tmp_path, place=place(tmp_path, server, ca), clients=clients) as site:
+        through = channel(site.address, ca, ca.issue("ci", alternative=names))
+        if is_known:
+            assert await listed(through) == []
+        else:
+            assert await code(through) is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_a_token_decides_where_there_is_one(tmp_path: Path, ca: Authority, server: Pair) -> None:
