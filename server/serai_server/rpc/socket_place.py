@@ -8,6 +8,7 @@ import grp
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,13 +67,25 @@ def socket_place(path: Path, setting: str = "server.socket", group: str = "") ->
 
 
 def _make_folder(folder: Path, group: str) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True)
-    except FileExistsError:
+    """Whole or not at all: a folder that is there is taken as it is, so it must not be seen before the group may enter it."""
+    if folder.exists():
         return
-    if group:
-        os.chown(folder, -1, _number(group))
-        folder.chmod(0o710)
+    if not group:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return
+    number = _number(group)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Of a killed one an empty folder is left, which is in nobody's way.
+    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        os.chown(made, -1, number)
+        made.chmod(0o710)
+        made.rename(folder)
+    except OSError as error:
+        made.rmdir()
+        # Somebody else made it meanwhile.
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
 
 
 def _number(group: str) -> int:
