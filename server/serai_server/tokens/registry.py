@@ -1,9 +1,8 @@
 """All tokens that were made, in memory. Fed by the store's listener, so that a token opens the door exactly when it is on disk, whoever was
 cancelled while it was written; after kill -9 `load` finds what was stored.
 
-But for one case: a commit whose outcome was lost with the connection to the database. What it wrote of tokens is not told
-afterwards. One that was made so is on disk and nobody has its secret; one that was taken back so opens the door until that is asked
-again, as the error told, or until the next start.
+But for one case: a commit whose outcome was lost with the connection to the database. What it wrote of tokens is not told afterwards, so
+whoever asked for it says that what is here is in doubt, and it is loaded again, as soon as the store answers.
 """
 
 from __future__ import annotations
@@ -44,9 +43,14 @@ class Registry:
     def __init__(self) -> None:
         self._by_id: dict[str, _Entry] = {}
         self._used: dict[str, int] = {}
+        self.in_doubt = False
+        """The store may have what was not told: to be loaded again."""
+
+    def doubt(self) -> None:
+        self.in_doubt = True
 
     def load(self, rows: Iterable[StoredToken]) -> None:
-        """The tokens of the store, at start."""
+        """The tokens of the store. Who was ended stays so, also when the rows are older than that."""
         for row in rows:
             self._put(row)
 

@@ -41,7 +41,7 @@ async def running_tokens(*, registry: Registry, store: Store, clients: Sequence[
     async with asyncio.TaskGroup() as group:
         looking = group.create_task(_look(registry, store, clock))
         try:
-            yield Tokens(TokensService(store, clock), registry, Certificates(clients))
+            yield Tokens(TokensService(store, clock, registry.doubt), registry, Certificates(clients))
         finally:
             looking.cancel()
             await _write_down(registry, store)
@@ -49,9 +49,21 @@ async def running_tokens(*, registry: Registry, store: Store, clients: Sequence[
 
 async def _look(registry: Registry, store: Store, clock: Clock) -> None:
     while True:
+        await _load_again(registry, store)
         registry.look(clock.now_ms())
         await _write_down(registry, store)
         await clock.sleep(LOOK_S)
+
+
+async def _load_again(registry: Registry, store: Store) -> None:
+    if not registry.in_doubt:
+        return
+    registry.in_doubt = False
+    try:
+        registry.load(await store.tokens.all())
+    except StoreError as error:
+        registry.doubt()
+        log.warning("tokens.in_doubt", why=str(error))
 
 
 async def _write_down(registry: Registry, store: Store) -> None:

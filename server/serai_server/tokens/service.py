@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
 import structlog
 
 from serai_server.clock import Clock
@@ -18,7 +21,9 @@ LONGEST_LIFETIME_MS = 100 * 366 * 86_400_000
 
 
 class TokensService:
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, doubt: Callable[[], None]) -> None:
+        """`doubt`: told when a write failed and may be on disk all the same."""
+        self._doubt = doubt
         self._store = store
         self._clock = clock
 
@@ -49,9 +54,18 @@ class TokensService:
             used_day_ms=0,
             revoked_at_ms=0,
         )
-        await self._store.tokens.add(row)
+        with self._in_doubt_if_it_fails():
+            await self._store.tokens.add(row)
         log.info("token.created", token=row.id, name=name, role=row.role.name, project=project, by=created_by or "the server's socket")
         return row, secrets.text_of(row.id, secret)
+
+    @contextmanager
+    def _in_doubt_if_it_fails(self) -> Generator[None]:
+        try:
+            yield
+        except BaseException:
+            self._doubt()
+            raise
 
     async def list(self, *, every: bool) -> list[StoredToken]:
         """Newest first; without `every` those that open the door now."""
@@ -61,7 +75,8 @@ class TokensService:
 
     async def revoke(self, token_id: str, by: str) -> StoredToken:
         """Raises TokenUnknown."""
-        row = None if "\0" in token_id else await self._store.tokens.revoke(token_id, self._clock.now_ms())
+        with self._in_doubt_if_it_fails():
+            row = None if "\0" in token_id else await self._store.tokens.revoke(token_id, self._clock.now_ms())
         if row is None:
             raise TokenUnknown(f"no token {token_id[:64]!r} is known here; `serai tokens list` shows them", field="token_id")
         log.info("token.revoked", token=row.id, by=by or "the server's socket")

@@ -11,12 +11,13 @@ import pytest
 from fakes.clock import FakeClock
 from serai_server.errors import InvalidRequest, TokenUnknown, Unauthenticated
 from serai_server.store.api import StoreUnavailable
+from serai_server.store.model import Committed
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
-from serai_server.store.token_model import Role
+from serai_server.store.token_model import Role, StoredToken
 from serai_server.tokens.certificates import Certificates, Client
 from serai_server.tokens.registry import DAY_MS, EXPIRED, REVOKED, UNKNOWN, Registry
-from serai_server.tokens.running import Tokens, running_tokens
+from serai_server.tokens.running import LOOK_S, Tokens, running_tokens
 from serai_server.tokens.secret import parts_of
 from serai_server.tokens.service import LONGEST_LIFETIME_MS
 
@@ -175,3 +176,43 @@ def test_certificates_are_known_by_name() -> None:
     assert known.holder([]) is None
     with pytest.raises(Unauthenticated, match="several"):
         known.holder(["b.example", "a.example"])
+
+
+async def test_a_revocation_whose_outcome_was_lost_holds_as_soon_as_the_store_answers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is on disk and nobody was told: at the next look the tokens are read again, until that succeeds."""
+    clock, registry = FakeClock(), Registry()
+    is_lost, failures = asyncio.Event(), [StoreUnavailable("away"), StoreUnavailable("still away")]
+
+    def listener(changes: list[Committed]) -> None:
+        if not is_lost.is_set():
+            registry.committed(changes)
+
+    async with (
+        open_store(url, listener) as store,
+        running_tokens(registry=registry, store=store, clients=(), clock=clock) as tokens,
+    ):
+        row, text = await tokens.service.create("", Role.VIEWER, "", None, "")
+        revoke, every = store.tokens.revoke, store.tokens.all
+
+        async def lost(token_id: str, at_ms: int) -> StoredToken | None:
+            is_lost.set()
+            await revoke(token_id, at_ms)
+            raise StoreUnavailable("the connection broke while it was committed")
+
+        async def away_at_first() -> list[StoredToken]:
+            if failures:
+                raise failures.pop()
+            return await every()
+
+        monkeypatch.setattr(store.tokens, "revoke", lost)
+        monkeypatch.setattr(store.tokens, "all", away_at_first)
+        with pytest.raises(StoreUnavailable):
+            await tokens.service.revoke(row.id, "")
+        holder = registry.holder(text, clock.now_ms())
+        async with asyncio.timeout(20):
+            while not holder.over:
+                clock.move(int(LOOK_S * 1_000))
+                await asyncio.sleep(0.01)
+        assert refusal(tokens, text, clock.now_ms()) == REVOKED
+        assert not failures
+        assert not registry.in_doubt
