@@ -74,7 +74,7 @@ def _make_folder(folder: Path, group: str) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return
     number = _number(group)
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)  # the group passes there too
     # Of a killed one an empty folder is left, which is in nobody's way.
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -17,12 +17,13 @@ class Killed(BaseException):
 
 
 def test_a_missing_folder_is_open_to_the_group(tmp_path: Path) -> None:
-    """It may pass and not look around; without a group nobody may. One that is there stays as it is."""
+    """It may pass and not look around, and through the folders above that are missing too; without a group nobody may. One that is there stays as it is."""
     with socket_place(tmp_path / "a" / "b" / "tools.sock", group=GROUP):
         assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o710
-        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
+        assert (tmp_path / "a").stat().st_mode & stat.S_IXGRP
+    (tmp_path / "a").chmod(0o750)
     with socket_place(tmp_path / "a" / "own.sock", group=GROUP):
-        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o750
     with socket_place(tmp_path / "c" / "own.sock"):
         assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o700
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
