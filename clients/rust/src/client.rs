@@ -18,8 +18,14 @@ use crate::api::licenses::v1::licenses_service_client::LicensesServiceClient;
 use crate::api::sessions::v1::sessions_service_client::SessionsServiceClient;
 use crate::api::tokens::v1::tokens_service_client::TokensServiceClient;
 
-/// The server's own.
-const MESSAGE_LIMIT_BYTES: usize = 64 * 1024 * 1024;
+/// What the server sends at most.
+const RECEIVE_LIMIT_BYTES: usize = 64 * 1024 * 1024;
+/// What the server takes from tools at most.
+const SEND_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+
+/// A connection that is dead without a word is noticed. Servers refuse to be asked more than every five minutes.
+const PING: Duration = Duration::from_secs(360);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Calls with more than one answer or request, which last as long as they like.
 const STREAMS: [&str; 5] = ["Watch", "Follow", "Subscribe", "Hold", "Shell"];
@@ -39,8 +45,8 @@ macro_rules! stubs {
         /// The generated stub; as cheap as a clone.
         pub fn $name(&self) -> $stub<Service> {
             $stub::new(self.service.clone())
-                .max_decoding_message_size(MESSAGE_LIMIT_BYTES)
-                .max_encoding_message_size(MESSAGE_LIMIT_BYTES)
+                .max_decoding_message_size(RECEIVE_LIMIT_BYTES)
+                .max_encoding_message_size(SEND_LIMIT_BYTES)
         }
     )*};
 }
@@ -115,7 +121,7 @@ impl Builder {
         self
     }
 
-    /// For how long watch and follow wait for a server that does not answer; a minute unless it is set.
+    /// For how long watch and follow wait for a server that is away, from the moment that they notice; a minute unless it is set.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -137,7 +143,11 @@ impl Builder {
         } else if self.ca.is_some() || self.identity.is_some() {
             return Err(ConnectError("certificates are for https:// addresses only".into()));
         }
-        let channel = endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy();
+        let channel = endpoint
+            .connect_timeout(Duration::from_secs(5))
+            .http2_keep_alive_interval(PING)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .connect_lazy();
         let credentials = Credentials { authorization, call_timeout: self.call_timeout };
         Ok(Client { service: InterceptedService::new(channel, credentials), patience: self.patience })
     }

@@ -12,6 +12,7 @@ use tonic::{Status, Streaming};
 use crate::api::jobs::v1::{FollowOffset, FollowRequest, FollowResponse, JobReport, WatchRequest, WatchResponse};
 use crate::client::Client;
 use crate::errors::is_interrupted;
+use crate::job::is_final;
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -20,7 +21,7 @@ impl Client {
     /// A job's report now and after each change; ends with the one that is final. After a break the present report comes once more. An
     /// error is the last item. Dropping the stream ends the call.
     pub fn watch(&self, job_id: &str) -> impl Stream<Item = Result<JobReport, Status>> + Send + use<> {
-        resumed(self.patience, Watching { client: self.clone(), job_id: job_id.into() })
+        resumed(self.patience, Watching { client: self.clone(), job_id: job_id.into(), is_over: false })
     }
 
     /// Waits until a job is over; its last report.
@@ -34,8 +35,8 @@ impl Client {
     }
 
     /// What a job writes, byte for byte: from the beginning or the request's offsets, and with `follow` to the end of the output, over
-    /// broken connections and restarts of the server. No byte is lost and none comes twice. An error is the last item. Dropping the stream
-    /// ends the call.
+    /// broken connections and restarts of the server. No byte is lost and none comes twice; `DATA_LOSS` is the error if the server leaves
+    /// some out. An error is the last item. Dropping the stream ends the call.
     ///
     /// To go on in another process, keep `offset + data.len()` of the last piece of each rank and stream, and put them into `offsets`.
     pub fn follow(&self, request: FollowRequest) -> impl Stream<Item = Result<FollowResponse, Status>> + Send + use<> {
@@ -51,29 +52,39 @@ trait Source: Send {
 
     fn open(&self) -> impl Future<Output = Result<Streaming<Self::Answer>, Status>> + Send;
     /// What is new in an answer; `None` = nothing.
-    fn take(&mut self, answer: Self::Answer) -> Option<Self::Item>;
+    fn take(&mut self, answer: Self::Answer) -> Result<Option<Self::Item>, Status>;
+    /// What it means that the server ended the stream; `Ok` = everything came.
+    fn ended(&self) -> Result<(), Status>;
 }
 
+/// Patience begins at the first break after the server was there, however long the stream was quiet until then.
 fn resumed<S: Source>(patience: Duration, mut source: S) -> impl Stream<Item = Result<S::Item, Status>> + Send {
     stream! {
-        let (mut wait, mut last_heard) = (FIRST_WAIT, Instant::now());
+        let (mut wait, mut away_since) = (FIRST_WAIT, None);
         loop {
             let error = match source.open().await {
                 Err(error) => error,
-                Ok(mut answers) => loop {
-                    match answers.message().await {
-                        Ok(None) => return,
-                        Err(error) => break error,
-                        Ok(Some(answer)) => {
-                            (wait, last_heard) = (FIRST_WAIT, Instant::now());
-                            if let Some(item) = source.take(answer) {
-                                yield Ok(item);
-                            }
+                Ok(mut answers) => {
+                    // It is open, whether or not there is something to tell.
+                    (wait, away_since) = (FIRST_WAIT, None);
+                    loop {
+                        match answers.message().await {
+                            Ok(None) => match source.ended() {
+                                Ok(()) => return,
+                                Err(error) => break error,
+                            },
+                            Err(error) => break error,
+                            Ok(Some(answer)) => match source.take(answer) {
+                                Ok(None) => (),
+                                Ok(Some(item)) => yield Ok(item),
+                                Err(error) => break error,
+                            },
                         }
                     }
-                },
+                }
             };
-            if !is_interrupted(&error) || last_heard.elapsed() > patience {
+            let since: Instant = *away_since.get_or_insert_with(Instant::now);
+            if !is_interrupted(&error) || since.elapsed() > patience {
                 yield Err(error);
                 return;
             }
@@ -86,6 +97,7 @@ fn resumed<S: Source>(patience: Duration, mut source: S) -> impl Stream<Item = R
 struct Watching {
     client: Client,
     job_id: String,
+    is_over: bool,
 }
 
 impl Source for Watching {
@@ -97,8 +109,16 @@ impl Source for Watching {
         Ok(self.client.jobs().watch(request).await?.into_inner())
     }
 
-    fn take(&mut self, answer: WatchResponse) -> Option<JobReport> {
-        answer.job
+    fn take(&mut self, answer: WatchResponse) -> Result<Option<JobReport>, Status> {
+        self.is_over = answer.job.as_ref().is_some_and(|job| is_final(job.state()));
+        Ok(answer.job)
+    }
+
+    fn ended(&self) -> Result<(), Status> {
+        match self.is_over {
+            true => Ok(()),
+            false => Err(Status::unavailable("the server stopped telling about the job before it was over")),
+        }
     }
 }
 
@@ -119,15 +139,23 @@ impl Source for Following {
         Ok(self.client.jobs().follow(request).await?.into_inner())
     }
 
-    fn take(&mut self, mut piece: FollowResponse) -> Option<FollowResponse> {
-        let place = self.places.entry((piece.rank, piece.stream)).or_default();
-        let known = usize::try_from(*place - piece.offset).unwrap_or(0);
+    fn take(&mut self, mut piece: FollowResponse) -> Result<Option<FollowResponse>, Status> {
+        let begins = if self.request.tail_bytes > 0 { piece.offset } else { 0 };
+        let place = self.places.entry((piece.rank, piece.stream)).or_insert(begins);
+        let Ok(known) = usize::try_from(*place - piece.offset) else {
+            let words = format!("bytes {place} to {} of the output of rank {} did not come", piece.offset, piece.rank);
+            return Err(Status::data_loss(words));
+        };
         if known >= piece.data.len() {
-            return None;
+            return Ok(None);
         }
         *place = piece.offset + piece.data.len() as i64;
         piece.offset += known as i64;
         piece.data.drain(..known);
-        Some(piece)
+        Ok(Some(piece))
+    }
+
+    fn ended(&self) -> Result<(), Status> {
+        Ok(())
     }
 }

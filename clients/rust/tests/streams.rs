@@ -10,7 +10,7 @@ use std::time::Duration;
 use serai_client::api::jobs::v1::{
     FollowOffset, FollowRequest, FollowResponse, GetRequest, GetResponse, JobReport, JobState, OutputStream, WatchRequest, WatchResponse,
 };
-use serai_client::{Builder, Client, reason};
+use serai_client::{Builder, Client, explain, reason};
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt, iter};
@@ -25,10 +25,12 @@ use tonic_types::{ErrorDetails, StatusExt};
 #[derive(Clone, Default)]
 struct Flaky {
     log: &'static str,
-    /// One for each call of a stream; none = to the end.
+    /// One for each call of a stream; none = to the end, OK = as if that were the end.
     breaks: Vec<Status>,
-    /// Bytes that it goes back behind the offset that was asked for.
+    /// Bytes that it goes back behind the offset that was asked for; below 0 = it leaves some out.
     back: i64,
+    /// Streams that break are open for so long and tell nothing; zero = they tell the beginning.
+    quiet: Duration,
     heard: Arc<Mutex<Heard>>,
 }
 
@@ -46,7 +48,15 @@ impl Flaky {
         let mut heard = self.heard.lock().unwrap();
         heard.streams += 1;
         let end = self.breaks.get(heard.streams - 1).cloned();
+        if let (Some(end), false) = (&end, self.quiet.is_zero()) {
+            let (quiet, end) = (self.quiet, end.clone());
+            return Response::new(Box::pin(async_stream::stream! {
+                tokio::time::sleep(quiet).await;
+                yield Err(end);
+            }));
+        }
         let most = if end.is_some() { before } else { usize::MAX };
+        let end = end.filter(|status| status.code() != Code::Ok);
         let answers = whole.into_iter().take(most).map(Ok).chain(end.map(Err));
         Response::new(Box::pin(iter(answers.collect::<Vec<_>>())))
     }
@@ -84,8 +94,8 @@ impl ServerStreamingService<FollowRequest> for Flaky {
     type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
 
     fn call(&mut self, request: Request<FollowRequest>) -> Self::Future {
-        let asked = request.into_inner().offsets.first().map_or(0, |known| known.offset);
-        let from = usize::try_from(asked - self.back).unwrap_or(0);
+        let begin = |known: &FollowOffset| usize::try_from(known.offset - self.back).unwrap_or(0);
+        let from = request.into_inner().offsets.first().map_or(0, begin);
         let pieces = self.log.as_bytes()[from..].chunks(2).enumerate().map(|(i, data)| FollowResponse {
             stream: OutputStream::Stdout.into(),
             offset: (from + 2 * i) as i64,
@@ -157,6 +167,28 @@ async fn follow_goes_on_where_it_was() {
     }
 }
 
+/// However long a stream had nothing to tell, it is opened again after a break, and after the next one.
+#[tokio::test]
+async fn quiet_streams_do_not_use_up_patience() {
+    let breaks = vec![Status::unavailable("away"), Status::cancelled("reset")];
+    let fake = Flaky { log: "a log", breaks, quiet: Duration::from_millis(300), ..Default::default() };
+    let client = serve(&fake, |options| options.patience(Duration::from_millis(100)));
+    assert_eq!(collect(&client, vec![]).await.unwrap(), fake.log);
+    assert_eq!(fake.streams(), 3);
+    fake.heard.lock().unwrap().streams = 0;
+    assert_eq!(client.until_final("1").await.unwrap().state(), JobState::Success);
+    assert_eq!(fake.streams(), 3);
+}
+
+/// Nobody takes what is there for the whole.
+#[tokio::test]
+async fn output_that_is_left_out_is_an_error() {
+    let fake = Flaky { log: "a log of some length", breaks: vec![Status::unavailable("away")], back: -2, ..Default::default() };
+    let error = collect(&serve(&fake, |options| options), vec![]).await.unwrap_err();
+    assert_eq!(explain(&error), "DATA_LOSS: bytes 6 to 8 of the output of rank 0 did not come");
+    assert_eq!(fake.streams(), 2);
+}
+
 /// Whoever kept the offset goes on from there.
 #[tokio::test]
 async fn follow_begins_at_offsets() {
@@ -182,12 +214,12 @@ async fn patience_ends() {
     assert_eq!(client.until_final("1").await.unwrap_err().code(), Code::Unavailable);
 }
 
-/// The last report is the final one, whatever broke before it.
+/// The last report is the final one, whatever broke before it, also when the server ends the stream as if it had told everything.
 #[tokio::test]
 async fn watch_ends_with_the_final_report() {
-    let fake = Flaky { breaks: vec![Status::unavailable("away")], ..Default::default() };
+    let fake = Flaky { breaks: vec![Status::unavailable("away"), Status::ok("")], ..Default::default() };
     let last = serve(&fake, |options| options).until_final("1").await.unwrap();
-    assert_eq!((last.state(), fake.streams()), (JobState::Success, 2));
+    assert_eq!((last.state(), fake.streams()), (JobState::Success, 3));
 }
 
 /// Each call carries the token, and a deadline when it has none of its own.
