@@ -14,16 +14,16 @@ export class Tries {
   private failures = 0;
   private awaySince = 0;
 
-  /** `patienceMs`: longest time without any answer. */
+  /** `patienceMs`: longest time that the server may be away, from the first cut on. */
   constructor(patienceMs: number, options: StreamOptions) {
     this.patienceMs = patienceMs;
     this.options = options;
   }
 
-  /** An answer came: whatever breaks from now on breaks anew. */
-  succeeded(): void {
+  /** The stream is open, or an answer came: whatever breaks from now on breaks anew, however long it is until then. */
+  readonly succeeded = (): void => {
     this.failures = 0;
-  }
+  };
 
   /** Waits before the next try. Throws `error` when it is no cut or the server is away for too long, and when the caller aborted. */
   async failed(error: unknown): Promise<void> {
@@ -35,7 +35,7 @@ export class Tries {
       onCut?.(error);
     }
     const waitMs = Math.min(FIRST_WAIT_MS * 2 ** Math.min(this.failures, 10), LONGEST_WAIT_MS);
-    if (now + waitMs - this.awaySince > this.patienceMs) throw error;
+    if (now - this.awaySince > this.patienceMs) throw error;
     this.failures += 1;
     await pause(waitMs, signal);
   }

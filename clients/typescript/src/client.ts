@@ -100,8 +100,9 @@ export function authenticated(url: URL, options: Options, local = false): Interc
   ];
 }
 
+/** Not names below localhost: whoever answers for names may send them anywhere. */
 function isLoopback(host: string): boolean {
-  return host === "localhost" || host.endsWith(".localhost") || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host);
+  return host === "localhost" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
 /** A transport whose calls with one answer end after `callTimeoutMs` unless the call says otherwise; streams are not touched. */

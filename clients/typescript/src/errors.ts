@@ -2,28 +2,33 @@
 
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { MissingOutput } from "./places.js";
 
 const DETAILS = "grpc-status-details-bin";
 const ERROR_INFO = "google.rpc.ErrorInfo";
+const DOMAIN = "serai";
 
 /** The error's reason of docs/errors.md, like "JOB_UNKNOWN"; undefined where Serai did not say one. */
 export function reasonOf(error: unknown): string | undefined {
   if (!(error instanceof ConnectError)) return undefined;
   for (const detail of error.details) {
-    if ("type" in detail && detail.type === ERROR_INFO) return firstText(detail.value);
+    if (!("type" in detail) || detail.type !== ERROR_INFO) continue;
+    const [reason, domain] = texts(detail.value);
+    if (domain === DOMAIN) return reason;
   }
   return undefined;
 }
 
-/** The text of a message's field 1; `reason` of ErrorInfo. */
-function firstText(bytes: Uint8Array): string | undefined {
+/** The texts of a message's fields 1 and 2: `reason` and `domain` of ErrorInfo. */
+function texts(bytes: Uint8Array): [string, string] {
+  const found: [string, string] = ["", ""];
   const reader = new BinaryReader(bytes);
   while (reader.pos < reader.len) {
     const [field, type] = reader.tag();
-    if (field === 1 && type === WireType.LengthDelimited) return reader.string();
-    reader.skip(type, field);
+    if ((field === 1 || field === 2) && type === WireType.LengthDelimited) found[field - 1] = reader.string();
+    else reader.skip(type, field);
   }
-  return undefined;
+  return found;
 }
 
 /** "NOT_FOUND: job 1 is not known": the error in one line, with its code as gRPC names it. */
@@ -44,7 +49,7 @@ const OF_CONNECTIONS: ReadonlySet<Code> = new Set([Code.Aborted, Code.Canceled, 
  * server that stops or starts, a store or backend that is away for a while.
  */
 export function isCut(error: unknown): boolean {
-  if (!(error instanceof ConnectError)) return false;
+  if (!(error instanceof ConnectError) || error instanceof MissingOutput) return false;
   if (error.code === Code.Unavailable) return true;
   const spoken = error.metadata.has(DETAILS) || error.details.length > 0;
   return OF_CONNECTIONS.has(error.code) && !spoken;

@@ -15,7 +15,7 @@ export interface FollowOptions extends StreamOptions {
   follow?: boolean;
 }
 
-/** Each piece comes once, with its place: at most 64 KiB of one stream of one replica. */
+/** Each piece comes once, with its place: at most 64 KiB of one stream of one replica. Throws MissingOutput when the server leaves some out. */
 export async function* follow(
   jobs: Client<typeof JobsService>,
   patienceMs: number,
@@ -27,7 +27,7 @@ export async function* follow(
   for (;;) {
     const request = { jobId, ranks: [...ranks], offsets: places.all(), follow: options.follow ?? true };
     try {
-      for await (const piece of jobs.follow(request, { signal })) {
+      for await (const piece of jobs.follow(request, { signal, onHeader: tries.succeeded })) {
         tries.succeeded();
         const fresh = places.take(piece);
         if (fresh !== undefined) yield fresh;

@@ -18,8 +18,12 @@ export interface NodeOptions extends Options {
   keyFile?: string;
 }
 
+/** What the server sends at most, and what it takes from tools at most. */
+const LIMITS = { readMaxBytes: 64 * 1024 * 1024, writeMaxBytes: 16 * 1024 * 1024 };
+
 /** How often a connection in use is asked whether it is still there. gRPC servers refuse to be asked more than every five minutes. */
 const PING_MS = 360_000;
+const PING_TIMEOUT_MS = 20_000;
 
 /**
  * A connection to `address`: "https://host:port", "http://host:port" without TLS, or "unix:/path" of a server's Unix socket. It is made at
@@ -27,14 +31,21 @@ const PING_MS = 360_000;
  */
 export function connect(address: string, options: NodeOptions = {}): Serai {
   const { baseUrl, session, local } = place(address);
+  if (!baseUrl.startsWith("https:") && (options.caFile || options.certificateFile)) {
+    throw new TypeError("certificates are for https:// addresses only");
+  }
   const tls: SecureClientSessionOptions = {
     ca: read(options.caFile),
     cert: read(options.certificateFile),
     key: read(options.keyFile),
   };
   const interceptors = authenticated(new URL(baseUrl), options, local);
-  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: PING_MS }, { ...session, ...tls });
-  const transport = createGrpcTransport({ baseUrl, interceptors, sessionManager });
+  const sessionManager = new Http2SessionManager(
+    baseUrl,
+    { pingIntervalMs: PING_MS, pingTimeoutMs: PING_TIMEOUT_MS },
+    { ...session, ...tls },
+  );
+  const transport = createGrpcTransport({ baseUrl, interceptors, sessionManager, ...LIMITS });
   return new Serai(transport, options, () => sessionManager.abort());
 }
 

@@ -9,7 +9,7 @@ export interface Options {
   token?: string | TokenSource;
   /** Longest time of a call with one answer, in milliseconds; 30,000 when left out. Streams end with their job. */
   callTimeoutMs?: number;
-  /** For how long watching and following wait for a server that does not answer, in milliseconds; 60,000 when left out. */
+  /** For how long watching and following wait for a server that is away, from the first cut on, in milliseconds; 60,000 when left out. */
   patienceMs?: number;
   /** true: send the token also without TLS to another machine, where whoever is on the way can read it. */
   insecureToken?: boolean;

@@ -1,5 +1,6 @@
 /** How far the output of a job was read: what a reader must keep to go on after a cut, in this process or in a later one. */
 
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { FollowResponse } from "./gen/serai/jobs/v1/jobs_service_pb.js";
 import { OutputStream } from "./gen/serai/jobs/v1/jobs_service_pb.js";
 
@@ -12,6 +13,21 @@ export interface Place {
   offset: bigint;
 }
 
+const MISSING = "MissingOutput";
+
+/** The server left out some of the output, for a reason that it did not tell. */
+export class MissingOutput extends ConnectError {
+  constructor(rank: number, from: bigint, to: bigint) {
+    super(`bytes ${from} to ${to} of the output of rank ${rank} did not come`, Code.DataLoss);
+    this.name = MISSING;
+  }
+
+  /** That of ConnectError takes any ConnectError for one of these. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return value instanceof ConnectError && value.name === MISSING;
+  }
+}
+
 export class Places {
   private readonly known = new Map<string, Place>();
 
@@ -20,14 +36,15 @@ export class Places {
     for (const { rank, stream, offset } of places) this.known.set(`${rank}/${stream}`, { rank, stream, offset });
   }
 
-  /** What of `piece` was not there before, and that it is read now; undefined = nothing. */
+  /** What of `piece` was not there before, and that it is read now; undefined = nothing. Throws MissingOutput. */
   take(piece: FollowResponse): FollowResponse | undefined {
     const key = `${piece.rank}/${piece.stream}`;
     const end = piece.offset + BigInt(piece.data.length);
     const read = this.known.get(key)?.offset ?? 0n;
+    if (piece.offset > read) throw new MissingOutput(piece.rank, read, piece.offset);
     if (end <= read) return undefined;
     this.known.set(key, { rank: piece.rank, stream: piece.stream, offset: end });
-    if (piece.offset >= read) return piece;
+    if (piece.offset === read) return piece;
     return { ...piece, offset: read, data: piece.data.subarray(Number(read - piece.offset)) };
   }
 

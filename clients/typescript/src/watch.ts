@@ -19,7 +19,7 @@ export async function* watch(
   let last: JobReport | undefined;
   for (;;) {
     try {
-      for await (const { job } of jobs.watch({ jobId }, { signal: options.signal })) {
+      for await (const { job } of jobs.watch({ jobId }, { signal: options.signal, onHeader: tries.succeeded })) {
         if (job === undefined) continue;
         tries.succeeded();
         if (last === undefined || !same(last, job)) yield job;

@@ -92,6 +92,35 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
       );
     });
 
+    it("does not count a quiet stream as an absence: goes on after its break, and after the next one", async () => {
+      fake.output = new TextEncoder().encode("at last");
+      const hasty = open({ patienceMs: 100 });
+      for (const read of [
+        async () => assert.equal((await hasty.untilFinal(JOB.id)).state, JobState.SUCCESS),
+        async () => {
+          let text = "";
+          for await (const { data } of hasty.follow(JOB.id)) text += new TextDecoder().decode(data);
+          assert.equal(text, "at last");
+        },
+      ]) {
+        fake.quietMs.push(300, 300);
+        await read();
+        assert.deepEqual(fake.quietMs, []);
+      }
+      hasty.close();
+    });
+
+    it("throws when the server leaves out some of the output", async () => {
+      fake.output = new Uint8Array(5_000);
+      fake.leftOut = 10;
+      fake.breaks.push(3);
+      const read = async () => {
+        for await (const _ of serai.follow(JOB.id));
+      };
+      await assert.rejects(read, { code: Code.DataLoss, rawMessage: /^bytes \d000 to \d010 of the output of rank 0 did not come$/ });
+      assert.equal(fake.follows.length, 2);
+    });
+
     it("goes on where another reader stopped", async () => {
       fake.output = new TextEncoder().encode("what was read, and the rest");
       const kept = JSON.stringify([{ rank: 0, stream: 1, offset: 15 }]);
@@ -148,9 +177,17 @@ describe("an address", () => {
     }
   });
 
+  it("without TLS takes no certificates", () => {
+    assert.throws(() => connect("http://localhost:1", { caFile: "ca.pem" }), /for https:\/\/ addresses only/);
+    assert.throws(() => connect("unix:/s.sock", { certificateFile: "own.pem", keyFile: "own.key" }), /for https:\/\/ addresses only/);
+  });
+
   it("without TLS gets no token, but on this machine or when the caller says so", () => {
     assert.throws(() => connect("http://serai.example.org", { token: "t" }), /without TLS/);
     assert.throws(() => connectWeb("http://serai.example.org", { token: "t" }), /without TLS/);
+    for (const other of ["http://x.localhost", "http://127.0.0.1.example.org"]) {
+      assert.throws(() => connect(other, { token: "t" }), /without TLS/);
+    }
     connect("http://serai.example.org", { token: "t", insecureToken: true }).close();
     for (const here of ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "unix:/s.sock", "https://serai.example.org"]) {
       connect(here, { token: "t" }).close();

@@ -1,8 +1,8 @@
 /** A Serai with one token and jobs whose life a test decides, over real HTTP: gRPC on HTTP/2 and gRPC-Web on HTTP/1.1. */
 
 import { once } from "node:events";
-import { createServer as createHttpServer, type Server } from "node:http";
-import { createServer as createHttp2Server, type Http2Server } from "node:http2";
+import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createHttp2Server, type Http2Server, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
 import type { AddressInfo, Socket } from "node:net";
 import { equals } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
@@ -12,6 +12,9 @@ import { JobsService, OutputStream, type FollowOffset, type FollowRequest } from
 
 export const TOKEN = "serai_fake_token";
 const PIECE_BYTES = 1_000;
+
+type Request = IncomingMessage | Http2ServerRequest;
+type Response = ServerResponse | Http2ServerResponse;
 
 export class FakeSerai {
   readonly jobs = new Map<string, Job>();
@@ -26,6 +29,10 @@ export class FakeSerai {
   watches = 0;
   /** Every connection breaks after so many more pieces of output, or reports; then the next number counts. */
   readonly breaks: number[] = [];
+  /** Streams are open for so many milliseconds, tell nothing, and break; those after the last number tell what there is. */
+  readonly quietMs: number[] = [];
+  /** Bytes of output that are left out before each stream but the first. */
+  leftOut = 0;
   /** Calls that are answered UNAVAILABLE before any works. */
   unavailable = 0;
   /** true: calls with one answer get none. */
@@ -34,8 +41,28 @@ export class FakeSerai {
   private readonly servers: [Http2Server, Server];
 
   private constructor() {
-    const handler = connectNodeAdapter({ routes: (router) => this.routes(router) });
+    const routed = connectNodeAdapter({ routes: (router) => this.routes(router) });
+    const handler = (request: Request, response: Response) => {
+      if (!this.answeredAtTheDoor(request, response)) routed(request, response);
+    };
     this.servers = [createHttp2Server(handler), createHttpServer(handler)];
+  }
+
+  /** What connect's own server does not do: an error without headers before it, and headers long before anything else. */
+  private answeredAtTheDoor({ url = "", headers }: Request, response: Response): boolean {
+    if (this.unavailable > 0) {
+      this.unavailable -= 1;
+      this.tokens.push(headers.authorization ?? null);
+      response.writeHead(503);
+      response.end();
+      return true;
+    }
+    const quietMs = /\/(Watch|Follow)$/.test(url) ? this.quietMs.shift() : undefined;
+    if (quietMs === undefined) return false;
+    response.writeHead(200, { "content-type": headers["content-type"] });
+    if ("flushHeaders" in response) response.flushHeaders();
+    setTimeout(() => this.cut(), quietMs);
+    return true;
   }
 
   static async start(): Promise<FakeSerai> {
@@ -103,10 +130,6 @@ export class FakeSerai {
   private admitted(context: HandlerContext): void {
     const token = context.requestHeader.get("authorization");
     this.tokens.push(token);
-    if (this.unavailable > 0) {
-      this.unavailable -= 1;
-      throw new ConnectError("the server is starting", Code.Unavailable);
-    }
     if (token !== `Bearer ${TOKEN}`) throw new ConnectError("this token is not known", Code.Unauthenticated);
   }
 
@@ -139,7 +162,8 @@ export class FakeSerai {
     this.find(request.jobId);
     this.follows.push(request.offsets);
     const begin = Number(request.offsets.find((at) => at.rank === 0 && at.stream === OutputStream.STDOUT)?.offset ?? 0n);
-    for (let at = begin; at < this.output.length; at += PIECE_BYTES) {
+    const leftOut = this.follows.length > 1 ? this.leftOut : 0;
+    for (let at = begin + leftOut; at < this.output.length; at += PIECE_BYTES) {
       if (this.broken()) return;
       yield { rank: 0, stream: OutputStream.STDOUT, offset: BigInt(at), data: this.output.subarray(at, at + PIECE_BYTES) };
       await passed();

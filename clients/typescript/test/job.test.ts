@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError, exitCode, explain, isFinal, JobState, newJob, OutputStream, Places, reasonOf, stateName } from "@serai/client";
 import { FollowResponseSchema, JobReportSchema } from "@serai/client/gen/serai/jobs/v1/jobs_service_pb";
-import { StringValueSchema } from "@bufbuild/protobuf/wkt";
 
 const PRODUCT = { id: "example-compute-1", category: "example-compute", provider: "example" };
 const MINIMAL = { command: ["/opt/acme/acme-batch", "--debug", "true"], image: "acme/batch:1.0.0", product: PRODUCT, owner: "alice" };
@@ -82,6 +82,7 @@ describe("Places", () => {
     const places = new Places();
     assert.equal(text(places.take(piece(0, "abcd"))?.data), "abcd");
     assert.equal(places.take(piece(0, "abcd")), undefined);
+    assert.throws(() => new Places().take(piece(2, "cd")), /bytes 0 to 2 of the output of rank 0 did not come/);
     const rest = places.take(piece(2, "cdef"));
     assert.deepEqual([rest?.offset, text(rest?.data)], [4n, "ef"]);
     assert.equal(text(places.take(piece(0, "ab", OutputStream.STDERR))?.data), "ab");
@@ -95,13 +96,18 @@ describe("Places", () => {
   });
 });
 
+/** google.rpc.ErrorInfo: reason is field 1, domain 2. */
+function errorInfo(reason: string, domain: string): Uint8Array {
+  return new BinaryWriter().tag(1, WireType.LengthDelimited).string(reason).tag(2, WireType.LengthDelimited).string(domain).finish();
+}
+
 describe("reasonOf", () => {
   it("reads the reason out of the error's details", () => {
-    // ErrorInfo and StringValue have the same first field.
-    const value = toBinary(StringValueSchema, create(StringValueSchema, { value: "JOB_UNKNOWN" }));
+    const value = errorInfo("JOB_UNKNOWN", "serai");
     const error = new ConnectError("there is no such job", Code.NotFound);
     error.details = [
       { type: "google.rpc.BadRequest", value: new Uint8Array() },
+      { type: "google.rpc.ErrorInfo", value: errorInfo("RATE_LIMITED", "envoy.example.org") },
       { type: "google.rpc.ErrorInfo", value },
     ];
     assert.equal(reasonOf(error), "JOB_UNKNOWN");
