@@ -17,7 +17,8 @@ class Killed(BaseException):
 
 
 def test_a_missing_folder_is_open_to_the_group(tmp_path: Path) -> None:
-    """It may pass and not look around, and through the folders above that are missing too; without a group nobody may. One that is there stays as it is."""
+    """It may pass and not look around, and through the folders above that are missing too; without a group nobody may.
+    One that is there stays as it is."""
     with socket_place(tmp_path / "a" / "b" / "tools.sock", group=GROUP):
         assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o710
         assert (tmp_path / "a").stat().st_mode & stat.S_IXGRP
