@@ -1484,7 +1484,7 @@ class JobReport(_message.Message):
     output_folder: _builtins.str
     """"/{drive}/Jobs/…"; empty = not known yet."""
     undelivered_events: _builtins.int
-    """Events of this job that Core has not settled yet."""
+    """Events of this job that Core has not settled yet. Get and Watch count them; in what List answers it is always 0."""
     stopping: _builtins.bool
     """true: a stop was asked for."""
     time_limit_ms: _builtins.int

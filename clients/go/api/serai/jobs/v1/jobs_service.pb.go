@@ -3094,7 +3094,7 @@ type JobReport struct {
 	// "/{drive}/Jobs/…"; empty = not known yet.
 	OutputFolder   string           `protobuf:"bytes,12,opt,name=output_folder,json=outputFolder,proto3" json:"output_folder,omitempty"`
 	ReplicaReports []*ReplicaReport `protobuf:"bytes,13,rep,name=replica_reports,json=replicaReports,proto3" json:"replica_reports,omitempty"`
-	// Events of this job that Core has not settled yet.
+	// Events of this job that Core has not settled yet. Get and Watch count them; in what List answers it is always 0.
 	UndeliveredEvents int32 `protobuf:"varint,14,opt,name=undelivered_events,json=undeliveredEvents,proto3" json:"undelivered_events,omitempty"`
 	// true: a stop was asked for.
 	Stopping bool `protobuf:"varint,15,opt,name=stopping,proto3" json:"stopping,omitempty"`

@@ -1612,7 +1612,7 @@ pub struct JobReport {
     pub output_folder: ::prost::alloc::string::String,
     #[prost(message, repeated, tag="13")]
     pub replica_reports: ::prost::alloc::vec::Vec<ReplicaReport>,
-    /// Events of this job that Core has not settled yet.
+    /// Events of this job that Core has not settled yet. Get and Watch count them; in what List answers it is always 0.
     #[prost(int32, tag="14")]
     pub undelivered_events: i32,
     /// true: a stop was asked for.
