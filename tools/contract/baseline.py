@@ -1,11 +1,12 @@
 """`python -m contract.baseline check`: the protos keep what the last release promised. `… make`: note what this release promises.
 
 A baseline is buf's image of the protos, without comments, as `proto/releases/{version}.binpb`. It is made anew for as long as its version
-has no tag in git; of a released version it never changes.
+has no tag in git, here and where this was cloned from; of a released version it never changes.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -68,10 +69,38 @@ def make(root: Path = ROOT) -> int:
     if tags.strip():
         print(f"{version} was released (tag {tag}): its baseline does not change. Raise the version in pyproject.toml first")
         return 1
-    (root / _RELEASES).mkdir(exist_ok=True)
-    build(root, root / _RELEASES / f"{version}.binpb")
+    target = root / _RELEASES / f"{version}.binpb"
+    if target.exists() and (words := _released_elsewhere(root, tag)):
+        print(f"{words}: {_RELEASES}/{target.name} stays as it is")
+        return 1
+    target.parent.mkdir(exist_ok=True)
+    build(root, target)
     print(f"{_RELEASES}/{version}.binpb is what {version} promises; commit it")
     return 0
+
+
+def _released_elsewhere(root: Path, tag: str) -> str:
+    """Why a baseline that is there may not be made anew, and what to do; empty = it may. A clone need not have the tags of its origin."""
+    for remote in subprocess.run(["git", "remote"], cwd=root, check=True, capture_output=True, text=True).stdout.split():
+        asked = subprocess.run(
+            ["git", "ls-remote", "--tags", remote, f"refs/tags/{tag}"],
+            cwd=root,
+            check=False,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
+        )
+        if asked.returncode != 0:
+            return (
+                f"{remote} does not say whether it has the tag {tag}. Run `git fetch --tags {remote}`, "
+                f"or delete the file first if you know that this version was not released"
+            )
+        if asked.stdout.strip():
+            return (
+                f"{tag[1:]} was released ({remote} has the tag {tag}). "
+                f"Run `git fetch --tags {remote}`, and raise the version in pyproject.toml first"
+            )
+    return ""
 
 
 def main() -> None:

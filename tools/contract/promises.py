@@ -144,6 +144,11 @@ class _Reader:
                 "flat": its.flat,
             }
             yield Promise("field", inner, inner, forms)
+        for nested in message.nested_type:
+            if not nested.options.map_entry:  # which the compiler makes of a map
+                yield from self._message(f"{name}.{nested.name}", nested)
+        for enum in message.enum_type:
+            yield from self._enum(f"{name}.{enum.name}", enum)
 
     def _enum(self, name: str, enum: EnumDescriptorProto) -> Iterator[Promise]:
         form = enum.options.Extensions[options_pb2.enum]
@@ -183,6 +188,8 @@ class _Reader:
 def _ways(name: str, rule: http_pb2.HttpRule) -> Iterator[Promise]:
     verb = rule.WhichOneof("pattern")
     if verb is not None:
-        yield Promise("way", f"{verb.upper()} {getattr(rule, verb)}", name, {"method": name, "body": rule.body})
+        yield Promise(
+            "way", f"{verb.upper()} {getattr(rule, verb)}", name, {"method": name, "body": rule.body, "response_body": rule.response_body}
+        )
     for other in rule.additional_bindings:
         yield from _ways(name, other)

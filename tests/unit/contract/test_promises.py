@@ -117,6 +117,7 @@ BREAKING: dict[str, tuple[Callable[[FileDescriptorSet], object], str]] = {
     ),
     "another way": (lambda d: setattr(http(d, "JobsService.Get"), "get", "/v1/job/{job_id}"), "way GET /v1/jobs/{job_id} is gone"),
     "a way less": (lambda d: http(d, "JobsService.Follow").additional_bindings.pop(), "way POST /v1/jobs/{job_id}:follow is gone"),
+    "a part of the answer": (lambda d: setattr(http(d, "JobsService.Get"), "response_body", "job"), "response_body was '' and is 'job'"),
     "no body": (lambda d: setattr(http(d, "JobsService.Create"), "body", ""), "body was '*' and is ''"),
     "a greater role": (lambda d: setattr(access(d, "JobsService.Get"), "role", pb2.ROLE_ADMIN), "role was 1 and is 3"),
     "no tool": (lambda d: setattr(access(d, "JobsService.Get"), "role", 0), "role was 1 and is 0"),
@@ -187,6 +188,41 @@ def test_the_first_release_breaks_nothing() -> None:
     assert broken([], Promises.of(BEFORE)) == []
 
 
+INSIDE: dict[str, tuple[Callable[[DescriptorProto], object], str]] = {
+    "a message": (
+        lambda m: setattr(m.nested_type[0].options.Extensions[pb2.message], "union_key", "kind"),
+        "message serai.jobs.v1.Job.Part: union_key",
+    ),
+    "its field": (lambda m: setattr(m.nested_type[0].field[0], "json_name", "other"), "field serai.jobs.v1.Job.Part.one: json_name"),
+    "an enum": (
+        lambda m: setattr(m.enum_type[0].options.Extensions[pb2.enum], "lower_case", True),
+        "enum serai.jobs.v1.Job.Color: lower_case",
+    ),
+    "an enum of a message in it": (
+        lambda m: drop(m.nested_type[0].enum_type[0].value, "BIG"),
+        "value serai.jobs.v1.Job.Part.Size.BIG is gone",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(INSIDE))
+def test_what_stands_inside_messages_is_kept_too(name: str) -> None:
+    """Messages and enums, as deep as they go."""
+
+    def nested(descriptors: FileDescriptorSet) -> None:
+        job = message(descriptors, "jobs.v1.Job")
+        part = job.nested_type.add(name="Part")
+        part.field.add(name="one", json_name="one", number=1)
+        part.enum_type.add(name="Size").value.add(name="BIG")
+        job.enum_type.add(name="Color")
+
+    change, words = INSIDE[name]
+    before = after(nested)
+    changed = after(lambda d: (nested(d), change(message(d, "jobs.v1.Job"))))
+    found = broken([Promises.of(before)], Promises.of(changed))
+    assert any(words in line for line in found), found
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """The protos with what buf needs, in a folder of their own."""
@@ -221,10 +257,43 @@ def test_a_baseline_is_made_and_kept(project: Path, capfd: pytest.CaptureFixture
     assert baseline.make(project) == 0
     assert baseline.check(project) == 0
     version = baseline.releases(project)[0].stem
-    for command in (["commit", "-qm", "x", "--allow-empty"], ["tag", f"v{version}"]):
-        subprocess.run(["git", "-C", str(project), "-c", "user.name=x", "-c", "user.email=x@example.org", *command], check=True)
+    commit(project, "commit", "-qm", "x", "--allow-empty")
+    commit(project, "tag", f"v{version}")
     assert baseline.make(project) == 1
     assert "was released" in capfd.readouterr().out
+
+
+def commit(project: Path, *more: str) -> None:
+    subprocess.run(["git", "-C", str(project), "-c", "user.name=x", "-c", "user.email=x@example.org", *more], check=True)
+
+
+def test_a_clone_without_tags_does_not_write_over_a_release(project: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It asks where it comes from; where that cannot be told, the file stays and what to do is said."""
+    assert baseline.make(project) == 0
+    file = baseline.releases(project)[0]
+    origin = tmp_path / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(origin)], check=True)
+    commit(project, "commit", "-qm", "x", "--allow-empty")
+    commit(project, "remote", "add", "origin", str(origin))
+    edit(project, "optional int64 started_at = 3;", "optional int64 started_at = 3 [(serai.wire.v1.field).required = true];")
+
+    def outcome() -> tuple[int, bool, str]:
+        before = file.read_bytes()
+        return baseline.make(project), file.read_bytes() == before, capfd.readouterr().out
+
+    assert outcome()[:2] == (0, False), "no tag there either"
+    edit(project, "optional int64 started_at = 3 [(serai.wire.v1.field).required = true];", "optional int64 started_at = 3;")
+    commit(project, "push", "-q", "origin", f"HEAD:refs/tags/v{file.stem}")
+    code, is_kept, words = outcome()
+    assert (code, is_kept) == (1, True)
+    assert "was released" in words
+    assert "git fetch --tags origin" in words
+    origin.rename(tmp_path / "gone.git")
+    code, is_kept, words = outcome()
+    assert (code, is_kept) == (1, True)
+    assert "does not say whether" in words
+    file.unlink()
+    assert baseline.make(project) == 0
 
 
 def test_baselines_are_in_the_order_of_versions(tmp_path: Path) -> None:
