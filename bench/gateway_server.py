@@ -11,6 +11,7 @@ import asyncio
 import gc
 import json
 import os
+import socket
 import sys
 import tempfile
 import time
@@ -36,6 +37,8 @@ from serai_gateway.http import Receive, Scope, Send, read_body, send_json
 from serai_gateway.settings import CoreSettings, ProviderSettings, Settings
 from serai_gateway.ws.paths import SocketPaths
 
+_BACKLOG = 2048
+"""As many connections as wait at the gateway's own listener."""
 _NOOP = b'{"responses":[null]}'
 
 
@@ -92,6 +95,17 @@ def core_key(folder: Path) -> rsa.RSAPrivateKey:
     return key
 
 
+def shared_listener(port: int) -> socket.socket:
+    """One that others of the same user may have too: the kernel gives each a part of the connections (SO_REUSEPORT, socket(7))."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
 async def serve(key_file: Path, token: str, log: BinaryIO, port: int) -> None:
     clock = SystemClock()
     settings = Settings(
@@ -104,7 +118,7 @@ async def serve(key_file: Path, token: str, log: BinaryIO, port: int) -> None:
 
     access = CountedAccess(GatewayCounts(), AccessLog(clock, write=write))
     app = App(settings, Codec(), NoStore(), TokenCheck(PublicKeyFile(key_file, clock), clock), access)
-    listener = listen("127.0.0.1", port, shared=port != 0)
+    listener = shared_listener(port) if port else listen("127.0.0.1", 0)
     server = EmbeddedServer(BenchApp(app), grace_s=1)
     serving = asyncio.create_task(server.serve([listener]))
     await server.wait_started(serving)

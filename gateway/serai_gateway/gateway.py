@@ -278,15 +278,12 @@ class EmbeddedServer(uvicorn.Server):
         await asyncio.wait({serving})
 
 
-def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A listening TCP socket; `shared`: others of the same user may have it too, and each gets a part of the connections (SO_REUSEPORT,
-    socket(7)). OSError with the address in its text when it cannot be had."""
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket. OSError with the address in its text when it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
         listener.setblocking(False)
