@@ -242,3 +242,28 @@ async def test_a_limited_tools_job_does_not_reach_jobs_that_were_shared_with_who
             await site.ask("Create", pb.CreateRequest(items=[message]), who)
             row = await until(site.core, job_id, lambda row: row.state.final or row.state is State.RUNNING)
             assert (row.state is State.RUNNING) == reaches
+
+
+async def test_an_id_that_another_project_has_is_taken_and_no_more_is_told(tmp_path: Path) -> None:
+    """Ids are one namespace: the words are those for a job of one's own that has the id, and the other job stays as it is."""
+    async with site_on(tmp_path) as site:
+        before = await site.core.store.job("tool-other")
+        theirs = await site.refused("Create", pb.CreateRequest(items=[of("p", "tool-other")]))
+        longer = of("p", "tool-mine")
+        longer.specification.time_allocation.minutes += 1
+        mine = await site.refused("Create", pb.CreateRequest(items=[longer]))
+        assert theirs.code == code_pb2.ALREADY_EXISTS
+        assert theirs.message == mine.message.replace("tool-mine", "tool-other")
+        texts = [b"".join(detail.value for detail in status.details) for status in (theirs, mine)]
+        assert len(texts[0]) - texts[0].count(b"tool-other") == len(texts[1]), "the id alone is different"
+        assert await site.core.store.job("tool-other") == before
+
+
+async def test_undelivered_events_are_counted_for_one_job_and_not_in_lists(tmp_path: Path) -> None:
+    """As the proto says."""
+    async with site_on(tmp_path) as site:
+        one = pb.GetResponse.FromString(await site.ask("Get", pb.GetRequest(job_id="5"), FREE))
+        watched = pb.WatchResponse.FromString(await site.ask("Watch", pb.WatchRequest(job_id="5"), FREE))
+        assert one.job.undelivered_events == watched.job.undelivered_events > 0
+        listed = pb.ListResponse.FromString(await site.ask("List", pb.ListRequest(), FREE))
+        assert {job.id: job.undelivered_events for job in listed.jobs}["5"] == 0
