@@ -27,11 +27,16 @@ import javax.net.ssl.SSLException;
 /** Makes channels: the way to the server, and what goes with each call. */
 final class Channels {
 
-    /** The server's own limit. */
-    private static final int MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024;
+    /** What the server sends at most. */
+    private static final int RECEIVE_LIMIT_BYTES = 64 * 1024 * 1024;
+
+    /** What the server takes from tools at most. */
+    private static final int SEND_LIMIT_BYTES = 16 * 1024 * 1024;
 
     /** gRPC servers refuse to be asked more than every five minutes whether they are still there. */
     private static final Duration KEEP_ALIVE = Duration.ofMinutes(6);
+
+    private static final Duration KEEP_ALIVE_TIMEOUT = Duration.ofSeconds(20);
 
     private static final Metadata.Key<String> AUTHORIZATION = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
 
@@ -62,7 +67,9 @@ final class Channels {
         } else {
             builder.usePlaintext();
         }
-        return builder.maxInboundMessageSize(MESSAGE_LIMIT_BYTES).keepAliveTime(KEEP_ALIVE.toSeconds(), TimeUnit.SECONDS);
+        return builder.maxInboundMessageSize(RECEIVE_LIMIT_BYTES)
+                .keepAliveTime(KEEP_ALIVE.toSeconds(), TimeUnit.SECONDS)
+                .keepAliveTimeout(KEEP_ALIVE_TIMEOUT.toSeconds(), TimeUnit.SECONDS);
     }
 
     private static void secure(NettyChannelBuilder builder, Options options) {
@@ -104,11 +111,12 @@ final class Channels {
         };
     }
 
-    /** Gives calls with one answer a deadline when they have none. Streams last as long as what they tell of. */
+    /** Sets limits: of what is sent, and a deadline for calls with one answer that have none. Streams last as long as what they tell of. */
     static ClientInterceptor limited(Duration timeout) {
         return new ClientInterceptor() {
             @Override
-            public <Q, A> ClientCall<Q, A> interceptCall(MethodDescriptor<Q, A> method, CallOptions options, Channel next) {
+            public <Q, A> ClientCall<Q, A> interceptCall(MethodDescriptor<Q, A> method, CallOptions given, Channel next) {
+                CallOptions options = given.getMaxOutboundMessageSize() == null ? given.withMaxOutboundMessageSize(SEND_LIMIT_BYTES) : given;
                 boolean once = method.getType() == MethodDescriptor.MethodType.UNARY;
                 boolean unlimited = options.getDeadline() == null;
                 return next.newCall(

@@ -14,7 +14,7 @@ import java.util.function.Supplier;
  * @param certificateFile this client's own certificate in PEM, where the server knows it by that; null = none
  * @param keyFile its key in PEM; null = none
  * @param callTimeout ends a call with one answer whose stub has no deadline
- * @param patience for how long {@link Serai#watch} and {@link Serai#follow} wait for a server that does not answer
+ * @param patience for how long {@link Serai#watch} and {@link Serai#follow} wait for a server that is away, from the first break on
  */
 public record Options(
         Supplier<String> token, Path caFile, Path certificateFile, Path keyFile, Duration callTimeout, Duration patience) {

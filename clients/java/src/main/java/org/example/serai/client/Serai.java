@@ -7,6 +7,8 @@ import io.grpc.netty.shaded.io.netty.channel.EventLoopGroup;
 import java.time.Duration;
 import java.util.NoSuchElementException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Function;
 import org.example.serai.jobs.v1.CreateRequest;
 import org.example.serai.jobs.v1.FollowRequest;
 import org.example.serai.jobs.v1.FollowResponse;
@@ -89,7 +91,12 @@ public final class Serai implements AutoCloseable {
      */
     public Answers<JobReport> watch(String jobId) {
         WatchRequest request = WatchRequest.newBuilder().setJobId(jobId).build();
-        return new Answers<>(patience, this::again, () -> jobs().watch(request), WatchResponse::getJob);
+        AtomicBoolean over = new AtomicBoolean();
+        Function<WatchResponse, JobReport> read = answer -> {
+            over.set(Outcome.isFinal(answer.getJob().getState()));
+            return answer.getJob();
+        };
+        return new Answers<>(patience, this::again, listening -> jobs().withInterceptors(listening).watch(request), read, over::get);
     }
 
     /** Waits until a job is over; its last report. */
@@ -113,17 +120,20 @@ public final class Serai implements AutoCloseable {
 
     /**
      * What a job writes, byte for byte: from the beginning or the request's offsets, and with {@code follow} to the end of the output,
-     * over broken connections and restarts of the server. No byte is lost and none comes twice.
+     * over broken connections and restarts of the server. No byte is lost and none comes twice; {@link Places.MissingOutput} is thrown if
+     * the server leaves some out.
      *
      * <p>To go on in another process, keep a {@link Places} of what was handed out, and put its offsets into the request.
      */
     public Answers<FollowResponse> follow(FollowRequest request) {
-        Places places = new Places(request.getOffsetsList());
+        Places places = new Places(request.getOffsetsList(), request.getTailBytes() > 0);
         return new Answers<>(
                 patience,
                 this::again,
-                () -> jobs().follow(request.toBuilder().clearOffsets().addAllOffsets(places.offsets()).build()),
-                places::newOf);
+                listening -> jobs().withInterceptors(listening)
+                        .follow(request.toBuilder().clearOffsets().addAllOffsets(places.offsets()).build()),
+                places::newOf,
+                () -> true);
     }
 
     /** Before a call is made again: a server that was away is looked for at once, and one that this side closed is not. */

@@ -5,6 +5,7 @@ import com.google.protobuf.ByteString;
 import com.google.rpc.ErrorInfo;
 import io.grpc.Context;
 import io.grpc.Contexts;
+import io.grpc.ForwardingServerCall.SimpleForwardingServerCall;
 import io.grpc.Metadata;
 import io.grpc.Server;
 import io.grpc.ServerCall;
@@ -51,6 +52,7 @@ final class FakeSerai extends JobsServiceGrpc.JobsServiceImplBase implements Aut
 
     private static final int PIECE_BYTES = 1_000;
     private static final Context.Key<Boolean> ADMITTED = Context.key("admitted");
+    private static final Context.Key<ServerCall<?, ?>> CALL = Context.key("call");
     private static final Metadata.Key<String> AUTHORIZATION = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
 
     final Map<String, Job> jobs = new ConcurrentHashMap<>();
@@ -64,6 +66,10 @@ final class FakeSerai extends JobsServiceGrpc.JobsServiceImplBase implements Aut
     volatile ByteString output = ByteString.EMPTY;
     /** Of every job, one after the other; a job whose last state is not final stays there, and a watch of it goes on. */
     volatile List<JobState> states = List.of(JobState.JOB_STATE_IN_QUEUE, JobState.JOB_STATE_RUNNING, JobState.JOB_STATE_SUCCESS);
+    /** Streams are open for so many milliseconds, tell nothing, and break; those after the last number tell what there is. */
+    final Deque<Long> quietMs = new ConcurrentLinkedDeque<>();
+    /** Bytes of output that are left out before each stream but the first. */
+    volatile int leftOut;
     /** true: calls with one answer get none. */
     volatile boolean silent;
     /** Counted down when a caller ended a watch. */
@@ -71,7 +77,7 @@ final class FakeSerai extends JobsServiceGrpc.JobsServiceImplBase implements Aut
 
     private Server server;
 
-    /** @param status null = the whole server is stopped and started anew */
+    /** @param status null = the whole server is stopped and started anew; OK = the stream ends as if everything was told */
     record Break(int after, Status status) {}
 
     FakeSerai() throws IOException {
@@ -145,6 +151,9 @@ final class FakeSerai extends JobsServiceGrpc.JobsServiceImplBase implements Aut
             return;
         }
         ((ServerCallStreamObserver<?>) answer).setOnCancelHandler(left::countDown);
+        if (wasQuiet(answer)) {
+            return;
+        }
         Deque<JobState> toTell = new ArrayDeque<>(states);
         while (!toTell.isEmpty()) {
             if (broken(answer)) {
@@ -164,8 +173,12 @@ final class FakeSerai extends JobsServiceGrpc.JobsServiceImplBase implements Aut
             return;
         }
         follows.add(request.getOffsetsList());
+        if (wasQuiet(answer)) {
+            return;
+        }
         // Some bytes that were read come again, as from a server that reads in blocks.
         long at = request.getOffsetsList().stream().mapToLong(offset -> Math.max(offset.getOffset() - 7, 0)).findFirst().orElse(0);
+        at += follows.size() > 1 ? leftOut : 0;
         for (; at < output.size(); at += PIECE_BYTES) {
             if (broken(answer)) {
                 return;
@@ -198,6 +211,22 @@ final class FakeSerai extends JobsServiceGrpc.JobsServiceImplBase implements Aut
                 com.google.rpc.Status.newBuilder().setCode(code.value()).setMessage(words).addDetails(Any.pack(info)).build());
     }
 
+    /** true = nothing was told and the stream is broken now. */
+    private boolean wasQuiet(StreamObserver<?> answer) {
+        Long forMs = quietMs.poll();
+        if (forMs == null) {
+            return false;
+        }
+        CALL.get().sendHeaders(new Metadata());
+        try {
+            Thread.sleep(forMs);
+        } catch (InterruptedException stopped) {
+            Thread.currentThread().interrupt();
+        }
+        answer.onError(Status.UNAVAILABLE.asRuntimeException());
+        return true;
+    }
+
     /** Counts one answer; true = the stream is broken now. */
     private boolean broken(StreamObserver<?> answer) {
         Break first = breaks.poll();
@@ -210,6 +239,8 @@ final class FakeSerai extends JobsServiceGrpc.JobsServiceImplBase implements Aut
         }
         if (first.status() == null) {
             new Thread(this::restart).start();
+        } else if (first.status().isOk()) {
+            answer.onCompleted();
         } else {
             answer.onError(first.status().asRuntimeException());
         }
@@ -222,7 +253,18 @@ final class FakeSerai extends JobsServiceGrpc.JobsServiceImplBase implements Aut
             String token = headers.get(AUTHORIZATION);
             tokens.add(String.valueOf(token));
             boolean admitted = ("Bearer " + TOKEN).equals(token);
-            return Contexts.interceptCall(Context.current().withValue(ADMITTED, admitted), call, headers, next);
+            ServerCall<Q, A> own = new SimpleForwardingServerCall<>(call) {
+                private boolean open;
+
+                @Override
+                public void sendHeaders(Metadata told) {
+                    if (!open) {
+                        open = true;
+                        super.sendHeaders(told);
+                    }
+                }
+            };
+            return Contexts.interceptCall(Context.current().withValue(ADMITTED, admitted).withValue(CALL, own), own, headers, next);
         }
     }
 }

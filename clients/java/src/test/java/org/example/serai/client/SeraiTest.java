@@ -95,6 +95,7 @@ final class SeraiTest {
     void watch() {
         fake.breaks.add(new Break(1, Status.UNAVAILABLE));
         fake.breaks.add(new Break(2, Status.INTERNAL.withDescription("RST_STREAM")));
+        fake.breaks.add(new Break(0, Status.OK));
         List<JobState> states = new ArrayList<>();
         try (Answers<JobReport> reports = serai.watch("one")) {
             reports.forEachRemaining(report -> states.add(report.getState()));
@@ -125,6 +126,34 @@ final class SeraiTest {
         assertEquals(fake.output, read);
         assertTrue(fake.breaks.isEmpty());
         assertTrue(fake.follows.size() >= 4);
+    }
+
+    @Test
+    @DisplayName("A quiet stream is no absence: it is opened again after its break, and after the next one")
+    void quiet() {
+        fake.output = ByteString.copyFromUtf8("at last");
+        try (Serai hasty = Serai.connect(fake.address(), OPTIONS.withPatience(Duration.ofMillis(100)))) {
+            fake.quietMs.addAll(List.of(300L, 300L));
+            assertEquals(JobState.JOB_STATE_SUCCESS, hasty.untilFinal("one").getState());
+            fake.quietMs.addAll(List.of(300L, 300L));
+            try (Answers<FollowResponse> pieces = hasty.follow("one")) {
+                assertEquals(fake.output, pieces.next().getData());
+            }
+            assertTrue(fake.quietMs.isEmpty());
+        }
+    }
+
+    @Test
+    @DisplayName("Output that the server leaves out is an error")
+    void leftOut() {
+        fake.output = ByteString.copyFrom(new byte[5_000]);
+        fake.leftOut = 17;
+        fake.breaks.add(new Break(3, Status.UNAVAILABLE));
+        try (Answers<FollowResponse> pieces = serai.follow("one")) {
+            StatusRuntimeException error = assertThrows(StatusRuntimeException.class, () -> pieces.forEachRemaining(piece -> {}));
+            assertEquals("DATA_LOSS: bytes 3000 to 3010 of the output of rank 0 did not come", Errors.explain(error));
+            assertEquals(2, fake.follows.size());
+        }
     }
 
     @Test
