@@ -2,7 +2,6 @@
 
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { MissingOutput } from "./places.js";
 
 const DETAILS = "grpc-status-details-bin";
 const ERROR_INFO = "google.rpc.ErrorInfo";
@@ -42,14 +41,14 @@ function codeName(code: Code): string {
 }
 
 /** Codes that libraries give to a connection that broke, besides UNAVAILABLE. Of Serai they come with details. */
-const OF_CONNECTIONS: ReadonlySet<Code> = new Set([Code.Aborted, Code.Canceled, Code.DataLoss, Code.Internal, Code.Unknown]);
+const OF_CONNECTIONS: ReadonlySet<Code> = new Set([Code.Aborted, Code.Canceled, Code.Internal, Code.Unknown]);
 
 /**
  * Whether trying again is right: nobody answered, or the answer broke off. Everything that Serai itself says is final, but UNAVAILABLE: a
  * server that stops or starts, a store or backend that is away for a while.
  */
 export function isCut(error: unknown): boolean {
-  if (!(error instanceof ConnectError) || error instanceof MissingOutput) return false;
+  if (!(error instanceof ConnectError)) return false;
   if (error.code === Code.Unavailable) return true;
   const spoken = error.metadata.has(DETAILS) || error.details.length > 0;
   return OF_CONNECTIONS.has(error.code) && !spoken;

@@ -15,7 +15,7 @@ export interface FollowOptions extends StreamOptions {
   follow?: boolean;
 }
 
-/** Each piece comes once, with its place: at most 64 KiB of one stream of one replica. Throws MissingOutput when the server leaves some out. */
+/** Each piece comes once, with its place: at most 64 KiB of one stream of one replica. Throws DataLoss when the server leaves some out. */
 export async function* follow(
   jobs: Client<typeof JobsService>,
   patienceMs: number,

@@ -10,7 +10,7 @@ export type { CallOptions, Options, StreamOptions, TokenSource } from "./options
 export { newJob } from "./job.js";
 export type { JobOptions } from "./job.js";
 export { exitCode, isFinal, stateName } from "./outcome.js";
-export { MissingOutput, Places } from "./places.js";
+export { Places } from "./places.js";
 export type { Place } from "./places.js";
 export type { FollowOptions } from "./follow.js";
 export { explain, reasonOf } from "./errors.js";

@@ -13,21 +13,6 @@ export interface Place {
   offset: bigint;
 }
 
-const MISSING = "MissingOutput";
-
-/** The server left out some of the output, for a reason that it did not tell. */
-export class MissingOutput extends ConnectError {
-  constructor(rank: number, from: bigint, to: bigint) {
-    super(`bytes ${from} to ${to} of the output of rank ${rank} did not come`, Code.DataLoss);
-    this.name = MISSING;
-  }
-
-  /** That of ConnectError takes any ConnectError for one of these. */
-  static override [Symbol.hasInstance](value: unknown): boolean {
-    return value instanceof ConnectError && value.name === MISSING;
-  }
-}
-
 export class Places {
   private readonly known = new Map<string, Place>();
 
@@ -36,12 +21,12 @@ export class Places {
     for (const { rank, stream, offset } of places) this.known.set(`${rank}/${stream}`, { rank, stream, offset });
   }
 
-  /** What of `piece` was not there before, and that it is read now; undefined = nothing. Throws MissingOutput. */
+  /** What of `piece` was not there before, and that it is read now; undefined = nothing. Throws DataLoss when some before it did not come. */
   take(piece: FollowResponse): FollowResponse | undefined {
     const key = `${piece.rank}/${piece.stream}`;
     const end = piece.offset + BigInt(piece.data.length);
     const read = this.known.get(key)?.offset ?? 0n;
-    if (piece.offset > read) throw new MissingOutput(piece.rank, read, piece.offset);
+    if (piece.offset > read) throw missing(piece.rank, read, piece.offset);
     if (end <= read) return undefined;
     this.known.set(key, { rank: piece.rank, stream: piece.stream, offset: end });
     if (piece.offset === read) return piece;
@@ -52,4 +37,8 @@ export class Places {
   all(): Place[] {
     return [...this.known.values()].map((place) => ({ ...place }));
   }
+}
+
+function missing(rank: number, from: bigint, to: bigint): ConnectError {
+  return new ConnectError(`bytes ${from} to ${to} of the output of rank ${rank} did not come`, Code.DataLoss);
 }
