@@ -36,7 +36,7 @@ from serai_server.rpc.dispatch import Dispatcher
 from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
 from serai_server.rpc.services import dispatcher
-from serai_server.rpc.tools_door import Keyring, Place, tools_door
+from serai_server.rpc.tools_door import Keyring, Opened, Place, tools_door
 from serai_server.sessions.endpoints import EndpointCache
 from serai_server.sessions.limits import SessionLimits
 from serai_server.sessions.running import Sessions, SessionsMemory, running_sessions
@@ -112,6 +112,8 @@ class Server:
     health: Health
     tools_address: str = ""
     """Where tools from elsewhere come in; empty = nowhere."""
+    end_tools_streams: Callable[[], None] = lambda: None
+    """See tools_door.Opened."""
 
 
 @contextlib.asynccontextmanager
@@ -151,9 +153,9 @@ async def running_server(
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch_store(core.store, health, clock))
             pruning = group.create_task(_prune(core.store, plan.keep_events_ms, clock))
-            async with grpc_server(front, socket, stop_grace_ms / 1000), _tools(core.tokens, front, tools, clock, stop_grace_ms) as address:
+            async with grpc_server(front, socket, stop_grace_ms / 1000), _tools(core.tokens, front, tools, clock, stop_grace_ms) as door:
                 try:
-                    yield Server(core, front, socket, health, address)
+                    yield Server(core, front, socket, health, door.address, door.end_streams)
                 finally:
                     health.tell("reconciler", up=False)
                     # While there still is a way to tell who is in one.
@@ -163,13 +165,13 @@ async def running_server(
 
 
 @contextlib.asynccontextmanager
-async def _tools(tokens: Tokens, front: Dispatcher, place: Place | None, clock: Clock, stop_grace_ms: int) -> AsyncGenerator[str]:
-    """The tools' door; gives the address that is listened on, "" = none."""
+async def _tools(tokens: Tokens, front: Dispatcher, place: Place | None, clock: Clock, stop_grace_ms: int) -> AsyncGenerator[Opened]:
+    """The tools' door, or one that nobody comes to."""
     if place is None:
-        yield ""
+        yield Opened("", lambda: None)
         return
-    async with tools_door(front, Keyring(tokens.registry, tokens.certificates, clock), place, stop_grace_ms / 1000) as address:
-        yield address
+    async with tools_door(front, Keyring(tokens.registry, tokens.certificates, clock), place, stop_grace_ms / 1000) as door:
+        yield door
 
 
 async def _watch_store(store: Store, health: Health, clock: Clock) -> None:

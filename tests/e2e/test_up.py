@@ -6,10 +6,15 @@ import asyncio
 import json
 import os
 import signal
+import stat
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import pytest
 from fakes.up import up
+from serai.jobs.v1 import jobs_service_pb2, jobs_service_pb2_grpc
+from serai_devcore.applications import shell_request
 
 PRODUCTS = "/ucloud/example/jobs/retrieveProducts"
 
@@ -64,6 +69,32 @@ async def test_a_killed_serai_leaves_no_envoy(tmp_path: Path) -> None:
         assert (await serai.front.curl("/healthz")).status == 0
         await serai.start()
         assert (await serai.front.curl(PRODUCTS, *serai.bearer())).status == 200
+
+
+async def test_a_stop_ends_what_would_go_on_for_ever(tmp_path: Path) -> None:
+    """Who watches through Envoy is told that the server stops, by gRPC's status and not by a broken connection; the stop does not wait for
+    streams, although it would for calls."""
+    async with up(tmp_path) as serai:
+        assert serai.process is not None
+        who = [("authorization", f"Bearer {await serai.token('viewer')}")]
+        sent = await serai.core.submit(shell_request("sleep 600"))
+        async with serai.front.channel() as channel:
+            request = jobs_service_pb2.WatchRequest(job_id=sent.job_id)
+            watch = jobs_service_pb2_grpc.JobsServiceStub(channel).Watch(request, metadata=who)
+            assert await watch.read()
+            serai.process.send_signal(signal.SIGTERM)
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                while await watch.read():
+                    pass
+        assert (told.value.code(), told.value.details()) == (grpc.StatusCode.UNAVAILABLE, "the server is being stopped; ask again")
+        assert await asyncio.wait_for(serai.process.wait(), 60) == 0, serai.tail()
+        assert "calls did not end in time" not in serai.log.read_text()
+
+
+async def test_the_access_log_is_its_owners(tmp_path: Path) -> None:
+    """Who came when, and from where, is for nobody else on the machine."""
+    async with up(tmp_path):
+        assert stat.S_IMODE((tmp_path / "access.log").stat().st_mode) == 0o600
 
 
 async def test_a_second_wish_to_stop_is_obeyed_at_once(tmp_path: Path) -> None:

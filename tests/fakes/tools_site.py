@@ -81,6 +81,6 @@ async def tools_site(
         )
         async with (
             grpc_server(served, folder / "own.sock", 1.0),
-            tools_door(served, Keyring(registry, tokens.certificates, clock), at, 1.0, bodies) as address,
+            tools_door(served, Keyring(registry, tokens.certificates, clock), at, 1.0, bodies) as door,
         ):
-            yield ToolsSite(front, tokens, at.socket, folder / "own.sock", address)
+            yield ToolsSite(front, tokens, at.socket, folder / "own.sock", door.address)

@@ -20,6 +20,8 @@ def main(arguments: list[str]) -> None:
     parent, *command = arguments
     if ctypes.CDLL(None, use_errno=True).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
+    # Its log tells who came when: for its owner alone. Sockets have a mode of their own.
+    os.umask(0o077)
     # It may have ended before the line above.
     if os.getppid() == int(parent):
         os.execv(command[0], command)  # noqa: S606 - no shell, and the program is the operator's choice

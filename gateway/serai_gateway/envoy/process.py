@@ -4,7 +4,8 @@ Its death is no reason to end server and gateway, which hold people's terminals:
 is so when it dies three times within seconds of its start, `running_envoy` ends with EnvoyError.
 
 How it is stopped (facts on Envoy §6: SIGTERM by itself cuts what is open): health checks fail, then clients are told to go elsewhere while
-new connections are still taken, then calls under way end, and only then comes SIGTERM. A second wish to stop (`hurry`) skips the waiting.
+new connections are still taken, then streams are ended by who serves them and calls under way end, and only then
+comes SIGTERM. A second wish to stop (`hurry`) skips the waiting.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Plan:
     """In which clients are told to go and new connections are still taken."""
     grace_ms: int
     """In which calls under way may end after that."""
+    end_streams: Callable[[], None] = lambda: None
+    """Ends, behind Envoy and with words, what has no end of its own: called when no new connections are taken any more."""
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -169,6 +172,7 @@ class _Front:
             if plan.drain_ms > 0:
                 await plan.clock.sleep(plan.drain_ms / 1_000)
                 await self._admin.drain(graceful=False)
+            plan.end_streams()
             async with asyncio.timeout(plan.grace_ms / 1_000):
                 while await self._admin.calls_under_way():
                     await plan.clock.sleep(_LOOK_S)

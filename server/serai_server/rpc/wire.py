@@ -107,6 +107,7 @@ class Wire:
         return Handlers({path: self._handler(method) for path, method in self._methods.items()})
 
     def end_streams(self) -> None:
+        """Tells all streams that the server is being stopped, and for good: those that begin later too."""
         self._stopping = True
         for task in self._streams:
             task.cancel()
