@@ -32,7 +32,7 @@ def front_door(stack: ExitStack, folder: Path, gateway_port: int, public_key: Pa
     gateway = GatewaySettings(
         port=gateway_port,
         public_url=f"http://{NAME}:{port}",
-        envoy=EnvoySettings(host="127.0.0.1", port=port, access_log=os.devnull, core_rate=1_000_000, rate=1_000_000),
+        envoy=EnvoySettings(host="127.0.0.1", port=port, access_log=os.devnull, core_rate=1_000_000, rate=1_000_000, flood_rate=1_000_000),
     ).relative_to(folder, folder)
     core = CoreSettings(url="http://127.0.0.1:9", public_key_file=str(public_key), refresh_token_file="-")
     provider = ProviderSettings(id="example", aliases=("ucloud",))

@@ -79,7 +79,7 @@ async def _v1(tally: Tally, inputs: int) -> None:
 
 @asynccontextmanager
 async def _behind_envoy(folder: Path, tally: Tally) -> AsyncGenerator[_Place]:
-    async with up(folder, tls=False, envoy="drain_ms = 0\nrate = 1000000") as serai:
+    async with up(folder, tls=False, envoy="drain_ms = 0\nrate = 1000000\nflood_rate = 1000000") as serai:
         token = await serai.token("admin")
         assert serai.process is not None
         watch = Watch(serai.process.pid)

@@ -65,12 +65,21 @@ class EnvoySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Calls a second with Core's token, twice as many at once; more are 429."""
     rate: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
     """Requests a second from one address (IPv6: one /64) without Core's token, twice as many at once; more are 429."""
+    flood_rate: Annotated[int, Meta(ge=1, le=1_000_000)] = 2_000
+    """Requests a second from one address (IPv6: one /64), twice as many at once, before tokens are looked at, Core's too; more are 429."""
     unlimited: tuple[str, ...] = ()
-    """Addresses and networks that `rate` is not for, such as Core's, whose WebSockets come without its token."""
+    """Addresses and networks that `rate` and `flood_rate` are not for, such as Core's, whose WebSockets come without its token."""
     max_connections: Annotated[int, Meta(ge=10, le=1_000_000)] = 20_000
     """Connections of clients at a time; further ones are closed at once."""
     max_calls: Annotated[int, Meta(ge=10, le=1_000_000)] = 20_000
     """Requests and WebSockets at a time to the gateway, and to the tools' door; further ones are 502 at once."""
+    heap_bytes: Annotated[int, Meta(ge=64 << 20, le=1 << 40)] = 1 << 30
+    """Bytes of memory for what Envoy holds; at 95 % of that, new requests are 502 until it is less."""
+    v1_timeout_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 60_000
+    """ms for a call to /v1 that is no stream, from its first byte to the end of its answer; beyond that it is 504, or 408 when its body did
+    not come."""
+    trust_traces: bool = False
+    """Whether callers' own `traceparent` and `tracestate` count; false = they are taken away, and traces begin here."""
     drain_ms: Annotated[int, Meta(ge=0, le=600_000)] = 3_000
     """ms for which `serai up` tells clients to go elsewhere before it takes no new connections; then calls in flight have
     gateway.stop_grace_ms. 0 = it begins with the latter."""

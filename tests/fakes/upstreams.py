@@ -44,6 +44,8 @@ class Upstreams:
     """Of calls at the tools' door, in the order in which they came."""
     abort: tuple[grpc.StatusCode, str] | None = None
     many: int = 1
+    before: Callable[[], Awaitable[object]] | None = None
+    """What a call waits for before its first message."""
     after: Callable[[], Awaitable[object]] | None = None
     """What a stream waits for after each of its messages."""
     reply: bytes | None = None
@@ -71,6 +73,8 @@ class _Door(grpc.GenericRpcHandler):
                 upstreams.messages.append(request)
                 if upstreams.abort is not None:
                     await context.abort(*upstreams.abort)
+                if upstreams.before is not None:
+                    await upstreams.before()
                 for _ in range(upstreams.many):
                     yield request if upstreams.reply is None else upstreams.reply
                     if upstreams.after is not None:

@@ -6,7 +6,11 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 from urllib.parse import quote
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from serai_gateway.routes import ROUTES
 from serai_gateway.web.addresses import DESKTOP
@@ -15,6 +19,8 @@ from serai_gateway.ws.paths import FOLLOW, SHELL
 _SERVICES = r"(serai\.[a-z]+\.v1\.[A-Za-z]+|grpc\.health\.v1\.Health|grpc\.reflection\.v1(alpha)?\.ServerReflection)"
 GRPC = rf"/{_SERVICES}/[A-Za-z]+"
 """Of the tools' gRPC. What else is served at the tools' door is reached from nowhere."""
+HEALTH = r"/grpc\.health\.v1\.Health/(Check|List)"
+"""Of gRPC too, and for everybody."""
 TOOLS = rf"({GRPC}|/v1/.*)"
 _SEGMENT = "[A-Za-z0-9_-]+"
 
@@ -62,6 +68,21 @@ def users_prefixes() -> list[str]:
     """What stands before the paths of users' own calls, with the slash after it: `/api/licenses/`. YAML."""
     users = {"/".join(route.path.split("/")[:3]) + "/" for route in ROUTES if route.ingoing and route.users}
     return [json.dumps(prefix) for prefix in sorted(users)]
+
+
+def streams(descriptors: bytes) -> str:
+    """A pattern of the paths of /v1 whose answers are streams, and so have no end of their own."""
+    methods = [
+        method
+        for file in FileDescriptorSet.FromString(descriptors).file
+        for service in file.service
+        for method in service.method
+        if method.server_streaming
+    ]
+    http = cast("Any", annotations_pb2.http)  # googleapis' stubs know extensions as plain fields
+    rules = [cast("http_pb2.HttpRule", method.options.Extensions[http]) for method in methods]
+    found = {path for whole in rules for rule in (whole, *whole.additional_bindings) if (path := rule.get or rule.post)}
+    return "|".join("[^/]+".join(re.escape(part) for part in re.split(r"\{[^}]*\}", path)) for path in sorted(found))
 
 
 def _path(template: str, name: str) -> str:

@@ -30,6 +30,8 @@ TEMPLATES = Path(__file__).parent
 _PLACE = "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:x-serai-place)%"
 _ENCODING_MS = 300
 """What the gateway may need around its call to the server; with its 4.5 s that is less than the 5 s after which Core gives up."""
+TOOLS_MESSAGE_BYTES = 16 * 1024 * 1024
+"""What the tools' door of the server takes at most as one message."""
 _STDOUT = "/dev/stdout"
 
 
@@ -113,7 +115,9 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "core_scope": SCOPE,
         "users_issuer": gateway.users.issuer,
         "grpc_paths": paths.GRPC,
+        "health_paths": paths.HEALTH,
         "tools_paths": paths.TOOLS,
+        "stream_paths": paths.streams(descriptors),
         "services": _services(descriptors),
         "api_domains": _domains(gateway),
         "origins": [{"exact": origin} for origin in envoy.allowed_origins],
@@ -135,6 +139,10 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "gateway_port": gateway.port,
         "domain_text": web.domain,
         "rate": envoy.rate,
+        "flood_rate": envoy.flood_rate,
+        "trust_traces": envoy.trust_traces,
+        "heap_bytes": envoy.heap_bytes,
+        "v1_within": _seconds(envoy.v1_timeout_ms),
         "core_rate": envoy.core_rate,
         "max_connections": envoy.max_connections,
         "max_calls": envoy.max_calls,
@@ -144,6 +152,7 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "connect": _seconds(web.connect_timeout_ms),
         "drain": _seconds(max(100, envoy.drain_ms)),
         "answer_within": _seconds(gateway.upstream_timeout_ms + _ENCODING_MS),
+        "origin_texts": [json.dumps(origin.replace("%", "%%")) for origin in envoy.allowed_origins],
         "sockets": paths.sockets(names),
         "open_calls": paths.open_calls(names),
         "users_prefixes": paths.users_prefixes(),
@@ -211,6 +220,9 @@ def _problems(settings: Settings) -> list[str]:
         problems.append("gateway.port: Envoy must know where the gateway listens, so it cannot be any free one")
     if (envoy.certificate == "") != (envoy.key == ""):
         problems.append("gateway.envoy.certificate and gateway.envoy.key: one does nothing without the other")
+    if envoy.tools and settings.tools_socket and gateway.body_limit_bytes > TOOLS_MESSAGE_BYTES:
+        most = f"the tools' door takes {TOOLS_MESSAGE_BYTES} bytes a message, so /v1 could not keep what it says"
+        problems.append(f"gateway.body_limit_bytes: {most}; set no more than that, or gateway.envoy.tools = false")
     problems += _key_problems(settings)
     for index, text in enumerate(envoy.unlimited):
         try:

@@ -22,6 +22,10 @@ from serai_gateway.web_settings import WebSettings
 
 ORIGIN = "https://tools.test"
 """The page that may use the tools' API."""
+TOOL = "authorization", "Bearer serai_0123456789ab_x"
+"""What every call to the tools' door has to show, which Envoy does not look into."""
+AS_TOOL = "-H", ": ".join(TOOL)
+"""curl's arguments for it."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from .conftest import Front
+from .conftest import AS_TOOL, Front
 
 WAYS = [(one, binding) for one in served(own_files(descriptor_set())) for binding in one.bindings]
 
@@ -51,7 +51,7 @@ async def test_each_way(front: Front, one: Served, binding: Binding) -> None:
     answer = next(iter(whole(one.method.output_type)))
     front.behind.reply = answer.SerializeToString()
 
-    got = await front.door.curl(f"{path}?{query}" if query else path, "-X", binding.verb.upper(), body=body, h2=False)
+    got = await front.door.curl(f"{path}?{query}" if query else path, *AS_TOOL, "-X", binding.verb.upper(), body=body, h2=False)
 
     assert got.status == 200, got
     method, _ = front.behind.called[0]
@@ -70,8 +70,8 @@ async def test_errors_fit(front: Front) -> None:
     """Of the server, and of Envoy itself."""
     check = openapi.answer("v1", "GET", "/v1/jobs/{jobId}", "default")
     front.behind.abort = grpc.StatusCode.NOT_FOUND, "no such job"
-    of_server = await front.door.curl("/v1/jobs/1")
-    of_envoy = await front.door.curl("/v1/jobs/1?nope=1")
+    of_server = await front.door.curl("/v1/jobs/1", *AS_TOOL)
+    of_envoy = await front.door.curl("/v1/jobs/1?nope=1", *AS_TOOL)
     assert (of_server.status, of_envoy.status) == (404, 400)
     assert check.faults(of_server.json) == check.faults(of_envoy.json) == []
     assert not check.takes({}), "an error says something"
@@ -81,5 +81,5 @@ async def test_a_path_that_the_document_does_not_have(front: Front) -> None:
     """Is nowhere, so the document is all of it."""
     for path in ("/v1/nope", "/v1/jobs:nope", "/v1/jobs/1:verify", "/v1/tokens/1/2"):
         # Over HTTP/2, Envoy refuses before the body has come, and curl takes that for a broken stream.
-        assert (await front.door.curl(path, body=b"{}", h2=False)).status == 404, path
+        assert (await front.door.curl(path, *AS_TOOL, body=b"{}", h2=False)).status == 404, path
     assert front.behind.called == []

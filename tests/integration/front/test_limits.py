@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
@@ -12,10 +15,12 @@ import grpc.aio
 import msgspec
 import pytest
 from aiohttp import web
+from fakes.envoy import Envoy, rendered, running_file, whole
 from fakes.gateway_tokens import claims, key, sign, user_claims
+from fakes.up import FrontDoor
 from fakes.upstreams import upstreams
 
-from .conftest import Another, Front
+from .conftest import AS_TOOL, TOOL, Another, Front, settings
 
 JOBS = "/ucloud/example/jobs"
 AWAY = "The provider cannot be reached right now, try again"
@@ -37,7 +42,7 @@ def behind(front: Front) -> tuple[int, Path]:
 @pytest.mark.parametrize("h2", [False, True])
 async def test_a_long_body(front: Front, h2: bool) -> None:
     """413 with the limit in its words, for Core's and users' calls and /v1. Nobody behind acts on it; one that just fits passes."""
-    for path, who in ((JOBS, core()), ("/api/licenses/update", user()), ("/v1/jobs", ())):
+    for path, who in ((JOBS, core()), ("/api/licenses/update", user()), ("/v1/jobs", AS_TOOL)):
         answer = await front.door.curl(path, *who, body=b'{"a":"' + b"x" * 1_000_001 + b'"}', h2=h2)
         if answer.status or not h2:  # over HTTP/2 curl may see no more than that the stream was ended
             assert answer.why == "The request's body is longer than the limit of 1000000 bytes"
@@ -99,7 +104,7 @@ async def test_a_rate_for_each_address(another: Another) -> None:
         async with front.door.channel() as channel:
             with pytest.raises(grpc.aio.AioRpcError) as told:
                 for _ in range(20):
-                    await channel.unary_unary("/serai.jobs.v1.JobsService/Get")(b"")
+                    await channel.unary_unary("/serai.jobs.v1.JobsService/Get")(b"", metadata=(TOOL,))
         assert told.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -112,6 +117,17 @@ async def test_core_has_a_rate_of_its_own(another: Another) -> None:
         assert await burst(slow, 40, JOBS) == [401] * 40
         assert (await burst(slow, 40, JOBS, token)).count(429) >= 20
         assert await burst(slow, 20, "/healthz") == [200] * 20
+
+
+async def test_what_is_no_token_has_a_rate(another: Another) -> None:
+    """Before it is looked at, so that nobody can have tokens checked without end; addresses without a limit have none here either."""
+    front, free = another(flood_rate=2), another(flood_rate=2, unlimited=("127.0.0.1",))
+    token = sign(claims(int(time.time() * 1_000)), key("other"))
+    async with upstreams(*behind(front)), upstreams(*behind(free)):
+        assert (await burst(front, 40, JOBS, token)).count(429) >= 20
+        checked = front.envoy.admin("/stats?filter=http.api.jwt_authn.denied")
+        assert int(checked.rpartition(": ")[2]) <= 20
+        assert await burst(free, 40, JOBS, token) == [401] * 40
 
 
 async def test_addresses_without_a_limit(another: Another) -> None:
@@ -209,3 +225,68 @@ async def test_too_many_connections(another: Another) -> None:
         async with asyncio.timeout(20):
             while (await front.door.curl("/healthz")).status != 200:
                 await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Generator[Callable[[str, str], Front]]:
+    """Makes a plain Envoy with a number of its configuration changed to one that shows within a test."""
+    with ExitStack() as stack:
+
+        def make(before: str, after: str) -> Front:
+            found = settings(tmp_path, tls=False)
+            file = rendered(whole(found, tmp_path, tools_socket=str(tmp_path / "tools.sock")), tmp_path)
+            text = file.read_text()
+            assert before in text
+            file.write_text(text.replace(before, after))
+            process = stack.enter_context(running_file(file, Path(found.envoy.admin_socket)))
+            return Front(FrontDoor(found.envoy.port, "localhost"), Envoy(found, tmp_path, process))
+
+        yield make
+
+
+async def test_when_memory_is_short(changed: Callable[[str, str], Front]) -> None:
+    """New requests are refused with words and not with a 503; administration still answers."""
+    front = changed("max_heap_size_bytes: 1073741824", "max_heap_size_bytes: 1000")
+    async with upstreams(*behind(front)) as there:
+        async with asyncio.timeout(30):
+            while (answer := await front.door.curl("/healthz")).status == 200:
+                await asyncio.sleep(0.05)  # it looks at its memory now and then
+        assert (answer.status, answer.why) == (502, AWAY)
+        seen = len(there.seen)
+        assert (await front.door.curl(JOBS, *core(), body=b"{}")).status == 502
+        assert len(there.seen) == seen
+    assert "overload.envoy.overload_actions.shrink_heap.active: 1" in front.envoy.admin("/stats?filter=overload")
+
+
+async def test_a_connection_without_a_request_ends(changed: Callable[[str, str], Front]) -> None:
+    """Soon, also when it never sent one; a WebSocket may be silent for longer."""
+    front = changed("idle_timeout: 60s", "idle_timeout: 1s")
+    async with upstreams(*behind(front)) as there:
+        go = asyncio.Event()
+
+        async def socket(request: web.Request) -> web.StreamResponse:
+            opened = web.WebSocketResponse()
+            await opened.prepare(request)
+            await go.wait()
+            await opened.send_str("still here")
+            await opened.close()
+            return opened
+
+        there.answer = socket
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.envoy.port)
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{front.envoy.port}/ucloud/example/websocket"
+            async with session.ws_connect(url, headers={"Host": "localhost"}) as opened:
+                assert await asyncio.wait_for(reader.read(), 30) == b""
+                go.set()
+                assert await opened.receive_str() == "still here"
+        writer.close()
+
+
+def test_what_a_connection_may_hold(front: Front) -> None:
+    """By HTTP/2 windows and buffers, from the configuration that runs: a stranger's connection is no MiB for each of its streams."""
+    (manager,) = front.envoy.connection_managers()
+    assert manager["http2_protocol_options"]["initial_stream_window_size"] == 65_536
+    assert manager["http2_protocol_options"]["initial_connection_window_size"] == 1_048_576
+    sizes = re.findall(r'"per_connection_buffer_limit_bytes": (\d+)', front.envoy.admin("/config_dump"))
+    assert set(sizes) == {"32768"}

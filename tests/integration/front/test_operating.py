@@ -22,8 +22,9 @@ from fakes.nomad_certificates import Authority
 from fakes.up import NAME, FrontDoor
 from fakes.upstreams import upstreams
 from serai_gateway.envoy.process import EnvoyError, Plan, find, running_envoy
-from serai_gateway.envoy.render import CannotRender, render, write
+from serai_gateway.envoy.render import TOOLS_MESSAGE_BYTES, CannotRender, render, write
 from serai_gateway.web_settings import WebSettings
+from serai_server.rpc.tools_door import MESSAGE_LIMIT_BYTES
 
 from .conftest import Another, Front
 from .conftest import settings as settings_of
@@ -66,11 +67,19 @@ def test_which_routes_go_without_a_rule(front: Front) -> None:
     (manager,) = front.envoy.connection_managers()
     said = per_route(manager)
     assert {name for name, filters in said.items() if "jwt" in filters} == {"follow", "shell", "desktop", "open"}
-    streams = {"follow", "shell", "desktop", "console-socket", "grpc"}
+    streams = {"follow", "shell", "desktop", "console-socket", "grpc", "no-token", "not-json"}
     assert {name for name, filters in said.items() if "body_limit" in filters} == streams
     assert [entry["name"] for entry in manager["http_filters"] if entry.get("disabled")] == ["transcoder"]
     order = [entry["name"] for entry in manager["http_filters"]]
-    assert order.index("jwt") < order.index("rate_limit") < order.index("body_limit") < order.index("transcoder") < order.index("router")
+    assert (
+        order.index("flood")
+        < order.index("cors")
+        < order.index("jwt")
+        < order.index("rate_limit")
+        < order.index("body_limit")
+        < order.index("transcoder")
+        < order.index("router")
+    )
 
 
 async def test_a_misspelled_exception_stays_closed(tmp_path: Path) -> None:
@@ -110,6 +119,18 @@ def test_a_key_that_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "core.pem").write_text(content)
     with pytest.raises(CannotRender, match=r"core\.public_key_file"):
         render(found, tmp_path / "envoy.yaml")
+
+
+def test_a_body_that_the_tools_door_does_not_take(tmp_path: Path) -> None:
+    """/v1 would promise what the server refuses; without tools a body may be longer."""
+    found = whole(settings_for(tmp_path, WebSettings()), tmp_path, tools_socket=str(tmp_path / "t.sock"))
+    assert render(found, tmp_path / "envoy.yaml")
+    assert TOOLS_MESSAGE_BYTES == MESSAGE_LIMIT_BYTES
+    longer = msgspec.structs.replace(found.gateway, body_limit_bytes=MESSAGE_LIMIT_BYTES + 1)
+    with pytest.raises(CannotRender, match=r"gateway\.body_limit_bytes: the tools' door takes 16777216 bytes"):
+        render(msgspec.structs.replace(found, gateway=longer), tmp_path / "envoy.yaml")
+    without = msgspec.structs.replace(longer, envoy=msgspec.structs.replace(longer.envoy, tools=False))
+    assert render(msgspec.structs.replace(found, gateway=without), tmp_path / "envoy.yaml")
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from typing import cast
 import grpc.aio
 import pytest
 from fakes.gateway_tokens import claims, sign
+from fakes.upstreams import upstreams
 
-from .conftest import Front
+from .conftest import TOOL, Another, Front
 
 WELCOME = "/ucloud/example/integration/welcome"
 BRANDING = "/ucloud/example/provider/branding/retrieveInfo"
@@ -153,11 +154,27 @@ async def test_forged_headers_go(front: Front) -> None:
     pairs = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in FORGED)]
     async with front.door.channel() as channel:
         call = cast("grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]", channel.unary_unary("/serai.jobs.v1.JobsService/Get"))
-        await call(b"", metadata=(*pairs, ("serai-request-id", "mine"), ("authorization", "Bearer serai_x")))
+        await call(b"", metadata=(*pairs, ("serai-request-id", "mine"), TOOL))
     _, told = front.behind.called[-1]
     for got in (front.behind.seen[-1].headers, told):
         assert got["serai-request-id"] == "mine"
         assert {name for name, _ in pairs} & set(got) <= {"x-forwarded-for", "x-forwarded-proto"}
         assert not {value for _, value in pairs} & set(got.values())
         assert got["x-forwarded-proto"] == "https"
-    assert told["authorization"] == "Bearer serai_x"
+    assert told["authorization"] == TOOL[1]
+
+
+TRACE = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate: rojo=1"
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_traces_of_strangers(another: Another, trusted: bool) -> None:
+    """Go, unless the settings say that whoever calls may choose: at the gateway and at the tools' door."""
+    front = another(trust_traces=trusted)
+    async with upstreams(front.envoy.settings.port, front.envoy.folder / "tools.sock") as behind:
+        await front.door.curl("/console/api/jobs", *(argument for line in TRACE for argument in ("-H", line)))
+        pairs = {name: value for name, _, value in (line.partition(": ") for line in TRACE)}
+        async with front.door.channel() as channel:
+            await channel.unary_unary("/serai.jobs.v1.JobsService/Get")(b"", metadata=(*pairs.items(), TOOL))
+        for got in (behind.seen[-1].headers, behind.called[-1][1]):
+            assert {name: value for name, value in got.items() if name in pairs} == (pairs if trusted else {})
