@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 from serai.jobs.v1.jobs_service_pb2 import GetRequest
 from serai_server.rpc.access import OPEN
+from serai_server.rpc.body import Coming
 from serai_server.rpc.call import Call
 from serai_server.rpc.chain import Identify
 from serai_server.rpc.marks import by_marks
@@ -32,13 +33,13 @@ class Ends:
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
-    async def once(self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks) -> bytes:
+    async def once(self, method: Method, request: Request | Coming, metadata: Mapping[str, str], identify: Identify = by_marks) -> bytes:
         if self.error is not None:
             raise self.error
         return b"answer"
 
     async def many(
-        self, method: Method, request: Request, metadata: Mapping[str, str], identify: Identify = by_marks
+        self, method: Method, request: Request | Coming, metadata: Mapping[str, str], identify: Identify = by_marks
     ) -> AsyncGenerator[bytes, None]:
         yield b"answer"
         if self.error is not None:
