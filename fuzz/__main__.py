@@ -13,6 +13,7 @@ import json
 import platform
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from rich.console import Console
@@ -51,10 +52,9 @@ def _run(names: list[str], *, short: bool, inputs: int, seed: int) -> int:
         console.print("there is no atheris for this machine: nothing is led by coverage")
     tallies: list[Tally] = []
     for name in names:
-        target = TARGETS[name]
-        count = inputs or (target.short if short else target.long)
+        count = inputs or (TARGETS[name].short if short else TARGETS[name].long)
         console.print(f"[dim]{time.strftime('%H:%M:%S')} {name}: {count:,} inputs, seed {seed} …[/dim]")
-        tallies.append(target.run(count, seed))
+        tallies.append(_outcome(name, count, seed))
         _tell(console, tallies[-1])
     console.print(_table(tallies))
     console.print(f"[dim]kept in {_keep(tallies, seed)}[/dim]")
@@ -62,6 +62,16 @@ def _run(names: list[str], *, short: bool, inputs: int, seed: int) -> int:
     # A plain line, which CI reads too.
     console.print(f"{good} passed, {len(tallies) - good} failed", highlight=False)
     return 0 if good == len(tallies) else 1
+
+
+def _outcome(name: str, count: int, seed: int) -> Tally:
+    """A target that breaks itself keeps nobody from the others' outcome."""
+    try:
+        return TARGETS[name].run(count, seed)
+    except Exception as error:
+        tally = Tally(name, seed)
+        tally.find(f"the target itself broke: {''.join(traceback.format_exception(error))[-3_000:]}", b"")
+        return tally.end()
 
 
 def _tell(console: Console, tally: Tally) -> None:

@@ -221,6 +221,19 @@ async def test_json_that_is_refused(front: Front, path: str, body: bytes | None,
         assert answer.why
 
 
+@pytest.mark.parametrize(
+    "header",
+    ["F$T: a", "~: a", "a!b: c", "X: \u00e9", "x-bin: ####", "grpc-trace-bin: zz", "grpc-timeout: soon", "grpc-encoding: x", "X: a\tb"],
+)
+async def test_headers_that_http_allows_and_grpc_does_not(front: Front, header: str) -> None:
+    """They do not reach the server, which would answer INTERNAL; the call is answered."""
+    front.behind.reply = b""
+    answer = await front.door.curl("/v1/jobs/51231", *AS_TOOL, "-H", header)
+    assert answer.status == 200, answer
+    name = header.partition(":")[0].lower()
+    assert name == "x" or name not in front.behind.called[0][1]
+
+
 async def test_fields_that_do_not_exist_are_ignored(front: Front) -> None:
     """In a body, as the documentation says: Envoy knows no way to refuse them."""
     await front.door.curl("/v1/jobs:terminate", *AS_TOOL, body=b'{"zebra": 1}')
