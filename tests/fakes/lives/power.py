@@ -18,6 +18,7 @@ from serai_server.store.api import Listener, Store, StoreUnavailable
 from serai_server.store.license_api import LicenseStore
 from serai_server.store.session_api import SessionStore
 from serai_server.store.sqlite import SqliteLink
+from serai_server.store.token_api import TokenStore
 
 
 class Power:
@@ -68,7 +69,7 @@ class Power:
 class _PoweredStore:
     """A store whose every call goes through `Power.through`."""
 
-    def __init__(self, store: Store | LicenseStore | SessionStore, power: Power) -> None:
+    def __init__(self, store: Store | LicenseStore | SessionStore | TokenStore, power: Power) -> None:
         self._store = store
         self._power = power
 
@@ -80,6 +81,10 @@ class _PoweredStore:
     def sessions(self) -> _PoweredStore:
         return _PoweredStore(cast(Store, self._store).sessions, self._power)
 
+    @property
+    def tokens(self) -> _PoweredStore:
+        return _PoweredStore(cast(Store, self._store).tokens, self._power)
+
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method: Callable[..., Awaitable[Any]] = getattr(self._store, name)
 
@@ -89,12 +94,12 @@ class _PoweredStore:
         return call
 
 
-def powered_open_store(power: Power) -> Callable[[str, Listener], contextlib.AbstractAsyncContextManager[Any]]:
+def powered_open_store(power: Power) -> Callable[..., contextlib.AbstractAsyncContextManager[Any]]:
     """In the place of `open_store`, for a process with this power."""
 
     @contextlib.asynccontextmanager
-    async def opened(url: str, listener: Listener) -> AsyncGenerator[Any]:
-        async with store_open.open_store(url, lambda told: listener(told) if power.on else None) as store:
+    async def opened(url: str, listener: Listener, **named: Any) -> AsyncGenerator[Any]:
+        async with store_open.open_store(url, lambda told: listener(told) if power.on else None, **named) as store:
             yield _PoweredStore(store, power)
 
     return opened

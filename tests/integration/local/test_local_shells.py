@@ -257,7 +257,7 @@ async def test_a_server_that_is_killed_hangs_up(tmp_path: Path, mark: str, at: s
     assert process.stdout is not None
     if at == "open":
         assert await process.stdout.readline() == b"up\n"
-        assert processes_of(mark)
+        await until(lambda: bool(processes_of(mark)), "its program has begun")
         process.kill()
     await process.wait()
     await until(lambda: not processes_of(mark), "its program has ended")
