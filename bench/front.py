@@ -36,6 +36,8 @@ CONNECTIONS = 32
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _OURS = "/ucloud/ucloud/jobs"
 _STANDARD = "/v1/jobs"
+_TOOL = "serai_bench"
+"""Envoy looks no further than at what a token of a tool looks like."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +142,11 @@ def _ways(stack: ExitStack, folder: Path) -> Mapping[str, _Way]:
         "one process": _Way(alone_port, _OURS, warm, token, (alone,)),
         "front door": _Way(front_port, _OURS, warm, token, (front_envoy, alone), front_envoy),
         "front door, cold": _Way(front_port, _OURS, cold, token, (front_envoy, alone), front_envoy),
-        "transcoder": _Way(front_port, _STANDARD, standard, "-", (front_envoy, servicer), front_envoy),
+        "transcoder": _Way(front_port, _STANDARD, standard, _TOOL, (front_envoy, servicer), front_envoy),
         "two processes": _Way(pair_port, _OURS, warm, token, tuple(pair)),
     }
     if (peer := start_peer(stack, folder, min(os.sched_getaffinity(0)))) is not None:
-        ways["peer"] = _Way(peer.port, _STANDARD, standard, "-", (peer.pid,))
+        ways["peer"] = _Way(peer.port, _STANDARD, standard, _TOOL, (peer.pid,))
     return ways
 
 
