@@ -64,7 +64,7 @@ property: setup ## 10,000 random lives of jobs in each generation of Core, every
 
 lock: ## Write requirements.lock.txt anew from pyproject.toml, and the Python client's from that
 fuzz: setup ## A million wrong inputs at everything that reads or listens; FUZZ=short is the same in two minutes, as CI runs it
-	@python -m fuzz $(if $(filter short,$(FUZZ)),--short)
+	@python -m fuzz $(if $(filter short,$(FUZZ)),--short) $(if $(SEED),--seed $(SEED))
 
 lock: ## Write requirements.lock.txt anew from pyproject.toml
 	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements.lock.txt -q

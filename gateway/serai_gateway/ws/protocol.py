@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
@@ -79,9 +80,17 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
 
     async def send(self, message: ASGISendEvent) -> None:
+        if self.conn.eof_sent and not self.handshake_complete:
+            # A broken frame behind the handshake has ended the connection: there is nobody to answer or to refuse.
+            raise ClientDisconnected
         await super().send(message)
         if message["type"] == "websocket.close":
             self._drop_after(self.close_timeout + LAST_WORDS_S)
+
+    def send_500_response(self) -> None:
+        # As above: uvicorn wants to say it for whoever was told that nobody is there.
+        if not self.conn.eof_sent:
+            super().send_500_response()
 
     def shutdown(self) -> None:
         super().shutdown()

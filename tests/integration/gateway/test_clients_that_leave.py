@@ -184,13 +184,14 @@ FRAMES = {
 }
 
 
+@pytest.mark.parametrize("refuses", [False, True], ids=["accepted", "refused"])
 @pytest.mark.parametrize("name", list(FRAMES))
-def test_a_frame_that_is_none_before_the_handshake_is_answered(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The connection ends; there is no WebSocket yet on which one could say why."""
+def test_a_frame_that_is_none_before_the_handshake_is_answered(name: str, refuses: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The connection ends; there is no WebSocket yet on which one could say why. Who would have accepted or refused it is told."""
 
     async def main() -> None:
         slow = Slow()
-        async with serving(slow) as port:
+        async with serving(slow, refuses=refuses) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(HANDSHAKE)
             await slow.until(lambda: slow.entered == 1)
