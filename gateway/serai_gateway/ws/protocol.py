@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
@@ -80,17 +79,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
 
     async def send(self, message: ASGISendEvent) -> None:
-        if self.conn.eof_sent and not self.handshake_complete:
-            # A broken frame behind the handshake has ended the connection: there is nobody to answer or to refuse.
-            raise ClientDisconnected
         await super().send(message)
         if message["type"] == "websocket.close":
             self._drop_after(self.close_timeout + LAST_WORDS_S)
-
-    def send_500_response(self) -> None:
-        # As above: uvicorn wants to say it for whoever was told that nobody is there.
-        if not self.conn.eof_sent:
-            super().send_500_response()
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -102,7 +93,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         if self.conn.close_sent is None:
-            # The handshake is not answered yet, so there is no WebSocket on which a close frame could go.
+            # The handshake is not answered yet, so there is no WebSocket on which a close frame could go, and nobody to accept or refuse
+            # any more: the marks that uvicorn sets when a connection is lost, which it hears of only in the loop's next round.
+            self.disconnected = self.handshake_complete = True
             self.queue.put_nowait({"type": "websocket.disconnect", "code": 1002})
             self.transport.close()
         else:
