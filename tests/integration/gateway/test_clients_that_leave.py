@@ -22,7 +22,7 @@ from serai_gateway.gateway import EmbeddedServer, listen
 from serai_gateway.http import ClientGone, Receive, Scope, Send, read_body, send_json
 from serai_gateway.protocol import bounded
 from serai_gateway.ws.paths import SocketPath, SocketPaths
-from serai_gateway.ws.protocol import Rules
+from serai_gateway.ws.protocol import BoundedWebSocket, Rules
 from serai_gateway.ws.socket import Socket
 from structlog.testing import capture_logs
 from uvicorn import Config
@@ -105,10 +105,14 @@ class Slow:
                 await asyncio.sleep(0.001)
 
 
+def door_to(slow: Slow, *, refuses: bool) -> Door:
+    paths = SocketPaths([SocketPath("/{provider}/slow", slow.refuse if refuses else slow.accept, Rules(1_000))], frozenset({"example"}))
+    return Door(slow.call, paths, Codec(), None)
+
+
 @asynccontextmanager
 async def serving(slow: Slow, *, refuses: bool = False) -> AsyncGenerator[int]:
-    paths = SocketPaths([SocketPath("/{provider}/slow", slow.refuse if refuses else slow.accept, Rules(1_000))], frozenset({"example"}))
-    door = Door(slow.call, paths, Codec(), None)
+    door = door_to(slow, refuses=refuses)
     listener = listen("127.0.0.1", 0)
     server = EmbeddedServer(door, grace_s=2, sockets=door.rules)
     task = asyncio.create_task(server.serve([listener]))
@@ -202,6 +206,32 @@ def test_a_frame_that_is_none_before_the_handshake_is_answered(name: str, refuse
             await slow.until(lambda: slow.left == 1)
             assert slow.failed == []
             writer.close()
+
+    quietly(main(), caplog)
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["accepted", "refused"])
+@pytest.mark.parametrize("name", list(FRAMES))
+def test_a_frame_that_is_none_while_the_handshake_is_answered(name: str, refuses: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The answer is on its way in the round of the loop in which the frame is read, so nobody has heard yet that the connection is lost."""
+
+    async def main() -> None:
+        slow = Slow()
+        door = door_to(slow, refuses=refuses)
+        config = Config(door, interface="asgi3", ws="none", lifespan="off", log_config=None)
+        config.load()
+        protocol = BoundedWebSocket(config, ServerState(), {})  # by hand: what comes in one round is chance elsewhere
+        transport = Written()
+        protocol.connection_made(transport)
+        protocol.data_received(HANDSHAKE)
+        await slow.until(lambda: slow.entered == 1)
+        slow.go_on.set()
+        protocol.data_received(FRAMES[name])
+        await slow.until(lambda: slow.left == 1)
+        await slow.until(lambda: not protocol.tasks)
+        assert slow.failed == []
+        assert (transport.content, transport.is_closing()) == (b"", True)
+        protocol.connection_lost(None)
 
     quietly(main(), caplog)
 
