@@ -17,9 +17,9 @@ from typing import cast
 import grpc
 import grpc.aio
 from google.protobuf.descriptor import Descriptor
+from serai.access.v1 import access_pb2
 from serai.tokens.v1 import tokens_service_pb2 as tokens_pb2
 from serai.tokens.v1 import tokens_service_pb2_grpc
-from serai.wire.v1 import options_pb2
 
 from fuzz.dispatching import ANSWERS, METADATA, Shapes, shapes
 from fuzz.messages import Messages
@@ -74,7 +74,7 @@ async def _run(tally: Tally, inputs: int) -> None:
 async def _tokens(channel: grpc.aio.Channel) -> list[str]:
     """Good ones, one of each kind."""
     service = tokens_service_pb2_grpc.TokensServiceStub(channel)
-    kinds = [(options_pb2.ROLE_VIEWER, ""), (options_pb2.ROLE_VIEWER, "p"), (options_pb2.ROLE_OPERATOR, ""), (options_pb2.ROLE_ADMIN, "")]
+    kinds = [(access_pb2.ROLE_VIEWER, ""), (access_pb2.ROLE_VIEWER, "p"), (access_pb2.ROLE_OPERATOR, ""), (access_pb2.ROLE_ADMIN, "")]
     made = [await service.Create(tokens_pb2.CreateRequest(name=str(role), role=role, project=project)) for role, project in kinds]
     return [one.secret for one in made]
 

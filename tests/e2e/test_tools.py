@@ -14,11 +14,11 @@ import pytest
 from fakes.core_on import job
 from fakes.stack import START_S, Stack, stack
 from fakes.tools_site import CALL_S, bearer
+from serai.access.v1.access_pb2 import ROLE_VIEWER
 from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 from serai.tokens.v1 import tokens_service_pb2 as tokens_pb
 from serai.tokens.v1.tokens_service_pb2_grpc import TokensServiceStub
-from serai.wire.v1.options_pb2 import ROLE_VIEWER
 from serai_devcore.applications import shell_request
 
 

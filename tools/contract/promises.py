@@ -18,6 +18,7 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
     ServiceDescriptorProto,
 )
+from serai.access.v1 import access_pb2
 from serai.wire.v1 import options_pb2
 
 from contract.files import FOLDER
@@ -164,7 +165,7 @@ class _Reader:
     def _method(self, name: str, method: MethodDescriptorProto) -> Iterator[Promise]:
         options = method.options
         self._note(name, deprecated=options.deprecated)
-        access = options.Extensions[options_pb2.access]
+        access = options.Extensions[access_pb2.access]
         callers = tuple(sorted(access.callers))
         yield Promise("method", name, name, {"role": access.role, "of_project": access.of_project, "callers": callers})
         if options.HasExtension(options_pb2.route):

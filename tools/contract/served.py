@@ -1,6 +1,6 @@
 """The methods that the server answers, from the descriptors: who may call each, and its ways in `/v1`.
 
-Source of the rules: `google.api.http` and `serai.wire.v1.access`, the options of the methods.
+Source of the rules: `google.api.http` and `serai.access.v1.access`, the options of the methods.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
-from serai.wire.v1 import options_pb2
+from serai.access.v1 import access_pb2
 
 from contract.standard import is_choice, map_entry
 
@@ -62,10 +62,10 @@ def served(files: Iterable[FileDescriptor]) -> Iterator[Served]:
                 bindings = tuple(_bindings(rule)) if rule is not None else ()
                 for binding in bindings:
                     check(method, binding)
-                if bindings or options.HasExtension(options_pb2.access):
-                    access = options.Extensions[options_pb2.access]
-                    role = _word(options_pb2.Role.Name(access.role), "ROLE_") if access.role else None
-                    callers = tuple(_word(options_pb2.Caller.Name(caller), "CALLER_") for caller in access.callers)
+                if bindings or options.HasExtension(access_pb2.access):
+                    access = options.Extensions[access_pb2.access]
+                    role = _word(access_pb2.Role.Name(access.role), "ROLE_") if access.role else None
+                    callers = tuple(_word(access_pb2.Caller.Name(caller), "CALLER_") for caller in access.callers)
                     yield Served(method, bindings, role, access.of_project, callers)
 
 

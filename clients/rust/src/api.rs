@@ -12,4 +12,4 @@ macro_rules! package {
     )*};
 }
 
-package!(core, events, jobs, licenses, sessions, tokens, wire);
+package!(access, core, events, jobs, licenses, sessions, tokens, wire);

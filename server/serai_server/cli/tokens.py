@@ -9,14 +9,14 @@ from pathlib import Path
 import click
 from rich.table import Table
 from rich.text import Text
+from serai.access.v1 import access_pb2
 from serai.tokens.v1 import tokens_service_pb2 as pb
-from serai.wire.v1 import options_pb2
 
 from serai_server.cli import output
 from serai_server.cli.client import CALL_S, tokens_service
 from serai_server.cli.options import config_option, json_option, server_of, socket_option
 
-_ROLES = {"viewer": options_pb2.ROLE_VIEWER, "operator": options_pb2.ROLE_OPERATOR, "admin": options_pb2.ROLE_ADMIN}
+_ROLES = {"viewer": access_pb2.ROLE_VIEWER, "operator": access_pb2.ROLE_OPERATOR, "admin": access_pb2.ROLE_ADMIN}
 _UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000}
 _LIFETIME = re.compile(r"([1-9][0-9]{0,5})([mhdwy])").fullmatch
 
@@ -141,7 +141,7 @@ def _table(found: Sequence[pb.Token], room: int | None) -> Table:
 
 
 def _role(token: pb.Token) -> str:
-    return options_pb2.Role.Name(token.role).removeprefix("ROLE_").lower()
+    return access_pb2.Role.Name(token.role).removeprefix("ROLE_").lower()
 
 
 def _may(token: pb.Token) -> str:

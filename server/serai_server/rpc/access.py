@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from google.protobuf.descriptor import MethodDescriptor
-from serai.wire.v1 import options_pb2
+from serai.access.v1 import access_pb2
 
 from serai_server.errors import Forbidden
 from serai_server.rpc.call import Call, Caller
 from serai_server.store.token_model import Role
 
 _CALLERS: Mapping[int, Caller] = {
-    options_pb2.CALLER_CORE: Caller.CORE,
-    options_pb2.CALLER_USER: Caller.USER,
-    options_pb2.CALLER_SESSION: Caller.SESSION,
-    options_pb2.CALLER_CONSOLE: Caller.CONSOLE,
+    access_pb2.CALLER_CORE: Caller.CORE,
+    access_pb2.CALLER_USER: Caller.USER,
+    access_pb2.CALLER_SESSION: Caller.SESSION,
+    access_pb2.CALLER_CONSOLE: Caller.CONSOLE,
 }
 _NAMES: Mapping[Caller, str] = {
     Caller.CORE: "UCloud/Core",
@@ -31,7 +31,7 @@ _NAMES: Mapping[Caller, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """See serai.wire.v1.Access."""
+    """See serai.access.v1.Access."""
 
     role: Role | None = None
     """The least that a tool must be; None = no tool may, but for those on the server's own socket."""
@@ -74,9 +74,9 @@ nobody for whom the gateway calls."""
 def rule_of(descriptor: MethodDescriptor) -> Rule:
     """The rule in the method's option; NOBODY when there is none."""
     options = descriptor.GetOptions()
-    if not options.HasExtension(options_pb2.access):
+    if not options.HasExtension(access_pb2.access):
         return NOBODY
-    access = options.Extensions[options_pb2.access]
+    access = options.Extensions[access_pb2.access]
     return Rule(
         role=Role(access.role) if access.role else None,
         of_project=access.of_project,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from serai.access.v1 import access_pb2
 from serai.tokens.v1 import tokens_service_pb2 as pb
-from serai.wire.v1 import options_pb2
 
 from serai_server.rpc.call import Call
 from serai_server.rpc.ports import Tokens
@@ -30,7 +30,7 @@ def _message(row: StoredToken) -> pb.Token:
     return pb.Token(
         id=row.id,
         name=row.name,
-        role=options_pb2.Role.ValueType(int(row.role)),
+        role=access_pb2.Role.ValueType(int(row.role)),
         project=row.project,
         created_at_ms=row.created_at_ms,
         expires_at_ms=row.expires_at_ms or None,

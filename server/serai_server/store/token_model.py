@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class Role(IntEnum):
-    """What a tool may do; each may do what those before it may. Numbers are those of serai.wire.v1.Role."""
+    """What a tool may do; each may do what those before it may. Numbers are those of serai.access.v1.Role."""
 
     VIEWER = 1
     OPERATOR = 2

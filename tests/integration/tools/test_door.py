@@ -21,11 +21,11 @@ from fakes.usecases import job
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+from serai.access.v1.access_pb2 import ROLE_ADMIN, ROLE_VIEWER
 from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 from serai.tokens.v1 import tokens_service_pb2 as tokens_pb
 from serai.tokens.v1.tokens_service_pb2_grpc import TokensServiceStub
-from serai.wire.v1.options_pb2 import ROLE_ADMIN, ROLE_VIEWER
 from serai_devcore.clock import SystemClock
 from serai_devcore.tokens import TokenIssuer
 from serai_devcore.wire import Generation

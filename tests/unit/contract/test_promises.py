@@ -15,6 +15,7 @@ from contract.files import descriptor_set
 from contract.promises import Promises, broken
 from google.api import annotations_pb2
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorSet, MethodDescriptorProto
+from serai.access.v1 import access_pb2
 from serai.wire.v1 import options_pb2 as pb2
 
 ROOT = Path(__file__).parents[3]
@@ -43,8 +44,8 @@ def method(descriptors: FileDescriptorSet, name: str) -> MethodDescriptorProto:
     return next(one for found in services for one in found.method if one.name == wanted)
 
 
-def access(descriptors: FileDescriptorSet, name: str) -> pb2.Access:
-    return method(descriptors, name).options.Extensions[pb2.access]
+def access(descriptors: FileDescriptorSet, name: str) -> access_pb2.Access:
+    return method(descriptors, name).options.Extensions[access_pb2.access]
 
 
 def route(descriptors: FileDescriptorSet, name: str) -> pb2.Route:
@@ -119,7 +120,7 @@ BREAKING: dict[str, tuple[Callable[[FileDescriptorSet], object], str]] = {
     "a way less": (lambda d: http(d, "JobsService.Follow").additional_bindings.pop(), "way POST /v1/jobs/{job_id}:follow is gone"),
     "a part of the answer": (lambda d: setattr(http(d, "JobsService.Get"), "response_body", "job"), "response_body was '' and is 'job'"),
     "no body": (lambda d: setattr(http(d, "JobsService.Create"), "body", ""), "body was '*' and is ''"),
-    "a greater role": (lambda d: setattr(access(d, "JobsService.Get"), "role", pb2.ROLE_ADMIN), "role was 1 and is 3"),
+    "a greater role": (lambda d: setattr(access(d, "JobsService.Get"), "role", access_pb2.ROLE_ADMIN), "role was 1 and is 3"),
     "no tool": (lambda d: setattr(access(d, "JobsService.Get"), "role", 0), "role was 1 and is 0"),
     "no projects": (lambda d: setattr(access(d, "JobsService.Get"), "of_project", False), "of_project was True and is False"),
     "a caller less": (lambda d: access(d, "JobsService.Get").callers.pop(), "callers was (1, 4) and is (1,)"),
@@ -145,10 +146,10 @@ FINE: dict[str, Callable[[FileDescriptorSet], object]] = {
     "not required any more": lambda d: setattr(form(d, "jobs.v1.Job", "id"), "required", False),
     "text for numbers too": lambda d: setattr(form(d, "jobs.v1.JobSpecification", "replicas"), "scalar", pb2.SCALAR_FORM_LENIENT_NUMBER),
     "other words too": lambda d: setattr(enum(d, "licenses.v1.SortDirection").options.Extensions[pb2.enum], "strict", False),
-    "a smaller role": lambda d: setattr(access(d, "JobsService.Disown"), "role", pb2.ROLE_VIEWER),
-    "a role where no tool might": lambda d: setattr(access(d, "JobsService.Verify"), "role", pb2.ROLE_ADMIN),
+    "a smaller role": lambda d: setattr(access(d, "JobsService.Disown"), "role", access_pb2.ROLE_VIEWER),
+    "a role where no tool might": lambda d: setattr(access(d, "JobsService.Verify"), "role", access_pb2.ROLE_ADMIN),
     "tokens of projects too": lambda d: setattr(access(d, "JobsService.Disown"), "of_project", True),
-    "a caller more": lambda d: access(d, "JobsService.Create").callers.append(pb2.CALLER_CONSOLE),
+    "a caller more": lambda d: access(d, "JobsService.Create").callers.append(access_pb2.CALLER_CONSOLE),
     "a way more": lambda d: http(d, "JobsService.Get").additional_bindings.add(post="/v1/jobs/{job_id}:get", body="*"),
     "a path more": lambda d: route(d, "OtherTypesService.Create").also.append("/ucloud/{provider}/new"),
     "no cache": lambda d: setattr(form(d, "jobs.v1.JobStatus", "resolved_application"), "repeats", False),

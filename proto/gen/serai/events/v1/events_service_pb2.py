@@ -23,13 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from serai.access.v1 import access_pb2 as serai_dot_access_dot_v1_dot_access__pb2
 from serai.core.v1 import resources_pb2 as serai_dot_core_dot_v1_dot_resources__pb2
 from serai.jobs.v1 import job_pb2 as serai_dot_jobs_dot_v1_dot_job__pb2
 from serai.licenses.v1 import license_pb2 as serai_dot_licenses_dot_v1_dot_license__pb2
-from serai.wire.v1 import options_pb2 as serai_dot_wire_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$serai/events/v1/events_service.proto\x12\x0fserai.events.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x17serai/jobs/v1/job.proto\x1a\x1fserai/licenses/v1/license.proto\x1a\x1bserai/wire/v1/options.proto\"J\n\x10SubscribeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_now\x18\x02 \x01(\x08\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\";\n\x11SubscribeResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.serai.events.v1.Event\"\xee\x02\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x16\n\x0eoccurred_at_ms\x18\x03 \x01(\x03\x12\x17\n\x0fmaybe_delivered\x18\x06 \x01(\x08\x12\x12\n\nlicense_id\x18\x07 \x01(\t\x12\x17\n\x0flicense_core_id\x18\x08 \x01(\t\x12.\n\njob_update\x18\x04 \x01(\x0b\x32\x18.serai.jobs.v1.JobUpdateH\x00\x12)\n\x06\x63harge\x18\x05 \x01(\x0b\x32\x17.serai.events.v1.ChargeH\x00\x12:\n\x0elicense_update\x18\t \x01(\x0b\x32 .serai.licenses.v1.LicenseUpdateH\x00\x12\x44\n\x14license_registration\x18\n \x01(\x0b\x32$.serai.events.v1.LicenseRegistrationH\x00\x42\x08\n\x06\x63hange\"\x98\x01\n\x13LicenseRegistration\x12\x35\n\x04spec\x18\x01 \x01(\x0b\x32\'.serai.licenses.v1.LicenseSpecification\x12\x1d\n\x15provider_generated_id\x18\x02 \x01(\t\x12+\n\x05owner\x18\x03 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\"\xe4\x01\n\x06\x43harge\x12\x11\n\tcharge_id\x18\x01 \x01(\t\x12\r\n\x05units\x18\x02 \x01(\x03\x12\x1a\n\x12number_of_products\x18\x03 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x13\n\x0btotal_units\x18\x05 \x01(\x03\x12\x13\n\x0btotal_usage\x18\x06 \x01(\x03\x12+\n\x05owner\x18\x07 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\x12\x30\n\x07product\x18\x08 \x01(\x0b\x32\x1f.serai.core.v1.ProductReference\"|\n\nSettlement\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x33\n\x07outcome\x18\x02 \x01(\x0e\x32\".serai.events.v1.SettlementOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x17\n\x0flicense_core_id\x18\x04 \x01(\t\"X\n\x12\x41\x63knowledgeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x30\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x1b.serai.events.v1.Settlement\"\x15\n\x13\x41\x63knowledgeResponse*\xc8\x01\n\x11SettlementOutcome\x12\"\n\x1eSETTLEMENT_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1cSETTLEMENT_OUTCOME_DELIVERED\x10\x01\x12\"\n\x1eSETTLEMENT_OUTCOME_JOB_UNKNOWN\x10\x02\x12)\n%SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS\x10\x03\x12\x1e\n\x1aSETTLEMENT_OUTCOME_REFUSED\x10\x04\x32\xaa\x02\n\rEventsService\x12\x86\x01\n\tSubscribe\x12!.serai.events.v1.SubscribeRequest\x1a\".serai.events.v1.SubscribeResponse\"0\xaa\xc9\x18\x05\x08\x02\x1a\x01\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/events/{consumer}:subscribe0\x01\x12\x8f\x01\n\x0b\x41\x63knowledge\x12#.serai.events.v1.AcknowledgeRequest\x1a$.serai.events.v1.AcknowledgeResponse\"5\xaa\xc9\x18\x05\x08\x02\x1a\x01\x01\x82\xd3\xe4\x93\x02&\"!/v1/events/{consumer}:acknowledge:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$serai/events/v1/events_service.proto\x12\x0fserai.events.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cserai/access/v1/access.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x17serai/jobs/v1/job.proto\x1a\x1fserai/licenses/v1/license.proto\"J\n\x10SubscribeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_now\x18\x02 \x01(\x08\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\";\n\x11SubscribeResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.serai.events.v1.Event\"\xee\x02\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x16\n\x0eoccurred_at_ms\x18\x03 \x01(\x03\x12\x17\n\x0fmaybe_delivered\x18\x06 \x01(\x08\x12\x12\n\nlicense_id\x18\x07 \x01(\t\x12\x17\n\x0flicense_core_id\x18\x08 \x01(\t\x12.\n\njob_update\x18\x04 \x01(\x0b\x32\x18.serai.jobs.v1.JobUpdateH\x00\x12)\n\x06\x63harge\x18\x05 \x01(\x0b\x32\x17.serai.events.v1.ChargeH\x00\x12:\n\x0elicense_update\x18\t \x01(\x0b\x32 .serai.licenses.v1.LicenseUpdateH\x00\x12\x44\n\x14license_registration\x18\n \x01(\x0b\x32$.serai.events.v1.LicenseRegistrationH\x00\x42\x08\n\x06\x63hange\"\x98\x01\n\x13LicenseRegistration\x12\x35\n\x04spec\x18\x01 \x01(\x0b\x32\'.serai.licenses.v1.LicenseSpecification\x12\x1d\n\x15provider_generated_id\x18\x02 \x01(\t\x12+\n\x05owner\x18\x03 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\"\xe4\x01\n\x06\x43harge\x12\x11\n\tcharge_id\x18\x01 \x01(\t\x12\r\n\x05units\x18\x02 \x01(\x03\x12\x1a\n\x12number_of_products\x18\x03 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x13\n\x0btotal_units\x18\x05 \x01(\x03\x12\x13\n\x0btotal_usage\x18\x06 \x01(\x03\x12+\n\x05owner\x18\x07 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\x12\x30\n\x07product\x18\x08 \x01(\x0b\x32\x1f.serai.core.v1.ProductReference\"|\n\nSettlement\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x33\n\x07outcome\x18\x02 \x01(\x0e\x32\".serai.events.v1.SettlementOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x17\n\x0flicense_core_id\x18\x04 \x01(\t\"X\n\x12\x41\x63knowledgeRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x30\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x1b.serai.events.v1.Settlement\"\x15\n\x13\x41\x63knowledgeResponse*\xc8\x01\n\x11SettlementOutcome\x12\"\n\x1eSETTLEMENT_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1cSETTLEMENT_OUTCOME_DELIVERED\x10\x01\x12\"\n\x1eSETTLEMENT_OUTCOME_JOB_UNKNOWN\x10\x02\x12)\n%SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS\x10\x03\x12\x1e\n\x1aSETTLEMENT_OUTCOME_REFUSED\x10\x04\x32\xaa\x02\n\rEventsService\x12\x86\x01\n\tSubscribe\x12!.serai.events.v1.SubscribeRequest\x1a\".serai.events.v1.SubscribeResponse\"0\xaa\xc9\x18\x05\x08\x02\x1a\x01\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/events/{consumer}:subscribe0\x01\x12\x8f\x01\n\x0b\x41\x63knowledge\x12#.serai.events.v1.AcknowledgeRequest\x1a$.serai.events.v1.AcknowledgeResponse\"5\xaa\xc9\x18\x05\x08\x02\x1a\x01\x01\x82\xd3\xe4\x93\x02&\"!/v1/events/{consumer}:acknowledge:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,24 +40,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTSSERVICE'].methods_by_name['Subscribe']._serialized_options = b'\252\311\030\005\010\002\032\001\001\202\323\344\223\002!\022\037/v1/events/{consumer}:subscribe'
   _globals['_EVENTSSERVICE'].methods_by_name['Acknowledge']._loaded_options = None
   _globals['_EVENTSSERVICE'].methods_by_name['Acknowledge']._serialized_options = b'\252\311\030\005\010\002\032\001\001\202\323\344\223\002&\"!/v1/events/{consumer}:acknowledge:\001*'
-  _globals['_SETTLEMENTOUTCOME']._serialized_start=1337
-  _globals['_SETTLEMENTOUTCOME']._serialized_end=1537
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=205
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=279
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=281
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=340
-  _globals['_EVENT']._serialized_start=343
-  _globals['_EVENT']._serialized_end=709
-  _globals['_LICENSEREGISTRATION']._serialized_start=712
-  _globals['_LICENSEREGISTRATION']._serialized_end=864
-  _globals['_CHARGE']._serialized_start=867
-  _globals['_CHARGE']._serialized_end=1095
-  _globals['_SETTLEMENT']._serialized_start=1097
-  _globals['_SETTLEMENT']._serialized_end=1221
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1223
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1311
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1313
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1334
-  _globals['_EVENTSSERVICE']._serialized_start=1540
-  _globals['_EVENTSSERVICE']._serialized_end=1838
+  _globals['_SETTLEMENTOUTCOME']._serialized_start=1338
+  _globals['_SETTLEMENTOUTCOME']._serialized_end=1538
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=206
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=280
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=282
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=341
+  _globals['_EVENT']._serialized_start=344
+  _globals['_EVENT']._serialized_end=710
+  _globals['_LICENSEREGISTRATION']._serialized_start=713
+  _globals['_LICENSEREGISTRATION']._serialized_end=865
+  _globals['_CHARGE']._serialized_start=868
+  _globals['_CHARGE']._serialized_end=1096
+  _globals['_SETTLEMENT']._serialized_start=1098
+  _globals['_SETTLEMENT']._serialized_end=1222
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1224
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1312
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1314
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1335
+  _globals['_EVENTSSERVICE']._serialized_start=1541
+  _globals['_EVENTSSERVICE']._serialized_end=1839
 # @@protoc_insertion_point(module_scope)

@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from serai.access.v1 import access_pb2 as serai_dot_access_dot_v1_dot_access__pb2
 from serai.core.v1 import resources_pb2 as serai_dot_core_dot_v1_dot_resources__pb2
 from serai.licenses.v1 import license_pb2 as serai_dot_licenses_dot_v1_dot_license__pb2
 from serai.licenses.v1 import licenses_service_pb2 as serai_dot_licenses_dot_v1_dot_licenses__service__pb2
 from serai.wire.v1 import options_pb2 as serai_dot_wire_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1serai/licenses/v1/licenses_provider_service.proto\x12\x11serai.licenses.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/licenses/v1/license.proto\x1a(serai/licenses/v1/licenses_service.proto\x1a\x1bserai/wire/v1/options.proto\"Q\n$LicensesProviderServiceCreateRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.serai.licenses.v1.License\"]\n%LicensesProviderServiceCreateResponse\x12\x34\n\tresponses\x18\x01 \x03(\x0b\x32!.serai.licenses.v1.CreatedLicense\"(\n\x0e\x43reatedLicense\x12\x0f\n\x02id\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x05\n\x03_id\"Q\n$LicensesProviderServiceDeleteRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.serai.licenses.v1.License\"[\n%LicensesProviderServiceDeleteResponse\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.serai.licenses.v1.Acknowledged\"Q\n$LicensesProviderServiceVerifyRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.serai.licenses.v1.License\"\'\n%LicensesProviderServiceVerifyResponse\"0\n.LicensesProviderServiceRetrieveProductsRequest\"g\n/LicensesProviderServiceRetrieveProductsResponse\x12\x34\n\tresponses\x18\x01 \x03(\x0b\x32!.serai.licenses.v1.LicenseSupport\"_\n\'LicensesProviderServiceUpdateAclRequest\x12\x34\n\x05items\x18\x01 \x03(\x0b\x32%.serai.licenses.v1.ProviderUpdatedAcl\"\xa5\x01\n\x12ProviderUpdatedAcl\x12\x34\n\x08resource\x18\x01 \x01(\x0b\x32\x1a.serai.licenses.v1.LicenseB\x06\x92\xc9\x18\x02 \x01\x12.\n\x05\x61\x64\x64\x65\x64\x18\x02 \x03(\x0b\x32\x1f.serai.core.v1.ResourceAclEntry\x12)\n\x07\x64\x65leted\x18\x03 \x03(\x0b\x32\x18.serai.core.v1.AclEntity\"^\n(LicensesProviderServiceUpdateAclResponse\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.serai.licenses.v1.Acknowledged\"U\n\"LicensesProviderServiceInitRequest\x12/\n\tprincipal\x18\x01 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\"%\n#LicensesProviderServiceInitResponse\"Z\n-LicensesProviderServiceOnUpdatedLabelsRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.serai.licenses.v1.License\"d\n.LicensesProviderServiceOnUpdatedLabelsResponse\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.serai.licenses.v1.Acknowledged2\x8c\x0b\n\x17LicensesProviderService\x12\xaf\x01\n\x06\x43reate\x12\x37.serai.licenses.v1.LicensesProviderServiceCreateRequest\x1a\x38.serai.licenses.v1.LicensesProviderServiceCreateResponse\"2\x82\xc9\x18\'\n\x04POST\x12\x1b/ucloud/{provider}/licenses\x18\x01 \x01\xaa\xc9\x18\x03\x1a\x01\x01\x12\xb3\x01\n\x06\x44\x65lete\x12\x37.serai.licenses.v1.LicensesProviderServiceDeleteRequest\x1a\x38.serai.licenses.v1.LicensesProviderServiceDeleteResponse\"6\x82\xc9\x18+\n\x06\x44\x45LETE\x12\x1b/ucloud/{provider}/licenses\x18\x01 \x01(\x01\xaa\xc9\x18\x03\x1a\x01\x01\x12\xb6\x01\n\x06Verify\x12\x37.serai.licenses.v1.LicensesProviderServiceVerifyRequest\x1a\x38.serai.licenses.v1.LicensesProviderServiceVerifyResponse\"9\x82\xc9\x18.\n\x04POST\x12\"/ucloud/{provider}/licenses/verify\x18\x01 \x01\xaa\xc9\x18\x03\x1a\x01\x01\x12\xfa\x01\n\x10RetrieveProducts\x12\x41.serai.licenses.v1.LicensesProviderServiceRetrieveProductsRequest\x1a\x42.serai.licenses.v1.LicensesProviderServiceRetrieveProductsResponse\"_\x82\xc9\x18\x35\n\x03GET\x12,/ucloud/{provider}/licenses/retrieveProducts\x18\x01\xaa\xc9\x18\x05\x08\x01\x1a\x01\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/licenses/products\x12\xc4\x01\n\tUpdateAcl\x12:.serai.licenses.v1.LicensesProviderServiceUpdateAclRequest\x1a;.serai.licenses.v1.LicensesProviderServiceUpdateAclResponse\">\x82\xc9\x18\x33\n\x04POST\x12%/ucloud/{provider}/licenses/updateAcl\x18\x01 \x01(\x01\xaa\xc9\x18\x03\x1a\x01\x01\x12\xac\x01\n\x04Init\x12\x35.serai.licenses.v1.LicensesProviderServiceInitRequest\x1a\x36.serai.licenses.v1.LicensesProviderServiceInitResponse\"5\x82\xc9\x18*\n\x04POST\x12 /ucloud/{provider}/licenses/init\x18\x01\xaa\xc9\x18\x03\x1a\x01\x01\x12\xdc\x01\n\x0fOnUpdatedLabels\x12@.serai.licenses.v1.LicensesProviderServiceOnUpdatedLabelsRequest\x1a\x41.serai.licenses.v1.LicensesProviderServiceOnUpdatedLabelsResponse\"D\x82\xc9\x18\x39\n\x04POST\x12+/ucloud/{provider}/licenses/onUpdatedLabels\x18\x01 \x01(\x01\xaa\xc9\x18\x03\x1a\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1serai/licenses/v1/licenses_provider_service.proto\x12\x11serai.licenses.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cserai/access/v1/access.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/licenses/v1/license.proto\x1a(serai/licenses/v1/licenses_service.proto\x1a\x1bserai/wire/v1/options.proto\"Q\n$LicensesProviderServiceCreateRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.serai.licenses.v1.License\"]\n%LicensesProviderServiceCreateResponse\x12\x34\n\tresponses\x18\x01 \x03(\x0b\x32!.serai.licenses.v1.CreatedLicense\"(\n\x0e\x43reatedLicense\x12\x0f\n\x02id\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x05\n\x03_id\"Q\n$LicensesProviderServiceDeleteRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.serai.licenses.v1.License\"[\n%LicensesProviderServiceDeleteResponse\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.serai.licenses.v1.Acknowledged\"Q\n$LicensesProviderServiceVerifyRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.serai.licenses.v1.License\"\'\n%LicensesProviderServiceVerifyResponse\"0\n.LicensesProviderServiceRetrieveProductsRequest\"g\n/LicensesProviderServiceRetrieveProductsResponse\x12\x34\n\tresponses\x18\x01 \x03(\x0b\x32!.serai.licenses.v1.LicenseSupport\"_\n\'LicensesProviderServiceUpdateAclRequest\x12\x34\n\x05items\x18\x01 \x03(\x0b\x32%.serai.licenses.v1.ProviderUpdatedAcl\"\xa5\x01\n\x12ProviderUpdatedAcl\x12\x34\n\x08resource\x18\x01 \x01(\x0b\x32\x1a.serai.licenses.v1.LicenseB\x06\x92\xc9\x18\x02 \x01\x12.\n\x05\x61\x64\x64\x65\x64\x18\x02 \x03(\x0b\x32\x1f.serai.core.v1.ResourceAclEntry\x12)\n\x07\x64\x65leted\x18\x03 \x03(\x0b\x32\x18.serai.core.v1.AclEntity\"^\n(LicensesProviderServiceUpdateAclResponse\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.serai.licenses.v1.Acknowledged\"U\n\"LicensesProviderServiceInitRequest\x12/\n\tprincipal\x18\x01 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwner\"%\n#LicensesProviderServiceInitResponse\"Z\n-LicensesProviderServiceOnUpdatedLabelsRequest\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.serai.licenses.v1.License\"d\n.LicensesProviderServiceOnUpdatedLabelsResponse\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.serai.licenses.v1.Acknowledged2\x8c\x0b\n\x17LicensesProviderService\x12\xaf\x01\n\x06\x43reate\x12\x37.serai.licenses.v1.LicensesProviderServiceCreateRequest\x1a\x38.serai.licenses.v1.LicensesProviderServiceCreateResponse\"2\x82\xc9\x18\'\n\x04POST\x12\x1b/ucloud/{provider}/licenses\x18\x01 \x01\xaa\xc9\x18\x03\x1a\x01\x01\x12\xb3\x01\n\x06\x44\x65lete\x12\x37.serai.licenses.v1.LicensesProviderServiceDeleteRequest\x1a\x38.serai.licenses.v1.LicensesProviderServiceDeleteResponse\"6\x82\xc9\x18+\n\x06\x44\x45LETE\x12\x1b/ucloud/{provider}/licenses\x18\x01 \x01(\x01\xaa\xc9\x18\x03\x1a\x01\x01\x12\xb6\x01\n\x06Verify\x12\x37.serai.licenses.v1.LicensesProviderServiceVerifyRequest\x1a\x38.serai.licenses.v1.LicensesProviderServiceVerifyResponse\"9\x82\xc9\x18.\n\x04POST\x12\"/ucloud/{provider}/licenses/verify\x18\x01 \x01\xaa\xc9\x18\x03\x1a\x01\x01\x12\xfa\x01\n\x10RetrieveProducts\x12\x41.serai.licenses.v1.LicensesProviderServiceRetrieveProductsRequest\x1a\x42.serai.licenses.v1.LicensesProviderServiceRetrieveProductsResponse\"_\x82\xc9\x18\x35\n\x03GET\x12,/ucloud/{provider}/licenses/retrieveProducts\x18\x01\xaa\xc9\x18\x05\x08\x01\x1a\x01\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/licenses/products\x12\xc4\x01\n\tUpdateAcl\x12:.serai.licenses.v1.LicensesProviderServiceUpdateAclRequest\x1a;.serai.licenses.v1.LicensesProviderServiceUpdateAclResponse\">\x82\xc9\x18\x33\n\x04POST\x12%/ucloud/{provider}/licenses/updateAcl\x18\x01 \x01(\x01\xaa\xc9\x18\x03\x1a\x01\x01\x12\xac\x01\n\x04Init\x12\x35.serai.licenses.v1.LicensesProviderServiceInitRequest\x1a\x36.serai.licenses.v1.LicensesProviderServiceInitResponse\"5\x82\xc9\x18*\n\x04POST\x12 /ucloud/{provider}/licenses/init\x18\x01\xaa\xc9\x18\x03\x1a\x01\x01\x12\xdc\x01\n\x0fOnUpdatedLabels\x12@.serai.licenses.v1.LicensesProviderServiceOnUpdatedLabelsRequest\x1a\x41.serai.licenses.v1.LicensesProviderServiceOnUpdatedLabelsResponse\"D\x82\xc9\x18\x39\n\x04POST\x12+/ucloud/{provider}/licenses/onUpdatedLabels\x18\x01 \x01(\x01\xaa\xc9\x18\x03\x1a\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,38 +53,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LICENSESPROVIDERSERVICE'].methods_by_name['Init']._serialized_options = b'\202\311\030*\n\004POST\022 /ucloud/{provider}/licenses/init\030\001\252\311\030\003\032\001\001'
   _globals['_LICENSESPROVIDERSERVICE'].methods_by_name['OnUpdatedLabels']._loaded_options = None
   _globals['_LICENSESPROVIDERSERVICE'].methods_by_name['OnUpdatedLabels']._serialized_options = b'\202\311\0309\n\004POST\022+/ucloud/{provider}/licenses/onUpdatedLabels\030\001 \001(\001\252\311\030\003\032\001\001'
-  _globals['_LICENSESPROVIDERSERVICECREATEREQUEST']._serialized_start=237
-  _globals['_LICENSESPROVIDERSERVICECREATEREQUEST']._serialized_end=318
-  _globals['_LICENSESPROVIDERSERVICECREATERESPONSE']._serialized_start=320
-  _globals['_LICENSESPROVIDERSERVICECREATERESPONSE']._serialized_end=413
-  _globals['_CREATEDLICENSE']._serialized_start=415
-  _globals['_CREATEDLICENSE']._serialized_end=455
-  _globals['_LICENSESPROVIDERSERVICEDELETEREQUEST']._serialized_start=457
-  _globals['_LICENSESPROVIDERSERVICEDELETEREQUEST']._serialized_end=538
-  _globals['_LICENSESPROVIDERSERVICEDELETERESPONSE']._serialized_start=540
-  _globals['_LICENSESPROVIDERSERVICEDELETERESPONSE']._serialized_end=631
-  _globals['_LICENSESPROVIDERSERVICEVERIFYREQUEST']._serialized_start=633
-  _globals['_LICENSESPROVIDERSERVICEVERIFYREQUEST']._serialized_end=714
-  _globals['_LICENSESPROVIDERSERVICEVERIFYRESPONSE']._serialized_start=716
-  _globals['_LICENSESPROVIDERSERVICEVERIFYRESPONSE']._serialized_end=755
-  _globals['_LICENSESPROVIDERSERVICERETRIEVEPRODUCTSREQUEST']._serialized_start=757
-  _globals['_LICENSESPROVIDERSERVICERETRIEVEPRODUCTSREQUEST']._serialized_end=805
-  _globals['_LICENSESPROVIDERSERVICERETRIEVEPRODUCTSRESPONSE']._serialized_start=807
-  _globals['_LICENSESPROVIDERSERVICERETRIEVEPRODUCTSRESPONSE']._serialized_end=910
-  _globals['_LICENSESPROVIDERSERVICEUPDATEACLREQUEST']._serialized_start=912
-  _globals['_LICENSESPROVIDERSERVICEUPDATEACLREQUEST']._serialized_end=1007
-  _globals['_PROVIDERUPDATEDACL']._serialized_start=1010
-  _globals['_PROVIDERUPDATEDACL']._serialized_end=1175
-  _globals['_LICENSESPROVIDERSERVICEUPDATEACLRESPONSE']._serialized_start=1177
-  _globals['_LICENSESPROVIDERSERVICEUPDATEACLRESPONSE']._serialized_end=1271
-  _globals['_LICENSESPROVIDERSERVICEINITREQUEST']._serialized_start=1273
-  _globals['_LICENSESPROVIDERSERVICEINITREQUEST']._serialized_end=1358
-  _globals['_LICENSESPROVIDERSERVICEINITRESPONSE']._serialized_start=1360
-  _globals['_LICENSESPROVIDERSERVICEINITRESPONSE']._serialized_end=1397
-  _globals['_LICENSESPROVIDERSERVICEONUPDATEDLABELSREQUEST']._serialized_start=1399
-  _globals['_LICENSESPROVIDERSERVICEONUPDATEDLABELSREQUEST']._serialized_end=1489
-  _globals['_LICENSESPROVIDERSERVICEONUPDATEDLABELSRESPONSE']._serialized_start=1491
-  _globals['_LICENSESPROVIDERSERVICEONUPDATEDLABELSRESPONSE']._serialized_end=1591
-  _globals['_LICENSESPROVIDERSERVICE']._serialized_start=1594
-  _globals['_LICENSESPROVIDERSERVICE']._serialized_end=3014
+  _globals['_LICENSESPROVIDERSERVICECREATEREQUEST']._serialized_start=267
+  _globals['_LICENSESPROVIDERSERVICECREATEREQUEST']._serialized_end=348
+  _globals['_LICENSESPROVIDERSERVICECREATERESPONSE']._serialized_start=350
+  _globals['_LICENSESPROVIDERSERVICECREATERESPONSE']._serialized_end=443
+  _globals['_CREATEDLICENSE']._serialized_start=445
+  _globals['_CREATEDLICENSE']._serialized_end=485
+  _globals['_LICENSESPROVIDERSERVICEDELETEREQUEST']._serialized_start=487
+  _globals['_LICENSESPROVIDERSERVICEDELETEREQUEST']._serialized_end=568
+  _globals['_LICENSESPROVIDERSERVICEDELETERESPONSE']._serialized_start=570
+  _globals['_LICENSESPROVIDERSERVICEDELETERESPONSE']._serialized_end=661
+  _globals['_LICENSESPROVIDERSERVICEVERIFYREQUEST']._serialized_start=663
+  _globals['_LICENSESPROVIDERSERVICEVERIFYREQUEST']._serialized_end=744
+  _globals['_LICENSESPROVIDERSERVICEVERIFYRESPONSE']._serialized_start=746
+  _globals['_LICENSESPROVIDERSERVICEVERIFYRESPONSE']._serialized_end=785
+  _globals['_LICENSESPROVIDERSERVICERETRIEVEPRODUCTSREQUEST']._serialized_start=787
+  _globals['_LICENSESPROVIDERSERVICERETRIEVEPRODUCTSREQUEST']._serialized_end=835
+  _globals['_LICENSESPROVIDERSERVICERETRIEVEPRODUCTSRESPONSE']._serialized_start=837
+  _globals['_LICENSESPROVIDERSERVICERETRIEVEPRODUCTSRESPONSE']._serialized_end=940
+  _globals['_LICENSESPROVIDERSERVICEUPDATEACLREQUEST']._serialized_start=942
+  _globals['_LICENSESPROVIDERSERVICEUPDATEACLREQUEST']._serialized_end=1037
+  _globals['_PROVIDERUPDATEDACL']._serialized_start=1040
+  _globals['_PROVIDERUPDATEDACL']._serialized_end=1205
+  _globals['_LICENSESPROVIDERSERVICEUPDATEACLRESPONSE']._serialized_start=1207
+  _globals['_LICENSESPROVIDERSERVICEUPDATEACLRESPONSE']._serialized_end=1301
+  _globals['_LICENSESPROVIDERSERVICEINITREQUEST']._serialized_start=1303
+  _globals['_LICENSESPROVIDERSERVICEINITREQUEST']._serialized_end=1388
+  _globals['_LICENSESPROVIDERSERVICEINITRESPONSE']._serialized_start=1390
+  _globals['_LICENSESPROVIDERSERVICEINITRESPONSE']._serialized_end=1427
+  _globals['_LICENSESPROVIDERSERVICEONUPDATEDLABELSREQUEST']._serialized_start=1429
+  _globals['_LICENSESPROVIDERSERVICEONUPDATEDLABELSREQUEST']._serialized_end=1519
+  _globals['_LICENSESPROVIDERSERVICEONUPDATEDLABELSRESPONSE']._serialized_start=1521
+  _globals['_LICENSESPROVIDERSERVICEONUPDATEDLABELSRESPONSE']._serialized_end=1621
+  _globals['_LICENSESPROVIDERSERVICE']._serialized_start=1624
+  _globals['_LICENSESPROVIDERSERVICE']._serialized_end=3044
 # @@protoc_insertion_point(module_scope)

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from serai.access.v1 import access_pb2 as serai_dot_access_dot_v1_dot_access__pb2
 from serai.core.v1 import resources_pb2 as serai_dot_core_dot_v1_dot_resources__pb2
 from serai.licenses.v1 import license_pb2 as serai_dot_licenses_dot_v1_dot_license__pb2
 from serai.wire.v1 import options_pb2 as serai_dot_wire_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(serai/licenses/v1/licenses_service.proto\x12\x11serai.licenses.v1\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/licenses/v1/license.proto\x1a\x1bserai/wire/v1/options.proto\"\xb5\x06\n\x13LicenseIncludeFlags\x12\x1b\n\x0einclude_others\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x1c\n\x0finclude_updates\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x0finclude_support\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x1c\n\x0finclude_product\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12\x1e\n\x11\x66ilter_created_by\x18\x05 \x01(\tH\x04\x88\x01\x01\x12!\n\x14\x66ilter_created_after\x18\x06 \x01(\x03H\x05\x88\x01\x01\x12\"\n\x15\x66ilter_created_before\x18\x07 \x01(\x03H\x06\x88\x01\x01\x12\x1c\n\x0f\x66ilter_provider\x18\x08 \x01(\tH\x07\x88\x01\x01\x12\x1e\n\x11\x66ilter_product_id\x18\t \x01(\tH\x08\x88\x01\x01\x12$\n\x17\x66ilter_product_category\x18\n \x01(\tH\t\x88\x01\x01\x12 \n\x13\x66ilter_provider_ids\x18\x0b \x01(\tH\n\x88\x01\x01\x12\x17\n\nfilter_ids\x18\x0c \x01(\tH\x0b\x88\x01\x01\x12\x1c\n\x0fhide_product_id\x18\r \x01(\tH\x0c\x88\x01\x01\x12\"\n\x15hide_product_category\x18\x0e \x01(\tH\r\x88\x01\x01\x12\x1a\n\rhide_provider\x18\x0f \x01(\tH\x0e\x88\x01\x01\x42\x11\n\x0f_include_othersB\x12\n\x10_include_updatesB\x12\n\x10_include_supportB\x12\n\x10_include_productB\x14\n\x12_filter_created_byB\x17\n\x15_filter_created_afterB\x18\n\x16_filter_created_beforeB\x12\n\x10_filter_providerB\x14\n\x12_filter_product_idB\x1a\n\x18_filter_product_categoryB\x16\n\x14_filter_provider_idsB\r\n\x0b_filter_idsB\x12\n\x10_hide_product_idB\x18\n\x16_hide_product_categoryB\x10\n\x0e_hide_provider\"\x86\x03\n\rBrowseRequest\x12=\n\x05\x66lags\x18\x01 \x01(\x0b\x32&.serai.licenses.v1.LicenseIncludeFlagsB\x06\x92\xc9\x18\x02\x38\x01\x12\x1b\n\x0eitems_per_page\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04next\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x38\n\x0b\x63onsistency\x18\x04 \x01(\x0e\x32\x1e.serai.licenses.v1.ConsistencyH\x02\x88\x01\x01\x12\x1a\n\ritems_to_skip\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x14\n\x07sort_by\x18\x06 \x01(\tH\x04\x88\x01\x01\x12=\n\x0esort_direction\x18\x07 \x01(\x0e\x32 .serai.licenses.v1.SortDirectionH\x05\x88\x01\x01\x42\x11\n\x0f_items_per_pageB\x07\n\x05_nextB\x0e\n\x0c_consistencyB\x10\n\x0e_items_to_skipB\n\n\x08_sort_byB\x11\n\x0f_sort_direction\"o\n\x0e\x42rowseResponse\x12\x16\n\x0eitems_per_page\x18\x01 \x01(\x05\x12)\n\x05items\x18\x02 \x03(\x0b\x32\x1a.serai.licenses.v1.License\x12\x11\n\x04next\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_next\"d\n\x0fRetrieveRequest\x12=\n\x05\x66lags\x18\x01 \x01(\x0b\x32&.serai.licenses.v1.LicenseIncludeFlagsB\x06\x92\xc9\x18\x02\x38\x01\x12\x12\n\x02id\x18\x02 \x01(\tB\x06\x92\xc9\x18\x02 \x01\"G\n\x10RetrieveResponse\x12+\n\x07license\x18\x01 \x01(\x0b\x32\x1a.serai.licenses.v1.License:\x06\x8a\xc9\x18\x02\x18\x01\"\x19\n\x17RetrieveProductsRequest\"\xe4\x01\n\x18RetrieveProductsResponse\x12\x61\n\x14products_by_provider\x18\x01 \x03(\x0b\x32\x43.serai.licenses.v1.RetrieveProductsResponse.ProductsByProviderEntry\x1a\x65\n\x17ProductsByProviderEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x39\n\x05value\x18\x02 \x01(\x0b\x32*.serai.licenses.v1.ResolvedLicenseSupports:\x02\x38\x01\"^\n\x17ResolvedLicenseSupports\x12;\n\x08supports\x18\x01 \x03(\x0b\x32).serai.licenses.v1.ResolvedLicenseSupport:\x06\x8a\xc9\x18\x02\x18\x01\"\x95\x03\n\rSearchRequest\x12\x35\n\x05\x66lags\x18\x01 \x01(\x0b\x32&.serai.licenses.v1.LicenseIncludeFlags\x12\x15\n\x05query\x18\x02 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12\x1b\n\x0eitems_per_page\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04next\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x38\n\x0b\x63onsistency\x18\x05 \x01(\x0e\x32\x1e.serai.licenses.v1.ConsistencyH\x02\x88\x01\x01\x12\x1a\n\ritems_to_skip\x18\x06 \x01(\x03H\x03\x88\x01\x01\x12\x14\n\x07sort_by\x18\x07 \x01(\tH\x04\x88\x01\x01\x12=\n\x0esort_direction\x18\x08 \x01(\x0e\x32 .serai.licenses.v1.SortDirectionH\x05\x88\x01\x01\x42\x11\n\x0f_items_per_pageB\x07\n\x05_nextB\x0e\n\x0c_consistencyB\x10\n\x0e_items_to_skipB\n\n\x08_sort_byB\x11\n\x0f_sort_direction\"o\n\x0eSearchResponse\x12\x16\n\x0eitems_per_page\x18\x01 \x01(\x05\x12)\n\x05items\x18\x02 \x03(\x0b\x32\x1a.serai.licenses.v1.License\x12\x11\n\x04next\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_next\"|\n\rCreateRequest\x12\x36\n\x05items\x18\x01 \x03(\x0b\x32\'.serai.licenses.v1.LicenseSpecification\x12\x33\n\x05owner\x18\x02 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwnerB\x06\x92\xc9\x18\x02(\x01\"B\n\x0e\x43reateResponse\x12\x30\n\tresponses\x18\x01 \x03(\x0b\x32\x1d.serai.core.v1.FindByStringId\"=\n\rDeleteRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.serai.core.v1.FindByStringId\"\x0e\n\x0c\x41\x63knowledged\"D\n\x0e\x44\x65leteResponse\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.serai.licenses.v1.Acknowledged\"\r\n\x0bInitRequest\"\x0e\n\x0cInitResponse\"@\n\x10UpdateAclRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.serai.licenses.v1.UpdatedAcl\"{\n\nUpdatedAcl\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12.\n\x05\x61\x64\x64\x65\x64\x18\x02 \x03(\x0b\x32\x1f.serai.core.v1.ResourceAclEntry\x12)\n\x07\x64\x65leted\x18\x03 \x03(\x0b\x32\x18.serai.core.v1.AclEntity\"G\n\x11UpdateAclResponse\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.serai.licenses.v1.Acknowledged*v\n\rSortDirection\x12\x1e\n\x1aSORT_DIRECTION_UNSPECIFIED\x10\x00\x12\x1c\n\x18SORT_DIRECTION_ASCENDING\x10\x01\x12\x1d\n\x19SORT_DIRECTION_DESCENDING\x10\x02\x1a\x08\x9a\xc9\x18\x04\x08\x01\x10\x01*[\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43ONSISTENCY_PREFER\x10\x01\x12\x17\n\x13\x43ONSISTENCY_REQUIRE\x10\x02\x32\xa3\x08\n\x0fLicensesService\x12y\n\x06\x42rowse\x12 .serai.licenses.v1.BrowseRequest\x1a!.serai.licenses.v1.BrowseResponse\"*\x82\xc9\x18\x1f\n\x03GET\x12\x14/api/licenses/browse\x18\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12\x81\x01\n\x08Retrieve\x12\".serai.licenses.v1.RetrieveRequest\x1a#.serai.licenses.v1.RetrieveResponse\",\x82\xc9\x18!\n\x03GET\x12\x16/api/licenses/retrieve\x18\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12\xa1\x01\n\x10RetrieveProducts\x12*.serai.licenses.v1.RetrieveProductsRequest\x1a+.serai.licenses.v1.RetrieveProductsResponse\"4\x82\xc9\x18)\n\x03GET\x12\x1e/api/licenses/retrieveProducts\x18\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12z\n\x06Search\x12 .serai.licenses.v1.SearchRequest\x1a!.serai.licenses.v1.SearchResponse\"+\x82\xc9\x18 \n\x04POST\x12\x14/api/licenses/search\x18\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12u\n\x06\x43reate\x12 .serai.licenses.v1.CreateRequest\x1a!.serai.licenses.v1.CreateResponse\"&\x82\xc9\x18\x1b\n\x04POST\x12\r/api/licenses\x18\x01 \x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12y\n\x06\x44\x65lete\x12 .serai.licenses.v1.DeleteRequest\x1a!.serai.licenses.v1.DeleteResponse\"*\x82\xc9\x18\x1f\n\x06\x44\x45LETE\x12\r/api/licenses\x18\x01 \x01(\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12r\n\x04Init\x12\x1e.serai.licenses.v1.InitRequest\x1a\x1f.serai.licenses.v1.InitResponse\")\x82\xc9\x18\x1e\n\x04POST\x12\x12/api/licenses/init\x18\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12\x8a\x01\n\tUpdateAcl\x12#.serai.licenses.v1.UpdateAclRequest\x1a$.serai.licenses.v1.UpdateAclResponse\"2\x82\xc9\x18\'\n\x04POST\x12\x17/api/licenses/updateAcl\x18\x01 \x01(\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(serai/licenses/v1/licenses_service.proto\x12\x11serai.licenses.v1\x1a\x1cserai/access/v1/access.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/licenses/v1/license.proto\x1a\x1bserai/wire/v1/options.proto\"\xb5\x06\n\x13LicenseIncludeFlags\x12\x1b\n\x0einclude_others\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x1c\n\x0finclude_updates\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x0finclude_support\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x1c\n\x0finclude_product\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12\x1e\n\x11\x66ilter_created_by\x18\x05 \x01(\tH\x04\x88\x01\x01\x12!\n\x14\x66ilter_created_after\x18\x06 \x01(\x03H\x05\x88\x01\x01\x12\"\n\x15\x66ilter_created_before\x18\x07 \x01(\x03H\x06\x88\x01\x01\x12\x1c\n\x0f\x66ilter_provider\x18\x08 \x01(\tH\x07\x88\x01\x01\x12\x1e\n\x11\x66ilter_product_id\x18\t \x01(\tH\x08\x88\x01\x01\x12$\n\x17\x66ilter_product_category\x18\n \x01(\tH\t\x88\x01\x01\x12 \n\x13\x66ilter_provider_ids\x18\x0b \x01(\tH\n\x88\x01\x01\x12\x17\n\nfilter_ids\x18\x0c \x01(\tH\x0b\x88\x01\x01\x12\x1c\n\x0fhide_product_id\x18\r \x01(\tH\x0c\x88\x01\x01\x12\"\n\x15hide_product_category\x18\x0e \x01(\tH\r\x88\x01\x01\x12\x1a\n\rhide_provider\x18\x0f \x01(\tH\x0e\x88\x01\x01\x42\x11\n\x0f_include_othersB\x12\n\x10_include_updatesB\x12\n\x10_include_supportB\x12\n\x10_include_productB\x14\n\x12_filter_created_byB\x17\n\x15_filter_created_afterB\x18\n\x16_filter_created_beforeB\x12\n\x10_filter_providerB\x14\n\x12_filter_product_idB\x1a\n\x18_filter_product_categoryB\x16\n\x14_filter_provider_idsB\r\n\x0b_filter_idsB\x12\n\x10_hide_product_idB\x18\n\x16_hide_product_categoryB\x10\n\x0e_hide_provider\"\x86\x03\n\rBrowseRequest\x12=\n\x05\x66lags\x18\x01 \x01(\x0b\x32&.serai.licenses.v1.LicenseIncludeFlagsB\x06\x92\xc9\x18\x02\x38\x01\x12\x1b\n\x0eitems_per_page\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04next\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x38\n\x0b\x63onsistency\x18\x04 \x01(\x0e\x32\x1e.serai.licenses.v1.ConsistencyH\x02\x88\x01\x01\x12\x1a\n\ritems_to_skip\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x14\n\x07sort_by\x18\x06 \x01(\tH\x04\x88\x01\x01\x12=\n\x0esort_direction\x18\x07 \x01(\x0e\x32 .serai.licenses.v1.SortDirectionH\x05\x88\x01\x01\x42\x11\n\x0f_items_per_pageB\x07\n\x05_nextB\x0e\n\x0c_consistencyB\x10\n\x0e_items_to_skipB\n\n\x08_sort_byB\x11\n\x0f_sort_direction\"o\n\x0e\x42rowseResponse\x12\x16\n\x0eitems_per_page\x18\x01 \x01(\x05\x12)\n\x05items\x18\x02 \x03(\x0b\x32\x1a.serai.licenses.v1.License\x12\x11\n\x04next\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_next\"d\n\x0fRetrieveRequest\x12=\n\x05\x66lags\x18\x01 \x01(\x0b\x32&.serai.licenses.v1.LicenseIncludeFlagsB\x06\x92\xc9\x18\x02\x38\x01\x12\x12\n\x02id\x18\x02 \x01(\tB\x06\x92\xc9\x18\x02 \x01\"G\n\x10RetrieveResponse\x12+\n\x07license\x18\x01 \x01(\x0b\x32\x1a.serai.licenses.v1.License:\x06\x8a\xc9\x18\x02\x18\x01\"\x19\n\x17RetrieveProductsRequest\"\xe4\x01\n\x18RetrieveProductsResponse\x12\x61\n\x14products_by_provider\x18\x01 \x03(\x0b\x32\x43.serai.licenses.v1.RetrieveProductsResponse.ProductsByProviderEntry\x1a\x65\n\x17ProductsByProviderEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x39\n\x05value\x18\x02 \x01(\x0b\x32*.serai.licenses.v1.ResolvedLicenseSupports:\x02\x38\x01\"^\n\x17ResolvedLicenseSupports\x12;\n\x08supports\x18\x01 \x03(\x0b\x32).serai.licenses.v1.ResolvedLicenseSupport:\x06\x8a\xc9\x18\x02\x18\x01\"\x95\x03\n\rSearchRequest\x12\x35\n\x05\x66lags\x18\x01 \x01(\x0b\x32&.serai.licenses.v1.LicenseIncludeFlags\x12\x15\n\x05query\x18\x02 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12\x1b\n\x0eitems_per_page\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04next\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x38\n\x0b\x63onsistency\x18\x05 \x01(\x0e\x32\x1e.serai.licenses.v1.ConsistencyH\x02\x88\x01\x01\x12\x1a\n\ritems_to_skip\x18\x06 \x01(\x03H\x03\x88\x01\x01\x12\x14\n\x07sort_by\x18\x07 \x01(\tH\x04\x88\x01\x01\x12=\n\x0esort_direction\x18\x08 \x01(\x0e\x32 .serai.licenses.v1.SortDirectionH\x05\x88\x01\x01\x42\x11\n\x0f_items_per_pageB\x07\n\x05_nextB\x0e\n\x0c_consistencyB\x10\n\x0e_items_to_skipB\n\n\x08_sort_byB\x11\n\x0f_sort_direction\"o\n\x0eSearchResponse\x12\x16\n\x0eitems_per_page\x18\x01 \x01(\x05\x12)\n\x05items\x18\x02 \x03(\x0b\x32\x1a.serai.licenses.v1.License\x12\x11\n\x04next\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_next\"|\n\rCreateRequest\x12\x36\n\x05items\x18\x01 \x03(\x0b\x32\'.serai.licenses.v1.LicenseSpecification\x12\x33\n\x05owner\x18\x02 \x01(\x0b\x32\x1c.serai.core.v1.ResourceOwnerB\x06\x92\xc9\x18\x02(\x01\"B\n\x0e\x43reateResponse\x12\x30\n\tresponses\x18\x01 \x03(\x0b\x32\x1d.serai.core.v1.FindByStringId\"=\n\rDeleteRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.serai.core.v1.FindByStringId\"\x0e\n\x0c\x41\x63knowledged\"D\n\x0e\x44\x65leteResponse\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.serai.licenses.v1.Acknowledged\"\r\n\x0bInitRequest\"\x0e\n\x0cInitResponse\"@\n\x10UpdateAclRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.serai.licenses.v1.UpdatedAcl\"{\n\nUpdatedAcl\x12\x12\n\x02id\x18\x01 \x01(\tB\x06\x92\xc9\x18\x02 \x01\x12.\n\x05\x61\x64\x64\x65\x64\x18\x02 \x03(\x0b\x32\x1f.serai.core.v1.ResourceAclEntry\x12)\n\x07\x64\x65leted\x18\x03 \x03(\x0b\x32\x18.serai.core.v1.AclEntity\"G\n\x11UpdateAclResponse\x12\x32\n\tresponses\x18\x01 \x03(\x0b\x32\x1f.serai.licenses.v1.Acknowledged*v\n\rSortDirection\x12\x1e\n\x1aSORT_DIRECTION_UNSPECIFIED\x10\x00\x12\x1c\n\x18SORT_DIRECTION_ASCENDING\x10\x01\x12\x1d\n\x19SORT_DIRECTION_DESCENDING\x10\x02\x1a\x08\x9a\xc9\x18\x04\x08\x01\x10\x01*[\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43ONSISTENCY_PREFER\x10\x01\x12\x17\n\x13\x43ONSISTENCY_REQUIRE\x10\x02\x32\xa3\x08\n\x0fLicensesService\x12y\n\x06\x42rowse\x12 .serai.licenses.v1.BrowseRequest\x1a!.serai.licenses.v1.BrowseResponse\"*\x82\xc9\x18\x1f\n\x03GET\x12\x14/api/licenses/browse\x18\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12\x81\x01\n\x08Retrieve\x12\".serai.licenses.v1.RetrieveRequest\x1a#.serai.licenses.v1.RetrieveResponse\",\x82\xc9\x18!\n\x03GET\x12\x16/api/licenses/retrieve\x18\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12\xa1\x01\n\x10RetrieveProducts\x12*.serai.licenses.v1.RetrieveProductsRequest\x1a+.serai.licenses.v1.RetrieveProductsResponse\"4\x82\xc9\x18)\n\x03GET\x12\x1e/api/licenses/retrieveProducts\x18\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12z\n\x06Search\x12 .serai.licenses.v1.SearchRequest\x1a!.serai.licenses.v1.SearchResponse\"+\x82\xc9\x18 \n\x04POST\x12\x14/api/licenses/search\x18\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12u\n\x06\x43reate\x12 .serai.licenses.v1.CreateRequest\x1a!.serai.licenses.v1.CreateResponse\"&\x82\xc9\x18\x1b\n\x04POST\x12\r/api/licenses\x18\x01 \x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12y\n\x06\x44\x65lete\x12 .serai.licenses.v1.DeleteRequest\x1a!.serai.licenses.v1.DeleteResponse\"*\x82\xc9\x18\x1f\n\x06\x44\x45LETE\x12\r/api/licenses\x18\x01 \x01(\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12r\n\x04Init\x12\x1e.serai.licenses.v1.InitRequest\x1a\x1f.serai.licenses.v1.InitResponse\")\x82\xc9\x18\x1e\n\x04POST\x12\x12/api/licenses/init\x18\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x12\x8a\x01\n\tUpdateAcl\x12#.serai.licenses.v1.UpdateAclRequest\x1a$.serai.licenses.v1.UpdateAclResponse\"2\x82\xc9\x18\'\n\x04POST\x12\x17/api/licenses/updateAcl\x18\x01 \x01(\x01H\x01\xaa\xc9\x18\x03\x1a\x01\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -70,52 +71,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LICENSESSERVICE'].methods_by_name['Init']._serialized_options = b'\202\311\030\036\n\004POST\022\022/api/licenses/init\030\001H\001\252\311\030\003\032\001\002'
   _globals['_LICENSESSERVICE'].methods_by_name['UpdateAcl']._loaded_options = None
   _globals['_LICENSESSERVICE'].methods_by_name['UpdateAcl']._serialized_options = b'\202\311\030\'\n\004POST\022\027/api/licenses/updateAcl\030\001 \001(\001H\001\252\311\030\003\032\001\002'
-  _globals['_SORTDIRECTION']._serialized_start=3174
-  _globals['_SORTDIRECTION']._serialized_end=3292
-  _globals['_CONSISTENCY']._serialized_start=3294
-  _globals['_CONSISTENCY']._serialized_end=3385
-  _globals['_LICENSEINCLUDEFLAGS']._serialized_start=157
-  _globals['_LICENSEINCLUDEFLAGS']._serialized_end=978
-  _globals['_BROWSEREQUEST']._serialized_start=981
-  _globals['_BROWSEREQUEST']._serialized_end=1371
-  _globals['_BROWSERESPONSE']._serialized_start=1373
-  _globals['_BROWSERESPONSE']._serialized_end=1484
-  _globals['_RETRIEVEREQUEST']._serialized_start=1486
-  _globals['_RETRIEVEREQUEST']._serialized_end=1586
-  _globals['_RETRIEVERESPONSE']._serialized_start=1588
-  _globals['_RETRIEVERESPONSE']._serialized_end=1659
-  _globals['_RETRIEVEPRODUCTSREQUEST']._serialized_start=1661
-  _globals['_RETRIEVEPRODUCTSREQUEST']._serialized_end=1686
-  _globals['_RETRIEVEPRODUCTSRESPONSE']._serialized_start=1689
-  _globals['_RETRIEVEPRODUCTSRESPONSE']._serialized_end=1917
-  _globals['_RETRIEVEPRODUCTSRESPONSE_PRODUCTSBYPROVIDERENTRY']._serialized_start=1816
-  _globals['_RETRIEVEPRODUCTSRESPONSE_PRODUCTSBYPROVIDERENTRY']._serialized_end=1917
-  _globals['_RESOLVEDLICENSESUPPORTS']._serialized_start=1919
-  _globals['_RESOLVEDLICENSESUPPORTS']._serialized_end=2013
-  _globals['_SEARCHREQUEST']._serialized_start=2016
-  _globals['_SEARCHREQUEST']._serialized_end=2421
-  _globals['_SEARCHRESPONSE']._serialized_start=2423
-  _globals['_SEARCHRESPONSE']._serialized_end=2534
-  _globals['_CREATEREQUEST']._serialized_start=2536
-  _globals['_CREATEREQUEST']._serialized_end=2660
-  _globals['_CREATERESPONSE']._serialized_start=2662
-  _globals['_CREATERESPONSE']._serialized_end=2728
-  _globals['_DELETEREQUEST']._serialized_start=2730
-  _globals['_DELETEREQUEST']._serialized_end=2791
-  _globals['_ACKNOWLEDGED']._serialized_start=2793
-  _globals['_ACKNOWLEDGED']._serialized_end=2807
-  _globals['_DELETERESPONSE']._serialized_start=2809
-  _globals['_DELETERESPONSE']._serialized_end=2877
-  _globals['_INITREQUEST']._serialized_start=2879
-  _globals['_INITREQUEST']._serialized_end=2892
-  _globals['_INITRESPONSE']._serialized_start=2894
-  _globals['_INITRESPONSE']._serialized_end=2908
-  _globals['_UPDATEACLREQUEST']._serialized_start=2910
-  _globals['_UPDATEACLREQUEST']._serialized_end=2974
-  _globals['_UPDATEDACL']._serialized_start=2976
-  _globals['_UPDATEDACL']._serialized_end=3099
-  _globals['_UPDATEACLRESPONSE']._serialized_start=3101
-  _globals['_UPDATEACLRESPONSE']._serialized_end=3172
-  _globals['_LICENSESSERVICE']._serialized_start=3388
-  _globals['_LICENSESSERVICE']._serialized_end=4447
+  _globals['_SORTDIRECTION']._serialized_start=3204
+  _globals['_SORTDIRECTION']._serialized_end=3322
+  _globals['_CONSISTENCY']._serialized_start=3324
+  _globals['_CONSISTENCY']._serialized_end=3415
+  _globals['_LICENSEINCLUDEFLAGS']._serialized_start=187
+  _globals['_LICENSEINCLUDEFLAGS']._serialized_end=1008
+  _globals['_BROWSEREQUEST']._serialized_start=1011
+  _globals['_BROWSEREQUEST']._serialized_end=1401
+  _globals['_BROWSERESPONSE']._serialized_start=1403
+  _globals['_BROWSERESPONSE']._serialized_end=1514
+  _globals['_RETRIEVEREQUEST']._serialized_start=1516
+  _globals['_RETRIEVEREQUEST']._serialized_end=1616
+  _globals['_RETRIEVERESPONSE']._serialized_start=1618
+  _globals['_RETRIEVERESPONSE']._serialized_end=1689
+  _globals['_RETRIEVEPRODUCTSREQUEST']._serialized_start=1691
+  _globals['_RETRIEVEPRODUCTSREQUEST']._serialized_end=1716
+  _globals['_RETRIEVEPRODUCTSRESPONSE']._serialized_start=1719
+  _globals['_RETRIEVEPRODUCTSRESPONSE']._serialized_end=1947
+  _globals['_RETRIEVEPRODUCTSRESPONSE_PRODUCTSBYPROVIDERENTRY']._serialized_start=1846
+  _globals['_RETRIEVEPRODUCTSRESPONSE_PRODUCTSBYPROVIDERENTRY']._serialized_end=1947
+  _globals['_RESOLVEDLICENSESUPPORTS']._serialized_start=1949
+  _globals['_RESOLVEDLICENSESUPPORTS']._serialized_end=2043
+  _globals['_SEARCHREQUEST']._serialized_start=2046
+  _globals['_SEARCHREQUEST']._serialized_end=2451
+  _globals['_SEARCHRESPONSE']._serialized_start=2453
+  _globals['_SEARCHRESPONSE']._serialized_end=2564
+  _globals['_CREATEREQUEST']._serialized_start=2566
+  _globals['_CREATEREQUEST']._serialized_end=2690
+  _globals['_CREATERESPONSE']._serialized_start=2692
+  _globals['_CREATERESPONSE']._serialized_end=2758
+  _globals['_DELETEREQUEST']._serialized_start=2760
+  _globals['_DELETEREQUEST']._serialized_end=2821
+  _globals['_ACKNOWLEDGED']._serialized_start=2823
+  _globals['_ACKNOWLEDGED']._serialized_end=2837
+  _globals['_DELETERESPONSE']._serialized_start=2839
+  _globals['_DELETERESPONSE']._serialized_end=2907
+  _globals['_INITREQUEST']._serialized_start=2909
+  _globals['_INITREQUEST']._serialized_end=2922
+  _globals['_INITRESPONSE']._serialized_start=2924
+  _globals['_INITRESPONSE']._serialized_end=2938
+  _globals['_UPDATEACLREQUEST']._serialized_start=2940
+  _globals['_UPDATEACLREQUEST']._serialized_end=3004
+  _globals['_UPDATEDACL']._serialized_start=3006
+  _globals['_UPDATEDACL']._serialized_end=3129
+  _globals['_UPDATEACLRESPONSE']._serialized_start=3131
+  _globals['_UPDATEACLRESPONSE']._serialized_end=3202
+  _globals['_LICENSESSERVICE']._serialized_start=3418
+  _globals['_LICENSESSERVICE']._serialized_end=4477
 # @@protoc_insertion_point(module_scope)

@@ -23,10 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from serai.wire.v1 import options_pb2 as serai_dot_wire_dot_v1_dot_options__pb2
+from serai.access.v1 import access_pb2 as serai_dot_access_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(serai/sessions/v1/sessions_service.proto\x12\x11serai.sessions.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bserai/wire/v1/options.proto\"\xae\x01\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.serai.sessions.v1.SessionKind\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x14\n\x0copened_at_ms\x18\x06 \x01(\x03\x12\x15\n\rexpires_at_ms\x18\x07 \x01(\x03\x12\x10\n\x08\x61ttached\x18\x08 \x01(\x08\"Y\n\x0bOpenRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12,\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.serai.sessions.v1.SessionKind\"o\n\x0cOpenResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.serai.sessions.v1.Session\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x15\n\x08password\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x0b\n\t_password\"k\n\rRedeemRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.serai.sessions.v1.SessionKind\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\"T\n\x0eRedeemResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.serai.sessions.v1.Session\x12\x15\n\rcookie_secret\x18\x02 \x01(\t\"n\n\x10\x41uthorizeRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.serai.sessions.v1.SessionKind\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\"\\\n\x11\x41uthorizeResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.serai.sessions.v1.Session\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\x05\"i\n\x0bHoldRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.serai.sessions.v1.SessionKind\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\"H\n\x0cHoldResponse\x12\x38\n\nauthorized\x18\x01 \x01(\x0b\x32$.serai.sessions.v1.AuthorizeResponse\"-\n\x0cTerminalSize\x12\x0f\n\x07\x63olumns\x18\x01 \x01(\x05\x12\x0c\n\x04rows\x18\x02 \x01(\x05\"\x8b\x01\n\x0cShellRequest\x12,\n\x04open\x18\x01 \x01(\x0b\x32\x1c.serai.sessions.v1.ShellOpenH\x00\x12\x0f\n\x05input\x18\x02 \x01(\x0cH\x00\x12\x31\n\x06resize\x18\x03 \x01(\x0b\x32\x1f.serai.sessions.v1.TerminalSizeH\x00\x42\t\n\x07message\"\x87\x01\n\tShellOpen\x12\x10\n\x06secret\x18\x01 \x01(\tH\x00\x12\x32\n\x07program\x18\x02 \x01(\x0b\x32\x1f.serai.sessions.v1.ShellProgramH\x00\x12-\n\x04size\x18\x03 \x01(\x0b\x32\x1f.serai.sessions.v1.TerminalSizeB\x05\n\x03who\":\n\x0cShellProgram\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x0c\n\x04\x61rgv\x18\x03 \x03(\t\"\x90\x01\n\rShellResponse\x12\x30\n\x06opened\x18\x01 \x01(\x0b\x32\x1e.serai.sessions.v1.ShellOpenedH\x00\x12\x10\n\x06output\x18\x02 \x01(\x0cH\x00\x12\x30\n\x06\x65xited\x18\x03 \x01(\x0b\x32\x1e.serai.sessions.v1.ShellExitedH\x00\x42\t\n\x07message\"K\n\x0bShellOpened\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.serai.sessions.v1.Session\x12\x0f\n\x07resumed\x18\x02 \x01(\x08\"@\n\x0bShellExited\x12\x16\n\texit_code\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x0b\n\x03why\x18\x02 \x01(\tB\x0c\n\n_exit_code\"\x1d\n\x0bListRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"<\n\x0cListResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.serai.sessions.v1.Session\"\"\n\x0c\x43loseRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x0f\n\rCloseResponse*\x89\x01\n\x0bSessionKind\x12\x1c\n\x18SESSION_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_KIND_SHELL\x10\x01\x12\x14\n\x10SESSION_KIND_WEB\x10\x02\x12\x14\n\x10SESSION_KIND_VNC\x10\x03\x12\x18\n\x14SESSION_KIND_CONSOLE\x10\x04\x32\xcd\x05\n\x0fSessionsService\x12i\n\x04Open\x12\x1e.serai.sessions.v1.OpenRequest\x1a\x1f.serai.sessions.v1.OpenResponse\" \xaa\xc9\x18\x05\x08\x02\x1a\x01\x04\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/sessions:\x01*\x12V\n\x06Redeem\x12 .serai.sessions.v1.RedeemRequest\x1a!.serai.sessions.v1.RedeemResponse\"\x07\xaa\xc9\x18\x03\x1a\x01\x03\x12_\n\tAuthorize\x12#.serai.sessions.v1.AuthorizeRequest\x1a$.serai.sessions.v1.AuthorizeResponse\"\x07\xaa\xc9\x18\x03\x1a\x01\x03\x12R\n\x04Hold\x12\x1e.serai.sessions.v1.HoldRequest\x1a\x1f.serai.sessions.v1.HoldResponse\"\x07\xaa\xc9\x18\x03\x1a\x01\x03\x30\x01\x12Y\n\x05Shell\x12\x1f.serai.sessions.v1.ShellRequest\x1a .serai.sessions.v1.ShellResponse\"\t\xaa\xc9\x18\x05\x08\x02\x1a\x01\x03(\x01\x30\x01\x12\x66\n\x04List\x12\x1e.serai.sessions.v1.ListRequest\x1a\x1f.serai.sessions.v1.ListResponse\"\x1d\xaa\xc9\x18\x05\x08\x01\x1a\x01\x04\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/sessions\x12\x7f\n\x05\x43lose\x12\x1f.serai.sessions.v1.CloseRequest\x1a .serai.sessions.v1.CloseResponse\"3\xaa\xc9\x18\x05\x08\x02\x1a\x01\x04\x82\xd3\xe4\x93\x02$\"\x1f/v1/sessions/{session_id}:close:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(serai/sessions/v1/sessions_service.proto\x12\x11serai.sessions.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cserai/access/v1/access.proto\"\xae\x01\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.serai.sessions.v1.SessionKind\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x14\n\x0copened_at_ms\x18\x06 \x01(\x03\x12\x15\n\rexpires_at_ms\x18\x07 \x01(\x03\x12\x10\n\x08\x61ttached\x18\x08 \x01(\x08\"Y\n\x0bOpenRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12,\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.serai.sessions.v1.SessionKind\"o\n\x0cOpenResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.serai.sessions.v1.Session\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x15\n\x08password\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x0b\n\t_password\"k\n\rRedeemRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.serai.sessions.v1.SessionKind\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\"T\n\x0eRedeemResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.serai.sessions.v1.Session\x12\x15\n\rcookie_secret\x18\x02 \x01(\t\"n\n\x10\x41uthorizeRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.serai.sessions.v1.SessionKind\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\"\\\n\x11\x41uthorizeResponse\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.serai.sessions.v1.Session\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\x05\"i\n\x0bHoldRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.serai.sessions.v1.SessionKind\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\"H\n\x0cHoldResponse\x12\x38\n\nauthorized\x18\x01 \x01(\x0b\x32$.serai.sessions.v1.AuthorizeResponse\"-\n\x0cTerminalSize\x12\x0f\n\x07\x63olumns\x18\x01 \x01(\x05\x12\x0c\n\x04rows\x18\x02 \x01(\x05\"\x8b\x01\n\x0cShellRequest\x12,\n\x04open\x18\x01 \x01(\x0b\x32\x1c.serai.sessions.v1.ShellOpenH\x00\x12\x0f\n\x05input\x18\x02 \x01(\x0cH\x00\x12\x31\n\x06resize\x18\x03 \x01(\x0b\x32\x1f.serai.sessions.v1.TerminalSizeH\x00\x42\t\n\x07message\"\x87\x01\n\tShellOpen\x12\x10\n\x06secret\x18\x01 \x01(\tH\x00\x12\x32\n\x07program\x18\x02 \x01(\x0b\x32\x1f.serai.sessions.v1.ShellProgramH\x00\x12-\n\x04size\x18\x03 \x01(\x0b\x32\x1f.serai.sessions.v1.TerminalSizeB\x05\n\x03who\":\n\x0cShellProgram\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x0c\n\x04\x61rgv\x18\x03 \x03(\t\"\x90\x01\n\rShellResponse\x12\x30\n\x06opened\x18\x01 \x01(\x0b\x32\x1e.serai.sessions.v1.ShellOpenedH\x00\x12\x10\n\x06output\x18\x02 \x01(\x0cH\x00\x12\x30\n\x06\x65xited\x18\x03 \x01(\x0b\x32\x1e.serai.sessions.v1.ShellExitedH\x00\x42\t\n\x07message\"K\n\x0bShellOpened\x12+\n\x07session\x18\x01 \x01(\x0b\x32\x1a.serai.sessions.v1.Session\x12\x0f\n\x07resumed\x18\x02 \x01(\x08\"@\n\x0bShellExited\x12\x16\n\texit_code\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x0b\n\x03why\x18\x02 \x01(\tB\x0c\n\n_exit_code\"\x1d\n\x0bListRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"<\n\x0cListResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.serai.sessions.v1.Session\"\"\n\x0c\x43loseRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x0f\n\rCloseResponse*\x89\x01\n\x0bSessionKind\x12\x1c\n\x18SESSION_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_KIND_SHELL\x10\x01\x12\x14\n\x10SESSION_KIND_WEB\x10\x02\x12\x14\n\x10SESSION_KIND_VNC\x10\x03\x12\x18\n\x14SESSION_KIND_CONSOLE\x10\x04\x32\xcd\x05\n\x0fSessionsService\x12i\n\x04Open\x12\x1e.serai.sessions.v1.OpenRequest\x1a\x1f.serai.sessions.v1.OpenResponse\" \xaa\xc9\x18\x05\x08\x02\x1a\x01\x04\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/sessions:\x01*\x12V\n\x06Redeem\x12 .serai.sessions.v1.RedeemRequest\x1a!.serai.sessions.v1.RedeemResponse\"\x07\xaa\xc9\x18\x03\x1a\x01\x03\x12_\n\tAuthorize\x12#.serai.sessions.v1.AuthorizeRequest\x1a$.serai.sessions.v1.AuthorizeResponse\"\x07\xaa\xc9\x18\x03\x1a\x01\x03\x12R\n\x04Hold\x12\x1e.serai.sessions.v1.HoldRequest\x1a\x1f.serai.sessions.v1.HoldResponse\"\x07\xaa\xc9\x18\x03\x1a\x01\x03\x30\x01\x12Y\n\x05Shell\x12\x1f.serai.sessions.v1.ShellRequest\x1a .serai.sessions.v1.ShellResponse\"\t\xaa\xc9\x18\x05\x08\x02\x1a\x01\x03(\x01\x30\x01\x12\x66\n\x04List\x12\x1e.serai.sessions.v1.ListRequest\x1a\x1f.serai.sessions.v1.ListResponse\"\x1d\xaa\xc9\x18\x05\x08\x01\x1a\x01\x04\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/sessions\x12\x7f\n\x05\x43lose\x12\x1f.serai.sessions.v1.CloseRequest\x1a .serai.sessions.v1.CloseResponse\"3\xaa\xc9\x18\x05\x08\x02\x1a\x01\x04\x82\xd3\xe4\x93\x02$\"\x1f/v1/sessions/{session_id}:close:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,48 +47,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSSERVICE'].methods_by_name['List']._serialized_options = b'\252\311\030\005\010\001\032\001\004\202\323\344\223\002\016\022\014/v1/sessions'
   _globals['_SESSIONSSERVICE'].methods_by_name['Close']._loaded_options = None
   _globals['_SESSIONSSERVICE'].methods_by_name['Close']._serialized_options = b'\252\311\030\005\010\002\032\001\004\202\323\344\223\002$\"\037/v1/sessions/{session_id}:close:\001*'
-  _globals['_SESSIONKIND']._serialized_start=1909
-  _globals['_SESSIONKIND']._serialized_end=2046
-  _globals['_SESSION']._serialized_start=123
-  _globals['_SESSION']._serialized_end=297
-  _globals['_OPENREQUEST']._serialized_start=299
-  _globals['_OPENREQUEST']._serialized_end=388
-  _globals['_OPENRESPONSE']._serialized_start=390
-  _globals['_OPENRESPONSE']._serialized_end=501
-  _globals['_REDEEMREQUEST']._serialized_start=503
-  _globals['_REDEEMREQUEST']._serialized_end=610
-  _globals['_REDEEMRESPONSE']._serialized_start=612
-  _globals['_REDEEMRESPONSE']._serialized_end=696
-  _globals['_AUTHORIZEREQUEST']._serialized_start=698
-  _globals['_AUTHORIZEREQUEST']._serialized_end=808
-  _globals['_AUTHORIZERESPONSE']._serialized_start=810
-  _globals['_AUTHORIZERESPONSE']._serialized_end=902
-  _globals['_HOLDREQUEST']._serialized_start=904
-  _globals['_HOLDREQUEST']._serialized_end=1009
-  _globals['_HOLDRESPONSE']._serialized_start=1011
-  _globals['_HOLDRESPONSE']._serialized_end=1083
-  _globals['_TERMINALSIZE']._serialized_start=1085
-  _globals['_TERMINALSIZE']._serialized_end=1130
-  _globals['_SHELLREQUEST']._serialized_start=1133
-  _globals['_SHELLREQUEST']._serialized_end=1272
-  _globals['_SHELLOPEN']._serialized_start=1275
-  _globals['_SHELLOPEN']._serialized_end=1410
-  _globals['_SHELLPROGRAM']._serialized_start=1412
-  _globals['_SHELLPROGRAM']._serialized_end=1470
-  _globals['_SHELLRESPONSE']._serialized_start=1473
-  _globals['_SHELLRESPONSE']._serialized_end=1617
-  _globals['_SHELLOPENED']._serialized_start=1619
-  _globals['_SHELLOPENED']._serialized_end=1694
-  _globals['_SHELLEXITED']._serialized_start=1696
-  _globals['_SHELLEXITED']._serialized_end=1760
-  _globals['_LISTREQUEST']._serialized_start=1762
-  _globals['_LISTREQUEST']._serialized_end=1791
-  _globals['_LISTRESPONSE']._serialized_start=1793
-  _globals['_LISTRESPONSE']._serialized_end=1853
-  _globals['_CLOSEREQUEST']._serialized_start=1855
-  _globals['_CLOSEREQUEST']._serialized_end=1889
-  _globals['_CLOSERESPONSE']._serialized_start=1891
-  _globals['_CLOSERESPONSE']._serialized_end=1906
-  _globals['_SESSIONSSERVICE']._serialized_start=2049
-  _globals['_SESSIONSSERVICE']._serialized_end=2766
+  _globals['_SESSIONKIND']._serialized_start=1910
+  _globals['_SESSIONKIND']._serialized_end=2047
+  _globals['_SESSION']._serialized_start=124
+  _globals['_SESSION']._serialized_end=298
+  _globals['_OPENREQUEST']._serialized_start=300
+  _globals['_OPENREQUEST']._serialized_end=389
+  _globals['_OPENRESPONSE']._serialized_start=391
+  _globals['_OPENRESPONSE']._serialized_end=502
+  _globals['_REDEEMREQUEST']._serialized_start=504
+  _globals['_REDEEMREQUEST']._serialized_end=611
+  _globals['_REDEEMRESPONSE']._serialized_start=613
+  _globals['_REDEEMRESPONSE']._serialized_end=697
+  _globals['_AUTHORIZEREQUEST']._serialized_start=699
+  _globals['_AUTHORIZEREQUEST']._serialized_end=809
+  _globals['_AUTHORIZERESPONSE']._serialized_start=811
+  _globals['_AUTHORIZERESPONSE']._serialized_end=903
+  _globals['_HOLDREQUEST']._serialized_start=905
+  _globals['_HOLDREQUEST']._serialized_end=1010
+  _globals['_HOLDRESPONSE']._serialized_start=1012
+  _globals['_HOLDRESPONSE']._serialized_end=1084
+  _globals['_TERMINALSIZE']._serialized_start=1086
+  _globals['_TERMINALSIZE']._serialized_end=1131
+  _globals['_SHELLREQUEST']._serialized_start=1134
+  _globals['_SHELLREQUEST']._serialized_end=1273
+  _globals['_SHELLOPEN']._serialized_start=1276
+  _globals['_SHELLOPEN']._serialized_end=1411
+  _globals['_SHELLPROGRAM']._serialized_start=1413
+  _globals['_SHELLPROGRAM']._serialized_end=1471
+  _globals['_SHELLRESPONSE']._serialized_start=1474
+  _globals['_SHELLRESPONSE']._serialized_end=1618
+  _globals['_SHELLOPENED']._serialized_start=1620
+  _globals['_SHELLOPENED']._serialized_end=1695
+  _globals['_SHELLEXITED']._serialized_start=1697
+  _globals['_SHELLEXITED']._serialized_end=1761
+  _globals['_LISTREQUEST']._serialized_start=1763
+  _globals['_LISTREQUEST']._serialized_end=1792
+  _globals['_LISTRESPONSE']._serialized_start=1794
+  _globals['_LISTRESPONSE']._serialized_end=1854
+  _globals['_CLOSEREQUEST']._serialized_start=1856
+  _globals['_CLOSEREQUEST']._serialized_end=1890
+  _globals['_CLOSERESPONSE']._serialized_start=1892
+  _globals['_CLOSERESPONSE']._serialized_end=1907
+  _globals['_SESSIONSSERVICE']._serialized_start=2050
+  _globals['_SESSIONSSERVICE']._serialized_end=2767
 # @@protoc_insertion_point(module_scope)

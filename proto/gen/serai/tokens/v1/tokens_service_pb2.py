@@ -23,10 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from serai.wire.v1 import options_pb2 as serai_dot_wire_dot_v1_dot_options__pb2
+from serai.access.v1 import access_pb2 as serai_dot_access_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$serai/tokens/v1/tokens_service.proto\x12\x0fserai.tokens.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bserai/wire/v1/options.proto\"\x90\x02\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12!\n\x04role\x18\x03 \x01(\x0e\x32\x13.serai.wire.v1.Role\x12\x0f\n\x07project\x18\x04 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x05 \x01(\x03\x12\x1a\n\rexpires_at_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x1d\n\x10last_used_day_ms\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\rrevoked_at_ms\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x12\n\ncreated_by\x18\t \x01(\tB\x10\n\x0e_expires_at_msB\x13\n\x11_last_used_day_msB\x10\n\x0e_revoked_at_ms\"{\n\rCreateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04role\x18\x02 \x01(\x0e\x32\x13.serai.wire.v1.Role\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x18\n\x0blifetime_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_lifetime_ms\"G\n\x0e\x43reateResponse\x12%\n\x05token\x18\x01 \x01(\x0b\x32\x16.serai.tokens.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x1a\n\x0bListRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"6\n\x0cListResponse\x12&\n\x06tokens\x18\x01 \x03(\x0b\x32\x16.serai.tokens.v1.Token\"!\n\rRevokeRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\"7\n\x0eRevokeResponse\x12%\n\x05token\x18\x01 \x01(\x0b\x32\x16.serai.tokens.v1.Token2\xd0\x02\n\rTokensService\x12\x66\n\x06\x43reate\x12\x1e.serai.tokens.v1.CreateRequest\x1a\x1f.serai.tokens.v1.CreateResponse\"\x1b\xaa\xc9\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x0f\"\n/v1/tokens:\x01*\x12]\n\x04List\x12\x1c.serai.tokens.v1.ListRequest\x1a\x1d.serai.tokens.v1.ListResponse\"\x18\xaa\xc9\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/tokens\x12x\n\x06Revoke\x12\x1e.serai.tokens.v1.RevokeRequest\x1a\x1f.serai.tokens.v1.RevokeResponse\"-\xaa\xc9\x18\x02\x08\x03\x82\xd3\xe4\x93\x02!\"\x1c/v1/tokens/{token_id}:revoke:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$serai/tokens/v1/tokens_service.proto\x12\x0fserai.tokens.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cserai/access/v1/access.proto\"\x92\x02\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12#\n\x04role\x18\x03 \x01(\x0e\x32\x15.serai.access.v1.Role\x12\x0f\n\x07project\x18\x04 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x05 \x01(\x03\x12\x1a\n\rexpires_at_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x1d\n\x10last_used_day_ms\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\rrevoked_at_ms\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x12\n\ncreated_by\x18\t \x01(\tB\x10\n\x0e_expires_at_msB\x13\n\x11_last_used_day_msB\x10\n\x0e_revoked_at_ms\"}\n\rCreateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x04role\x18\x02 \x01(\x0e\x32\x15.serai.access.v1.Role\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x18\n\x0blifetime_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_lifetime_ms\"G\n\x0e\x43reateResponse\x12%\n\x05token\x18\x01 \x01(\x0b\x32\x16.serai.tokens.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x1a\n\x0bListRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"6\n\x0cListResponse\x12&\n\x06tokens\x18\x01 \x03(\x0b\x32\x16.serai.tokens.v1.Token\"!\n\rRevokeRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\"7\n\x0eRevokeResponse\x12%\n\x05token\x18\x01 \x01(\x0b\x32\x16.serai.tokens.v1.Token2\xd0\x02\n\rTokensService\x12\x66\n\x06\x43reate\x12\x1e.serai.tokens.v1.CreateRequest\x1a\x1f.serai.tokens.v1.CreateResponse\"\x1b\xaa\xc9\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x0f\"\n/v1/tokens:\x01*\x12]\n\x04List\x12\x1c.serai.tokens.v1.ListRequest\x1a\x1d.serai.tokens.v1.ListResponse\"\x18\xaa\xc9\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/tokens\x12x\n\x06Revoke\x12\x1e.serai.tokens.v1.RevokeRequest\x1a\x1f.serai.tokens.v1.RevokeResponse\"-\xaa\xc9\x18\x02\x08\x03\x82\xd3\xe4\x93\x02!\"\x1c/v1/tokens/{token_id}:revoke:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,20 +39,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENSSERVICE'].methods_by_name['List']._serialized_options = b'\252\311\030\002\010\003\202\323\344\223\002\014\022\n/v1/tokens'
   _globals['_TOKENSSERVICE'].methods_by_name['Revoke']._loaded_options = None
   _globals['_TOKENSSERVICE'].methods_by_name['Revoke']._serialized_options = b'\252\311\030\002\010\003\202\323\344\223\002!\"\034/v1/tokens/{token_id}:revoke:\001*'
-  _globals['_TOKEN']._serialized_start=117
-  _globals['_TOKEN']._serialized_end=389
-  _globals['_CREATEREQUEST']._serialized_start=391
-  _globals['_CREATEREQUEST']._serialized_end=514
-  _globals['_CREATERESPONSE']._serialized_start=516
-  _globals['_CREATERESPONSE']._serialized_end=587
-  _globals['_LISTREQUEST']._serialized_start=589
-  _globals['_LISTREQUEST']._serialized_end=615
-  _globals['_LISTRESPONSE']._serialized_start=617
-  _globals['_LISTRESPONSE']._serialized_end=671
-  _globals['_REVOKEREQUEST']._serialized_start=673
-  _globals['_REVOKEREQUEST']._serialized_end=706
-  _globals['_REVOKERESPONSE']._serialized_start=708
-  _globals['_REVOKERESPONSE']._serialized_end=763
-  _globals['_TOKENSSERVICE']._serialized_start=766
-  _globals['_TOKENSSERVICE']._serialized_end=1102
+  _globals['_TOKEN']._serialized_start=118
+  _globals['_TOKEN']._serialized_end=392
+  _globals['_CREATEREQUEST']._serialized_start=394
+  _globals['_CREATEREQUEST']._serialized_end=519
+  _globals['_CREATERESPONSE']._serialized_start=521
+  _globals['_CREATERESPONSE']._serialized_end=592
+  _globals['_LISTREQUEST']._serialized_start=594
+  _globals['_LISTREQUEST']._serialized_end=620
+  _globals['_LISTRESPONSE']._serialized_start=622
+  _globals['_LISTRESPONSE']._serialized_end=676
+  _globals['_REVOKEREQUEST']._serialized_start=678
+  _globals['_REVOKEREQUEST']._serialized_end=711
+  _globals['_REVOKERESPONSE']._serialized_start=713
+  _globals['_REVOKERESPONSE']._serialized_end=768
+  _globals['_TOKENSSERVICE']._serialized_start=771
+  _globals['_TOKENSSERVICE']._serialized_end=1107
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from serai.wire.v1 import options_pb2 as _options_pb2
+from serai.access.v1 import access_pb2 as _access_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -38,7 +38,7 @@ class Token(_message.Message):
     """No secret: for lists, logs and Revoke."""
     name: _builtins.str
     """For people; empty = it has none."""
-    role: _options_pb2.Role.ValueType
+    role: _access_pb2.Role.ValueType
     project: _builtins.str
     """It may only see and touch this project's jobs; empty = it is not limited."""
     created_at_ms: _builtins.int
@@ -56,7 +56,7 @@ class Token(_message.Message):
         *,
         id: _builtins.str = ...,
         name: _builtins.str = ...,
-        role: _options_pb2.Role.ValueType = ...,
+        role: _access_pb2.Role.ValueType = ...,
         project: _builtins.str = ...,
         created_at_ms: _builtins.int = ...,
         expires_at_ms: _builtins.int | None = ...,
@@ -93,7 +93,7 @@ class CreateRequest(_message.Message):
     LIFETIME_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people, at most 100 characters; may be empty."""
-    role: _options_pb2.Role.ValueType
+    role: _access_pb2.Role.ValueType
     """VIEWER, OPERATOR or ADMIN."""
     project: _builtins.str
     """Empty = every project's jobs, and personal ones. Not with ADMIN, which is about more than jobs."""
@@ -103,7 +103,7 @@ class CreateRequest(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        role: _options_pb2.Role.ValueType = ...,
+        role: _access_pb2.Role.ValueType = ...,
         project: _builtins.str = ...,
         lifetime_ms: _builtins.int | None = ...,
     ) -> None: ...

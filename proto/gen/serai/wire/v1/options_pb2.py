@@ -25,35 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bserai/wire/v1/options.proto\x12\rserai.wire.v1\x1a google/protobuf/descriptor.proto\"\xcb\x01\n\x05Route\x12\x0c\n\x04verb\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12+\n\tdirection\x18\x03 \x01(\x0e\x32\x18.serai.wire.v1.Direction\x12\x0c\n\x04\x62ulk\x18\x04 \x01(\x08\x12\x32\n\rempty_element\x18\x05 \x01(\x0e\x32\x1b.serai.wire.v1.EmptyElement\x12\x0c\n\x04\x63\x61ll\x18\x06 \x01(\t\x12\x0c\n\x04open\x18\x07 \x01(\x08\x12\x0c\n\x04\x61lso\x18\x08 \x03(\t\x12\r\n\x05users\x18\t \x01(\x08\"g\n\x06\x41\x63\x63\x65ss\x12!\n\x04role\x18\x01 \x01(\x0e\x32\x13.serai.wire.v1.Role\x12\x12\n\nof_project\x18\x02 \x01(\x08\x12&\n\x07\x63\x61llers\x18\x03 \x03(\x0e\x32\x15.serai.wire.v1.Caller\"=\n\x0bMessageForm\x12\x11\n\tunion_key\x18\x01 \x01(\t\x12\r\n\x05\x65mpty\x18\x02 \x01(\x08\x12\x0c\n\x04only\x18\x03 \x01(\x08\"\xb2\x01\n\tFieldForm\x12*\n\tnull_rule\x18\x01 \x01(\x0e\x32\x17.serai.wire.v1.NullRule\x12)\n\x06scalar\x18\x02 \x01(\x0e\x32\x19.serai.wire.v1.ScalarForm\x12\x0b\n\x03tag\x18\x03 \x01(\t\x12\x10\n\x08required\x18\x04 \x01(\x08\x12\x10\n\x08internal\x18\x05 \x01(\x08\x12\x0f\n\x07repeats\x18\x06 \x01(\x08\x12\x0c\n\x04\x66lat\x18\x07 \x01(\x08\".\n\x08\x45numForm\x12\x0e\n\x06strict\x18\x01 \x01(\x08\x12\x12\n\nlower_case\x18\x02 \x01(\x08\"G\n\tErrorForm\x12\x11\n\tgrpc_code\x18\x01 \x01(\t\x12\x13\n\x0bhttp_status\x18\x02 \x01(\x05\x12\x12\n\nerror_code\x18\x03 \x01(\t*U\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44IRECTION_INGOING\x10\x01\x12\x16\n\x12\x44IRECTION_OUTGOING\x10\x02*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_VIEWER\x10\x01\x12\x11\n\rROLE_OPERATOR\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03*j\n\x06\x43\x61ller\x12\x16\n\x12\x43\x41LLER_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43\x41LLER_CORE\x10\x01\x12\x0f\n\x0b\x43\x41LLER_USER\x10\x02\x12\x12\n\x0e\x43\x41LLER_SESSION\x10\x03\x12\x12\n\x0e\x43\x41LLER_CONSOLE\x10\x04*G\n\x0c\x45mptyElement\x12\x1d\n\x19\x45MPTY_ELEMENT_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45MPTY_ELEMENT_OBJECT\x10\x01*v\n\x08NullRule\x12\x19\n\x15NULL_RULE_UNSPECIFIED\x10\x00\x12\x12\n\x0eNULL_RULE_OMIT\x10\x01\x12\x1c\n\x18NULL_RULE_DEFAULT_OBJECT\x10\x02\x12\x1d\n\x19NULL_RULE_NULL_WHEN_EMPTY\x10\x03*\x84\x01\n\nScalarForm\x12\x1b\n\x17SCALAR_FORM_UNSPECIFIED\x10\x00\x12\x18\n\x14SCALAR_FORM_RAW_JSON\x10\x01\x12\x1e\n\x1aSCALAR_FORM_LENIENT_NUMBER\x10\x02\x12\x1f\n\x1bSCALAR_FORM_LENIENT_BOOLEAN\x10\x03:E\n\x05route\x12\x1e.google.protobuf.MethodOptions\x18\x90\x89\x03 \x01(\x0b\x32\x14.serai.wire.v1.Route:G\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\x95\x89\x03 \x01(\x0b\x32\x15.serai.wire.v1.Access:N\n\x07message\x12\x1f.google.protobuf.MessageOptions\x18\x91\x89\x03 \x01(\x0b\x32\x1a.serai.wire.v1.MessageForm:H\n\x05\x66ield\x12\x1d.google.protobuf.FieldOptions\x18\x92\x89\x03 \x01(\x0b\x32\x18.serai.wire.v1.FieldForm:E\n\x04\x65num\x12\x1c.google.protobuf.EnumOptions\x18\x93\x89\x03 \x01(\x0b\x32\x17.serai.wire.v1.EnumForm:L\n\x05\x65rror\x12!.google.protobuf.EnumValueOptions\x18\x94\x89\x03 \x01(\x0b\x32\x18.serai.wire.v1.ErrorFormb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bserai/wire/v1/options.proto\x12\rserai.wire.v1\x1a google/protobuf/descriptor.proto\"\xcb\x01\n\x05Route\x12\x0c\n\x04verb\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12+\n\tdirection\x18\x03 \x01(\x0e\x32\x18.serai.wire.v1.Direction\x12\x0c\n\x04\x62ulk\x18\x04 \x01(\x08\x12\x32\n\rempty_element\x18\x05 \x01(\x0e\x32\x1b.serai.wire.v1.EmptyElement\x12\x0c\n\x04\x63\x61ll\x18\x06 \x01(\t\x12\x0c\n\x04open\x18\x07 \x01(\x08\x12\x0c\n\x04\x61lso\x18\x08 \x03(\t\x12\r\n\x05users\x18\t \x01(\x08\"=\n\x0bMessageForm\x12\x11\n\tunion_key\x18\x01 \x01(\t\x12\r\n\x05\x65mpty\x18\x02 \x01(\x08\x12\x0c\n\x04only\x18\x03 \x01(\x08\"\xb2\x01\n\tFieldForm\x12*\n\tnull_rule\x18\x01 \x01(\x0e\x32\x17.serai.wire.v1.NullRule\x12)\n\x06scalar\x18\x02 \x01(\x0e\x32\x19.serai.wire.v1.ScalarForm\x12\x0b\n\x03tag\x18\x03 \x01(\t\x12\x10\n\x08required\x18\x04 \x01(\x08\x12\x10\n\x08internal\x18\x05 \x01(\x08\x12\x0f\n\x07repeats\x18\x06 \x01(\x08\x12\x0c\n\x04\x66lat\x18\x07 \x01(\x08\".\n\x08\x45numForm\x12\x0e\n\x06strict\x18\x01 \x01(\x08\x12\x12\n\nlower_case\x18\x02 \x01(\x08\"G\n\tErrorForm\x12\x11\n\tgrpc_code\x18\x01 \x01(\t\x12\x13\n\x0bhttp_status\x18\x02 \x01(\x05\x12\x12\n\nerror_code\x18\x03 \x01(\t*U\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44IRECTION_INGOING\x10\x01\x12\x16\n\x12\x44IRECTION_OUTGOING\x10\x02*G\n\x0c\x45mptyElement\x12\x1d\n\x19\x45MPTY_ELEMENT_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45MPTY_ELEMENT_OBJECT\x10\x01*v\n\x08NullRule\x12\x19\n\x15NULL_RULE_UNSPECIFIED\x10\x00\x12\x12\n\x0eNULL_RULE_OMIT\x10\x01\x12\x1c\n\x18NULL_RULE_DEFAULT_OBJECT\x10\x02\x12\x1d\n\x19NULL_RULE_NULL_WHEN_EMPTY\x10\x03*\x84\x01\n\nScalarForm\x12\x1b\n\x17SCALAR_FORM_UNSPECIFIED\x10\x00\x12\x18\n\x14SCALAR_FORM_RAW_JSON\x10\x01\x12\x1e\n\x1aSCALAR_FORM_LENIENT_NUMBER\x10\x02\x12\x1f\n\x1bSCALAR_FORM_LENIENT_BOOLEAN\x10\x03:E\n\x05route\x12\x1e.google.protobuf.MethodOptions\x18\x90\x89\x03 \x01(\x0b\x32\x14.serai.wire.v1.Route:N\n\x07message\x12\x1f.google.protobuf.MessageOptions\x18\x91\x89\x03 \x01(\x0b\x32\x1a.serai.wire.v1.MessageForm:H\n\x05\x66ield\x12\x1d.google.protobuf.FieldOptions\x18\x92\x89\x03 \x01(\x0b\x32\x18.serai.wire.v1.FieldForm:E\n\x04\x65num\x12\x1c.google.protobuf.EnumOptions\x18\x93\x89\x03 \x01(\x0b\x32\x17.serai.wire.v1.EnumForm:L\n\x05\x65rror\x12!.google.protobuf.EnumValueOptions\x18\x94\x89\x03 \x01(\x0b\x32\x18.serai.wire.v1.ErrorFormb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serai.wire.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DIRECTION']._serialized_start=756
-  _globals['_DIRECTION']._serialized_end=841
-  _globals['_ROLE']._serialized_start=843
-  _globals['_ROLE']._serialized_end=923
-  _globals['_CALLER']._serialized_start=925
-  _globals['_CALLER']._serialized_end=1031
-  _globals['_EMPTYELEMENT']._serialized_start=1033
-  _globals['_EMPTYELEMENT']._serialized_end=1104
-  _globals['_NULLRULE']._serialized_start=1106
-  _globals['_NULLRULE']._serialized_end=1224
-  _globals['_SCALARFORM']._serialized_start=1227
-  _globals['_SCALARFORM']._serialized_end=1359
+  _globals['_DIRECTION']._serialized_start=651
+  _globals['_DIRECTION']._serialized_end=736
+  _globals['_EMPTYELEMENT']._serialized_start=738
+  _globals['_EMPTYELEMENT']._serialized_end=809
+  _globals['_NULLRULE']._serialized_start=811
+  _globals['_NULLRULE']._serialized_end=929
+  _globals['_SCALARFORM']._serialized_start=932
+  _globals['_SCALARFORM']._serialized_end=1064
   _globals['_ROUTE']._serialized_start=81
   _globals['_ROUTE']._serialized_end=284
-  _globals['_ACCESS']._serialized_start=286
-  _globals['_ACCESS']._serialized_end=389
-  _globals['_MESSAGEFORM']._serialized_start=391
-  _globals['_MESSAGEFORM']._serialized_end=452
-  _globals['_FIELDFORM']._serialized_start=455
-  _globals['_FIELDFORM']._serialized_end=633
-  _globals['_ENUMFORM']._serialized_start=635
-  _globals['_ENUMFORM']._serialized_end=681
-  _globals['_ERRORFORM']._serialized_start=683
-  _globals['_ERRORFORM']._serialized_end=754
+  _globals['_MESSAGEFORM']._serialized_start=286
+  _globals['_MESSAGEFORM']._serialized_end=347
+  _globals['_FIELDFORM']._serialized_start=350
+  _globals['_FIELDFORM']._serialized_end=528
+  _globals['_ENUMFORM']._serialized_start=530
+  _globals['_ENUMFORM']._serialized_end=576
+  _globals['_ERRORFORM']._serialized_start=578
+  _globals['_ERRORFORM']._serialized_end=649
 # @@protoc_insertion_point(module_scope)

@@ -48,62 +48,6 @@ DIRECTION_OUTGOING: Direction.ValueType  # 2
 """Serai calls UCloud/Core."""
 Global___Direction: _TypeAlias = Direction  # noqa: Y015
 
-class _Role:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    ROLE_UNSPECIFIED: _Role.ValueType  # 0
-    ROLE_VIEWER: _Role.ValueType  # 1
-    """Sees jobs, their output, capacity and licenses; changes nothing."""
-    ROLE_OPERATOR: _Role.ValueType  # 2
-    """Starts, changes and ends jobs, opens shells in them, plans maintenance."""
-    ROLE_ADMIN: _Role.ValueType  # 3
-    """Secrets, money and other people's tokens."""
-
-class Role(_Role, metaclass=_RoleEnumTypeWrapper):
-    """What a tool may do. Each role may do what those before it may."""
-
-ROLE_UNSPECIFIED: Role.ValueType  # 0
-ROLE_VIEWER: Role.ValueType  # 1
-"""Sees jobs, their output, capacity and licenses; changes nothing."""
-ROLE_OPERATOR: Role.ValueType  # 2
-"""Starts, changes and ends jobs, opens shells in them, plans maintenance."""
-ROLE_ADMIN: Role.ValueType  # 3
-"""Secrets, money and other people's tokens."""
-Global___Role: _TypeAlias = Role  # noqa: Y015
-
-class _Caller:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _CallerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Caller.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    CALLER_UNSPECIFIED: _Caller.ValueType  # 0
-    CALLER_CORE: _Caller.ValueType  # 1
-    """UCloud/Core, and the gateway's own talk with it."""
-    CALLER_USER: _Caller.ValueType  # 2
-    """A user of UCloud with a token of their own."""
-    CALLER_SESSION: _Caller.ValueType  # 3
-    """Whoever holds a session's secret."""
-    CALLER_CONSOLE: _Caller.ValueType  # 4
-    """An operator at Serai's own page."""
-
-class Caller(_Caller, metaclass=_CallerEnumTypeWrapper):
-    """For whom the gateway calls."""
-
-CALLER_UNSPECIFIED: Caller.ValueType  # 0
-CALLER_CORE: Caller.ValueType  # 1
-"""UCloud/Core, and the gateway's own talk with it."""
-CALLER_USER: Caller.ValueType  # 2
-"""A user of UCloud with a token of their own."""
-CALLER_SESSION: Caller.ValueType  # 3
-"""Whoever holds a session's secret."""
-CALLER_CONSOLE: Caller.ValueType  # 4
-"""An operator at Serai's own page."""
-Global___Caller: _TypeAlias = Caller  # noqa: Y015
-
 class _EmptyElement:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -238,38 +182,6 @@ class Route(_message.Message):
 Global___Route: _TypeAlias = Route  # noqa: Y015
 
 @_typing.final
-class Access(_message.Message):
-    """Who may call a method of the server. Whoever opens the server's own socket is the operator, or the gateway without a mark, and may call all."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ROLE_FIELD_NUMBER: _builtins.int
-    OF_PROJECT_FIELD_NUMBER: _builtins.int
-    CALLERS_FIELD_NUMBER: _builtins.int
-    role: Global___Role.ValueType
-    """Tools whose role is this one or a greater one; unset = no tool."""
-    of_project: _builtins.bool
-    """Also tools that are limited to one project: the method then keeps to that project's jobs, and others are unknown to it."""
-    @_builtins.property
-    def callers(self) -> _containers.RepeatedScalarFieldContainer[Global___Caller.ValueType]:
-        """Those for whom the gateway may call it."""
-
-    def __init__(
-        self,
-        *,
-        role: Global___Role.ValueType = ...,
-        of_project: _builtins.bool = ...,
-        callers: _abc.Iterable[Global___Caller.ValueType] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "of_project", b"of_project", "role", b"role"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Access: _TypeAlias = Access  # noqa: Y015
-
-@_typing.final
 class MessageForm(_message.Message):
     """Form of a message."""
 
@@ -402,15 +314,12 @@ class ErrorForm(_message.Message):
 Global___ErrorForm: _TypeAlias = ErrorForm  # noqa: Y015
 
 ROUTE_FIELD_NUMBER: _builtins.int
-ACCESS_FIELD_NUMBER: _builtins.int
 MESSAGE_FIELD_NUMBER: _builtins.int
 FIELD_FIELD_NUMBER: _builtins.int
 ENUM_FIELD_NUMBER: _builtins.int
 ERROR_FIELD_NUMBER: _builtins.int
 route: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Route]
 """The UCloud call that this method implements; absent = not on UCloud's wire."""
-access: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Access]
-"""Who may call this method; absent on a method that the server answers = nobody."""
 message: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, Global___MessageForm]
 """Absent = a plain JSON object."""
 field: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___FieldForm]

@@ -9,10 +9,10 @@
 package eventsv1
 
 import (
+	_ "example.org/serai/clients/go/api/serai/access/v1"
 	v12 "example.org/serai/clients/go/api/serai/core/v1"
 	v1 "example.org/serai/clients/go/api/serai/jobs/v1"
 	v11 "example.org/serai/clients/go/api/serai/licenses/v1"
-	_ "example.org/serai/clients/go/api/serai/wire/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -704,7 +704,7 @@ var File_serai_events_v1_events_service_proto protoreflect.FileDescriptor
 
 const file_serai_events_v1_events_service_proto_rawDesc = "" +
 	"\n" +
-	"$serai/events/v1/events_service.proto\x12\x0fserai.events.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x17serai/jobs/v1/job.proto\x1a\x1fserai/licenses/v1/license.proto\x1a\x1bserai/wire/v1/options.proto\"h\n" +
+	"$serai/events/v1/events_service.proto\x12\x0fserai.events.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cserai/access/v1/access.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x17serai/jobs/v1/job.proto\x1a\x1fserai/licenses/v1/license.proto\"h\n" +
 	"\x10SubscribeRequest\x12\x1a\n" +
 	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\x19\n" +
 	"\bfrom_now\x18\x02 \x01(\bR\afromNow\x12\x1d\n" +

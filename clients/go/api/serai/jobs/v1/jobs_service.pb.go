@@ -9,6 +9,7 @@
 package jobsv1
 
 import (
+	_ "example.org/serai/clients/go/api/serai/access/v1"
 	v1 "example.org/serai/clients/go/api/serai/core/v1"
 	_ "example.org/serai/clients/go/api/serai/wire/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
@@ -3587,7 +3588,7 @@ var File_serai_jobs_v1_jobs_service_proto protoreflect.FileDescriptor
 
 const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"\n" +
-	" serai/jobs/v1/jobs_service.proto\x12\rserai.jobs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/jobs/v1/application.proto\x1a\x17serai/jobs/v1/job.proto\x1a\x1bserai/wire/v1/options.proto\"9\n" +
+	" serai/jobs/v1/jobs_service.proto\x12\rserai.jobs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cserai/access/v1/access.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/jobs/v1/application.proto\x1a\x17serai/jobs/v1/job.proto\x1a\x1bserai/wire/v1/options.proto\"9\n" +
 	"\rCreateRequest\x12(\n" +
 	"\x05items\x18\x01 \x03(\v2\x12.serai.jobs.v1.JobR\x05items\"I\n" +
 	"\x0eCreateResponse\x127\n" +

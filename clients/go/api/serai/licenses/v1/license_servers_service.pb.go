@@ -9,8 +9,8 @@
 package licensesv1
 
 import (
+	_ "example.org/serai/clients/go/api/serai/access/v1"
 	v1 "example.org/serai/clients/go/api/serai/core/v1"
-	_ "example.org/serai/clients/go/api/serai/wire/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -2259,7 +2259,7 @@ var File_serai_licenses_v1_license_servers_service_proto protoreflect.FileDescri
 
 const file_serai_licenses_v1_license_servers_service_proto_rawDesc = "" +
 	"\n" +
-	"/serai/licenses/v1/license_servers_service.proto\x12\x11serai.licenses.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/licenses/v1/license.proto\x1a\x1bserai/wire/v1/options.proto\">\n" +
+	"/serai/licenses/v1/license_servers_service.proto\x12\x11serai.licenses.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cserai/access/v1/access.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/licenses/v1/license.proto\">\n" +
 	"\x14LicenseServerAddress\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\x05R\x04port\":\n" +

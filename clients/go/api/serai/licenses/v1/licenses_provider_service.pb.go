@@ -9,6 +9,7 @@
 package licensesv1
 
 import (
+	_ "example.org/serai/clients/go/api/serai/access/v1"
 	v1 "example.org/serai/clients/go/api/serai/core/v1"
 	_ "example.org/serai/clients/go/api/serai/wire/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
@@ -733,7 +734,7 @@ var File_serai_licenses_v1_licenses_provider_service_proto protoreflect.FileDesc
 
 const file_serai_licenses_v1_licenses_provider_service_proto_rawDesc = "" +
 	"\n" +
-	"1serai/licenses/v1/licenses_provider_service.proto\x12\x11serai.licenses.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/licenses/v1/license.proto\x1a(serai/licenses/v1/licenses_service.proto\x1a\x1bserai/wire/v1/options.proto\"X\n" +
+	"1serai/licenses/v1/licenses_provider_service.proto\x12\x11serai.licenses.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cserai/access/v1/access.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/licenses/v1/license.proto\x1a(serai/licenses/v1/licenses_service.proto\x1a\x1bserai/wire/v1/options.proto\"X\n" +
 	"$LicensesProviderServiceCreateRequest\x120\n" +
 	"\x05items\x18\x01 \x03(\v2\x1a.serai.licenses.v1.LicenseR\x05items\"h\n" +
 	"%LicensesProviderServiceCreateResponse\x12?\n" +

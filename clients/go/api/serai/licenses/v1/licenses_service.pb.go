@@ -9,6 +9,7 @@
 package licensesv1
 
 import (
+	_ "example.org/serai/clients/go/api/serai/access/v1"
 	v1 "example.org/serai/clients/go/api/serai/core/v1"
 	_ "example.org/serai/clients/go/api/serai/wire/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -1300,7 +1301,7 @@ var File_serai_licenses_v1_licenses_service_proto protoreflect.FileDescriptor
 
 const file_serai_licenses_v1_licenses_service_proto_rawDesc = "" +
 	"\n" +
-	"(serai/licenses/v1/licenses_service.proto\x12\x11serai.licenses.v1\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/licenses/v1/license.proto\x1a\x1bserai/wire/v1/options.proto\"\xb6\b\n" +
+	"(serai/licenses/v1/licenses_service.proto\x12\x11serai.licenses.v1\x1a\x1cserai/access/v1/access.proto\x1a\x1dserai/core/v1/resources.proto\x1a\x1fserai/licenses/v1/license.proto\x1a\x1bserai/wire/v1/options.proto\"\xb6\b\n" +
 	"\x13LicenseIncludeFlags\x12*\n" +
 	"\x0einclude_others\x18\x01 \x01(\bH\x00R\rincludeOthers\x88\x01\x01\x12,\n" +
 	"\x0finclude_updates\x18\x02 \x01(\bH\x01R\x0eincludeUpdates\x88\x01\x01\x12,\n" +

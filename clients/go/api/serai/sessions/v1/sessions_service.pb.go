@@ -12,7 +12,7 @@
 package sessionsv1
 
 import (
-	_ "example.org/serai/clients/go/api/serai/wire/v1"
+	_ "example.org/serai/clients/go/api/serai/access/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -1386,7 +1386,7 @@ var File_serai_sessions_v1_sessions_service_proto protoreflect.FileDescriptor
 
 const file_serai_sessions_v1_sessions_service_proto_rawDesc = "" +
 	"\n" +
-	"(serai/sessions/v1/sessions_service.proto\x12\x11serai.sessions.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bserai/wire/v1/options.proto\"\xee\x01\n" +
+	"(serai/sessions/v1/sessions_service.proto\x12\x11serai.sessions.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cserai/access/v1/access.proto\"\xee\x01\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1e.serai.sessions.v1.SessionKindR\x04kind\x12\x15\n" +

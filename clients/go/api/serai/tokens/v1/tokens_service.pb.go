@@ -9,7 +9,7 @@
 package tokensv1
 
 import (
-	v1 "example.org/serai/clients/go/api/serai/wire/v1"
+	v1 "example.org/serai/clients/go/api/serai/access/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -32,7 +32,7 @@ type Token struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// For people; empty = it has none.
 	Name string  `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Role v1.Role `protobuf:"varint,3,opt,name=role,proto3,enum=serai.wire.v1.Role" json:"role,omitempty"`
+	Role v1.Role `protobuf:"varint,3,opt,name=role,proto3,enum=serai.access.v1.Role" json:"role,omitempty"`
 	// It may only see and touch this project's jobs; empty = it is not limited.
 	Project string `protobuf:"bytes,4,opt,name=project,proto3" json:"project,omitempty"`
 	// ms since epoch.
@@ -147,7 +147,7 @@ type CreateRequest struct {
 	// For people, at most 100 characters; may be empty.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// VIEWER, OPERATOR or ADMIN.
-	Role v1.Role `protobuf:"varint,2,opt,name=role,proto3,enum=serai.wire.v1.Role" json:"role,omitempty"`
+	Role v1.Role `protobuf:"varint,2,opt,name=role,proto3,enum=serai.access.v1.Role" json:"role,omitempty"`
 	// Empty = every project's jobs, and personal ones. Not with ADMIN, which is about more than jobs.
 	Project string `protobuf:"bytes,3,opt,name=project,proto3" json:"project,omitempty"`
 	// ms from now on, 1 or more; unset = it does not expire.
@@ -450,11 +450,11 @@ var File_serai_tokens_v1_tokens_service_proto protoreflect.FileDescriptor
 
 const file_serai_tokens_v1_tokens_service_proto_rawDesc = "" +
 	"\n" +
-	"$serai/tokens/v1/tokens_service.proto\x12\x0fserai.tokens.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bserai/wire/v1/options.proto\"\xea\x02\n" +
+	"$serai/tokens/v1/tokens_service.proto\x12\x0fserai.tokens.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cserai/access/v1/access.proto\"\xec\x02\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
-	"\x04role\x18\x03 \x01(\x0e2\x13.serai.wire.v1.RoleR\x04role\x12\x18\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12)\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x15.serai.access.v1.RoleR\x04role\x12\x18\n" +
 	"\aproject\x18\x04 \x01(\tR\aproject\x12\"\n" +
 	"\rcreated_at_ms\x18\x05 \x01(\x03R\vcreatedAtMs\x12'\n" +
 	"\rexpires_at_ms\x18\x06 \x01(\x03H\x00R\vexpiresAtMs\x88\x01\x01\x12,\n" +
@@ -464,10 +464,10 @@ const file_serai_tokens_v1_tokens_service_proto_rawDesc = "" +
 	"created_by\x18\t \x01(\tR\tcreatedByB\x10\n" +
 	"\x0e_expires_at_msB\x13\n" +
 	"\x11_last_used_day_msB\x10\n" +
-	"\x0e_revoked_at_ms\"\x9c\x01\n" +
+	"\x0e_revoked_at_ms\"\x9e\x01\n" +
 	"\rCreateRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
-	"\x04role\x18\x02 \x01(\x0e2\x13.serai.wire.v1.RoleR\x04role\x12\x18\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x15.serai.access.v1.RoleR\x04role\x12\x18\n" +
 	"\aproject\x18\x03 \x01(\tR\aproject\x12$\n" +
 	"\vlifetime_ms\x18\x04 \x01(\x03H\x00R\n" +
 	"lifetimeMs\x88\x01\x01B\x0e\n" +
@@ -512,11 +512,11 @@ var file_serai_tokens_v1_tokens_service_proto_goTypes = []any{
 	(*ListResponse)(nil),   // 4: serai.tokens.v1.ListResponse
 	(*RevokeRequest)(nil),  // 5: serai.tokens.v1.RevokeRequest
 	(*RevokeResponse)(nil), // 6: serai.tokens.v1.RevokeResponse
-	(v1.Role)(0),           // 7: serai.wire.v1.Role
+	(v1.Role)(0),           // 7: serai.access.v1.Role
 }
 var file_serai_tokens_v1_tokens_service_proto_depIdxs = []int32{
-	7, // 0: serai.tokens.v1.Token.role:type_name -> serai.wire.v1.Role
-	7, // 1: serai.tokens.v1.CreateRequest.role:type_name -> serai.wire.v1.Role
+	7, // 0: serai.tokens.v1.Token.role:type_name -> serai.access.v1.Role
+	7, // 1: serai.tokens.v1.CreateRequest.role:type_name -> serai.access.v1.Role
 	0, // 2: serai.tokens.v1.CreateResponse.token:type_name -> serai.tokens.v1.Token
 	0, // 3: serai.tokens.v1.ListResponse.tokens:type_name -> serai.tokens.v1.Token
 	0, // 4: serai.tokens.v1.RevokeResponse.token:type_name -> serai.tokens.v1.Token

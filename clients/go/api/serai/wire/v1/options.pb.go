@@ -80,122 +80,6 @@ func (Direction) EnumDescriptor() ([]byte, []int) {
 	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{0}
 }
 
-// What a tool may do. Each role may do what those before it may.
-type Role int32
-
-const (
-	Role_ROLE_UNSPECIFIED Role = 0
-	// Sees jobs, their output, capacity and licenses; changes nothing.
-	Role_ROLE_VIEWER Role = 1
-	// Starts, changes and ends jobs, opens shells in them, plans maintenance.
-	Role_ROLE_OPERATOR Role = 2
-	// Secrets, money and other people's tokens.
-	Role_ROLE_ADMIN Role = 3
-)
-
-// Enum value maps for Role.
-var (
-	Role_name = map[int32]string{
-		0: "ROLE_UNSPECIFIED",
-		1: "ROLE_VIEWER",
-		2: "ROLE_OPERATOR",
-		3: "ROLE_ADMIN",
-	}
-	Role_value = map[string]int32{
-		"ROLE_UNSPECIFIED": 0,
-		"ROLE_VIEWER":      1,
-		"ROLE_OPERATOR":    2,
-		"ROLE_ADMIN":       3,
-	}
-)
-
-func (x Role) Enum() *Role {
-	p := new(Role)
-	*p = x
-	return p
-}
-
-func (x Role) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (Role) Descriptor() protoreflect.EnumDescriptor {
-	return file_serai_wire_v1_options_proto_enumTypes[1].Descriptor()
-}
-
-func (Role) Type() protoreflect.EnumType {
-	return &file_serai_wire_v1_options_proto_enumTypes[1]
-}
-
-func (x Role) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use Role.Descriptor instead.
-func (Role) EnumDescriptor() ([]byte, []int) {
-	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{1}
-}
-
-// For whom the gateway calls.
-type Caller int32
-
-const (
-	Caller_CALLER_UNSPECIFIED Caller = 0
-	// UCloud/Core, and the gateway's own talk with it.
-	Caller_CALLER_CORE Caller = 1
-	// A user of UCloud with a token of their own.
-	Caller_CALLER_USER Caller = 2
-	// Whoever holds a session's secret.
-	Caller_CALLER_SESSION Caller = 3
-	// An operator at Serai's own page.
-	Caller_CALLER_CONSOLE Caller = 4
-)
-
-// Enum value maps for Caller.
-var (
-	Caller_name = map[int32]string{
-		0: "CALLER_UNSPECIFIED",
-		1: "CALLER_CORE",
-		2: "CALLER_USER",
-		3: "CALLER_SESSION",
-		4: "CALLER_CONSOLE",
-	}
-	Caller_value = map[string]int32{
-		"CALLER_UNSPECIFIED": 0,
-		"CALLER_CORE":        1,
-		"CALLER_USER":        2,
-		"CALLER_SESSION":     3,
-		"CALLER_CONSOLE":     4,
-	}
-)
-
-func (x Caller) Enum() *Caller {
-	p := new(Caller)
-	*p = x
-	return p
-}
-
-func (x Caller) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (Caller) Descriptor() protoreflect.EnumDescriptor {
-	return file_serai_wire_v1_options_proto_enumTypes[2].Descriptor()
-}
-
-func (Caller) Type() protoreflect.EnumType {
-	return &file_serai_wire_v1_options_proto_enumTypes[2]
-}
-
-func (x Caller) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use Caller.Descriptor instead.
-func (Caller) EnumDescriptor() ([]byte, []int) {
-	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{2}
-}
-
 // Form of an answer's element that has no field set.
 type EmptyElement int32
 
@@ -229,11 +113,11 @@ func (x EmptyElement) String() string {
 }
 
 func (EmptyElement) Descriptor() protoreflect.EnumDescriptor {
-	return file_serai_wire_v1_options_proto_enumTypes[3].Descriptor()
+	return file_serai_wire_v1_options_proto_enumTypes[1].Descriptor()
 }
 
 func (EmptyElement) Type() protoreflect.EnumType {
-	return &file_serai_wire_v1_options_proto_enumTypes[3]
+	return &file_serai_wire_v1_options_proto_enumTypes[1]
 }
 
 func (x EmptyElement) Number() protoreflect.EnumNumber {
@@ -242,7 +126,7 @@ func (x EmptyElement) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EmptyElement.Descriptor instead.
 func (EmptyElement) EnumDescriptor() ([]byte, []int) {
-	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{3}
+	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{1}
 }
 
 // What stands in JSON for a field that is not set.
@@ -286,11 +170,11 @@ func (x NullRule) String() string {
 }
 
 func (NullRule) Descriptor() protoreflect.EnumDescriptor {
-	return file_serai_wire_v1_options_proto_enumTypes[4].Descriptor()
+	return file_serai_wire_v1_options_proto_enumTypes[2].Descriptor()
 }
 
 func (NullRule) Type() protoreflect.EnumType {
-	return &file_serai_wire_v1_options_proto_enumTypes[4]
+	return &file_serai_wire_v1_options_proto_enumTypes[2]
 }
 
 func (x NullRule) Number() protoreflect.EnumNumber {
@@ -299,7 +183,7 @@ func (x NullRule) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use NullRule.Descriptor instead.
 func (NullRule) EnumDescriptor() ([]byte, []int) {
-	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{4}
+	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{2}
 }
 
 // How a scalar is spelled.
@@ -343,11 +227,11 @@ func (x ScalarForm) String() string {
 }
 
 func (ScalarForm) Descriptor() protoreflect.EnumDescriptor {
-	return file_serai_wire_v1_options_proto_enumTypes[5].Descriptor()
+	return file_serai_wire_v1_options_proto_enumTypes[3].Descriptor()
 }
 
 func (ScalarForm) Type() protoreflect.EnumType {
-	return &file_serai_wire_v1_options_proto_enumTypes[5]
+	return &file_serai_wire_v1_options_proto_enumTypes[3]
 }
 
 func (x ScalarForm) Number() protoreflect.EnumNumber {
@@ -356,7 +240,7 @@ func (x ScalarForm) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ScalarForm.Descriptor instead.
 func (ScalarForm) EnumDescriptor() ([]byte, []int) {
-	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{5}
+	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{3}
 }
 
 // One HTTP call of UCloud's wire.
@@ -477,70 +361,6 @@ func (x *Route) GetUsers() bool {
 	return false
 }
 
-// Who may call a method of the server. Whoever opens the server's own socket is the operator, or the gateway without a mark, and may call all.
-type Access struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tools whose role is this one or a greater one; unset = no tool.
-	Role Role `protobuf:"varint,1,opt,name=role,proto3,enum=serai.wire.v1.Role" json:"role,omitempty"`
-	// Also tools that are limited to one project: the method then keeps to that project's jobs, and others are unknown to it.
-	OfProject bool `protobuf:"varint,2,opt,name=of_project,json=ofProject,proto3" json:"of_project,omitempty"`
-	// Those for whom the gateway may call it.
-	Callers       []Caller `protobuf:"varint,3,rep,packed,name=callers,proto3,enum=serai.wire.v1.Caller" json:"callers,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Access) Reset() {
-	*x = Access{}
-	mi := &file_serai_wire_v1_options_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Access) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Access) ProtoMessage() {}
-
-func (x *Access) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_wire_v1_options_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Access.ProtoReflect.Descriptor instead.
-func (*Access) Descriptor() ([]byte, []int) {
-	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *Access) GetRole() Role {
-	if x != nil {
-		return x.Role
-	}
-	return Role_ROLE_UNSPECIFIED
-}
-
-func (x *Access) GetOfProject() bool {
-	if x != nil {
-		return x.OfProject
-	}
-	return false
-}
-
-func (x *Access) GetCallers() []Caller {
-	if x != nil {
-		return x.Callers
-	}
-	return nil
-}
-
 // Form of a message.
 type MessageForm struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -557,7 +377,7 @@ type MessageForm struct {
 
 func (x *MessageForm) Reset() {
 	*x = MessageForm{}
-	mi := &file_serai_wire_v1_options_proto_msgTypes[2]
+	mi := &file_serai_wire_v1_options_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +389,7 @@ func (x *MessageForm) String() string {
 func (*MessageForm) ProtoMessage() {}
 
 func (x *MessageForm) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_wire_v1_options_proto_msgTypes[2]
+	mi := &file_serai_wire_v1_options_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +402,7 @@ func (x *MessageForm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageForm.ProtoReflect.Descriptor instead.
 func (*MessageForm) Descriptor() ([]byte, []int) {
-	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{2}
+	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *MessageForm) GetUnionKey() string {
@@ -627,7 +447,7 @@ type FieldForm struct {
 
 func (x *FieldForm) Reset() {
 	*x = FieldForm{}
-	mi := &file_serai_wire_v1_options_proto_msgTypes[3]
+	mi := &file_serai_wire_v1_options_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +459,7 @@ func (x *FieldForm) String() string {
 func (*FieldForm) ProtoMessage() {}
 
 func (x *FieldForm) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_wire_v1_options_proto_msgTypes[3]
+	mi := &file_serai_wire_v1_options_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +472,7 @@ func (x *FieldForm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldForm.ProtoReflect.Descriptor instead.
 func (*FieldForm) Descriptor() ([]byte, []int) {
-	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{3}
+	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *FieldForm) GetNullRule() NullRule {
@@ -717,7 +537,7 @@ type EnumForm struct {
 
 func (x *EnumForm) Reset() {
 	*x = EnumForm{}
-	mi := &file_serai_wire_v1_options_proto_msgTypes[4]
+	mi := &file_serai_wire_v1_options_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +549,7 @@ func (x *EnumForm) String() string {
 func (*EnumForm) ProtoMessage() {}
 
 func (x *EnumForm) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_wire_v1_options_proto_msgTypes[4]
+	mi := &file_serai_wire_v1_options_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +562,7 @@ func (x *EnumForm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnumForm.ProtoReflect.Descriptor instead.
 func (*EnumForm) Descriptor() ([]byte, []int) {
-	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{4}
+	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *EnumForm) GetStrict() bool {
@@ -774,7 +594,7 @@ type ErrorForm struct {
 
 func (x *ErrorForm) Reset() {
 	*x = ErrorForm{}
-	mi := &file_serai_wire_v1_options_proto_msgTypes[5]
+	mi := &file_serai_wire_v1_options_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +606,7 @@ func (x *ErrorForm) String() string {
 func (*ErrorForm) ProtoMessage() {}
 
 func (x *ErrorForm) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_wire_v1_options_proto_msgTypes[5]
+	mi := &file_serai_wire_v1_options_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +619,7 @@ func (x *ErrorForm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorForm.ProtoReflect.Descriptor instead.
 func (*ErrorForm) Descriptor() ([]byte, []int) {
-	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{5}
+	return file_serai_wire_v1_options_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ErrorForm) GetGrpcCode() string {
@@ -830,14 +650,6 @@ var file_serai_wire_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 		Field:         50320,
 		Name:          "serai.wire.v1.route",
 		Tag:           "bytes,50320,opt,name=route",
-		Filename:      "serai/wire/v1/options.proto",
-	},
-	{
-		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
-		ExtensionType: (*Access)(nil),
-		Field:         50325,
-		Name:          "serai.wire.v1.access",
-		Tag:           "bytes,50325,opt,name=access",
 		Filename:      "serai/wire/v1/options.proto",
 	},
 	{
@@ -880,10 +692,6 @@ var (
 	//
 	// optional serai.wire.v1.Route route = 50320;
 	E_Route = &file_serai_wire_v1_options_proto_extTypes[0]
-	// Who may call this method; absent on a method that the server answers = nobody.
-	//
-	// optional serai.wire.v1.Access access = 50325;
-	E_Access = &file_serai_wire_v1_options_proto_extTypes[1]
 )
 
 // Extension fields to descriptorpb.MessageOptions.
@@ -891,7 +699,7 @@ var (
 	// Absent = a plain JSON object.
 	//
 	// optional serai.wire.v1.MessageForm message = 50321;
-	E_Message = &file_serai_wire_v1_options_proto_extTypes[2]
+	E_Message = &file_serai_wire_v1_options_proto_extTypes[1]
 )
 
 // Extension fields to descriptorpb.FieldOptions.
@@ -899,7 +707,7 @@ var (
 	// Absent = the rules of FieldForm's zero values.
 	//
 	// optional serai.wire.v1.FieldForm field = 50322;
-	E_Field = &file_serai_wire_v1_options_proto_extTypes[3]
+	E_Field = &file_serai_wire_v1_options_proto_extTypes[2]
 )
 
 // Extension fields to descriptorpb.EnumOptions.
@@ -907,7 +715,7 @@ var (
 	// Absent = the value's name without the enum's prefix (JOB_STATE_RUNNING is "RUNNING").
 	//
 	// optional serai.wire.v1.EnumForm enum = 50323;
-	E_Enum = &file_serai_wire_v1_options_proto_extTypes[4]
+	E_Enum = &file_serai_wire_v1_options_proto_extTypes[3]
 )
 
 // Extension fields to descriptorpb.EnumValueOptions.
@@ -915,7 +723,7 @@ var (
 	// What the error becomes on each wire.
 	//
 	// optional serai.wire.v1.ErrorForm error = 50324;
-	E_Error = &file_serai_wire_v1_options_proto_extTypes[5]
+	E_Error = &file_serai_wire_v1_options_proto_extTypes[4]
 )
 
 var File_serai_wire_v1_options_proto protoreflect.FileDescriptor
@@ -932,12 +740,7 @@ const file_serai_wire_v1_options_proto_rawDesc = "" +
 	"\x04call\x18\x06 \x01(\tR\x04call\x12\x12\n" +
 	"\x04open\x18\a \x01(\bR\x04open\x12\x12\n" +
 	"\x04also\x18\b \x03(\tR\x04also\x12\x14\n" +
-	"\x05users\x18\t \x01(\bR\x05users\"\x81\x01\n" +
-	"\x06Access\x12'\n" +
-	"\x04role\x18\x01 \x01(\x0e2\x13.serai.wire.v1.RoleR\x04role\x12\x1d\n" +
-	"\n" +
-	"of_project\x18\x02 \x01(\bR\tofProject\x12/\n" +
-	"\acallers\x18\x03 \x03(\x0e2\x15.serai.wire.v1.CallerR\acallers\"T\n" +
+	"\x05users\x18\t \x01(\bR\x05users\"T\n" +
 	"\vMessageForm\x12\x1b\n" +
 	"\tunion_key\x18\x01 \x01(\tR\bunionKey\x12\x14\n" +
 	"\x05empty\x18\x02 \x01(\bR\x05empty\x12\x12\n" +
@@ -963,19 +766,7 @@ const file_serai_wire_v1_options_proto_rawDesc = "" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DIRECTION_INGOING\x10\x01\x12\x16\n" +
-	"\x12DIRECTION_OUTGOING\x10\x02*P\n" +
-	"\x04Role\x12\x14\n" +
-	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
-	"\vROLE_VIEWER\x10\x01\x12\x11\n" +
-	"\rROLE_OPERATOR\x10\x02\x12\x0e\n" +
-	"\n" +
-	"ROLE_ADMIN\x10\x03*j\n" +
-	"\x06Caller\x12\x16\n" +
-	"\x12CALLER_UNSPECIFIED\x10\x00\x12\x0f\n" +
-	"\vCALLER_CORE\x10\x01\x12\x0f\n" +
-	"\vCALLER_USER\x10\x02\x12\x12\n" +
-	"\x0eCALLER_SESSION\x10\x03\x12\x12\n" +
-	"\x0eCALLER_CONSOLE\x10\x04*G\n" +
+	"\x12DIRECTION_OUTGOING\x10\x02*G\n" +
 	"\fEmptyElement\x12\x1d\n" +
 	"\x19EMPTY_ELEMENT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EMPTY_ELEMENT_OBJECT\x10\x01*v\n" +
@@ -990,8 +781,7 @@ const file_serai_wire_v1_options_proto_rawDesc = "" +
 	"\x14SCALAR_FORM_RAW_JSON\x10\x01\x12\x1e\n" +
 	"\x1aSCALAR_FORM_LENIENT_NUMBER\x10\x02\x12\x1f\n" +
 	"\x1bSCALAR_FORM_LENIENT_BOOLEAN\x10\x03:L\n" +
-	"\x05route\x12\x1e.google.protobuf.MethodOptions\x18\x90\x89\x03 \x01(\v2\x14.serai.wire.v1.RouteR\x05route:O\n" +
-	"\x06access\x12\x1e.google.protobuf.MethodOptions\x18\x95\x89\x03 \x01(\v2\x15.serai.wire.v1.AccessR\x06access:W\n" +
+	"\x05route\x12\x1e.google.protobuf.MethodOptions\x18\x90\x89\x03 \x01(\v2\x14.serai.wire.v1.RouteR\x05route:W\n" +
 	"\amessage\x12\x1f.google.protobuf.MessageOptions\x18\x91\x89\x03 \x01(\v2\x1a.serai.wire.v1.MessageFormR\amessage:O\n" +
 	"\x05field\x12\x1d.google.protobuf.FieldOptions\x18\x92\x89\x03 \x01(\v2\x18.serai.wire.v1.FieldFormR\x05field:K\n" +
 	"\x04enum\x12\x1c.google.protobuf.EnumOptions\x18\x93\x89\x03 \x01(\v2\x17.serai.wire.v1.EnumFormR\x04enum:S\n" +
@@ -1010,51 +800,44 @@ func file_serai_wire_v1_options_proto_rawDescGZIP() []byte {
 	return file_serai_wire_v1_options_proto_rawDescData
 }
 
-var file_serai_wire_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_serai_wire_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_serai_wire_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_serai_wire_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_serai_wire_v1_options_proto_goTypes = []any{
 	(Direction)(0),                        // 0: serai.wire.v1.Direction
-	(Role)(0),                             // 1: serai.wire.v1.Role
-	(Caller)(0),                           // 2: serai.wire.v1.Caller
-	(EmptyElement)(0),                     // 3: serai.wire.v1.EmptyElement
-	(NullRule)(0),                         // 4: serai.wire.v1.NullRule
-	(ScalarForm)(0),                       // 5: serai.wire.v1.ScalarForm
-	(*Route)(nil),                         // 6: serai.wire.v1.Route
-	(*Access)(nil),                        // 7: serai.wire.v1.Access
-	(*MessageForm)(nil),                   // 8: serai.wire.v1.MessageForm
-	(*FieldForm)(nil),                     // 9: serai.wire.v1.FieldForm
-	(*EnumForm)(nil),                      // 10: serai.wire.v1.EnumForm
-	(*ErrorForm)(nil),                     // 11: serai.wire.v1.ErrorForm
-	(*descriptorpb.MethodOptions)(nil),    // 12: google.protobuf.MethodOptions
-	(*descriptorpb.MessageOptions)(nil),   // 13: google.protobuf.MessageOptions
-	(*descriptorpb.FieldOptions)(nil),     // 14: google.protobuf.FieldOptions
-	(*descriptorpb.EnumOptions)(nil),      // 15: google.protobuf.EnumOptions
-	(*descriptorpb.EnumValueOptions)(nil), // 16: google.protobuf.EnumValueOptions
+	(EmptyElement)(0),                     // 1: serai.wire.v1.EmptyElement
+	(NullRule)(0),                         // 2: serai.wire.v1.NullRule
+	(ScalarForm)(0),                       // 3: serai.wire.v1.ScalarForm
+	(*Route)(nil),                         // 4: serai.wire.v1.Route
+	(*MessageForm)(nil),                   // 5: serai.wire.v1.MessageForm
+	(*FieldForm)(nil),                     // 6: serai.wire.v1.FieldForm
+	(*EnumForm)(nil),                      // 7: serai.wire.v1.EnumForm
+	(*ErrorForm)(nil),                     // 8: serai.wire.v1.ErrorForm
+	(*descriptorpb.MethodOptions)(nil),    // 9: google.protobuf.MethodOptions
+	(*descriptorpb.MessageOptions)(nil),   // 10: google.protobuf.MessageOptions
+	(*descriptorpb.FieldOptions)(nil),     // 11: google.protobuf.FieldOptions
+	(*descriptorpb.EnumOptions)(nil),      // 12: google.protobuf.EnumOptions
+	(*descriptorpb.EnumValueOptions)(nil), // 13: google.protobuf.EnumValueOptions
 }
 var file_serai_wire_v1_options_proto_depIdxs = []int32{
 	0,  // 0: serai.wire.v1.Route.direction:type_name -> serai.wire.v1.Direction
-	3,  // 1: serai.wire.v1.Route.empty_element:type_name -> serai.wire.v1.EmptyElement
-	1,  // 2: serai.wire.v1.Access.role:type_name -> serai.wire.v1.Role
-	2,  // 3: serai.wire.v1.Access.callers:type_name -> serai.wire.v1.Caller
-	4,  // 4: serai.wire.v1.FieldForm.null_rule:type_name -> serai.wire.v1.NullRule
-	5,  // 5: serai.wire.v1.FieldForm.scalar:type_name -> serai.wire.v1.ScalarForm
-	12, // 6: serai.wire.v1.route:extendee -> google.protobuf.MethodOptions
-	12, // 7: serai.wire.v1.access:extendee -> google.protobuf.MethodOptions
-	13, // 8: serai.wire.v1.message:extendee -> google.protobuf.MessageOptions
-	14, // 9: serai.wire.v1.field:extendee -> google.protobuf.FieldOptions
-	15, // 10: serai.wire.v1.enum:extendee -> google.protobuf.EnumOptions
-	16, // 11: serai.wire.v1.error:extendee -> google.protobuf.EnumValueOptions
-	6,  // 12: serai.wire.v1.route:type_name -> serai.wire.v1.Route
-	7,  // 13: serai.wire.v1.access:type_name -> serai.wire.v1.Access
-	8,  // 14: serai.wire.v1.message:type_name -> serai.wire.v1.MessageForm
-	9,  // 15: serai.wire.v1.field:type_name -> serai.wire.v1.FieldForm
-	10, // 16: serai.wire.v1.enum:type_name -> serai.wire.v1.EnumForm
-	11, // 17: serai.wire.v1.error:type_name -> serai.wire.v1.ErrorForm
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	12, // [12:18] is the sub-list for extension type_name
-	6,  // [6:12] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	1,  // 1: serai.wire.v1.Route.empty_element:type_name -> serai.wire.v1.EmptyElement
+	2,  // 2: serai.wire.v1.FieldForm.null_rule:type_name -> serai.wire.v1.NullRule
+	3,  // 3: serai.wire.v1.FieldForm.scalar:type_name -> serai.wire.v1.ScalarForm
+	9,  // 4: serai.wire.v1.route:extendee -> google.protobuf.MethodOptions
+	10, // 5: serai.wire.v1.message:extendee -> google.protobuf.MessageOptions
+	11, // 6: serai.wire.v1.field:extendee -> google.protobuf.FieldOptions
+	12, // 7: serai.wire.v1.enum:extendee -> google.protobuf.EnumOptions
+	13, // 8: serai.wire.v1.error:extendee -> google.protobuf.EnumValueOptions
+	4,  // 9: serai.wire.v1.route:type_name -> serai.wire.v1.Route
+	5,  // 10: serai.wire.v1.message:type_name -> serai.wire.v1.MessageForm
+	6,  // 11: serai.wire.v1.field:type_name -> serai.wire.v1.FieldForm
+	7,  // 12: serai.wire.v1.enum:type_name -> serai.wire.v1.EnumForm
+	8,  // 13: serai.wire.v1.error:type_name -> serai.wire.v1.ErrorForm
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	9,  // [9:14] is the sub-list for extension type_name
+	4,  // [4:9] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_serai_wire_v1_options_proto_init() }
@@ -1067,9 +850,9 @@ func file_serai_wire_v1_options_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_serai_wire_v1_options_proto_rawDesc), len(file_serai_wire_v1_options_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   6,
-			NumExtensions: 6,
+			NumEnums:      4,
+			NumMessages:   5,
+			NumExtensions: 5,
 			NumServices:   0,
 		},
 		GoTypes:           file_serai_wire_v1_options_proto_goTypes,

@@ -9,7 +9,7 @@ pub struct Token {
     /// For people; empty = it has none.
     #[prost(string, tag="2")]
     pub name: ::prost::alloc::string::String,
-    #[prost(enumeration="super::super::wire::v1::Role", tag="3")]
+    #[prost(enumeration="super::super::access::v1::Role", tag="3")]
     pub role: i32,
     /// It may only see and touch this project's jobs; empty = it is not limited.
     #[prost(string, tag="4")]
@@ -36,7 +36,7 @@ pub struct CreateRequest {
     #[prost(string, tag="1")]
     pub name: ::prost::alloc::string::String,
     /// VIEWER, OPERATOR or ADMIN.
-    #[prost(enumeration="super::super::wire::v1::Role", tag="2")]
+    #[prost(enumeration="super::super::access::v1::Role", tag="2")]
     pub role: i32,
     /// Empty = every project's jobs, and personal ones. Not with ADMIN, which is about more than jobs.
     #[prost(string, tag="3")]

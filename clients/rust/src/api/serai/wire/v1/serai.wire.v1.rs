@@ -31,19 +31,6 @@ pub struct Route {
     #[prost(bool, tag="9")]
     pub users: bool,
 }
-/// Who may call a method of the server. Whoever opens the server's own socket is the operator, or the gateway without a mark, and may call all.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Access {
-    /// Tools whose role is this one or a greater one; unset = no tool.
-    #[prost(enumeration="Role", tag="1")]
-    pub role: i32,
-    /// Also tools that are limited to one project: the method then keeps to that project's jobs, and others are unknown to it.
-    #[prost(bool, tag="2")]
-    pub of_project: bool,
-    /// Those for whom the gateway may call it.
-    #[prost(enumeration="Caller", repeated, tag="3")]
-    pub callers: ::prost::alloc::vec::Vec<i32>,
-}
 /// Form of a message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MessageForm {
@@ -132,82 +119,6 @@ impl Direction {
             "DIRECTION_UNSPECIFIED" => Some(Self::Unspecified),
             "DIRECTION_INGOING" => Some(Self::Ingoing),
             "DIRECTION_OUTGOING" => Some(Self::Outgoing),
-            _ => None,
-        }
-    }
-}
-/// What a tool may do. Each role may do what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum Role {
-    Unspecified = 0,
-    /// Sees jobs, their output, capacity and licenses; changes nothing.
-    Viewer = 1,
-    /// Starts, changes and ends jobs, opens shells in them, plans maintenance.
-    Operator = 2,
-    /// Secrets, money and other people's tokens.
-    Admin = 3,
-}
-impl Role {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "ROLE_UNSPECIFIED",
-            Self::Viewer => "ROLE_VIEWER",
-            Self::Operator => "ROLE_OPERATOR",
-            Self::Admin => "ROLE_ADMIN",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "ROLE_UNSPECIFIED" => Some(Self::Unspecified),
-            "ROLE_VIEWER" => Some(Self::Viewer),
-            "ROLE_OPERATOR" => Some(Self::Operator),
-            "ROLE_ADMIN" => Some(Self::Admin),
-            _ => None,
-        }
-    }
-}
-/// For whom the gateway calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum Caller {
-    Unspecified = 0,
-    /// UCloud/Core, and the gateway's own talk with it.
-    Core = 1,
-    /// A user of UCloud with a token of their own.
-    User = 2,
-    /// Whoever holds a session's secret.
-    Session = 3,
-    /// An operator at Serai's own page.
-    Console = 4,
-}
-impl Caller {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "CALLER_UNSPECIFIED",
-            Self::Core => "CALLER_CORE",
-            Self::User => "CALLER_USER",
-            Self::Session => "CALLER_SESSION",
-            Self::Console => "CALLER_CONSOLE",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "CALLER_UNSPECIFIED" => Some(Self::Unspecified),
-            "CALLER_CORE" => Some(Self::Core),
-            "CALLER_USER" => Some(Self::User),
-            "CALLER_SESSION" => Some(Self::Session),
-            "CALLER_CONSOLE" => Some(Self::Console),
             _ => None,
         }
     }
