@@ -68,9 +68,11 @@ class EnvoySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     flood_rate: Annotated[int, Meta(ge=1, le=1_000_000)] = 2_000
     """Requests a second from one address (IPv6: one /64), twice as many at once, before tokens are looked at, Core's too; more are 429."""
     unlimited: tuple[str, ...] = ()
-    """Addresses and networks that `rate` and `flood_rate` are not for, such as Core's, whose WebSockets come without its token."""
+    """Addresses and networks that `rate` and `flood_rate` are not for, such as Core's, whose WebSockets come without its token. A quarter
+    of `max_connections` is kept for them."""
     max_connections: Annotated[int, Meta(ge=10, le=1_000_000)] = 20_000
-    """Connections of clients at a time; further ones are closed at once."""
+    """Connections of clients at a time; further ones are closed at once. `serai up` takes no more than a third of the descriptors that
+    Envoy may have."""
     max_calls: Annotated[int, Meta(ge=10, le=1_000_000)] = 20_000
     """Requests and WebSockets at a time to the gateway, and to the tools' door; further ones are 502 at once."""
     heap_bytes: Annotated[int, Meta(ge=64 << 20, le=1 << 40)] = 1 << 30

@@ -34,6 +34,10 @@ class ToolsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     client_ca: str = ""
     """PEM file: CA of the clients' certificates; then nobody can connect to `listen` without one. empty = clients have none."""
 
+    max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
+    """Connections at a time, of `listen` and of the socket each, but never more than a quarter of the descriptors that the process may
+    have; further ones are closed at once."""
+
     def relative_to(self, folder: Path, state_dir: Path) -> ToolsSettings:
         files = {name: str(folder / path) if (path := str(getattr(self, name))) else "" for name in ("certificate", "key", "client_ca")}
         return msgspec.structs.replace(self, socket=str(folder / self.socket if self.socket else state_dir / "tools.sock"), **files)

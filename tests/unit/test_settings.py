@@ -14,6 +14,7 @@ from serai_server.cli.config import SHAPE, ConfigError, Settings, load, parse
 from serai_server.cli.config_command import example_text
 from serai_server.cli.plan import local_settings, plan_of
 from serai_server.cli.toml_errors import unknown_keys, wrong_values
+from serai_server.cli.up import within_descriptors
 from serai_server.jobs.inputs import MappedDrive
 from serai_server.settings import DrivesSettings, MappedDriveSettings, StoreSettings
 
@@ -355,3 +356,10 @@ def test_an_environment_beside_a_section_that_is_none_hides_nothing(place: str) 
     with pytest.raises(ConfigError) as caught:
         parse(f"{place} = 3\n{MINIMAL}", FILE, {"SERAI_ENVOY_PORT": "8443"})
     assert [problem for problem in caught.value.problems if problem.startswith(f"{place}: ")]
+
+
+def test_envoy_has_no_more_connections_than_descriptors() -> None:
+    """`serai up` takes as many as fit, three descriptors for each; what fits stays as it was set."""
+    settings = parse(MINIMAL, FILE)
+    assert within_descriptors(settings, 65_536) is settings
+    assert within_descriptors(settings, 4_096).gateway.envoy.max_connections == 1_365

@@ -145,6 +145,7 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "v1_within": _seconds(envoy.v1_timeout_ms),
         "core_rate": envoy.core_rate,
         "max_connections": envoy.max_connections,
+        "share_of_strangers": share_of_strangers(envoy.max_connections, ways=2 if web.mode == "host" else 1),
         "max_calls": envoy.max_calls,
         "body_limit_bytes": gateway.body_limit_bytes,
         "clock_skew_s": LEEWAY_MS // 1_000,
@@ -179,6 +180,12 @@ def _words(gateway: GatewaySettings) -> Iterable[tuple[int, str]]:
         (502, "The provider cannot be reached right now, try again"),
         (504, "The provider did not answer in time, try again"),
     )
+
+
+def share_of_strangers(max_connections: int, *, ways: int) -> int:
+    """Connections that all addresses may have together which are not in gateway.envoy.unlimited, at each of the ways in: a quarter is for
+    those that are."""
+    return (max_connections - max_connections // 4) // ways
 
 
 def _domains(gateway: GatewaySettings) -> list[str]:

@@ -73,7 +73,7 @@ def tools_place(settings: Settings) -> Place:
     files = (
         Files(Path(tools.certificate), Path(tools.key), Path(tools.client_ca) if tools.client_ca else None) if tools.certificate else None
     )
-    return Place(Path(tools.socket), int(tools.socket_mode, 8), tools.socket_group, tools.listen, files)
+    return Place(Path(tools.socket), int(tools.socket_mode, 8), tools.socket_group, tools.listen, files, tools.max_connections)
 
 
 def _licenses(settings: Settings) -> LicensesPlan:

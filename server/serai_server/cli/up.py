@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import click
 import msgspec
+import structlog
 from serai_gateway.envoy.process import EnvoyError, Plan, running_envoy
 
 from serai_server.cli.config import Settings
 from serai_server.cli.envoy import CONFIG, check_certificates, program_or_exit, rendered_or_exit, write_or_exit
 from serai_server.cli.options import config_option, settings_or_exit
 from serai_server.cli.serve import Serai, run_until_stopped, running
+
+_DESCRIPTORS = 3
+"""Of Envoy for one connection at the most: the client's, the question about a page, and the one to what is behind."""
+
+_log = structlog.stdlib.get_logger("serai.up")
 
 
 @click.command()
@@ -43,7 +50,8 @@ def command(config: Path) -> None:
     async def all_of_it(settings: Settings, hurry: asyncio.Event) -> AsyncGenerator[Serai]:
         async with running(settings) as serai:
             file.parent.mkdir(mode=0o700, exist_ok=True)
-            write_or_exit(rendered_or_exit(named, config, file))
+            fitting = within_descriptors(named, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+            write_or_exit(rendered_or_exit(fitting, config, file))
             async with running_envoy(_plan(settings, program, file, serai.end_streams), hurry):
                 yield replace(serai, public_url=named.gateway.public_url)
 
@@ -57,6 +65,18 @@ def _with_name(settings: Settings) -> Settings:
         return settings
     named = msgspec.structs.replace(gateway, public_url=f"http://localhost:{gateway.envoy.port}")
     return msgspec.structs.replace(settings, gateway=named)
+
+
+def within_descriptors(settings: Settings, most_files: int) -> Settings:
+    """With no more connections than Envoy can have: where it has no descriptor left it takes nobody's, Core's neither."""
+    envoy = settings.gateway.envoy
+    most = max(10, most_files // _DESCRIPTORS)
+    if envoy.max_connections <= most:
+        return settings
+    words = "gateway.envoy.max_connections is more than the descriptors that Envoy may have; for as many, raise the limit (LimitNOFILE)"
+    _log.info(words, max_connections=envoy.max_connections, taken=most, descriptors=most_files)
+    gateway = msgspec.structs.replace(settings.gateway, envoy=msgspec.structs.replace(envoy, max_connections=most))
+    return msgspec.structs.replace(settings, gateway=gateway)
 
 
 def _plan(settings: Settings, program: str, file: Path, end_streams: Callable[[], None]) -> Plan:

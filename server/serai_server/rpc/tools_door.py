@@ -8,6 +8,7 @@ span begins before it is known who calls, and no stranger decides which traces a
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -42,10 +43,16 @@ MOST_STREAMS = 200
 """Streams of answers that one token, or one certificate, may have open at a time."""
 STREAMS_OF_A_CONNECTION = 256
 """Calls under way on one connection; more wait at the client. Above MOST_STREAMS, so who has too many is told and does not wait."""
-IDLE_MS = 300_000
-"""ms after which a connection without calls is closed; clients connect anew by themselves."""
-HANDSHAKE_MS = 10_000
+IDLE_MS = 60_000
+"""ms after which a connection without calls is closed, whether it ever had one or not; clients connect anew by themselves."""
+HANDSHAKE_MS = 5_000
 """ms in which TLS and HTTP/2 must be agreed on; who takes longer is put out, and nobody waits for them."""
+
+MOST_CONNECTIONS = 1_000
+"""When the place does not say."""
+_SHARE = 4
+"""One part in so many of the descriptors that this process may have goes at most to each listener: they are also those of the server, the
+gateway and the pages of jobs."""
 
 _AUTHORIZATION = "authorization"
 _MISSING = "a token is needed here: authorization: Bearer serai_… (`serai tokens create` makes one)"
@@ -74,6 +81,8 @@ class Place:
     """"host:port", port 0 = any free one; empty = none."""
     tls: Files | None = None
     """None = `listen` is plain, which the settings allow on loopback only."""
+    most_connections: int = MOST_CONNECTIONS
+    """At a time, of the socket and of `listen` each; further ones are closed at once, before TLS."""
 
 
 class Keyring:
@@ -174,7 +183,7 @@ async def tools_door(
     async with AsyncExitStack() as stack:
         stack.enter_context(socket_place(place.socket, "server.tools.socket", place.socket_group))
         wire = Wire(dispatcher, keyring.visit, bodies or Bodies())
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=(*_OPTIONS, ("grpc.max_allowed_incoming_connections", most_connections(place))))
         server.add_generic_rpc_handlers((wire.handlers(),))
         listen(server, place.socket, place.socket_mode, place.socket_group)
         address = _listen(server, place) if place.listen else ""
@@ -184,6 +193,11 @@ async def tools_door(
         finally:
             wire.end_streams()
             await server.stop(stop_grace_s)
+
+
+def most_connections(place: Place) -> int:
+    """That each listener takes."""
+    return max(1, min(place.most_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE))
 
 
 def _listen(server: grpc.aio.Server, place: Place) -> str:

@@ -214,6 +214,26 @@ async def test_too_many_calls_at_a_time(another: Another) -> None:
     assert {line["flags"] for line in front.envoy.lines() if line["status"] == 502} == {"UO"}
 
 
+async def test_calls_under_way_of_others_are_not_counted_with_cores(another: Another) -> None:
+    """When no further ones of theirs are taken, Core's still are."""
+    front, go = another(max_calls=10), asyncio.Event()
+
+    async def wait(request: web.Request) -> web.StreamResponse:
+        if request.path != JOBS:
+            await go.wait()
+        return web.Response()
+
+    async with upstreams(*behind(front)) as there:
+        there.answer = wait
+        calls = asyncio.create_task(burst(front, 60, "/console/"))
+        async with asyncio.timeout(30):
+            while len(front.envoy.lines()) < 30:
+                await asyncio.sleep(0.02)
+        assert (await front.door.curl(JOBS, *core(), body=b"{}")).status == 200
+        go.set()
+        assert (await calls).count(502) >= 30
+
+
 async def test_too_many_connections(another: Another) -> None:
     """Further ones are closed at once; administration is not counted."""
     front = another(max_connections=10)
@@ -225,6 +245,20 @@ async def test_too_many_connections(another: Another) -> None:
         async with asyncio.timeout(20):
             while (await front.door.curl("/healthz")).status != 200:
                 await asyncio.sleep(0.05)
+
+
+async def test_strangers_do_not_take_the_connections_of_those_who_are_named(another: Another) -> None:
+    """However many one of them opens, Core comes in by the quarter that is kept for the addresses of `unlimited`."""
+    front = another(max_connections=16, unlimited=("127.0.0.2", "::1/128"))
+    async with upstreams(*behind(front)):
+        held = [await asyncio.open_connection("127.0.0.1", front.envoy.port) for _ in range(20)]
+        assert (await front.door.curl("/healthz")).status == 0
+        for _ in range(3):
+            assert (await front.door.curl(JOBS, *core(), "--interface", "127.0.0.2", body=b"{}")).status == 200
+        refused = front.envoy.admin("/stats?filter=connection_limit.api.limited_connections")
+        assert int(refused.rpartition(": ")[2]) >= 8
+        for _, writer in held:
+            writer.close()
 
 
 @pytest.fixture
@@ -260,7 +294,7 @@ async def test_when_memory_is_short(changed: Callable[[str, str], Front]) -> Non
 
 async def test_a_connection_without_a_request_ends(changed: Callable[[str, str], Front]) -> None:
     """Soon, also when it never sent one; a WebSocket may be silent for longer."""
-    front = changed("idle_timeout: 60s", "idle_timeout: 1s")
+    front = changed("idle_timeout: 30s", "idle_timeout: 1s")
     async with upstreams(*behind(front)) as there:
         go = asyncio.Event()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import resource
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -17,6 +19,7 @@ from fakes.usecases import job
 from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 from serai_server.cli.exits import leaves
+from serai_server.rpc import tools_door
 from serai_server.rpc.socket_place import SocketInUse
 from serai_server.rpc.tls import CertificateError, Files
 from serai_server.rpc.tools_door import Place
@@ -215,3 +218,37 @@ async def failed_start(folder: Path, at: Place) -> BaseException:
             pass
     (found,) = leaves(caught.value)
     return found
+
+
+async def test_who_takes_every_connection_of_the_port_takes_nobody_elses(tmp_path: Path, ca: Authority, server: Pair) -> None:
+    """Those that are too many are closed at once, before TLS; who comes by the socket, as Envoy does, is served meanwhile, and the port
+    serves again when the others have gone."""
+    flooded = replace(place(tmp_path, server), most_connections=5)
+    async with tools_site(tmp_path, place=flooded) as site:
+        token, port = bearer(await site.token()), int(site.address.rpartition(":")[2])
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await asyncio.wait_for(_end(reader), 4) == b""  # less than a handshake may take
+        writer.close()
+        assert await listed(site.channel(), token) == []
+        for _, other in held:
+            other.close()
+        assert await listed(channel(site.address, ca), token) == []
+
+
+async def _end(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
+def test_no_listener_takes_more_than_its_share_of_the_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the settings say: the server, the gateway and pages have the rest."""
+
+    def few(_: int) -> tuple[int, int]:
+        return 400, 400
+
+    monkeypatch.setattr(resource, "getrlimit", few)
+    assert tools_door.most_connections(Place(tmp_path, most_connections=1_000)) == 100
+    assert tools_door.most_connections(Place(tmp_path, most_connections=50)) == 50

@@ -31,10 +31,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize("mode", ["off", "host", "path"])
 @pytest.mark.parametrize("tls", [False, True])
-def test_envoy_takes_every_form(mode: str, tls: bool, tmp_path: Path, certificates: dict[str, str]) -> None:
-    """Its own check finds nothing wrong, with certificates and without, however pages are reached."""
+@pytest.mark.parametrize("unlimited", [(), ("192.0.2.0/24", "2001:db8::/32")])
+def test_envoy_takes_every_form(mode: str, tls: bool, unlimited: tuple[str, ...], tmp_path: Path, certificates: dict[str, str]) -> None:
+    """Its own check finds nothing wrong, with certificates and without, however pages are reached, and with addresses of Core's."""
     web = msgspec.convert({"mode": mode, "domain": DOMAIN if mode == "host" else ""}, WebSettings)
     settings = settings_for(tmp_path, web, public_url=f"https://{API}" if tls else "", certificates=certificates if tls else None)
+    settings = msgspec.structs.replace(settings, envoy=msgspec.structs.replace(settings.envoy, unlimited=unlimited))
     checked = validate(rendered(whole(settings, tmp_path, tools_socket=str(tmp_path / "tools.sock")), tmp_path))
     assert checked.returncode == 0, checked.stderr
 
