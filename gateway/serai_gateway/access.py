@@ -2,6 +2,9 @@
 
 A log call in the usual way would cost more than the rest of a small request, so lines are gathered and written together, a quarter of a
 second later at most. A kill loses those lines and nothing else.
+
+Whoever comes without a good token can be refused as often as they like, and would fill the disk: of those there are only so many lines a
+minute, and the next one says how many were left out. They are all counted (docs/metrics.md).
 """
 
 from __future__ import annotations
@@ -13,11 +16,14 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import msgspec
+from serai_telemetry.quiet import Quiet
 
 from serai_gateway.clock import Clock
+from serai_gateway.routes import ROUTES
 
 _GATHER_S = 0.25
 _GATHER_LINES = 2_000
+_WITH_CORES_TOKEN = frozenset(route.path for route in ROUTES if route.ingoing and not route.open and not route.users)
 
 
 class _Line(msgspec.Struct, gc=False, omit_defaults=True):
@@ -32,6 +38,8 @@ class _Line(msgspec.Struct, gc=False, omit_defaults=True):
     received_bytes: int | None = None
     """Of a WebSocket's messages."""
     sent_bytes: int | None = None
+    left_out: int = 0
+    """Refusals of strangers before this one that have no line."""
 
 
 class Access(Protocol):
@@ -52,7 +60,7 @@ class Access(Protocol):
         ...
 
 
-_Entry = tuple[int, int, int, str, str, str | None, tuple[int, int] | None]
+_Entry = tuple[int, int, int, str, str, str | None, tuple[int, int] | None, int]
 
 
 def _write_stderr(lines: bytes) -> None:
@@ -63,8 +71,9 @@ def _write_stderr(lines: bytes) -> None:
 class AccessLog:
     """Gathers lines; `close` writes what is left."""
 
-    def __init__(self, clock: Clock, *, write: Callable[[bytes], None] = _write_stderr) -> None:
-        """`write` takes whole lines of JSON, each with its end."""
+    def __init__(self, clock: Clock, *, write: Callable[[bytes], None] = _write_stderr, strangers: Quiet | None = None) -> None:
+        """`write` takes whole lines of JSON, each with its end; `strangers`: how many of their refusals are told, None = as usual."""
+        self._strangers = strangers or Quiet()
         self._clock = clock
         self._write = write
         self._lines: list[_Entry] = []
@@ -82,7 +91,10 @@ class AccessLog:
         reason: str = "",
     ) -> None:
         """See Access; a line has no reason of its own, for its status says what is wrong."""
-        self._lines.append((self._clock.now_ms(), status, took_ns, method, path, error_id, carried))
+        left_out = self._strangers.line() if _refuses_a_stranger(path, status) else 0
+        if left_out is None:
+            return
+        self._lines.append((self._clock.now_ms(), status, took_ns, method, path, error_id, carried, left_out))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self._flush)
         elif len(self._lines) >= _GATHER_LINES:
@@ -102,12 +114,17 @@ class AccessLog:
     def _encode(self, lines: list[_Entry]) -> bytes:
         found: list[_Line] = []
         last_ms, timestamp = -1, ""
-        for at_ms, status, took_ns, method, path, error_id, carried in lines:
+        for at_ms, status, took_ns, method, path, error_id, carried, left_out in lines:
             if at_ms != last_ms:  # many requests share a millisecond
                 last_ms, timestamp = at_ms, datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds")
             level = "info" if status < 500 else "error"
-            line = _Line(timestamp, status, took_ns // 1_000 / 1_000, method, path, level, "request", error_id)
+            line = _Line(timestamp, status, took_ns // 1_000 / 1_000, method, path, level, "request", error_id, left_out=left_out)
             if carried is not None:
                 line.received_bytes, line.sent_bytes = carried
             found.append(line)
         return self._encoder.encode_lines(found)
+
+
+def _refuses_a_stranger(path: str, status: int) -> bool:
+    """As far as can be seen: calls of Core that were refused for another reason than their token were Core's."""
+    return 400 <= status < 500 and (status == 401 or path not in _WITH_CORES_TOKEN)

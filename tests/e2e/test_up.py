@@ -113,7 +113,7 @@ async def test_envoys_check_and_files(tmp_path: Path) -> None:
         folder.mkdir()
         code, _, err = await serai.cli("envoy", "render", "-o", str(folder / "e.yaml"))
         assert code == 0, err
-        assert sorted(path.name for path in folder.iterdir()) == ["e.api.json", "e.binpb", "e.yaml"]
+        assert sorted(path.name for path in folder.iterdir()) == ["e.api.json", "e.binpb", "e.refused.json", "e.yaml"]
         certificate, key = (tmp_path / "tls" / name for name in ("provider.test.pem", "provider.test-key.pem"))
         good = certificate.read_text()
         for spoil, words in (

@@ -57,6 +57,7 @@ def render(settings: Settings, file: Path) -> Mapping[Path, bytes]:
         beside["api_secret"] = _certificate("api", file, envoy.certificate, envoy.key)
     if envoy.certificate and settings.gateway.web.mode == "host":
         beside["apps_secret"] = _certificate("apps", file, envoy.apps_certificate, envoy.apps_key)
+    beside["refused"] = _refused_lines(file, envoy.refused_lines)
     descriptors = resources.files("serai").joinpath("descriptors.binpb").read_bytes()
     if envoy.tools and settings.tools_socket:
         beside["descriptors"] = file.with_suffix(".binpb"), descriptors
@@ -78,6 +79,15 @@ def _certificate(name: str, file: Path, certificate: str, key: str) -> tuple[Pat
     kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
     content = {"resources": [{"@type": kind, "name": name, "tls_certificate": pair | watched}]}
     return file.with_suffix(f".{name}.json"), json.dumps(content, indent=1).encode() + b"\n"
+
+
+def _refused_lines(file: Path, per_s: int) -> tuple[Path, bytes]:
+    """How many refusals have a line in the access log, all in all; Envoy takes that from a file only."""
+    bucket = {"max_tokens": 20 * per_s, "tokens_per_fill": per_s, "fill_interval": "1s"}
+    resource = {"@type": "type.googleapis.com/envoy.type.v3.TokenBucket", **bucket}
+    kind = "type.googleapis.com/envoy.service.discovery.v3.Resource"
+    content = {"resources": [{"@type": kind, "name": "refused", "version": "1", "resource": resource}]}
+    return file.with_suffix(".refused.json"), json.dumps(content, indent=1).encode() + b"\n"
 
 
 def _templates() -> jinja2.Environment:

@@ -19,11 +19,11 @@ from serai.core.v1 import errors_pb2
 from serai.core.v1.errors_pb2 import ErrorReason
 from serai.wire.v1 import options_pb2
 from serai_backends.errors import BackendUnavailable, JobNotThere
+from serai_telemetry.quiet import Quiet
 from structlog.typing import FilteringBoundLogger
 
 from serai_server.errors import BackendDown, InvalidRequest, JobConflictError, JobUnknown, SeraiError, StoreDown, Unauthenticated
 from serai_server.rpc.call import Call
-from serai_server.rpc.quiet import Quiet
 from serai_server.store.api import JobConflict, StoreUnavailable, WriteRefused
 
 DOMAIN = "serai"

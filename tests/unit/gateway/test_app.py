@@ -25,6 +25,7 @@ from serai_gateway.auth import PublicKeyFile, TokenCheck
 from serai_gateway.codec import Codec
 from serai_gateway.settings import CoreSettings, GatewaySettings, ProviderSettings, Settings
 from serai_gateway.upstream import UpstreamError
+from serai_telemetry.quiet import Quiet
 
 CODEC = Codec()
 LIMIT = 1 << 20
@@ -338,3 +339,28 @@ async def test_a_client_that_goes_away_while_sending(client: Client, server: Ser
     await client._app(scope, receive, send)
     assert sent == []
     assert server.requests == []
+
+
+async def test_strangers_do_not_fill_the_log(client: Client, lines: list[bytes]) -> None:
+    """Of those who are refused there are some lines, and then the number of those that have none; Core's refusals have their lines."""
+    for _ in range(50):
+        await client.call("POST", "/ucloud/example/jobs", b"{}", headers={})
+        await client.call("GET", "/ucloud/no/such/path", b"")
+    for _ in range(30):
+        await client.call("POST", "/ucloud/example/jobs", b"{")
+    _log_of(client).close()
+    found = [json.loads(line)["status"] for line in b"".join(lines).splitlines()]
+    assert found.count(401) + found.count(404) == 20
+    assert found.count(400) == 30
+
+
+async def test_how_many_were_left_out_is_in_the_next_line() -> None:
+    """So that nobody takes the log for the whole."""
+    lines, now_s = list[bytes](), [0.0]
+    access = AccessLog(FakeClock(), write=lines.append, strangers=Quiet(2, 60.0, lambda: now_s[0]))
+    for _ in range(5):
+        access.add("GET", "none", 404, 0)
+    now_s[0] = 61.0
+    access.add("GET", "none", 404, 0)
+    access.close()
+    assert [json.loads(line).get("left_out", 0) for line in b"".join(lines).splitlines()] == [0, 0, 3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serai_server.rpc.quiet import Quiet
+from serai_telemetry.quiet import Quiet
 
 
 def test_so_many_lines_in_a_window_and_the_rest_is_counted() -> None:
