@@ -13,7 +13,7 @@ from serai.jobs.v1.job_pb2 import Job
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 
 from serai_server.cli import output
-from serai_server.cli.client import CALL_S, jobs_service
+from serai_server.cli.client import CALL_S, service_of
 from serai_server.cli.options import config_option, json_option, server_of, socket_option
 
 _SPAN = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,5})s)?")
@@ -48,7 +48,7 @@ def extend(job_ids: tuple[str, ...], span: SimpleDuration, *, as_json: bool, con
     serai jobs extend 4711 --by 1h30m
     """
     unique = list(dict.fromkeys(job_ids))
-    with jobs_service(server_of(config, socket)) as service:
+    with service_of(JobsServiceStub, server_of(config, socket)) as service:
         service.Extend(pb.ExtendRequest(items=[pb.ExtendItem(job=Job(id=i), requested_time=span) for i in unique]), timeout=CALL_S)
         _show(service, unique, as_json=as_json)
 
@@ -66,7 +66,7 @@ def suspend(job_ids: tuple[str, ...], *, as_json: bool, config: Path, socket: Pa
     serai jobs suspend 4711 4712
     """
     unique = list(dict.fromkeys(job_ids))
-    with jobs_service(server_of(config, socket)) as service:
+    with service_of(JobsServiceStub, server_of(config, socket)) as service:
         service.Suspend(pb.SuspendRequest(items=[pb.SuspendItem(job=Job(id=i)) for i in unique]), timeout=CALL_S)
         _show(service, unique, as_json=as_json)
 
@@ -83,7 +83,7 @@ def resume(job_ids: tuple[str, ...], *, as_json: bool, config: Path, socket: Pat
     serai jobs resume 4711
     """
     unique = list(dict.fromkeys(job_ids))
-    with jobs_service(server_of(config, socket)) as service:
+    with service_of(JobsServiceStub, server_of(config, socket)) as service:
         service.Unsuspend(pb.UnsuspendRequest(items=[pb.UnsuspendItem(job=Job(id=i)) for i in unique]), timeout=CALL_S)
         _show(service, unique, as_json=as_json)
 

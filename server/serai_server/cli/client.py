@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
-from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
-from serai.licenses.v1.license_servers_service_pb2_grpc import LicenseServersServiceStub
-from serai.licenses.v1.licenses_service_pb2_grpc import LicensesServiceStub
-from serai.sessions.v1.sessions_service_pb2_grpc import SessionsServiceStub
-from serai.tokens.v1.tokens_service_pb2_grpc import TokensServiceStub
 
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.options import Server
 from serai_server.cli.remote import Remote
 from serai_server.cli.remote_channel import open_remote
+
+Stub = TypeVar("Stub")
 
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 CALL_S = 30.0
@@ -31,38 +29,10 @@ _CODES = {
 
 
 @contextmanager
-def jobs_service(server: Server) -> Generator[JobsServiceStub]:
-    """The server's JobsService. Errors of calls inside the block end as CliError."""
+def service_of(stub: Callable[[grpc.Channel], Stub], server: Server) -> Generator[Stub]:
+    """A service of the server by its generated `stub`, as an operator's tool sees it. Errors of calls inside the block end as CliError."""
     with _channel(server) as channel:
-        yield JobsServiceStub(channel)
-
-
-@contextmanager
-def licenses_service(server: Server) -> Generator[LicensesServiceStub]:
-    """The server's LicensesService, as an operator's tool sees it. Errors of calls inside the block end as CliError."""
-    with _channel(server) as channel:
-        yield LicensesServiceStub(channel)
-
-
-@contextmanager
-def sessions_service(server: Server) -> Generator[SessionsServiceStub]:
-    """The server's SessionsService, as an operator's tool sees it. Errors of calls inside the block end as CliError."""
-    with _channel(server) as channel:
-        yield SessionsServiceStub(channel)
-
-
-@contextmanager
-def tokens_service(server: Server) -> Generator[TokensServiceStub]:
-    """The server's TokensService. Errors of calls inside the block end as CliError."""
-    with _channel(server) as channel:
-        yield TokensServiceStub(channel)
-
-
-@contextmanager
-def license_servers_service(server: Server) -> Generator[LicenseServersServiceStub]:
-    """The server's LicenseServersService. Errors of calls inside the block end as CliError."""
-    with _channel(server) as channel:
-        yield LicenseServersServiceStub(channel)
+        yield stub(channel)
 
 
 @contextmanager

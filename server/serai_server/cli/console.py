@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 from serai.sessions.v1 import sessions_service_pb2 as pb
+from serai.sessions.v1.sessions_service_pb2_grpc import SessionsServiceStub
 from serai_gateway.settings import GatewaySettings
 
 from serai_server.cli import output
-from serai_server.cli.client import CALL_S, sessions_service
+from serai_server.cli.client import CALL_S, service_of
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.options import Server, config_option, json_option, server_of, settings_or_exit, socket_option
 
@@ -33,7 +34,7 @@ def command(*, address: str, as_json: bool, config: Path, socket: Path | None) -
     serai console --address https://provider.example.org
     """
     server, base = _server_and_gateway(config, socket, address.rstrip("/"))
-    with sessions_service(server) as service:
+    with service_of(SessionsServiceStub, server) as service:
         opened = service.Open(pb.OpenRequest(kind=pb.SESSION_KIND_CONSOLE), timeout=CALL_S)
     where = f"{base}/console/open/{opened.secret}"
     if as_json:

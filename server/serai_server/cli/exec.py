@@ -17,8 +17,9 @@ from typing import Never
 
 import click
 from serai.sessions.v1 import sessions_service_pb2 as pb
+from serai.sessions.v1.sessions_service_pb2_grpc import SessionsServiceStub
 
-from serai_server.cli.client import sessions_service
+from serai_server.cli.client import service_of
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.options import config_option, server_of, socket_option
 from serai_server.cli.terminal import Killed, PlainLines, ends_by_signal, raw, size_of
@@ -85,7 +86,7 @@ def exec_(*, job_id: str, rank: int, program: tuple[str, ...], interactive: bool
         raise CliError("-t needs a terminal, and this is none: leave it out", Exit.USAGE)
     said = _Said()
     try:
-        with ends_by_signal(), sessions_service(server_of(config, socket)) as service:
+        with ends_by_signal(), service_of(SessionsServiceStub, server_of(config, socket)) as service:
             said.open(pb.ShellProgram(job_id=job_id, rank=rank, argv=program), _size() if tty else None)
             return _run(service.Shell(said.each()), said, _STDIN if interactive else None, own_terminal=tty)
     except Killed as error:

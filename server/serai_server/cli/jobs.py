@@ -15,7 +15,7 @@ from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 
 from serai_server.cli import output
 from serai_server.cli.changes import extend, resume, suspend
-from serai_server.cli.client import CALL_S, jobs_service
+from serai_server.cli.client import CALL_S, service_of
 from serai_server.cli.exec import exec_
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.logs import logs
@@ -62,7 +62,7 @@ def list_jobs(
     serai jobs list --json --limit 0 | jq '.jobs[] | select(.replicas > 1) | .id'
     """
     request = pb.ListRequest(states=[output.state_number(s) for s in states], created_by=owner, project=project, active_only=active)
-    with jobs_service(server_of(config, socket)) as service:
+    with service_of(JobsServiceStub, server_of(config, socket)) as service:
         reports = [report for report, _ in zip(_pages(service, request, limit), range(limit or 2**62), strict=False)]
     if as_json:
         output.print_json({"jobs": [output.job_json(r) for r in reports]})
@@ -96,7 +96,7 @@ def show(job_id: str, as_json: bool, config: Path, socket: Path | None) -> None:
     serai jobs show 4711
     serai jobs show 4711 --json | jq .ranks
     """
-    with jobs_service(server_of(config, socket)) as service:
+    with service_of(JobsServiceStub, server_of(config, socket)) as service:
         report = service.Get(pb.GetRequest(job_id=job_id), timeout=CALL_S).job
     if as_json:
         output.print_json(output.job_json(report))
@@ -129,7 +129,7 @@ def stop(*, job_ids: tuple[str, ...], wait: bool, timeout: float, as_json: bool,
     if len(unique) > _MOST_STOPS:
         raise CliError(f"at most {_MOST_STOPS} jobs at once", Exit.USAGE)
     until = time.monotonic() + timeout
-    with jobs_service(server_of(config, socket)) as service:
+    with service_of(JobsServiceStub, server_of(config, socket)) as service:
         for job_id in unique:
             service.Get(pb.GetRequest(job_id=job_id), timeout=CALL_S)
         service.Terminate(pb.TerminateRequest(items=[Job(id=job_id) for job_id in unique]), timeout=CALL_S)

@@ -14,7 +14,7 @@ from serai.licenses.v1.license_pb2 import JobBindKind, License, LicenseState, Li
 from serai.licenses.v1.licenses_service_pb2_grpc import LicensesServiceStub
 
 from serai_server.cli import output
-from serai_server.cli.client import CALL_S, licenses_service
+from serai_server.cli.client import CALL_S, service_of
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.options import config_option, json_option, server_of, socket_option
 
@@ -43,7 +43,7 @@ def list_licenses(*, owner: str, product: str, text: str, limit: int, as_json: b
     if product and not (category and name):
         raise CliError(f"--product {product!r} is not a product like CATEGORY/ID", Exit.USAGE)
     flags = pb.LicenseIncludeFlags(filter_created_by=owner, filter_product_category=category, filter_product_id=name)
-    with licenses_service(server_of(config, socket)) as service:
+    with service_of(LicensesServiceStub, server_of(config, socket)) as service:
         found = [one for one, _ in zip(_pages(service, flags, text), range(limit or 2**62), strict=False)]
         if product and not found:
             _check_sold(service, product)
@@ -68,7 +68,7 @@ def show_license(license_id: str, *, as_json: bool, config: Path, socket: Path |
     serai licenses show 5123
     """
     flags = pb.LicenseIncludeFlags(include_others=True, include_updates=True)
-    with licenses_service(server_of(config, socket)) as service:
+    with service_of(LicensesServiceStub, server_of(config, socket)) as service:
         found = service.Retrieve(pb.RetrieveRequest(id=license_id, flags=flags), timeout=CALL_S).license
     if as_json:
         output.print_json(license_json(found))

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 from serai.licenses.v1 import license_servers_service_pb2 as pb
 from serai.licenses.v1.license_pb2 import Maintenance
+from serai.licenses.v1.license_servers_service_pb2_grpc import LicenseServersServiceStub
 
 from serai_server.cli import license_output, output
-from serai_server.cli.client import CALL_S, license_servers_service
+from serai_server.cli.client import CALL_S, service_of
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.license_words import product_of, provider_option, time_of
 from serai_server.cli.options import config_option, json_option, server_of, socket_option
@@ -70,7 +71,7 @@ def add(
         if planned.estimated_ends_at <= now_ms:
             raise CliError(f"--ends {ends!r}: the window is over already", Exit.USAGE)
     request = pb.AddMaintenanceRequest(product=product_of(product, provider, config), maintenance=planned)
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         window = service.AddMaintenance(request, timeout=CALL_S).window
         windows = service.ListMaintenance(pb.ListMaintenanceRequest(), timeout=CALL_S).windows
     if as_json:
@@ -103,7 +104,7 @@ def list_windows(*, as_json: bool, config: Path, socket: Path | None) -> None:
     \b
     serai licenses maintenance list
     """
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         windows = service.ListMaintenance(pb.ListMaintenanceRequest(), timeout=CALL_S).windows
     if as_json:
         output.print_json({"windows": [license_output.window_json(w) for w in windows]})
@@ -125,7 +126,7 @@ def remove(window_id: str, *, as_json: bool, config: Path, socket: Path | None) 
     \b
     serai licenses maintenance remove 1f0c52a9be77
     """
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         service.RemoveMaintenance(pb.RemoveMaintenanceRequest(id=window_id), timeout=CALL_S)
     if as_json:
         output.print_json({})

@@ -9,9 +9,10 @@ import click
 from rich.table import Table
 from rich.text import Text
 from serai.licenses.v1 import license_servers_service_pb2 as pb
+from serai.licenses.v1.license_servers_service_pb2_grpc import LicenseServersServiceStub
 
 from serai_server.cli import output
-from serai_server.cli.client import CALL_S, license_servers_service
+from serai_server.cli.client import CALL_S, service_of
 from serai_server.cli.options import config_option, json_option, server_of, socket_option
 
 _WHAT = {
@@ -48,7 +49,7 @@ def payment(*, license_id: str, paid: bool, charge_again: bool, as_json: bool, c
         raise click.UsageError("--paid and --charge-again exclude each other")
     if not license_id and (paid or charge_again):
         raise click.UsageError("--paid and --charge-again need a license")
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         if not license_id:
             _show_all(service.ListPayments(pb.ListPaymentsRequest(), timeout=CALL_S).payments, as_json=as_json)
             return
@@ -76,7 +77,7 @@ def register(*, license_id: str, as_json: bool, config: Path, socket: Path | Non
     \b
     serai licenses register 1000000000000017
     """
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         service.RegisterAgain(pb.RegisterAgainRequest(license_id=license_id), timeout=CALL_S)
     if as_json:
         output.print_json({})

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 from serai.licenses.v1 import license_servers_service_pb2 as pb
+from serai.licenses.v1.license_servers_service_pb2_grpc import LicenseServersServiceStub
 
 from serai_server.cli import license_output, output
-from serai_server.cli.client import CALL_S, license_servers_service
+from serai_server.cli.client import CALL_S, service_of
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.license_words import addresses_option, feature_option, key_of, key_options, product_of, provider_option
 from serai_server.cli.options import config_option, json_option, server_of, socket_option
@@ -72,7 +73,7 @@ def add(
         product=product_of(product, provider, config),
     )
     key = key_of(key_file, from_stdin=key_stdin, ask=ask_key)
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         _show(service.Add(pb.AddRequest(server=server, key=key.content), timeout=CALL_S).server, as_json=as_json)
     key.taken()
 
@@ -88,7 +89,7 @@ def list_servers(*, as_json: bool, config: Path, socket: Path | None) -> None:
     serai licenses server list
     serai licenses server list --json | jq '.servers[] | select(.state == "DOWN") | .name'
     """
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         reports = service.List(pb.ListRequest(), timeout=CALL_S).servers
     if as_json:
         output.print_json({"servers": [license_output.server_json(r) for r in reports]})
@@ -110,7 +111,7 @@ def show(name: str, *, as_json: bool, config: Path, socket: Path | None) -> None
     \b
     serai licenses server show solver
     """
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         _show(service.Get(pb.GetRequest(name=name), timeout=CALL_S).server, as_json=as_json)
 
 
@@ -126,7 +127,7 @@ def remove(name: str, *, force: bool, as_json: bool, config: Path, socket: Path 
     \b
     serai licenses server remove solver
     """
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         service.Remove(pb.RemoveRequest(name=name, force=force), timeout=CALL_S)
     _done(f"license server {name} is removed", as_json=as_json)
 
@@ -142,7 +143,7 @@ def probe(name: str, *, as_json: bool, config: Path, socket: Path | None) -> Non
     \b
     serai licenses server probe solver
     """
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         _show(service.Probe(pb.ProbeRequest(name=name), timeout=_PROBE_S).server, as_json=as_json)
 
 
@@ -173,7 +174,7 @@ def set_key(
     key = key_of(key_file, from_stdin=key_stdin, ask=ask_key, none=no_key)
     if not key.content and not no_key:
         raise CliError("one of --key-file, --key-stdin, --ask-key and --no-key is needed", Exit.USAGE)
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         service.SetKey(pb.SetKeyRequest(name=name, key=key.content), timeout=CALL_S)
     _done(f"license server {name} has {'no key now' if no_key else 'its new key'}", as_json=as_json)
     key.taken()
@@ -201,7 +202,7 @@ def set_seats(
             else "--feature for each feature that is counted, or --not-counted"
         )
         raise CliError(words, Exit.USAGE)
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         _show(service.SetSeats(pb.SetSeatsRequest(name=name, features=features), timeout=CALL_S).server, as_json=as_json)
 
 
@@ -228,7 +229,7 @@ def set_address(
     serai licenses server set-address solver --address lic2:27001 --vendor-port 27011
     """
     request = pb.SetAddressesRequest(name=name, addresses=addresses, vendor_port=vendor_port)
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         _show(service.SetAddresses(request, timeout=CALL_S).server, as_json=as_json)
 
 
@@ -242,7 +243,7 @@ def rotate_key(*, as_json: bool, config: Path, socket: Path | None) -> None:
     \b
     serai licenses server rotate-key
     """
-    with license_servers_service(server_of(config, socket)) as service:
+    with service_of(LicenseServersServiceStub, server_of(config, socket)) as service:
         count = service.RotateKey(pb.RotateKeyRequest(), timeout=CALL_S).resealed
     if as_json:
         output.print_json({"resealed": count})

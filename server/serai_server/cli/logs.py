@@ -15,7 +15,7 @@ from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 
 from serai_server.cli import output
-from serai_server.cli.client import CALL_S, jobs_service, said
+from serai_server.cli.client import CALL_S, said, service_of
 from serai_server.cli.following import followed
 from serai_server.cli.options import config_option, server_of, socket_option
 
@@ -53,7 +53,7 @@ def logs(
     serai jobs logs 4711 --all -f
     """
     request = pb.FollowRequest(job_id=job_id, ranks=[] if every else [rank], follow=follow)
-    with jobs_service(server_of(config, socket)) as service:
+    with service_of(JobsServiceStub, server_of(config, socket)) as service:
         wanted = _only(_followed(service, request) if follow else service.Follow(request, timeout=CALL_S), stream)
         if as_json:
             for chunk in wanted:

@@ -9,9 +9,10 @@ import click
 from rich.table import Table
 from rich.text import Text
 from serai.sessions.v1 import sessions_service_pb2 as pb
+from serai.sessions.v1.sessions_service_pb2_grpc import SessionsServiceStub
 
 from serai_server.cli import output
-from serai_server.cli.client import CALL_S, sessions_service
+from serai_server.cli.client import CALL_S, service_of
 from serai_server.cli.options import config_option, json_option, server_of, socket_option
 
 _KIND = "SESSION_KIND_"
@@ -34,7 +35,7 @@ def list_sessions(*, job_id: str, as_json: bool, config: Path, socket: Path | No
     serai sessions list
     serai sessions list --job 4711 --json | jq -r '.sessions[].id'
     """
-    with sessions_service(server_of(config, socket)) as service:
+    with service_of(SessionsServiceStub, server_of(config, socket)) as service:
         found = service.List(pb.ListRequest(job_id=job_id), timeout=CALL_S).sessions
     if as_json:
         output.print_json({"sessions": [session_json(one) for one in found]})
@@ -56,7 +57,7 @@ def close(*, session_ids: tuple[str, ...], as_json: bool, config: Path, socket: 
     \b
     serai sessions close 8e94a81ea644
     """
-    with sessions_service(server_of(config, socket)) as service:
+    with service_of(SessionsServiceStub, server_of(config, socket)) as service:
         for session_id in session_ids:
             service.Close(pb.CloseRequest(session_id=session_id), timeout=CALL_S)
     if as_json:

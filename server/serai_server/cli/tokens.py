@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 from serai.access.v1 import access_pb2
 from serai.tokens.v1 import tokens_service_pb2 as pb
+from serai.tokens.v1.tokens_service_pb2_grpc import TokensServiceStub
 
 from serai_server.cli import output
-from serai_server.cli.client import CALL_S, tokens_service
+from serai_server.cli.client import CALL_S, service_of
 from serai_server.cli.options import config_option, json_option, server_of, socket_option
 
 _ROLES = {"viewer": access_pb2.ROLE_VIEWER, "operator": access_pb2.ROLE_OPERATOR, "admin": access_pb2.ROLE_ADMIN}
@@ -56,7 +57,7 @@ def create(*, role: str, project: str, expires: int | None, name: str, as_json: 
     serai tokens create --role operator --project 4f1a --name ci
     """
     request = pb.CreateRequest(name=name, role=_ROLES[role], project=project, lifetime_ms=expires)
-    with tokens_service(server_of(config, socket)) as service:
+    with service_of(TokensServiceStub, server_of(config, socket)) as service:
         made = service.Create(request, timeout=CALL_S)
     if as_json:
         output.print_json({**token_json(made.token), "token": made.secret})
@@ -77,7 +78,7 @@ def list_tokens(*, every: bool, as_json: bool, config: Path, socket: Path | None
     serai tokens list
     serai tokens list --all --json | jq '.tokens[] | select(.last_used_day_ms == null)'
     """
-    with tokens_service(server_of(config, socket)) as service:
+    with service_of(TokensServiceStub, server_of(config, socket)) as service:
         found = service.List(pb.ListRequest(all=every), timeout=CALL_S).tokens
     if as_json:
         output.print_json({"tokens": [token_json(one) for one in found]})
@@ -101,7 +102,7 @@ def revoke(*, token_ids: tuple[str, ...], as_json: bool, config: Path, socket: P
     \b
     serai tokens revoke 8e94a81ea644
     """
-    with tokens_service(server_of(config, socket)) as service:
+    with service_of(TokensServiceStub, server_of(config, socket)) as service:
         found = [service.Revoke(pb.RevokeRequest(token_id=token_id), timeout=CALL_S).token for token_id in token_ids]
     if as_json:
         output.print_json({"tokens": [token_json(one) for one in found]})
