@@ -42,25 +42,27 @@ class _Line(msgspec.Struct, gc=False, omit_defaults=True):
     """Refusals of strangers before this one that have no line."""
 
 
+class Answered(msgspec.Struct, gc=False, frozen=True):
+    """A request that was answered, or a WebSocket that has ended. Each create makes one, so it is of the kind that costs least."""
+
+    method: str
+    """HTTP's, or "WEBSOCKET"."""
+    path: str
+    """The route's template, or a word for what has none."""
+    status: int
+    took_ns: int
+    error_id: str | None = None
+    """Under which our log has more; None = nothing failed."""
+    carried: tuple[int, int] | None = None
+    """Bytes that a WebSocket received and sent; None = it was none, or never opened."""
+    reason: str = ""
+    """Of the table of errors; empty = none."""
+
+
 class Access(Protocol):
     """Whoever is told of each request: the log, and who counts them."""
 
-    def add(  # noqa: PLR0917 - a line's columns; each create adds one
-        self,
-        method: str,
-        path: str,
-        status: int,
-        took_ns: int,
-        error_id: str | None = None,
-        carried: tuple[int, int] | None = None,
-        reason: str = "",
-    ) -> None:
-        """`path` is the route's template, or a word for what has none; `carried`: bytes that a WebSocket received and sent; `reason`: of
-        the table of errors, empty = none."""
-        ...
-
-
-_Entry = tuple[int, int, int, str, str, str | None, tuple[int, int] | None, int]
+    def add(self, answered: Answered) -> None: ...
 
 
 def _write_stderr(lines: bytes) -> None:
@@ -76,25 +78,17 @@ class AccessLog:
         self._strangers = strangers or Quiet()
         self._clock = clock
         self._write = write
-        self._lines: list[_Entry] = []
+        self._lines: list[tuple[int, Answered, int]] = []
+        """Each with its time in ms and what was left out before it."""
         self._timer: asyncio.TimerHandle | None = None
         self._encoder = msgspec.json.Encoder()
 
-    def add(  # noqa: PLR0917 - a line's columns; each create adds one
-        self,
-        method: str,
-        path: str,
-        status: int,
-        took_ns: int,
-        error_id: str | None = None,
-        carried: tuple[int, int] | None = None,
-        reason: str = "",
-    ) -> None:
-        """See Access; a line has no reason of its own, for its status says what is wrong."""
-        left_out = self._strangers.line() if _refuses_a_stranger(path, status) else 0
+    def add(self, answered: Answered) -> None:
+        """A line has no reason of its own, for its status says what is wrong."""
+        left_out = self._strangers.line() if _refuses_a_stranger(answered) else 0
         if left_out is None:
             return
-        self._lines.append((self._clock.now_ms(), status, took_ns, method, path, error_id, carried, left_out))
+        self._lines.append((self._clock.now_ms(), answered, left_out))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self._flush)
         elif len(self._lines) >= _GATHER_LINES:
@@ -111,20 +105,21 @@ class AccessLog:
         if lines:
             self._write(self._encode(lines))
 
-    def _encode(self, lines: list[_Entry]) -> bytes:
+    def _encode(self, lines: list[tuple[int, Answered, int]]) -> bytes:
         found: list[_Line] = []
         last_ms, timestamp = -1, ""
-        for at_ms, status, took_ns, method, path, error_id, carried, left_out in lines:
+        for at_ms, of, left_out in lines:
             if at_ms != last_ms:  # many requests share a millisecond
                 last_ms, timestamp = at_ms, datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds")
-            level = "info" if status < 500 else "error"
-            line = _Line(timestamp, status, took_ns // 1_000 / 1_000, method, path, level, "request", error_id, left_out=left_out)
-            if carried is not None:
-                line.received_bytes, line.sent_bytes = carried
+            level = "info" if of.status < 500 else "error"
+            ms = of.took_ns // 1_000 / 1_000
+            line = _Line(timestamp, of.status, ms, of.method, of.path, level, "request", of.error_id, left_out=left_out)
+            if of.carried is not None:
+                line.received_bytes, line.sent_bytes = of.carried
             found.append(line)
         return self._encoder.encode_lines(found)
 
 
-def _refuses_a_stranger(path: str, status: int) -> bool:
+def _refuses_a_stranger(of: Answered) -> bool:
     """As far as can be seen: calls of Core that were refused for another reason than their token were Core's."""
-    return 400 <= status < 500 and (status == 401 or path not in _WITH_CORES_TOKEN)
+    return 400 <= of.status < 500 and (of.status == 401 or of.path not in _WITH_CORES_TOKEN)

@@ -25,7 +25,7 @@ from serai.core.v1 import errors_pb2
 from serai.wire.v1 import options_pb2
 
 from serai_gateway import errors
-from serai_gateway.access import Access
+from serai_gateway.access import Access, Answered
 from serai_gateway.answers import Answers, Handler
 from serai_gateway.auth import AuthError, Check, read_username
 from serai_gateway.codec import Codec, WireError
@@ -159,7 +159,9 @@ class App:
             return
         await send_json(send, outcome.status, outcome.body, *outcome.extra)
         if self._access is not None:
-            self._access.add(method, outcome.path, outcome.status, self._ticks() - started, outcome.error_id, None, outcome.reason)
+            self._access.add(
+                Answered(method, outcome.path, outcome.status, self._ticks() - started, outcome.error_id, reason=outcome.reason)
+            )
 
     async def _answer(self, method: str, scope: Scope, receive: Receive) -> _Outcome:
         path = scope.get("path", "")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from serai.events.v1.events_service_pb2 import SettlementOutcome
 from serai_telemetry.counts import LAG_BOUNDS, Outcomes, Spreads, Tally
 
-from serai_gateway.access import Access
+from serai_gateway.access import Access, Answered
 from serai_gateway.control.queues import Lane
 
 METHODS = frozenset(("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"))
@@ -59,34 +59,23 @@ class CountedAccess:
         self._seen = counts.requests.by_labels
         self._write = log.add if log is not None else None
 
-    def add(  # noqa: PLR0917 - as Access
-        self,
-        method: str,
-        path: str,
-        status: int,
-        took_ns: int,
-        error_id: str | None = None,
-        carried: tuple[int, int] | None = None,
-        reason: str = "",
-    ) -> None:
+    def add(self, answered: Answered) -> None:
         # Each create passes here: one look-up for what was there before.
-        spread = self._seen.get((method, path, status, reason))
+        spread = self._seen.get((answered.method, answered.path, answered.status, answered.reason))
         if spread is None:
-            self._count(method, path, status, took_ns, carried, reason)
+            self._count(answered)
         else:
-            spread.add(took_ns)
+            spread.add(answered.took_ns)
         if self._write is not None:
-            self._write(method, path, status, took_ns, error_id, carried, reason)
+            self._write(answered)
 
-    def _count(  # noqa: PLR0917 - as above
-        self, method: str, path: str, status: int, took_ns: int, carried: tuple[int, int] | None, reason: str
-    ) -> None:
-        if method == WEBSOCKET:
-            _count_socket(self._counts, path, status, carried)
+    def _count(self, of: Answered) -> None:
+        if of.method == WEBSOCKET:
+            _count_socket(self._counts, of.path, of.status, of.carried)
             return
-        shown = method if method in METHODS else "other"
+        shown = of.method if of.method in METHODS else "other"
         # Of an application's answers only the class counts.
-        self._counts.requests.add((shown, path, status if path != _PAGES else f"{status // 100}xx", reason), took_ns)
+        self._counts.requests.add((shown, of.path, of.status if of.path != _PAGES else f"{of.status // 100}xx", of.reason), of.took_ns)
 
 
 def _count_socket(counts: GatewayCounts, path: str, status: int, carried: tuple[int, int] | None) -> None:

@@ -14,7 +14,7 @@ import structlog
 from serai.core.v1 import errors_pb2
 from serai_telemetry.counts import Tally
 
-from serai_gateway.access import Access
+from serai_gateway.access import Access, Answered
 from serai_gateway.codec import Codec
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import ClientGone, Headers, Receive, Scope, Send
@@ -113,7 +113,8 @@ class Door:
             self._open_now.add((template,), -1)
             if self._access is not None:
                 took_ns = self._ticks() - started
-                self._access.add("WEBSOCKET", template, socket.status, took_ns, error_id, (socket.received_bytes, socket.sent_bytes))
+                carried = (socket.received_bytes, socket.sent_bytes)
+                self._access.add(Answered("WEBSOCKET", template, socket.status, took_ns, error_id, carried))
 
 
 async def _fail(socket: Socket, error_id: str) -> None:

@@ -18,7 +18,7 @@ import structlog
 from serai.core.v1 import errors_pb2
 
 from serai_gateway import errors
-from serai_gateway.access import Access
+from serai_gateway.access import Access, Answered
 from serai_gateway.clock import Clock
 from serai_gateway.codec import Codec
 from serai_gateway.console.calls import Calls, CloseBody, NoBody, OpenBody, Query, WebAddress, invalid
@@ -107,7 +107,7 @@ class Console:
         await send({"type": "http.response.start", "status": answer.status, "headers": head})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
         if self._access is not None:
-            self._access.add(method, answer.template, answer.status, self._ticks() - started, answer.error_id)
+            self._access.add(Answered(method, answer.template, answer.status, self._ticks() - started, answer.error_id))
 
     async def _answer(self, method: str, path: str, scope: Scope, receive: Receive) -> _Answer:
         headers: Headers = scope.get("headers", ())

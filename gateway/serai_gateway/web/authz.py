@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from serai_gateway.access import Access
+from serai_gateway.access import Access, Answered
 from serai_gateway.http import Receive, Scope, Send
 from serai_gateway.web.decision import Asked, Decisions
 from serai_gateway.web.pages import Page
@@ -50,4 +50,4 @@ class Authz:
         await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
         if self._access is not None:
-            self._access.add(method, "authz", status, self._ticks() - started)
+            self._access.add(Answered(method, "authz", status, self._ticks() - started))

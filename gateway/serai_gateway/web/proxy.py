@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from serai.sessions.v1 import sessions_service_pb2 as pb2
 from yarl import URL
 
-from serai_gateway.access import Access
+from serai_gateway.access import Access, Answered
 from serai_gateway.http import ClientGone, Headers, Receive, Scope, Send
 from serai_gateway.web import pages
 from serai_gateway.web.connection import connection_of, target_of
@@ -104,7 +104,7 @@ class Proxy:
             else:
                 await exchange.cut()
         if self._access is not None:
-            self._access.add(exchange.method, "web", exchange.status, self._ticks() - started)
+            self._access.add(Answered(exchange.method, "web", exchange.status, self._ticks() - started))
 
     async def _answer(self, exchange: _Exchange, stack: AsyncExitStack) -> None:
         held: list[Hold] = []

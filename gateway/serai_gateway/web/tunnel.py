@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
-from serai_gateway.access import Access
+from serai_gateway.access import Access, Answered
 from serai_gateway.http import Headers
 from serai_gateway.web import pages
 from serai_gateway.web.decision import WEB, Asked, Decisions, Pass
@@ -95,7 +95,7 @@ class Tunnels:
             self._open -= 1
         if self._access is not None:
             carried = (client.received_bytes, client.sent_bytes)
-            self._access.add("WEBSOCKET", "web", client.status, self._ticks() - started, None, carried)
+            self._access.add(Answered("WEBSOCKET", "web", client.status, self._ticks() - started, carried=carried))
 
     async def _answer(self, client: _Client, stack: AsyncExitStack) -> None:
         held: list[Hold] = []

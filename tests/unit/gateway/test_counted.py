@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from fakes.clock import FakeClock
 from serai.events.v1 import events_service_pb2 as pb
+from serai_gateway.access import Answered
 from serai_gateway.control.observed import ObservedClient, ObservedTransport
 from serai_gateway.control.queues import Lane
 from serai_gateway.control.results import Accepted, Failed, Rejected, Result
@@ -19,32 +20,22 @@ MS = 1_000_000
 
 class Log:
     def __init__(self) -> None:
-        self.lines: list[tuple[object, ...]] = []
+        self.lines: list[Answered] = []
 
-    def add(  # noqa: PLR0917 - as Access
-        self,
-        method: str,
-        path: str,
-        status: int,
-        took_ns: int,
-        error_id: str | None = None,
-        carried: tuple[int, int] | None = None,
-        reason: str = "",
-    ) -> None:
-        self.lines.append((method, path, status, took_ns, error_id, carried, reason))
+    def add(self, answered: Answered) -> None:
+        self.lines.append(answered)
 
 
 def test_requests_are_counted_and_logged() -> None:
     """Each once, with its time."""
     counts, log = GatewayCounts(), Log()
     access = CountedAccess(counts, log)
-    access.add("POST", "/jobs", 200, MS)
-    access.add("POST", "/jobs", 200, MS)
-    access.add("POST", "/jobs", 400, MS, "id", None, "INVALID_REQUEST")
+    access.add(Answered("POST", "/jobs", 200, MS))
+    access.add(Answered("POST", "/jobs", 200, MS))
+    access.add(Answered("POST", "/jobs", 400, MS, "id", reason="INVALID_REQUEST"))
     assert counts.requests.counts() == {("POST", "/jobs", 200, ""): 2, ("POST", "/jobs", 400, "INVALID_REQUEST"): 1}
     assert sum(counts.requests.times(2)["POST", "/jobs"].counts) == 3
-    assert log.lines[-1] == ("POST", "/jobs", 400, MS, "id", None, "INVALID_REQUEST")
-    assert len(log.lines) == 3
+    assert log.lines == [*[Answered("POST", "/jobs", 200, MS)] * 2, Answered("POST", "/jobs", 400, MS, "id", reason="INVALID_REQUEST")]
 
 
 def test_strangers_make_no_series() -> None:
@@ -52,10 +43,10 @@ def test_strangers_make_no_series() -> None:
     counts = GatewayCounts()
     access = CountedAccess(counts, None)
     for number in range(500):
-        access.add(f"METHOD{number}", "none", 405, MS)
-        access.add("GET", "web", 200 + number % 400, MS)
-        access.add(f"METHOD{number}", "authz", 200, MS)
-    access.add("GET", "web", 0, MS)
+        access.add(Answered(f"METHOD{number}", "none", 405, MS))
+        access.add(Answered("GET", "web", 200 + number % 400, MS))
+        access.add(Answered(f"METHOD{number}", "authz", 200, MS))
+    access.add(Answered("GET", "web", 0, MS))
     assert set(counts.requests.counts()) == {
         ("other", "none", 405, ""),
         ("other", "authz", 200, ""),
@@ -67,10 +58,10 @@ def test_websockets_are_counted_apart() -> None:
     """They have bytes, and no time that would say anything."""
     counts = GatewayCounts()
     access = CountedAccess(counts, None)
-    access.add("WEBSOCKET", "/follow", 101, MS, None, (10, 2_000))
-    access.add("WEBSOCKET", "/follow", 101, MS, None, (1, 0))
-    access.add("WEBSOCKET", "none", 404, MS, None, None)
-    access.add("WEBSOCKET", "web", 0, MS, None, (0, 0))
+    access.add(Answered("WEBSOCKET", "/follow", 101, MS, carried=(10, 2_000)))
+    access.add(Answered("WEBSOCKET", "/follow", 101, MS, carried=(1, 0)))
+    access.add(Answered("WEBSOCKET", "none", 404, MS))
+    access.add(Answered("WEBSOCKET", "web", 0, MS, carried=(0, 0)))
     assert counts.requests.counts() == {}
     assert counts.sockets.counts == {("/follow", "101"): 2, ("none", "404"): 1, ("web", "other"): 1}
     assert counts.socket_bytes.counts["/follow", "sent"] == 2_000
