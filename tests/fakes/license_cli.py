@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from serai_server.cli.main import run
 
+from fakes.commands import Ran, ran
 from fakes.license_front import LicenseFront, license_front
 from fakes.license_servers import PROVIDER
 from fakes.lmgrd import write_lmutil
@@ -25,29 +21,14 @@ def front(tmp_path: Path) -> Iterator[LicenseFront]:
         yield running
 
 
-@dataclass
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Serai = Callable[..., Ran]
+Serai = Callable[..., Ran[str]]
 
 
 @pytest.fixture
 def serai(front: LicenseFront, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Serai:
-    def call(*arguments: str, stdin: bytes = b"") -> Ran:
+    def call(*arguments: str, stdin: bytes = b"") -> Ran[str]:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = run(["licenses", *arguments, "--socket", str(front.socket)])
-        sys.stdout.flush()
-        sys.stderr.flush()
-        seen = capfd.readouterr()
-        return Ran(code, seen.out, seen.err.removesuffix("\n"))
+        return ran(capfd, "licenses", *arguments, "--socket", str(front.socket))
 
     return call
 
@@ -56,7 +37,7 @@ def serai(front: LicenseFront, capfd: pytest.CaptureFixture[str], monkeypatch: p
 def add(front: LicenseFront, serai: Serai) -> Serai:
     """The server `solver` on loopback, for 4 of the 5 seats."""
 
-    def call(*more: str, stdin: bytes = b"", seats: str = "solver=4") -> Ran:
+    def call(*more: str, stdin: bytes = b"", seats: str = "solver=4") -> Ran[str]:
         place = ("--address", front.lmgrd.port_at_host, "--product", "licenses/solver", "--provider", PROVIDER, "--feature", seats)
         return serai("server", "add", "solver", *place, *more, stdin=stdin)
 

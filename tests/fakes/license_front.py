@@ -5,15 +5,11 @@ Its log goes to a file, from debug on, for tests that search it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import threading
-from collections.abc import Coroutine, Generator
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 from serai_backends.clock import wall_ms
@@ -31,25 +27,20 @@ from serai_server.rpc.services import dispatcher
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
 
+from fakes.elsewhere import Elsewhere, elsewhere
 from fakes.license_servers import CATEGORY, PROVIDER
 from fakes.lmgrd import FakeLmgrd
 from fakes.usecases import MemoryEvents, MemoryJobs
 
-_T = TypeVar("_T")
 
-
-@dataclass(frozen=True)
-class LicenseFront:
+@dataclass
+class LicenseFront(Elsewhere):
     folder: Path
     socket: Path
     lmgrd: FakeLmgrd
     """A license server on loopback, with 5 seats of `solver`."""
     servers: Servers
     store: SqlStore
-    loop: asyncio.AbstractEventLoop
-
-    def do(self, work: Coroutine[object, object, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
 
     @property
     def key_file(self) -> Path:
@@ -62,60 +53,44 @@ class LicenseFront:
 
 @contextlib.contextmanager
 def license_front(folder: Path, lmutil: str = "") -> Generator[LicenseFront]:
-    ready: Future[LicenseFront] = Future()
-    done = threading.Event()
+    with _logged(folder / "log"), elsewhere(_serving(folder, lmutil)) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def _serving(folder: Path, lmutil: str) -> AsyncGenerator[LicenseFront]:
     catalog = LicenseCatalog([LicenseProduct(name, CATEGORY, PROVIDER) for name in ("solver", "mesher", "viewer")])
-
-    async def serve() -> None:
-        clock = SystemClock()
-        async with (
-            FakeLmgrd(solver=5) as lmgrd,
-            open_store(f"sqlite:///{folder / 'serai.db'}", lambda _: None) as store,
-            running_servers(
-                store.licenses,
-                clock,
-                key_file=folder / "licenses.key",
-                pacing=Pacing(probe_every_ms=1_000, probes_to_fail=1),
-                probe_timeout_ms=2_000,
-                lmutil=lmutil,
-            ) as servers,
-        ):
-            operations = LicenseServerOperations(servers, store.licenses, catalog, clock.now_ms)
-            jobs = MemoryJobs()
-            licenses = LicensesService(store=store.licenses, catalog=catalog, look=lambda _: None, wall=wall_ms, register_at_core=True)
-            payments = LicensePayments(
-                store=store.licenses, catalog=catalog, charging=Charging(repeats=False), wall=wall_ms, look=lambda _: None
-            )
-            front = dispatcher(
-                jobs=jobs,
-                changes=jobs,
-                events=MemoryEvents(),
-                health=Health(),
-                clock=clock,
-                licenses=licenses,
-                license_servers=operations,
-                license_payments=payments,
-            )
-            async with grpc_server(front, folder / "serai.sock", 5.0):
-                ready.set_result(LicenseFront(folder, folder / "serai.sock", lmgrd, servers, store, asyncio.get_running_loop()))
-                await asyncio.to_thread(done.wait)
-
-    def work() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:
-            if ready.done():
-                raise
-            ready.set_exception(error)  # the test must not wait for a server that has failed to start
-
-    with _logged(folder / "log"):
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield ready.result(20)
-        finally:
-            done.set()
-            thread.join()
+    clock = SystemClock()
+    async with (
+        FakeLmgrd(solver=5) as lmgrd,
+        open_store(f"sqlite:///{folder / 'serai.db'}", lambda _: None) as store,
+        running_servers(
+            store.licenses,
+            clock,
+            key_file=folder / "licenses.key",
+            pacing=Pacing(probe_every_ms=1_000, probes_to_fail=1),
+            probe_timeout_ms=2_000,
+            lmutil=lmutil,
+        ) as servers,
+    ):
+        operations = LicenseServerOperations(servers, store.licenses, catalog, clock.now_ms)
+        jobs = MemoryJobs()
+        licenses = LicensesService(store=store.licenses, catalog=catalog, look=lambda _: None, wall=wall_ms, register_at_core=True)
+        payments = LicensePayments(
+            store=store.licenses, catalog=catalog, charging=Charging(repeats=False), wall=wall_ms, look=lambda _: None
+        )
+        front = dispatcher(
+            jobs=jobs,
+            changes=jobs,
+            events=MemoryEvents(),
+            health=Health(),
+            clock=clock,
+            licenses=licenses,
+            license_servers=operations,
+            license_payments=payments,
+        )
+        async with grpc_server(front, folder / "serai.sock", 5.0):
+            yield LicenseFront(folder, folder / "serai.sock", lmgrd, servers, store)
 
 
 @contextlib.contextmanager

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from fakes.commands import Ran, ran
+from fakes.elsewhere import Elsewhere, elsewhere
 from fakes.products_core import ProductsCore
 from serai_server.cli.exits import Exit
-from serai_server.cli.main import run
 
 PRODUCTS = """
 [[products]]
@@ -32,17 +31,6 @@ gpu = 2
 price_unit = "hour"
 price_per_unit = 12000000
 """
-
-
-@dataclass
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def products(self) -> list[dict[str, Any]]:
-        return json.loads(self.out)["products"]
 
 
 @dataclass
@@ -66,48 +54,43 @@ timeout_ms = 5000
         (self.folder / "serai.toml").write_text(text)
         (self.folder / "refresh").write_text("good")
 
-    def serai(self, *arguments: str) -> Ran:
+    def serai(self, *arguments: str) -> Ran[str]:
         try:
-            code = run(["products", *arguments, "--config", str(self.folder / "serai.toml")])
+            return ran(self.capture, "products", *arguments, "--config", str(self.folder / "serai.toml"))
         finally:
             structlog.reset_defaults()  # a command's process would end here, and its set-up of logs with it
-        seen = self.capture.readouterr()
-        return Ran(code, seen.out, seen.err)
 
     def outcomes(self) -> list[tuple[str, str]]:
-        return [(one["id"], one["outcome"]) for one in self.serai("push", "--json").products]
+        return [(one["id"], one["outcome"]) for one in self.serai("push", "--json").json["products"]]
 
     def at_core(self) -> list[str | None]:
-        return [one["at_core"] for one in self.serai("list", "--json").products]
+        return [one["at_core"] for one in self.serai("list", "--json").json["products"]]
+
+
+@dataclass
+class Running(Elsewhere):
+    core: ProductsCore
+
+
+@asynccontextmanager
+async def serving(generation: str) -> AsyncGenerator[Running]:
+    core = ProductsCore(generation)
+    async with core.running():
+        yield Running(core)
 
 
 @pytest.fixture
 def make(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[str], Site]]:
-    """A site of a generation; its Core runs in a loop of another thread, as the command blocks its own."""
-    done = threading.Event()
-    threads: list[threading.Thread] = []
+    """A site of a generation."""
 
     def build(generation: str) -> Site:
-        core = ProductsCore(generation)
-        ready = threading.Event()
-
-        async def serve() -> None:
-            async with core.running():
-                ready.set()
-                await asyncio.to_thread(done.wait)
-
-        thread = threading.Thread(target=lambda: asyncio.run(serve()))
-        thread.start()
-        threads.append(thread)
-        assert ready.wait(20)
+        core = threads.enter_context(elsewhere(serving(generation))).core
         site = Site(tmp_path, core, capfd)
         site.write()
         return site
 
-    yield build
-    done.set()
-    for thread in threads:
-        thread.join()
+    with ExitStack() as threads:
+        yield build
 
 
 BODY_2021 = {
@@ -156,11 +139,11 @@ def test_a_dry_run_prints_what_core_would_be_told(make: Callable[[str], Site], g
     """In the generation's own form; Core is told nothing. Memory is whole GiB, never more than a replica has."""
     site = make(generation)
     ran = site.serai("push", "--dry-run")
-    items = json.loads(ran.out)["items"]
+    items = ran.json["items"]
     assert (ran.code, site.core.path in ran.err, site.core.created) == (Exit.OK, True, [])
     assert items[1] == body
     assert (items[0]["memoryInGigs"], items[0]["gpu"]) == (2, None if generation == "2021" else 0)
-    document = json.loads(site.serai("push", "--dry-run", "--json").out)
+    document = site.serai("push", "--dry-run", "--json").json
     assert document == {"path": site.core.path, "body": {"items": items}}
 
 
@@ -226,8 +209,8 @@ def test_a_category_that_core_counts_otherwise_is_refused_here(make: Callable[[s
     site.core.created.clear()
     assert site.at_core() == ["clash", "clash"]
     ran = site.serai("push", "--json")
-    assert (ran.code, [one["outcome"] for one in ran.products]) == (Exit.ERROR, ["refused", "refused"])
-    assert "new category" in ran.products[0]["why"]
+    assert (ran.code, [one["outcome"] for one in ran.json["products"]]) == (Exit.ERROR, ["refused", "refused"])
+    assert "new category" in ran.json["products"][0]["why"]
     assert site.core.created == []
 
 
@@ -321,7 +304,7 @@ def test_licenses_are_told_of_after_the_machine_types(make: Callable[[str], Site
     """In Core's form of a license, counted once each; one without a description is called by its name. Nothing of servers or keys."""
     site = make(generation)
     site.write(PRODUCTS + LICENSES)
-    items = json.loads(site.serai("push", "--dry-run").out)["items"]
+    items = site.serai("push", "--dry-run").json["items"]
     assert [item["name"] for item in items] == ["cpu-1", "gpu-1", "matlab", "comsol"]
     assert items[2] == body
     assert items[3]["description"] == "comsol"
@@ -332,11 +315,11 @@ def test_licenses_are_compared_with_what_core_has(make: Callable[[str], Site], g
     """Among Core's licenses and not among its machine types; another price or other words are sent again."""
     site = make(generation)
     site.write(PRODUCTS + LICENSES)
-    assert [(one["id"], one["at_core"]) for one in json.loads(site.serai("list", "--json").out)["licenses"]] == [
+    assert [(one["id"], one["at_core"]) for one in site.serai("list", "--json").json["licenses"]] == [
         ("matlab", "missing"),
         ("comsol", "missing"),
     ]
-    pushed = site.serai("push", "--json").products
+    pushed = site.serai("push", "--json").json["products"]
     assert [(one["id"], one["type"], one["outcome"]) for one in pushed[1:3]] == [
         ("gpu-1", "compute", "registered"),
         ("matlab", "license", "registered"),

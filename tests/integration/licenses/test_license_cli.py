@@ -42,7 +42,7 @@ class TestLicenses:
             shown = serai("show", name, "--json").json
             assert (shown["id"], shown["core_id"]) == (made, "1795665940")
             assert [one["id"] for one in serai("list", "--text", name, "--json").json["licenses"]] == [made]
-        assert serai("show", "1795665941").err == "serai: no license '1795665941' is known here"
+        assert serai("show", "1795665941").words == "serai: no license '1795665941' is known here"
 
     def test_of_a_product(self, serai: Serai) -> None:
         """None of one that is sold; one that is not is said, as when a server is added."""
@@ -53,7 +53,7 @@ class TestLicenses:
 class TestServers:
     def test_none(self, serai: Serai) -> None:
         """Words on stderr, an empty list for programs."""
-        assert serai("server", "list").err == "no license servers"
+        assert serai("server", "list").words == "no license servers"
         assert serai("server", "list", "--json").json == {"servers": []}
 
     def test_from_nothing_to_a_server_that_is_up(self, front: LicenseFront, add: Serai, serai: Serai) -> None:
@@ -182,7 +182,7 @@ class TestServers:
         assert words in add().err
         ran = serai("server", "add", "b", "--address", "h", "--product", "licenses/solver", "--provider", PROVIDER)
         words = f"serai: product licenses/solver has the license server 'solver' already, and a product has one; {way_out}"
-        assert (ran.code, ran.err) == (Exit.ERROR, words)
+        assert (ran.code, ran.words) == (Exit.ERROR, words)
 
     def test_one_that_moves(self, front: LicenseFront, add: Serai, serai: Serai) -> None:
         """Key, seats and the vendor's port stay; it is looked at where it is now."""
@@ -198,7 +198,7 @@ class TestServers:
         serai("server", "set-address", "solver", "--address", front.lmgrd.port_at_host)
         until(lambda: "127.0.0.1:1" not in serai("server", "show", "solver", "--json").json["words"])
         refused = serai("server", "set-address", "solver", "--address", "lic1", "--address", "lic2")
-        assert (refused.code, "expected 1 address, or the 3 of a triad, found 2" in refused.err) == (Exit.USAGE, True)
+        assert (refused.code, "expected 1 address, or the 3 of a triad, found 2" in refused.words) == (Exit.USAGE, True)
 
 
 class TestMaintenance:
@@ -227,26 +227,26 @@ class TestMaintenance:
         assert "New machine" in serai("maintenance", "list").out
         assert serai("maintenance", "remove", planned["id"]).code == Exit.OK
         assert serai("maintenance", "remove", listed[0]["id"], "--json").json == {}
-        assert serai("maintenance", "list").err == "no maintenance is planned"
+        assert serai("maintenance", "list").words == "no maintenance is planned"
 
     def test_one_that_ends_before_it_starts(self, serai: Serai) -> None:
         """Refused, and so is one that is over already; in the words of the command line."""
         plan = ("maintenance", "add", "licenses/solver", "x", "--provider", PROVIDER, "--availability", "NO_SERVICE")
         ran = serai(*plan, "--ends", "2020-01-01T00:00Z")
         words = "serai: --ends '2020-01-01T00:00Z': the window must end after its start, --starts 'now'"
-        assert (ran.code, ran.err) == (Exit.USAGE, words)
+        assert (ran.code, ran.words) == (Exit.USAGE, words)
         ran = serai(*plan, "--starts", "2020-01-01T00:00Z", "--ends", "+2h")
-        assert (ran.code, ran.err) == (Exit.USAGE, "serai: --ends '+2h': the window is over already")
+        assert (ran.code, ran.words) == (Exit.USAGE, "serai: --ends '+2h': the window is over already")
 
     def test_two_at_the_same_time(self, serai: Serai) -> None:
         """Both are planned, and the operator is told; one that only comes after another is not meant."""
         plan = ("maintenance", "add", "licenses/solver", "x", "--provider", PROVIDER, "--availability", "NO_SERVICE", "--json")
         first = serai(*plan, "--starts", "+1h", "--ends", "+1h")
-        assert (first.code, first.err) == (Exit.OK, "")
+        assert (first.code, first.words) == (Exit.OK, "")
         ran = serai(*plan, "--starts", "+90m")
         words = f"window is open at the same time for this product: {first.json['id']}; the worst of those that are open counts"
-        assert (ran.code, ran.err) == (Exit.OK, f"serai: {words}")
-        assert serai(*plan, "--ends", "+30m").err == ""
+        assert (ran.code, ran.words) == (Exit.OK, f"serai: {words}")
+        assert serai(*plan, "--ends", "+30m").words == ""
 
 
 @pytest.mark.parametrize("method", [m.name for m in pb.DESCRIPTOR.services_by_name["LicenseServersService"].methods])

@@ -39,7 +39,7 @@ class TestKeys:
             monkeypatch.setattr(click, "prompt", prompt)
             monkeypatch.setattr(license_words, "has_terminal", lambda: True)
             ran = add("--ask-key")
-        assert (ran.code, ran.err) == (Exit.OK, "")
+        assert (ran.code, ran.words) == (Exit.OK, "")
         assert front.do(front.servers.reach("example/licenses/solver")).key == CANARY.encode()
 
     def test_the_text_of_a_license_file(self, front: LicenseFront, add: Serai) -> None:
@@ -52,19 +52,19 @@ class TestKeys:
         assert ran.code == Exit.OK
         assert ran.err.splitlines() == [f"serai: others can read {file}; `chmod 600 {file}` keeps the key to yourself"]
         refused = add("--key-file", str(file))
-        assert (refused.code, "others can read" in refused.err) == (Exit.ERROR, False), "only of a key that was taken"
+        assert (refused.code, "others can read" in refused.words) == (Exit.ERROR, False), "only of a key that was taken"
         assert front.do(front.servers.reach("example/licenses/solver")).key == text
 
     def test_one_that_is_no_text(self, add: Serai, serai: Serai) -> None:
         """It is taken, and the operator is asked whether it is the right file."""
         words = "serai: the key has NUL bytes in it, as no text has: is this the right file?"
         for ran in (add("--key-stdin", stdin=b"a\0b"), serai("server", "set-key", "solver", "--key-stdin", stdin=b"\0")):
-            assert (ran.code, ran.err) == (Exit.OK, words)
+            assert (ran.code, ran.words) == (Exit.OK, words)
 
     def test_one_that_is_too_long(self, add: Serai) -> None:
         """Refused, with nothing of it."""
         ran = add("--key-stdin", stdin=b"x" * 49_153)
-        assert (ran.code, ran.err) == (Exit.USAGE, "serai: the key in stdin is longer than 48 KiB")
+        assert (ran.code, ran.words) == (Exit.USAGE, "serai: the key in stdin is longer than 48 KiB")
 
     def test_a_key_file_that_others_can_read(self, front: LicenseFront, add: Serai, serai: Serai) -> None:
         """The operator is told what to do, by every command that needs the file."""

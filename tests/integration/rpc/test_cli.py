@@ -6,14 +6,15 @@ import asyncio
 import json
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
+from fakes.commands import Ran, ran
+from fakes.elsewhere import Elsewhere, elsewhere
 from fakes.front import Front, served
 from fakes.usecases import STDERR, STDOUT, job
 from serai.jobs.v1 import job_pb2
@@ -31,65 +32,30 @@ Answer = TypeVar("Answer")
 
 
 @dataclass
-class Server:
-    """A front that is served by a loop in another thread, as the command line blocks its own."""
-
+class Server(Elsewhere):
     front: Front
     socket: Path
-    loop: asyncio.AbstractEventLoop
 
-    def do(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
+
+@asynccontextmanager
+async def serving(socket: Path) -> AsyncGenerator[Server]:
+    async with served(socket, Front()) as running:
+        yield Server(running.front, running.socket)
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    ready: Future[Server] = Future()
-    done = threading.Event()
-
-    async def serve() -> None:
-        front = Front()
-        async with served(tmp_path / "serai.sock", front) as running:
-            ready.set_result(Server(front, running.socket, asyncio.get_running_loop()))
-            await asyncio.to_thread(done.wait)
-
-    def work() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:
-            if ready.done():
-                raise
-            # The test must not wait for a server that has failed to start.
-            ready.set_exception(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield ready.result(20)
-    finally:
-        done.set()
-        thread.join()
+    with elsewhere(serving(tmp_path / "serai.sock")) as running:
+        yield running
 
 
-@dataclass
-class Ran:
-    code: int
-    out: bytes
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
+Serai = Callable[..., Ran[bytes]]
 
 
 @pytest.fixture
-def serai(server: Server, capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Ran]:
-    def call(*arguments: str, socket: Path | None = None) -> Ran:
-        code = run([*arguments, "--socket", str(socket or server.socket)])
-        sys.stdout.flush()
-        sys.stderr.flush()
-        seen = capfdbinary.readouterr()
-        return Ran(code, seen.out, seen.err.decode().removesuffix("\n"))
+def serai(server: Server, capfdbinary: pytest.CaptureFixture[bytes]) -> Serai:
+    def call(*arguments: str, socket: Path | None = None) -> Ran[bytes]:
+        return ran(capfdbinary, *arguments, "--socket", str(socket or server.socket))
 
     return call
 
@@ -104,7 +70,7 @@ def three(server: Server) -> None:
 
 @pytest.mark.usefixtures("three")
 class TestList:
-    def test_people_get_a_table(self, serai: Callable[..., Ran]) -> None:
+    def test_people_get_a_table(self, serai: Serai) -> None:
         """Newest first, a line for each job, no colour in a pipe."""
         ran = serai("jobs", "list")
         lines = ran.out.decode().splitlines()
@@ -127,32 +93,32 @@ class TestList:
         ],
         ids=" ".join,
     )
-    def test_programs_get_one_document(self, serai: Callable[..., Ran], options: list[str], expected: list[str]) -> None:
+    def test_programs_get_one_document(self, serai: Serai, options: list[str], expected: list[str]) -> None:
         """Filters and limit hold for both forms of output."""
         assert [j["id"] for j in serai("jobs", "list", "--json", *options).json["jobs"]] == expected
 
-    def test_a_state_that_is_none_is_a_usage_error(self, serai: Callable[..., Ran]) -> None:
+    def test_a_state_that_is_none_is_a_usage_error(self, serai: Serai) -> None:
         """Said by the command line, not by the server."""
         assert serai("jobs", "list", "--state", "ASLEEP").code == Exit.USAGE
 
 
-def test_a_long_list_is_read_by_page(server: Server, serai: Callable[..., Ran]) -> None:
+def test_a_long_list_is_read_by_page(server: Server, serai: Serai) -> None:
     """More jobs than one page holds."""
     server.do(server.front.jobs.create([job(str(i)) for i in range(700)]))
     assert len(serai("jobs", "list", "--json", "--limit", "0").json["jobs"]) == 700
     assert len(serai("jobs", "list", "--json", "--limit", "650").json["jobs"]) == 650
 
 
-def test_an_empty_list(serai: Callable[..., Ran]) -> None:
+def test_an_empty_list(serai: Serai) -> None:
     """Nothing on stdout, a word on stderr; programs get an empty document."""
     ran = serai("jobs", "list")
-    assert (ran.code, ran.out, ran.err) == (Exit.OK, b"", "no jobs")
+    assert (ran.code, ran.out, ran.words) == (Exit.OK, b"", "no jobs")
     assert serai("jobs", "list", "--json").json == {"jobs": []}
 
 
 @pytest.mark.usefixtures("three")
 class TestShow:
-    def test_people_get_all_of_it(self, server: Server, serai: Callable[..., Ran]) -> None:
+    def test_people_get_all_of_it(self, server: Server, serai: Serai) -> None:
         """The job, and each replica with how it ended."""
         server.front.jobs.reports["3"].replica_reports.extend(
             [ReplicaReport(rank=0, phase="exited", exit_code=0), ReplicaReport(rank=1, phase="exited", signal=9, cause="out of memory")]
@@ -162,16 +128,16 @@ class TestShow:
         assert "signal 9" in text
         assert "out of memory" in text
 
-    def test_programs_get_one_document(self, serai: Callable[..., Ran]) -> None:
+    def test_programs_get_one_document(self, serai: Serai) -> None:
         """Numbers as numbers, null for what is not there."""
         document = serai("jobs", "show", "2", "--json").json
         assert (document["state"], document["created_at_ms"], document["started_at_ms"]) == ("FAILURE", 1_000, None)
 
-    def test_an_unknown_job(self, serai: Callable[..., Ran]) -> None:
+    def test_an_unknown_job(self, serai: Serai) -> None:
         """A code of its own, and words."""
         ran = serai("jobs", "show", "9")
         assert (ran.code, ran.out) == (Exit.NOT_FOUND, b"")
-        assert ran.err == "serai: no job '9' is known here"
+        assert ran.words == "serai: no job '9' is known here"
 
 
 ALL_BYTES = bytes(range(256))
@@ -189,22 +155,22 @@ class TestLogs:
             FollowResponse(rank=0, stream=STDOUT, offset=256, data=b"\r\nend"),
         ]
 
-    def test_bytes_come_out_as_they_were_written(self, serai: Callable[..., Ran]) -> None:
+    def test_bytes_come_out_as_they_were_written(self, serai: Serai) -> None:
         """Every byte, no line end added, and stderr on stderr."""
         ran = serai("jobs", "logs", "3")
-        assert (ran.code, ran.out, ran.err) == (Exit.OK, ALL_BYTES + b"\r\nend", "oh")
+        assert (ran.code, ran.out, ran.words) == (Exit.OK, ALL_BYTES + b"\r\nend", "oh")
 
-    def test_one_stream(self, serai: Callable[..., Ran]) -> None:
+    def test_one_stream(self, serai: Serai) -> None:
         """The one that was asked for is on stdout, whichever it is."""
         assert serai("jobs", "logs", "3", "--stream", "stderr").out == b"oh"
         assert serai("jobs", "logs", "3", "--rank", "1", "--stream", "stdout").out == b"one\ntwo"
 
-    def test_every_rank(self, serai: Callable[..., Ran]) -> None:
+    def test_every_rank(self, serai: Serai) -> None:
         """Whole lines with their rank, also when a line came in pieces and the last one has no end."""
         ran = serai("jobs", "logs", "3", "--all", "--stream", "stdout")
         assert sorted(ran.out.split(b"\n"))[-3:] == [b"0| end", b"1| one", b"1| two"]
 
-    def test_programs_get_lines(self, serai: Callable[..., Ran]) -> None:
+    def test_programs_get_lines(self, serai: Serai) -> None:
         """A JSON object for each piece; bytes that are no text are base64."""
         lines = [json.loads(line) for line in serai("jobs", "logs", "3", "--json").out.splitlines()]
         assert [sorted(line) for line in lines] == [
@@ -214,13 +180,13 @@ class TestLogs:
         ]
         assert lines[2] == {"rank": 0, "stream": "stdout", "offset": 256, "data": "\r\nend"}
 
-    def test_a_wrong_request_is_told_without_names_of_fields(self, server: Server, serai: Callable[..., Ran]) -> None:
+    def test_a_wrong_request_is_told_without_names_of_fields(self, server: Server, serai: Serai) -> None:
         """People know options and not the fields of messages."""
         server.front.jobs.wrong = InvalidRequest("rank 7: this job has ranks 0 to 2", field="ranks")
         ran = serai("jobs", "logs", "3", "--rank", "7")
-        assert (ran.code, ran.err) == (Exit.USAGE, "serai: rank 7: this job has ranks 0 to 2")
+        assert (ran.code, ran.words) == (Exit.USAGE, "serai: rank 7: this job has ranks 0 to 2")
 
-    def test_an_unknown_job(self, serai: Callable[..., Ran]) -> None:
+    def test_an_unknown_job(self, serai: Serai) -> None:
         """Nothing on stdout."""
         ran = serai("jobs", "logs", "9", "-f")
         assert (ran.code, ran.out) == (Exit.NOT_FOUND, b"")
@@ -228,18 +194,18 @@ class TestLogs:
 
 @pytest.mark.usefixtures("three")
 class TestStop:
-    def test_several_at_once(self, server: Server, serai: Callable[..., Ran]) -> None:
+    def test_several_at_once(self, server: Server, serai: Serai) -> None:
         """Also one that is over already."""
         ran = serai("jobs", "stop", "1", "2", "3", "--wait", "--json")
         assert (ran.code, [j["state"] for j in ran.json["jobs"]]) == (Exit.OK, ["SUCCESS", "FAILURE", "SUCCESS"])
         assert server.front.jobs.reports["3"].status == "stopped"
 
-    def test_nothing_is_stopped_when_one_is_unknown(self, server: Server, serai: Callable[..., Ran]) -> None:
+    def test_nothing_is_stopped_when_one_is_unknown(self, server: Server, serai: Serai) -> None:
         """A mistyped id does not cost the others their life."""
         assert serai("jobs", "stop", "1", "9").code == Exit.NOT_FOUND
         assert server.front.jobs.reports["1"].state == job_pb2.JOB_STATE_IN_QUEUE
 
-    def test_waiting_in_vain(self, server: Server, serai: Callable[..., Ran]) -> None:
+    def test_waiting_in_vain(self, server: Server, serai: Serai) -> None:
         """The stop is stored all the same, and the code says that it has not happened."""
 
         async def stubborn(items: object, *, for_core: bool) -> None:
@@ -251,7 +217,7 @@ class TestStop:
         assert "job 1 is not over yet" in ran.err
 
 
-def test_no_server(serai: Callable[..., Ran], tmp_path: Path) -> None:
+def test_no_server(serai: Serai, tmp_path: Path) -> None:
     """Words that say what to do, and a code that scripts can wait on."""
     ran = serai("jobs", "list", socket=tmp_path / "nobody.sock")
     assert (ran.code, ran.out) == (Exit.NOT_REACHABLE, b"")
@@ -259,15 +225,15 @@ def test_no_server(serai: Callable[..., Ran], tmp_path: Path) -> None:
     assert "serai serve" in ran.err
 
 
-def test_a_server_that_cannot_work_now(server: Server, serai: Callable[..., Ran]) -> None:
+def test_a_server_that_cannot_work_now(server: Server, serai: Serai) -> None:
     """Reachable and of no use: the server's own words."""
     server.front.jobs.wrong = StoreUnavailable("disk full")
     ran = serai("jobs", "list")
     assert ran.code == Exit.NOT_REACHABLE
-    assert ran.err == "serai: the provider cannot store anything right now; nothing was changed, try again"
+    assert ran.words == "serai: the provider cannot store anything right now; nothing was changed, try again"
 
 
-def test_an_error_inside_the_server(server: Server, serai: Callable[..., Ran]) -> None:
+def test_an_error_inside_the_server(server: Server, serai: Serai) -> None:
     """The error id and no more."""
     server.front.jobs.wrong = RuntimeError("secret-token")
     ran = serai("jobs", "show", "1")
@@ -382,24 +348,24 @@ async def test_a_reader_that_goes_away(server: Server) -> None:
 
 @pytest.mark.usefixtures("three")
 class TestChanges:
-    def test_time_is_added(self, server: Server, serai: Callable[..., Ran]) -> None:
+    def test_time_is_added(self, server: Server, serai: Serai) -> None:
         """To each job once, however often it is named."""
         ran = serai("jobs", "extend", "1", "2", "1", "--by", "1h30m", "--json")
         assert (ran.code, [j["id"] for j in ran.json["jobs"]]) == (Exit.OK, ["1", "2"])
         assert server.front.jobs.asked == [("extend", ["1", "2"])]
 
     @pytest.mark.parametrize("span", ["", "0s", "-5m", "1d", "90"])
-    def test_a_span_that_is_none(self, server: Server, serai: Callable[..., Ran], span: str) -> None:
+    def test_a_span_that_is_none(self, server: Server, serai: Serai, span: str) -> None:
         """Words that show what one looks like, and nothing is asked."""
         ran = serai("jobs", "extend", "1", "--by", span)
         assert (ran.code, server.front.jobs.asked) == (Exit.USAGE, [])
         assert "1h30m" in ran.err
 
-    def test_suspend_and_resume(self, server: Server, serai: Callable[..., Ran]) -> None:
+    def test_suspend_and_resume(self, server: Server, serai: Serai) -> None:
         """Both show the jobs as they are."""
         assert serai("jobs", "suspend", "1").code == serai("jobs", "resume", "1").code == Exit.OK
         assert server.front.jobs.asked == [("suspend", ["1"]), ("unsuspend", ["1"])]
 
-    def test_an_unknown_job(self, serai: Callable[..., Ran]) -> None:
+    def test_an_unknown_job(self, serai: Serai) -> None:
         """A code of its own."""
         assert serai("jobs", "suspend", "1", "9").code == Exit.NOT_FOUND

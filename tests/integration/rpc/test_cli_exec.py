@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from fakes.clock import FakeClock
 from fakes.core_on import START_MS, plan_on, until
+from fakes.elsewhere import Elsewhere, elsewhere
 from fakes.ptys import PtyBackend
 from fakes.sessions import machine_at, reachable_job
 from fakes.terminal import DEADLINE_S, Person
@@ -30,19 +28,12 @@ CLI = (sys.executable, "-m", "serai_server.cli", "jobs", "exec")
 
 
 @dataclass
-class Site:
-    """A server with job 1 (two ranks) running, served by a loop in another thread."""
+class Site(Elsewhere):
+    """A server with job 1 (two ranks) running."""
 
     server: Server
     backend: PtyBackend
     socket: Path
-    loop: asyncio.AbstractEventLoop
-    stopping: asyncio.Event
-
-    def stop(self) -> None:
-        """In order, as SIGTERM does. Stopped already: done."""
-        with suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self.stopping.set)
 
     def close_sessions(self) -> None:
         """As an operator does."""
@@ -51,7 +42,7 @@ class Site:
             for session in await self.server.core.sessions.service.list():
                 await self.server.core.sessions.service.close(session.id)
 
-        asyncio.run_coroutine_threadsafe(close(), self.loop).result(DEADLINE_S)
+        self.do(close())
 
     @property
     def environment(self) -> dict[str, str]:
@@ -64,37 +55,20 @@ class Site:
         return subprocess.run([*CLI, *arguments], input=stdin, capture_output=True, env=self.environment, timeout=DEADLINE_S, check=False)
 
 
+@asynccontextmanager
+async def serving(folder: Path) -> AsyncGenerator[Site]:
+    clock = FakeClock(START_MS)
+    backend = PtyBackend(machine_at(clock))
+    async with running_server(plan_on(folder), backend, clock, folder / "s.sock", 5_000) as server:
+        await server.core.jobs.create([reachable_job("1", replicas=2)])
+        await until(server.core, "1", lambda row: row.state is State.RUNNING)
+        yield Site(server, backend, folder / "s.sock")
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    ready: Future[Site] = Future()
-
-    async def serve() -> None:
-        clock = FakeClock(START_MS)
-        backend = PtyBackend(machine_at(clock))
-        stopping = asyncio.Event()
-        async with AsyncExitStack() as stack:
-            server = await stack.enter_async_context(running_server(plan_on(tmp_path), backend, clock, tmp_path / "s.sock", 5_000))
-            await server.core.jobs.create([reachable_job("1", replicas=2)])
-            await until(server.core, "1", lambda row: row.state is State.RUNNING)
-            ready.set_result(Site(server, backend, tmp_path / "s.sock", asyncio.get_running_loop(), stopping))
-            await stopping.wait()
-
-    def work() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:
-            if ready.done():
-                raise
-            ready.set_exception(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    site = ready.result(DEADLINE_S)
-    try:
+    with elsewhere(serving(tmp_path)) as site:
         yield site
-    finally:
-        site.stop()
-        thread.join()
 
 
 def soon(condition: Callable[[], bool]) -> None:

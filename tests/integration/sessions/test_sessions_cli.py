@@ -2,105 +2,69 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-import threading
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 import structlog
+from fakes.commands import Ran, ran
+from fakes.elsewhere import Elsewhere, elsewhere
 from fakes.front import silent
 from fakes.sessions import CONSOLE, SHELL, VNC, WEB, Site, reachable_job, site_in
 from serai_server.cli.config_command import example_text
 from serai_server.cli.exits import Exit
-from serai_server.cli.main import run
 from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
 from serai_server.rpc.services import dispatcher
 from serai_server.sessions.service import Asked
 
-Answer = TypeVar("Answer")
-
 
 @dataclass
-class Served:
-    """A site that is served by a loop in another thread, as the command line blocks its own."""
-
+class Served(Elsewhere):
     site: Site
     socket: Path
-    loop: asyncio.AbstractEventLoop
 
-    def do(self, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
+
+@asynccontextmanager
+async def serving(folder: Path) -> AsyncGenerator[Served]:
+    async with site_in(folder) as site:
+        await site.run(reachable_job("1", replicas=2), reachable_job("2"))
+        core = site.core
+        front = dispatcher(
+            jobs=core.jobs,
+            changes=core.changes,
+            events=core.events,
+            sessions=site.sessions,
+            health=Health(),
+            clock=site.clock,
+            log=silent(),
+        )
+        async with grpc_server(front, folder / "serai.sock", 1.0):
+            yield Served(site, folder / "serai.sock")
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Served]:
-    ready: Future[Served] = Future()
-    done = threading.Event()
-
-    async def serve() -> None:
-        async with site_in(tmp_path) as site:
-            await site.run(reachable_job("1", replicas=2), reachable_job("2"))
-            core = site.core
-            front = dispatcher(
-                jobs=core.jobs,
-                changes=core.changes,
-                events=core.events,
-                sessions=site.sessions,
-                health=Health(),
-                clock=site.clock,
-                log=silent(),
-            )
-            async with grpc_server(front, tmp_path / "serai.sock", 1.0):
-                ready.set_result(Served(site, tmp_path / "serai.sock", asyncio.get_running_loop()))
-                await asyncio.to_thread(done.wait)
-
-    def work() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:
-            if ready.done():
-                raise
-            ready.set_exception(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        # What the server logs is not the command's output, though one process has both here.
-        with structlog.testing.capture_logs():
-            yield ready.result(20)
-    finally:
-        done.set()
-        thread.join()
+    # What the server logs is not the command's output, though one process has both here.
+    with elsewhere(serving(tmp_path)) as running, structlog.testing.capture_logs():
+        yield running
 
 
-@dataclass
-class Ran:
-    code: int
-    out: str
-    err: str
+Serai = Callable[..., Ran[str]]
 
 
 @pytest.fixture
-def serai(server: Served, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    def call(*arguments: str) -> Ran:
-        capfd.readouterr()
-        code = run([*arguments, "--socket", str(server.socket)])
-        sys.stdout.flush()
-        sys.stderr.flush()
-        seen = capfd.readouterr()
-        return Ran(code, seen.out, seen.err)
+def serai(server: Served, capfd: pytest.CaptureFixture[str]) -> Serai:
+    def call(*arguments: str) -> Ran[str]:
+        return ran(capfd, *arguments, "--socket", str(server.socket))
 
     return call
 
 
-def test_a_list_has_a_line_for_each_and_no_secrets(server: Served, serai: Callable[..., Ran]) -> None:
+def test_a_list_has_a_line_for_each_and_no_secrets(server: Served, serai: Serai) -> None:
     """Newest first; what a user's name could do to a terminal it does not."""
     shell = server.do(server.site.open(SHELL, "1", rank=1, user="alice\x1b[31m"))
     server.do(server.site.sessions.begin(shell.session))
@@ -117,7 +81,7 @@ def test_a_list_has_a_line_for_each_and_no_secrets(server: Served, serai: Callab
     assert not any(secret in ran.out for secret in (shell.secret, page.secret))
 
 
-def test_programs_get_json(server: Served, serai: Callable[..., Ran]) -> None:
+def test_programs_get_json(server: Served, serai: Serai) -> None:
     """Of one job, and of all with the operators' own."""
     desktop = server.do(server.site.open(VNC, "1", user="alice"))
     server.site.clock.move(1)
@@ -138,7 +102,7 @@ def test_programs_get_json(server: Served, serai: Callable[..., Ran]) -> None:
     assert json.loads(serai("sessions", "list", "--job", "1", "--json").out)["sessions"] == [second]
 
 
-def test_no_sessions_and_no_such_job(serai: Callable[..., Ran]) -> None:
+def test_no_sessions_and_no_such_job(serai: Serai) -> None:
     """Nothing on stdout for a script to stumble over; a wrong id is not an empty list."""
     ran = serai("sessions", "list", "--job", "1")
     assert (ran.code, ran.out, ran.err) == (Exit.OK, "", "no sessions\n")
@@ -147,7 +111,7 @@ def test_no_sessions_and_no_such_job(serai: Callable[..., Ran]) -> None:
     assert "no job '9'" in ran.err
 
 
-def test_close_ends_sessions(server: Served, serai: Callable[..., Ran]) -> None:
+def test_close_ends_sessions(server: Served, serai: Serai) -> None:
     """At once, whoever is in; one that is not known counts as ended."""
     opened = server.do(server.site.open(VNC, "1"))
     ran = serai("sessions", "close", opened.session.id, "unknown")
@@ -156,7 +120,7 @@ def test_close_ends_sessions(server: Served, serai: Callable[..., Ran]) -> None:
     assert json.loads(serai("sessions", "close", "unknown", "--json").out) == {}
 
 
-def test_console_prints_an_address_that_lets_in_once(server: Served, serai: Callable[..., Ran]) -> None:
+def test_console_prints_an_address_that_lets_in_once(server: Served, serai: Serai) -> None:
     """The address alone on stdout; its secret is one of kind CONSOLE."""
     ran = serai("console", "--address", "https://provider.example.org/")
     assert ran.code == Exit.OK
@@ -181,14 +145,14 @@ def test_console_prints_an_address_that_lets_in_once(server: Served, serai: Call
         ('port = 0\npublic_url = "https://provider.example.org/"', "https://provider.example.org"),
     ],
 )
-def test_the_address_is_that_of_the_settings(tmp_path: Path, serai: Callable[..., Ran], lines: str, base: str) -> None:
+def test_the_address_is_that_of_the_settings(tmp_path: Path, serai: Serai, lines: str, base: str) -> None:
     """`gateway.public_url`, or else where the gateway listens, as a browser on this machine finds it."""
     file = settings_file(tmp_path, lines)
     ran = serai("console", "--config", str(file))
     assert ran.out.rpartition("/console/open/")[0] == base, ran.err
 
 
-def test_an_address_that_is_not_known_or_is_none(tmp_path: Path, serai: Callable[..., Ran]) -> None:
+def test_an_address_that_is_not_known_or_is_none(tmp_path: Path, serai: Serai) -> None:
     """Said in words, before anything is opened."""
     ran = serai("console", "--config", str(settings_file(tmp_path, "port = 0")))
     assert (ran.code, "--address" in ran.err) == (Exit.USAGE, True)

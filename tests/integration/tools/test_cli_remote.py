@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import threading
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 import structlog
+from fakes.commands import Ran, ran
+from fakes.elsewhere import Elsewhere, elsewhere
 from fakes.nomad_certificates import Authority
 from fakes.tools_site import ToolsSite, tools_site
 from fakes.usecases import STDOUT, job
 from serai.jobs.v1.jobs_service_pb2 import FollowResponse
 from serai_server.cli.exits import Exit
-from serai_server.cli.main import run
 from serai_server.rpc.tls import Files
 from serai_server.rpc.tools_door import Place
 from serai_server.store.token_model import Role
 from serai_server.tokens.certificates import Client
 
-Answer = TypeVar("Answer")
-
 
 @dataclass
-class Far:
-    """A door with TLS that is served by a loop in another thread, as the command line blocks its own."""
+class Far(Elsewhere):
+    """A door with TLS."""
 
     site: ToolsSite
-    loop: asyncio.AbstractEventLoop
     folder: Path
     ca: Authority
-
-    def do(self, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
 
     def token_file(self, role: Role = Role.VIEWER) -> str:
         file = self.folder / f"{role.name}.token"
@@ -50,63 +42,32 @@ def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def far(tmp_path: Path, way: str) -> Iterator[Far]:
-    ready: Future[Far] = Future()
-    done = threading.Event()
-    ca = Authority(tmp_path)
+@asynccontextmanager
+async def serving(folder: Path, way: str) -> AsyncGenerator[Far]:
+    ca = Authority(folder)
     server = ca.issue("localhost", ip="127.0.0.1")
     files = Files(Path(server.cert), Path(server.key), Path(ca.file) if way == "certificate" else None)
-
-    async def serve() -> None:
-        clients = [Client("ci", Role.VIEWER, "")]
-        async with tools_site(tmp_path, place=Place(tmp_path, listen="127.0.0.1:0", tls=files), clients=clients) as site:
-            await site.front.jobs.create([job("1"), job("2")])
-            site.front.jobs.output["1"] = [FollowResponse(rank=0, stream=STDOUT, offset=0, data=b"words\n")]
-            ready.set_result(Far(site, asyncio.get_running_loop(), tmp_path, ca))
-            await asyncio.to_thread(done.wait)
-
-    def work() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:
-            if ready.done():
-                raise
-            ready.set_exception(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        with structlog.testing.capture_logs():
-            yield ready.result(20)
-    finally:
-        done.set()
-        thread.join()
+    clients = [Client("ci", Role.VIEWER, "")]
+    async with tools_site(folder, place=Place(folder, listen="127.0.0.1:0", tls=files), clients=clients) as site:
+        await site.front.jobs.create([job("1"), job("2")])
+        site.front.jobs.output["1"] = [FollowResponse(rank=0, stream=STDOUT, offset=0, data=b"words\n")]
+        yield Far(site, folder, ca)
 
 
-@dataclass
-class Ran:
-    code: int
-    out: str
-    err: str
+@pytest.fixture
+def far(tmp_path: Path, way: str) -> Iterator[Far]:
+    with elsewhere(serving(tmp_path, way)) as running, structlog.testing.capture_logs():
+        yield running
 
 
-Serai = Callable[..., Ran]
+Serai = Callable[..., Ran[str]]
 
 
 @pytest.fixture
 def serai(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Serai:
     for name in ("SERAI_SERVER", "SERAI_TOKEN_FILE", "SERAI_CA", "SERAI_SOCKET", "SERAI_CONFIG"):
         monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments: str) -> Ran:
-        code = run(list(arguments))
-        sys.stdout.flush()
-        sys.stderr.flush()
-        seen = capfd.readouterr()
-        return Ran(code, seen.out, seen.err)
-
-    return call
+    return partial(ran, capfd)
 
 
 @pytest.fixture
