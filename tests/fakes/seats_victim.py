@@ -1,28 +1,22 @@
 """A process whose jobs take seats until it is killed, and says on its standard output what it was answered.
 
-`python seats_victim.py` reads lines "url round" and starts a child for each, by fork, so that a round costs no start of Python.
-Lines out: "pid N", then "created ID", "taken ID", "over ID" for each answer, then "ended" when the child was reaped.
+See `victims`; its lines: "created ID", "taken ID", "over ID".
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 
 from serai_server.store.license_model import AtCore, LicenseNote, LicenseState, NewClaim, NewLicense, Payment, SeatsTaken
 from serai_server.store.model import EventKind, JobChange, NewEvent, NewJob, State
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
 
+from fakes.victims import run, say
+
 WORKERS = 12
 LIMITS = {"p/c/1": 4, "p/c/2": 5}
 LICENSES = {"1": "p/c/1", "2": "p/c/2"}
-
-
-def say(*words: object) -> None:
-    """One write, so that no line is ever half."""
-    os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 def new_license(license_id: str) -> NewLicense:
@@ -82,19 +76,5 @@ async def write(url: str, prefix: str) -> None:
             group.create_task(jobs(worker))
 
 
-def main() -> None:
-    for line in sys.stdin:
-        url, prefix = line.split()
-        child = os.fork()
-        if child == 0:
-            say("pid", os.getpid())
-            try:
-                asyncio.run(write(url, prefix))
-            finally:
-                os._exit(1)
-        os.waitpid(child, 0)
-        say("ended")
-
-
 if __name__ == "__main__":
-    main()
+    run(write)

@@ -1,24 +1,18 @@
 """A process that writes to a store until it is killed, and says on its standard output what it was answered.
 
-`python store_victim.py` reads lines "url round" and starts a child for each, by fork, so that a round costs no start of Python.
-Lines out: "pid N", then "created ID", "changed ID VERSION", "settled SEQUENCE" for each answer, then "ended" when the child was reaped.
+See `victims`; its lines: "created ID", "changed ID VERSION", "settled SEQUENCE".
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 
 from serai_server.store.model import EventKind, EventSettlement, JobChange, NewEvent, NewJob, Outcome
 from serai_server.store.open import open_store
 
+from fakes.victims import run, say
+
 WORKERS = 12
-
-
-def say(*words: object) -> None:
-    """One write, so that no line is ever half."""
-    os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 def body(job_id: str, version: int) -> bytes:
@@ -53,19 +47,5 @@ async def write(url: str, prefix: str) -> None:
             group.create_task(jobs(worker))
 
 
-def main() -> None:
-    for line in sys.stdin:
-        url, prefix = line.split()
-        child = os.fork()
-        if child == 0:
-            say("pid", os.getpid())
-            try:
-                asyncio.run(write(url, prefix))
-            finally:
-                os._exit(1)
-        os.waitpid(child, 0)
-        say("ended")
-
-
 if __name__ == "__main__":
-    main()
+    run(write)

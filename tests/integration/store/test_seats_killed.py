@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 from fakes import seats_victim
-
-ROUNDS = 20
+from fakes.victims import ROUNDS, killed_rounds
 
 
 def test_seats_survive_kill_9(tmp_path: Path) -> None:
     """Twenty rounds on one database; each is killed after a random number of answers and ends first what the one before left behind."""
     path = tmp_path / "s.db"
-    chance = random.Random(20261126)
     answers: dict[str, set[str]] = {"created": set(), "taken": set(), "over": set()}
-    with subprocess.Popen([sys.executable, seats_victim.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as victims:
-        assert victims.stdin is not None
-        assert victims.stdout is not None
-        for number in range(ROUNDS):
-            victims.stdin.write(f"sqlite:///{path} r{number}\n")
-            victims.stdin.flush()
-            pid, left = 0, chance.randrange(1, 200)
-            for line in victims.stdout:
-                kind, *words = line.split()
-                if kind == "ended":
-                    break
-                if kind == "pid":
-                    pid = int(words[0])
-                    continue
-                answers[kind].add(words[0])
-                left -= 1
-                if left == 0:
-                    os.kill(pid, signal.SIGKILL)
-            assert left <= 0, "the victim ended by itself"
-            assert_sound(path, answers)
-        victims.stdin.close()
+    for said in killed_rounds("fakes.seats_victim", f"sqlite:///{path}", seed=20261126, most=200):
+        for kind, what in said:
+            answers[kind].add(what)
+        assert_sound(path, answers)
     assert len(answers["taken"]) > ROUNDS
     assert len(answers["over"]) > ROUNDS
 

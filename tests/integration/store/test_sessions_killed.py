@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
-from fakes import sessions_victim
-
-ROUNDS = 20
+from fakes.victims import killed_rounds
 
 
 def test_sessions_survive_kill_9_and_no_job_that_is_over_has_any(tmp_path: Path) -> None:
     """Twenty rounds on one database with many writers, each killed after a random number of answers."""
     path = tmp_path / "s.db"
-    chance = random.Random(20261126)
     answers: dict[str, set[str]] = {"opened": set(), "redeemed": set(), "over": set()}
-    with subprocess.Popen([sys.executable, sessions_victim.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as victims:
-        assert victims.stdin is not None
-        assert victims.stdout is not None
-        for number in range(ROUNDS):
-            victims.stdin.write(f"sqlite:///{path} r{number}\n")
-            victims.stdin.flush()
-            pid, left = 0, chance.randrange(1, 400)
-            for line in victims.stdout:
-                kind, *words = line.split()
-                if kind == "ended":
-                    break
-                if kind == "pid":
-                    pid = int(words[0])
-                    continue
-                answers[kind].add(words[0])
-                left -= 1
-                if left == 0:
-                    os.kill(pid, signal.SIGKILL)
-            assert left <= 0, "the victim ended by itself"
-            assert_whole(path, answers)
-        victims.stdin.close()
+    for said in killed_rounds("fakes.sessions_victim", f"sqlite:///{path}", seed=20261126, most=400):
+        for kind, what in said:
+            answers[kind].add(what)
+        assert_whole(path, answers)
     assert all(answers.values())
 
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 from fakes import store_victim
+from fakes.victims import ROUNDS, killed_rounds
 from serai_server.store.open import open_store
-
-ROUNDS = 20
 
 
 async def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
@@ -29,28 +23,11 @@ async def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
 
 def killed_again_and_again(path: Path, url: str) -> dict[str, dict[str, int]]:
     """Kind of answer → job id or sequence → version."""
-    chance = random.Random(20261123)
     answers: dict[str, dict[str, int]] = {"created": {}, "changed": {}, "settled": {}}
-    with subprocess.Popen([sys.executable, store_victim.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as victims:
-        assert victims.stdin is not None
-        assert victims.stdout is not None
-        for number in range(ROUNDS):
-            victims.stdin.write(f"{url} r{number}\n")
-            victims.stdin.flush()
-            pid, left = 0, chance.randrange(1, 400)
-            for line in victims.stdout:
-                kind, *words = line.split()
-                if kind == "ended":
-                    break
-                if kind == "pid":
-                    pid = int(words[0])
-                    continue
-                answers[kind][words[0]] = int(words[1]) if len(words) > 1 else 1
-                left -= 1
-                if left == 0:
-                    os.kill(pid, signal.SIGKILL)
-            assert_sound(path)
-        victims.stdin.close()
+    for said in killed_rounds("fakes.store_victim", url, seed=20261123, most=400):
+        for kind, what, *version in said:
+            answers[kind][what] = int(version[0]) if version else 1
+        assert_sound(path)
     return answers
 
 
