@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import re
 from pathlib import Path
 
+from fakes.canary import processes_below
 from fakes.raw_http import request, say
 from fakes.stack import Stack, stack
 from serai_devcore.applications import shell_request
@@ -49,20 +49,6 @@ def spy_on_tokens(running: Stack) -> Canaries:
     issuer.access_token = access_token  # type: ignore[method-assign]  # the real one, overheard
     canaries.add("core's token", issuer.core_token())
     return canaries
-
-
-def processes_below(*roots: int) -> set[int]:
-    """The processes and all that came from them."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                # The name in brackets may hold anything; the parent is the second field behind it.
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    found = set(roots)
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
 
 
 def supervisors(running: Stack) -> list[int]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fakes.postgres import Postgres, PostgresMissing
+from serai_server.store.model import Committed
+from serai_server.store.open import open_store
+from serai_server.store.sql_store import SqlStore
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +40,15 @@ def new_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Cal
 @pytest.fixture
 def url(new_url: Callable[[], str]) -> str:
     return new_url()
+
+
+@pytest.fixture
+def told() -> list[Committed]:
+    """What the store says it has committed."""
+    return []
+
+
+@pytest.fixture
+async def store(url: str, told: list[Committed]) -> AsyncIterator[SqlStore]:
+    async with open_store(url, told.extend) as opened:
+        yield opened

@@ -27,11 +27,6 @@ from serai_server.store.sql_store import SqlStore
 
 
 @pytest.fixture
-def told() -> list[Committed]:
-    return []
-
-
-@pytest.fixture
 async def store(url: str, told: list[Committed]) -> AsyncIterator[SqlStore]:
     async with open_store(url, told.extend) as opened:
         await opened.licenses.create([new_license("m"), new_license("n"), new_license("a", product=OTHER)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import msgspec
@@ -23,18 +22,6 @@ from serai_server.store.model import (
 )
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
-
-
-@pytest.fixture
-def told() -> list[Committed]:
-    return []
-
-
-@pytest.fixture
-async def store(url: str, told: list[Committed]) -> AsyncIterator[SqlStore]:
-    async with open_store(url, told.extend) as opened:
-        yield opened
-
 
 ODD = "ünïcode \U0001f600 'quoted' %s ?"
 

@@ -7,12 +7,9 @@ seed in it; SERAI_PROPERTY_SEED begins with another one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, MutableMapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
 from fakes.lives.oracle import Judge
 from fakes.lives.world import World
 from serai_devcore.wire import Generation
@@ -20,22 +17,6 @@ from serai_devcore.wire import Generation
 LONG = os.environ.get("SERAI_PROPERTY") == "long"
 FIRST_SEED = int(os.environ.get("SERAI_PROPERTY_SEED", "1"))
 WORLDS, LIVES = (40, 250) if LONG else (1, 150)
-
-
-@pytest.fixture
-def errors() -> Iterator[list[str]]:
-    """What the product logs as an error while the test runs; the many warnings of a life like this are left out."""
-    found: list[str] = []
-
-    def kept(_: Any, name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if name in {"error", "exception", "critical"}:
-            found.append(str(dict(entry)))
-        raise structlog.DropEvent
-
-    before = structlog.get_config()
-    structlog.configure(processors=[structlog.processors.format_exc_info, kept], cache_logger_on_first_use=False)
-    yield found
-    structlog.configure(**before)
 
 
 @pytest.mark.timeout(900)

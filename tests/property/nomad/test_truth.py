@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, MutableMapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
 from fakes.nomad_cluster.world import World
 
 LONG = os.environ.get("SERAI_PROPERTY") == "long"
@@ -25,22 +22,6 @@ SHOWN = (
     "start_failed command_not_found", "canceled", "canceled another_rank_failed", "canceled node_drained", "canceled preempted",
     "canceled stopped_by_operator", "lost node_lost", "lost forgotten_by_cluster",
 )  # fmt: skip
-
-
-@pytest.fixture
-def errors() -> Iterator[list[str]]:
-    """What the product logs as an error while the test runs; the many warnings of a life like this are left out."""
-    found: list[str] = []
-
-    def kept(_: Any, name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if name in {"error", "exception", "critical"}:
-            found.append(str(dict(entry)))
-        raise structlog.DropEvent
-
-    before = structlog.get_config()
-    structlog.configure(processors=[structlog.processors.format_exc_info, kept], cache_logger_on_first_use=False)
-    yield found
-    structlog.configure(**before)
 
 
 @pytest.mark.timeout(300)
