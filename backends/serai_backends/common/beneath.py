@@ -31,6 +31,24 @@ def open_beneath(root: int, path: str) -> int:
     raise OSError(errno.EAGAIN, "folders on the way are renamed all the time")
 
 
+def open_source(drives_dir: str, drives: dict[str, str], source: str) -> int:
+    """As `open_beneath`, what a job is to see: `source` is a drive, or a folder or file in it, `{drive}/{rest}`.
+
+    Raises OSError, UnsafePath also for a link in the drive's place among them.
+    """
+    drive, _, rest = source.partition("/")
+    if not rest and source != drive:
+        raise files.UnsafePath(source)
+    try:
+        root = files.open_drive(drives_dir, drives, drive)
+    except NotADirectoryError as error:
+        raise files.UnsafePath(source) from error
+    try:
+        return open_beneath(root, rest or ".")
+    finally:
+        os.close(root)
+
+
 def walk_beneath(root: int, path: str) -> int:
     """The same for kernels without openat2; no link is followed. Raises OSError."""
     parts = [] if path == "." else files.components(path)

@@ -23,14 +23,12 @@ from serai_gateway.ws import frames
 from serai_gateway.ws.following import Following
 from serai_gateway.ws.frames import Frame, LogPayload
 from serai_gateway.ws.log import Log
-from serai_gateway.ws.socket import POLICY, Socket
+from serai_gateway.ws.socket import Socket
 from serai_gateway.ws.telling import told
-from serai_gateway.ws.unproven import WORDS, Proof
+from serai_gateway.ws.unproven import Proof
 
 MOST_STREAMS = 100
 """Follows at a time on one socket, which belongs to one user of UCloud."""
-MOST_IN_VAIN = 50
-"""Frames without a token of Core that a socket may send before its first good one."""
 
 _log = structlog.stdlib.get_logger("serai_gateway.ws.follow")
 
@@ -57,35 +55,28 @@ class Follows:
         """By the id of the frame that began each."""
         self._tasks: set[asyncio.Task[None]] = set()
         """Also those that are saying their last word."""
-        self._in_vain = 0
 
     async def run(self) -> None:
         """Until either side closes. The end of the socket is the end of its follows."""
         keeping = asyncio.create_task(self._keep_alive())
         try:
-            async with self._following.unproven.admit() as proof:
-                while (message := await self._socket.receive()) is not None:
-                    await self._take(message, proof)
-                    if self._in_vain > MOST_IN_VAIN and not proof.given:
-                        proof.demand()
-        except TimeoutError:
-            await self._socket.close(POLICY, WORDS)
+            await self._following.unproven.serve(self._socket, self._take)
         finally:
             await cancel([keeping, *self._tasks])
 
     async def _take(self, message: str | bytes, proof: Proof) -> None:
         frame = frames.read_frame(message)
         if frame is None:
-            self._in_vain += 1  # dropped, as the reference does
+            proof.in_vain += 1  # dropped, as the reference does
             return
         if not self._following.is_follow(frame):
-            self._in_vain += 1
+            proof.in_vain += 1
             await self._socket.send(frames.unknown_call(frame))
             return
         try:
             self._following.token_check.check(None if frame.bearer is None else b"Bearer " + frame.bearer.encode())
         except (AuthError, UnicodeEncodeError) as error:
-            self._in_vain += 1
+            proof.in_vain += 1
             why = str(error) if isinstance(error, AuthError) else "Unauthorized"
             _log.info("a follow was refused", why=why)
             await self._refuse(frame, GatewayError(errors_pb2.ERROR_REASON_UNAUTHENTICATED, why))

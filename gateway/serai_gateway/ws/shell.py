@@ -24,17 +24,15 @@ from serai_gateway.upstream import Exchanging
 from serai_gateway.ws import frames
 from serai_gateway.ws.frames import Frame, ShellData, ShellWord
 from serai_gateway.ws.protocol import Rules
-from serai_gateway.ws.socket import NORMAL, POLICY, Socket
+from serai_gateway.ws.socket import NORMAL, Socket
 from serai_gateway.ws.telling import told
 from serai_gateway.ws.terminal import Ended, Opened, Terminal, size_of
-from serai_gateway.ws.unproven import WORDS, Proof, Unproven
+from serai_gateway.ws.unproven import Proof, Unproven
 
 RULES = Rules(most_bytes=512 * 1024)
 """A message is what was typed or pasted at once."""
 NOT_OPEN = "This connection has no open shell: the first message is `initialize`"
 NOT_READ = "The program does not read what is typed; this was not delivered"
-MOST_IN_VAIN = 50
-"""Frames that a socket may send before its shell is open."""
 
 _log = structlog.stdlib.get_logger("serai_gateway.ws.shell")
 
@@ -65,17 +63,10 @@ class _Shell:
         self._calls = calls
         self._terminal: Terminal | None = None
         self._showing: asyncio.Task[None] | None = None
-        self._in_vain = 0
 
     async def run(self) -> None:
         try:
-            async with self._calls.unproven.admit() as proof:
-                while (message := await self._socket.receive()) is not None:
-                    await self._take(message, proof)
-                    if self._in_vain > MOST_IN_VAIN and not proof.given:
-                        proof.demand()
-        except TimeoutError:
-            await self._socket.close(POLICY, WORDS)
+            await self._calls.unproven.serve(self._socket, self._take)
         finally:
             if self._showing is not None:
                 await cancel([self._showing])
@@ -83,7 +74,7 @@ class _Shell:
     async def _take(self, message: str | bytes, proof: Proof) -> None:
         frame = frames.read_frame(message)
         if not proof.given:
-            self._in_vain += 1
+            proof.in_vain += 1
         if frame is None:
             return  # dropped, as the reference does
         if frame.call not in self._calls.calls:

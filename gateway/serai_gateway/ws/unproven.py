@@ -7,14 +7,18 @@ too many the oldest makes room: a client of UCloud shows what it has at once, so
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
 
+from serai_gateway.ws.socket import POLICY, Socket
+
 MOST = 256
 WITHIN_S = 30.0
 """As today's reference gives to a shell's socket (facts today §8)."""
+MOST_IN_VAIN = 50
+"""Messages that show nothing, which a socket may send before the first one that does."""
 WORDS = "nothing came in time that shows who calls"
 
 _log = structlog.stdlib.get_logger("serai_gateway.ws")
@@ -26,6 +30,8 @@ class Proof:
     def __init__(self, limit: asyncio.Timeout) -> None:
         self._limit = limit
         self.given = False
+        self.in_vain = 0
+        """Messages that have shown nothing."""
 
     def accept(self) -> None:
         """The socket may stay."""
@@ -65,6 +71,17 @@ class Unproven:
             if limit.expired():
                 _log.info("a socket ends that showed nothing", waiting=len(self._proofs))
             raise
+
+    async def serve(self, socket: Socket, take: Callable[[str | bytes, Proof], Awaitable[None]]) -> None:
+        """Hands on each message until either side closes; ours does when nothing shows who calls, in time or in many of them."""
+        try:
+            async with self.admit() as proof:
+                while (message := await socket.receive()) is not None:
+                    await take(message, proof)
+                    if proof.in_vain > MOST_IN_VAIN and not proof.given:
+                        proof.demand()
+        except TimeoutError:
+            await socket.close(POLICY, WORDS)
 
     def prove(self, proof: Proof) -> None:
         proof.accept()

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serai_gateway.auth import AuthError
 from serai_gateway.ws.follow import FollowCalls
-from serai_gateway.ws.follow_2021 import MOST_IN_VAIN, MOST_STREAMS
+from serai_gateway.ws.follow_2021 import MOST_STREAMS
 from serai_gateway.ws.following import HOLD_S, KEEP_ALIVE_S, MOST_FOLLOWS, Following, Places
-from serai_gateway.ws.unproven import WORDS, Unproven
+from serai_gateway.ws.unproven import MOST_IN_VAIN, WORDS, Unproven
 
 CALL = "jobs.provider.example.follow"
 

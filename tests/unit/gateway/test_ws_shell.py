@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serai.sessions.v1 import sessions_service_pb2 as pb2
 from serai_gateway.upstream import UpstreamError
-from serai_gateway.ws.shell import MOST_IN_VAIN, NOT_OPEN, NOT_READ, ShellCalls
+from serai_gateway.ws.shell import NOT_OPEN, NOT_READ, ShellCalls
 from serai_gateway.ws.terminal import PATIENCE_MS, RESET
-from serai_gateway.ws.unproven import WORDS, Unproven
+from serai_gateway.ws.unproven import MOST_IN_VAIN, WORDS, Unproven
 
 CALL = "jobs.compute.example.shell.open"
 ACK = {"type": "ack"}

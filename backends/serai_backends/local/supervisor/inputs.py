@@ -39,21 +39,6 @@ def _failure(error: OSError, shown: str) -> StartFailure:
     return StartFailure(why, f"{shown}: {error.strerror or error}" if why == "mount_failed" else shown)
 
 
-def _open_source(source: str, plan: Plan) -> int:
-    """Raises OSError."""
-    drive, _, rest = source.partition("/")
-    if not rest and source != drive:
-        raise files.UnsafePath(source)
-    try:
-        root = files.open_drive(plan["drives_dir"], plan["drives"], drive)
-    except NotADirectoryError as error:  # a link in its place among them
-        raise files.UnsafePath(source) from error
-    try:
-        return beneath.open_beneath(root, rest or ".")
-    finally:
-        os.close(root)
-
-
 def _may(fd: int, uid: int | None, *, write: bool) -> bool:
     """Whether the job's user may read it (and write to it): asked of the kernel, as that user."""
     mode = os.R_OK | (os.W_OK if write else 0) | (os.X_OK if stat.S_ISDIR(os.fstat(fd).st_mode) else 0)
@@ -77,7 +62,7 @@ def open_inputs(spec: Spec, plan: Plan) -> list[int]:
     for mount in spec["mounts"]:
         shown = f"/{mount['source']}"
         try:
-            fd = _open_source(mount["source"], plan)
+            fd = beneath.open_source(plan["drives_dir"], plan["drives"], mount["source"])
         except OSError as error:
             raise _failure(error, shown) from error
         mode = os.fstat(fd).st_mode

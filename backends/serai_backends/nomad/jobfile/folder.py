@@ -167,7 +167,7 @@ class JobFolders:
     def _look_at(self, mount: Mount, owner: tuple[int, int]) -> None:
         shown = f"/{mount.source}"
         try:
-            fd = self._open_source(mount.source)
+            fd = beneath.open_source(self._settings.drives_dir, self._settings.drives, mount.source)
         except OSError as error:
             if error.errno in _AGAIN:
                 raise
@@ -179,19 +179,6 @@ class JobFolders:
                 raise CannotPrepare(Why.INPUT_FORBIDDEN, shown)
         finally:
             os.close(fd)
-
-    def _open_source(self, source: str) -> int:
-        drive, _, rest = source.partition("/")
-        if not rest and source != drive:
-            raise files.UnsafePath(source)
-        try:
-            root = files.open_drive(self._settings.drives_dir, self._settings.drives, drive)
-        except NotADirectoryError as error:  # a link in its place among them
-            raise files.UnsafePath(source) from error
-        try:
-            return beneath.open_beneath(root, rest or ".")
-        finally:
-            os.close(root)
 
     def _fill(self, spec: ReplicaSpec, work: int, owner: tuple[int, int]) -> None:
         own = files.open_folder(work, view.OWN, create=True)
