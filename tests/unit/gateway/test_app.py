@@ -19,7 +19,7 @@ from serai.core.v1 import errors_pb2
 from serai.core.v1.errors_pb2 import ErrorReason
 from serai.jobs.v1 import jobs_service_pb2 as jobs_pb2
 from serai_gateway import errors
-from serai_gateway.access import AccessLog
+from serai_gateway.access import AccessLog, Answered
 from serai_gateway.app import SLICE_BYTES, App, shifted
 from serai_gateway.auth import PublicKeyFile, TokenCheck
 from serai_gateway.codec import Codec
@@ -359,8 +359,8 @@ async def test_how_many_were_left_out_is_in_the_next_line() -> None:
     lines, now_s = list[bytes](), [0.0]
     access = AccessLog(FakeClock(), write=lines.append, strangers=Quiet(2, 60.0, lambda: now_s[0]))
     for _ in range(5):
-        access.add("GET", "none", 404, 0)
+        access.add(Answered("GET", "none", 404, 0))
     now_s[0] = 61.0
-    access.add("GET", "none", 404, 0)
+    access.add(Answered("GET", "none", 404, 0))
     access.close()
     assert [json.loads(line).get("left_out", 0) for line in b"".join(lines).splitlines()] == [0, 0, 3]
