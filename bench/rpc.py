@@ -106,6 +106,9 @@ class _Nothing:
         for item in items:
             _owner: ResourceOwner = item.owner
 
+    async def submit(self, request: pb.SubmitRequest, tool: Tool | None = None) -> pb.SubmitResponse:
+        return pb.SubmitResponse()
+
     async def of_project(self, job_ids: Sequence[str], project: str) -> list[bool]:
         return [True for _ in job_ids]
 

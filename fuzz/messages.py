@@ -10,6 +10,8 @@ from golden.oracle import map_value
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from serai.core.v1.resources_pb2 import ProductReference
+from serai.jobs.v1 import jobs_service_pb2 as jobs
 from serai.licenses.v1 import license_servers_service_pb2 as servers
 from serai_gateway.codec import Codec, WireError
 from serai_gateway.routes import ROUTES
@@ -26,14 +28,37 @@ _WORDS = [text for text in TEXTS if not any("\ud800" <= one <= "\udfff" for one 
 _HOST = servers.LicenseServerAddress.DESCRIPTOR.fields_by_name["host"]
 _HOSTS = ["127.0.0.1", "::1", "localhost"]
 _WITH_HOSTS = frozenset({servers.AddRequest.DESCRIPTOR.full_name, servers.SetAddressesRequest.DESCRIPTOR.full_name})
+_JOBS = ("54112", "tool-1")
+_OF_TOOLS: Sequence[Message] = (
+    jobs.SubmitRequest(
+        owner="user",
+        image="acme/batch:1.0.0",
+        command=["acme-batch", "Hello"],
+        environment={"MODE": "fast"},
+        product=ProductReference(id="example-compute-1", category="example-compute"),
+        replicas=2,
+        time_limit_ms=60_000,
+        name="try",
+        submission_id="nightly",
+    ),
+    jobs.ExtendRequest(job_ids=_JOBS, added_ms=60_000),
+    jobs.SuspendRequest(job_ids=_JOBS),
+    jobs.UnsuspendRequest(job_ids=_JOBS),
+    jobs.TerminateRequest(job_ids=_JOBS),
+)
+"""Good requests that have no form on UCloud's wire."""
 TIES: Mapping[str, Sequence[str]] = {
     "job_id": ("54112", "1001"),
+    "job_ids": _JOBS,
     "id": ("54112", "1001", "lic-1"),
     "consumer": ("core", "tool"),
     "product": ("example-compute-1",),
     "category": ("example-compute",),
     "provider": ("example",),
     "created_by": ("user",),
+    "owner": ("user",),
+    "command": ("acme-batch", "true"),
+    "submission_id": ("nightly", "weekly"),
     "name": ("acme-batch", "example"),
 }
 """Field names to texts that mean something, so that calls reach further than "not known here"."""
@@ -49,6 +74,8 @@ def golden() -> Mapping[str, list[bytes]]:
                 found.setdefault(route.request.full_name, []).append(codec.read(route.request, body))
             except WireError:
                 continue  # of the other generation
+    for message in _OF_TOOLS:
+        found.setdefault(message.DESCRIPTOR.full_name, []).append(message.SerializeToString())
     return found
 
 

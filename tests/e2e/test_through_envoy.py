@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -96,6 +97,36 @@ def _reflected(serai: Up, token: str) -> tuple[set[str], set[str]]:
         )
         answer = call(request(), timeout=30)
         return services, {field.name for field, _ in answer.ListFields()}
+
+
+async def test_a_program_is_submitted_in_json(serai: Up) -> None:
+    """/v1 from a program to its output, in what a person would say; the same submission is the same job, other content none; the job is
+    named by its id when it shall end; and what is wrong is said in the names of the request."""
+    who = ("-H", f"Authorization: Bearer {await serai.token('operator')}")
+    asked = {"owner": "user", "command": ["sh", "-c", "echo $GREETING; sleep 600"], "environment": {"GREETING": "Hello"}}
+    asked |= {"product": {"id": "example-compute-1"}, "timeLimitMs": 600_000, "submissionId": "e2e"}
+    made = await serai.front.curl("/v1/jobs:submit", *who, body=json.dumps(asked).encode())
+    assert (made.status, made.json["state"]) == (200, "JOB_STATE_IN_QUEUE")
+    job_id = made.json["jobId"]
+    again = await serai.front.curl("/v1/jobs:submit", *who, body=json.dumps(asked).encode())
+    assert (again.status, again.json["jobId"]) == (200, job_id)
+    other = await serai.front.curl("/v1/jobs:submit", *who, body=json.dumps({**asked, "replicas": 2}).encode())
+    assert (other.status, other.json["code"]) == (409, 6)
+    wrong = await serai.front.curl("/v1/jobs:submit", *who, body=json.dumps({**asked, "submissionId": "", "replicas": -1}).encode())
+    assert (wrong.status, wrong.json["details"][1]["fieldViolations"][0]["field"]) == (400, "replicas")
+    limited = ("-H", f"Authorization: Bearer {await serai.token('operator', '--project', 'p')}")
+    elsewhere = await serai.front.curl("/v1/jobs:submit", *limited, body=json.dumps({**asked, "project": "q"}).encode())
+    assert elsewhere.status == 403
+    followed = ""
+    async with asyncio.timeout(60):
+        while "Hello" not in followed:  # until it has begun to write
+            answer = await serai.front.curl(f"/v1/jobs/{job_id}:follow", *who, h2=False)
+            pieces = [json.loads(line) for line in answer.body.splitlines()]
+            followed = "".join(base64.b64decode(piece.get("data", "")).decode() for piece in pieces)
+    ended = await serai.front.curl("/v1/jobs:terminate", *who, body=json.dumps({"jobIds": [job_id]}).encode())
+    assert ended.status == 200
+    assert (await serai.until_state(job_id, "SUCCESS"))["stopping"] is False
+    assert not any(job_id in json.dumps(exchange.to_json()) for exchange in serai.core.requests.find())
 
 
 async def test_json_for_tools(serai: Up) -> None:

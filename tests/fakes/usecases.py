@@ -9,7 +9,17 @@ from typing import cast
 from serai.core.v1.resources_pb2 import NameAndVersion, PageInfo, ProductReference, ResourceOwner
 from serai.jobs.v1 import job_pb2, jobs_service_pb2
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
-from serai.jobs.v1.jobs_service_pb2 import ExtendItem, FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse, UpdateAclItem
+from serai.jobs.v1.jobs_service_pb2 import (
+    ExtendItem,
+    FollowRequest,
+    FollowResponse,
+    JobReport,
+    ListRequest,
+    ListResponse,
+    SubmitRequest,
+    SubmitResponse,
+    UpdateAclItem,
+)
 from serai_backends.model import Capacity
 from serai_server.errors import InvalidRequest, JobConflictError, JobUnknown
 from serai_server.jobs.origin import Tool
@@ -43,6 +53,7 @@ class MemoryJobs:
         """Raised by every call while it is set."""
         self.asked: list[tuple[str, list[str]]] = []
         """What was asked of jobs that exist, with their ids, in order."""
+        self.submitted: list[SubmitRequest] = []
         self.open_iterators = 0
         self._changed = asyncio.Condition()
 
@@ -61,6 +72,12 @@ class MemoryJobs:
             self.jobs[item.id] = copy
             self.reports.setdefault(item.id, self._report(item))
 
+    async def submit(self, request: SubmitRequest, tool: Tool | None = None) -> SubmitResponse:
+        self.submitted.append(request)
+        made = job(f"tool-{request.submission_id or len(self.jobs)}", owner=request.owner, project=request.project)
+        await self.create([made], tool)
+        return SubmitResponse(job_id=made.id, state=self.reports[made.id].state)
+
     async def of_project(self, job_ids: Sequence[str], project: str) -> list[bool]:
         self._raise()
         return [job_id in self.jobs and self.jobs[job_id].owner.project == project for job_id in job_ids]
@@ -75,10 +92,13 @@ class MemoryJobs:
     async def extend(self, items: Sequence[ExtendItem]) -> None:
         self._ask("extend", [item.job.id for item in items])
 
-    async def suspend(self, job_ids: Sequence[str]) -> None:
+    async def extend_by(self, job_ids: Sequence[str], added_ms: int) -> None:
+        self._ask(f"extend by {added_ms}", job_ids)
+
+    async def suspend(self, job_ids: Sequence[str], at: str = "items") -> None:
         self._ask("suspend", job_ids)
 
-    async def unsuspend(self, job_ids: Sequence[str]) -> None:
+    async def unsuspend(self, job_ids: Sequence[str], at: str = "items") -> None:
         self._ask("unsuspend", job_ids)
 
     async def verify(self, items: Sequence[Job], *, cautious: bool = False) -> None:

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from serai.core.v1.resources_pb2 import SimpleDuration
 from serai.jobs.v1 import jobs_service_pb2 as pb
-from serai.jobs.v1.job_pb2 import Job
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 
 from serai_server.cli import output
@@ -19,29 +17,29 @@ from serai_server.cli.options import config_option, json_option, server_of, sock
 _SPAN = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,5})s)?")
 
 
-class Span(click.ParamType[SimpleDuration]):
-    """ "1h30m", "45m", "90s"."""
+class Span(click.ParamType[int]):
+    """ "1h30m", "45m", "90s", as ms."""
 
     name = "span"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> SimpleDuration:
-        if isinstance(value, SimpleDuration):
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
             return value
         found = _SPAN.fullmatch(str(value))
         hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found is not None else (0, 0, 0)
         total_s = hours * 3600 + minutes * 60 + seconds
         if not total_s:
             self.fail(f"{value!r} is not a span of time like 1h30m, 45m or 90s", param, ctx)
-        return SimpleDuration(hours=total_s // 3600, minutes=total_s % 3600 // 60, seconds=total_s % 60)
+        return total_s * 1_000
 
 
 @click.command()
 @click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...")
-@click.option("--by", "span", required=True, type=Span(), help="Time to add to the limit: 1h30m, 45m, 90s.")
+@click.option("--by", "added_ms", required=True, type=Span(), help="Time to add to the limit: 1h30m, 45m, 90s.")
 @json_option
 @config_option
 @socket_option
-def extend(job_ids: tuple[str, ...], span: SimpleDuration, *, as_json: bool, config: Path, socket: Path | None) -> None:
+def extend(job_ids: tuple[str, ...], added_ms: int, *, as_json: bool, config: Path, socket: Path | None) -> None:
     """Add time to the limits of jobs, all of them or none. Core is told the new limits.
 
     \b
@@ -49,7 +47,7 @@ def extend(job_ids: tuple[str, ...], span: SimpleDuration, *, as_json: bool, con
     """
     unique = list(dict.fromkeys(job_ids))
     with service_of(JobsServiceStub, server_of(config, socket)) as service:
-        service.Extend(pb.ExtendRequest(items=[pb.ExtendItem(job=Job(id=i), requested_time=span) for i in unique]), timeout=CALL_S)
+        service.Extend(pb.ExtendRequest(job_ids=unique, added_ms=added_ms), timeout=CALL_S)
         _show(service, unique, as_json=as_json)
 
 
@@ -67,7 +65,7 @@ def suspend(job_ids: tuple[str, ...], *, as_json: bool, config: Path, socket: Pa
     """
     unique = list(dict.fromkeys(job_ids))
     with service_of(JobsServiceStub, server_of(config, socket)) as service:
-        service.Suspend(pb.SuspendRequest(items=[pb.SuspendItem(job=Job(id=i)) for i in unique]), timeout=CALL_S)
+        service.Suspend(pb.SuspendRequest(job_ids=unique), timeout=CALL_S)
         _show(service, unique, as_json=as_json)
 
 
@@ -84,7 +82,7 @@ def resume(job_ids: tuple[str, ...], *, as_json: bool, config: Path, socket: Pat
     """
     unique = list(dict.fromkeys(job_ids))
     with service_of(JobsServiceStub, server_of(config, socket)) as service:
-        service.Unsuspend(pb.UnsuspendRequest(items=[pb.UnsuspendItem(job=Job(id=i)) for i in unique]), timeout=CALL_S)
+        service.Unsuspend(pb.UnsuspendRequest(job_ids=unique), timeout=CALL_S)
         _show(service, unique, as_json=as_json)
 
 

@@ -10,7 +10,6 @@ import click
 import grpc
 from serai.core.v1.resources_pb2 import PageRequest
 from serai.jobs.v1 import jobs_service_pb2 as pb
-from serai.jobs.v1.job_pb2 import Job
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 
 from serai_server.cli import output
@@ -20,6 +19,7 @@ from serai_server.cli.exec import exec_
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.logs import logs
 from serai_server.cli.options import config_option, json_option, server_of, socket_option
+from serai_server.cli.submit import submit
 
 _PAGE = 500
 _MOST_STOPS = 1_000
@@ -27,10 +27,10 @@ _MOST_STOPS = 1_000
 
 @click.group()
 def command() -> None:
-    """Look at jobs and into them, stop them, give them more time, suspend them."""
+    """Submit jobs, look at them and into them, stop them, give them more time, suspend them."""
 
 
-for _more in (logs, exec_, extend, suspend, resume):
+for _more in (submit, logs, exec_, extend, suspend, resume):
     command.add_command(_more)
 
 
@@ -132,7 +132,7 @@ def stop(*, job_ids: tuple[str, ...], wait: bool, timeout: float, as_json: bool,
     with service_of(JobsServiceStub, server_of(config, socket)) as service:
         for job_id in unique:
             service.Get(pb.GetRequest(job_id=job_id), timeout=CALL_S)
-        service.Terminate(pb.TerminateRequest(items=[Job(id=job_id) for job_id in unique]), timeout=CALL_S)
+        service.Terminate(pb.TerminateRequest(job_ids=unique), timeout=CALL_S)
         reports = [_over(service, i, until) if wait else service.Get(pb.GetRequest(job_id=i), timeout=CALL_S).job for i in unique]
     if as_json:
         output.print_json({"jobs": [output.job_json(r) for r in reports]})

@@ -33,6 +33,8 @@ log = structlog.get_logger("serai.jobs")
 _Item = TypeVar("_Item", UpdateAclItem, Job)
 
 _MANY = 20
+_SHORTEST_MS = 1_000
+"""Of time that is added."""
 
 
 class JobChanges:
@@ -64,20 +66,29 @@ class JobChanges:
         """
         check_count(items)
         added = [duration_ms(item.requested_time, f"items[{i}].requestedTime") for i, item in enumerate(items)]
+        await self._extend([item.job.id for item in items], added, "items", lambda place: f"items[{place}].requestedTime")
+
+    async def extend_by(self, job_ids: Sequence[str], added_ms: int) -> None:
+        """Add the same time to the limits of jobs, as `extend` does."""
+        check_count(job_ids, "job_ids")
+        if not _SHORTEST_MS <= added_ms <= LONGEST_MS:
+            raise InvalidRequest(f"expected {_SHORTEST_MS} to {LONGEST_MS} ms, found {added_ms}", field="added_ms")
+        await self._extend(job_ids, [added_ms] * len(job_ids), "job_ids", lambda _: "added_ms")
+
+    async def _extend(self, job_ids: Sequence[str], added: Sequence[int], at: str, time_at: Callable[[int], str]) -> None:
+        """`at`: the list's name in the request; `time_at`: the path of a job's added time."""
         now_ms = self._clock.now_ms()
 
         def longer(place: int, job: StoredJob | None) -> JobChange:
-            job_id = items[place].job.id
-            known = self._open(job_id, job, place, "time_extension")
+            job_id = job_ids[place]
+            known = self._open(job_id, job, f"{at}[{place}]", "time_extension")
             if not known.time_limit_ms:
                 raise WrongState(f"job {job_id} has no time limit that could be extended")
             if known.target.stop:
                 raise WrongState(f"job {job_id} is being ended already")
             limit_ms = known.time_limit_ms + added[place]
             if limit_ms > LONGEST_MS:
-                raise InvalidRequest(
-                    f"job {job_id} would have more than {causes.duration(LONGEST_MS)} in all", field=f"items[{place}].requestedTime"
-                )
+                raise InvalidRequest(f"job {job_id} would have more than {causes.duration(LONGEST_MS)} in all", field=time_at(place))
             told = Update(None, causes.extended(limit_ms), limit_ms - known.ran_ms)
             left_ms = limit_ms - known.ran_until_ms(now_ms)
             return JobChange(
@@ -92,25 +103,28 @@ class JobChanges:
                 events=(_event(job_id, told, now_ms),),
             )
 
-        _check_ids([item.job.id for item in items])
-        for job in await self._store.decide([item.job.id for item in items], longer):
+        _check_ids(job_ids, at)
+        for job in await self._store.decide(job_ids, longer):
             if job is not None and isinstance(self._backend, TellsLimits):
                 self._backend.tell_limit(job.id, job.time_limit_ms)
 
-    async def suspend(self, job_ids: Sequence[str]) -> None:
-        """Stop every process of running jobs. Suspended ones are left as they are. Raises JobUnknown, WrongState, Unsupported."""
-        await self._aim(job_ids, Target.SUSPEND)
+    async def suspend(self, job_ids: Sequence[str], at: str = "items") -> None:
+        """Stop every process of running jobs. Suspended ones are left as they are. `at`: the list's name in the request.
 
-    async def unsuspend(self, job_ids: Sequence[str]) -> None:
+        Raises JobUnknown, WrongState, Unsupported.
+        """
+        await self._aim(job_ids, Target.SUSPEND, at)
+
+    async def unsuspend(self, job_ids: Sequence[str], at: str = "items") -> None:
         """Have suspended jobs go on. One that runs is left as it is. Raises as `suspend`."""
-        await self._aim(job_ids, Target.RUN)
+        await self._aim(job_ids, Target.RUN, at)
 
-    async def _aim(self, job_ids: Sequence[str], target: Target) -> None:
-        check_count(job_ids)
+    async def _aim(self, job_ids: Sequence[str], target: Target, at: str) -> None:
+        check_count(job_ids, at)
 
         def aimed(place: int, job: StoredJob | None) -> JobChange | None:
             job_id = job_ids[place]
-            known = self._open(job_id, job, place, "suspension")
+            known = self._open(job_id, job, f"{at}[{place}]", "suspension")
             if known.target is target:
                 return None
             if known.target.stop:
@@ -119,17 +133,17 @@ class JobChanges:
                 raise WrongState(f"job {job_id} does not run yet; only a running job can be suspended")
             return JobChange(job_id=job_id, expected_version=known.version, target=target)
 
-        _check_ids(job_ids)
+        _check_ids(job_ids, at)
         await self._store.decide(job_ids, aimed)
         for job_id in job_ids:
             self._look(job_id)  # also when nothing changed: whoever asks again wants it looked at again
 
-    def _open(self, job_id: str, job: StoredJob | None, place: int, feature: Feature) -> StoredJob:
-        """The job, known and not over, of a product that can do this."""
+    def _open(self, job_id: str, job: StoredJob | None, at: str, feature: Feature) -> StoredJob:
+        """The job, known and not over, of a product that can do this. `at`: its path."""
         if job is None:
-            raise JobUnknown(f"no job {job_id!r} is known here", field=f"items[{place}]")
+            raise JobUnknown(f"no job {job_id!r} is known here", field=at)
         if not self._catalog.able(job.product, feature):
-            raise Unsupported(f"this provider does not {_DOES[feature]}", field=f"items[{place}]")
+            raise Unsupported(f"this provider does not {_DOES[feature]}", field=at)
         if job.state.final:
             raise WrongState(f"job {job_id} is over")
         return job
@@ -240,11 +254,11 @@ def check_count(items: Sequence[object], field: str = "items") -> None:
         raise InvalidRequest(f"expected 1 to {MOST_ITEMS} items, found {len(items)}", field=field)
 
 
-def _check_ids(job_ids: Sequence[str]) -> None:
+def _check_ids(job_ids: Sequence[str], at: str) -> None:
     """Raises JobUnknown for what no job can be called."""
     for place, job_id in enumerate(job_ids):
         if not is_job_id(job_id):
-            raise JobUnknown(f"no job {job_id[:64]!r} is known here", field=f"items[{place}]")
+            raise JobUnknown(f"no job {job_id[:64]!r} is known here", field=f"{at}[{place}]")
 
 
 def _stop(job: StoredJob, now_ms: int) -> JobChange:

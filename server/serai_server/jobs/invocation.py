@@ -19,12 +19,12 @@ from serai_server.jobs.texts import value_text
 SCRIPT = "/etc/ucloud/script.sh"
 """Where a replica finds the text of ReplicaSpec.scripts."""
 
-_MAX_ARGUMENT_BYTES = 131_071
+MOST_ARGUMENT_BYTES = 131_071
 """Linux refuses a longer single argument (MAX_ARG_STRLEN)."""
 _MAX_TOTAL_BYTES = 1_048_576
 _WIDEST_CHARACTER = 4
 """Bytes in UTF-8."""
-_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def _environment(app: App, writing: Writing) -> dict[str, str]:
     found: dict[str, str] = {}
     named: dict[str, str] = {}
     for name, element in app.environment:
-        if not _ENVIRONMENT_NAME.fullmatch(name):
+        if not ENVIRONMENT_NAME.fullmatch(name):
             words = f"the application sets an environment variable with a name that no system takes: {name[:64]!r}"
             raise InvalidRequest(words, field=f"{writing.path}.parameters")
         if isinstance(element, EnvironmentName):
@@ -134,15 +134,15 @@ def _check_sizes(argv: list[str], environment: Mapping[str, str], path: str) -> 
         together.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequest("an argument of the command line holds half a character", field=f"{path}.parameters") from error
-    if len(together) * _WIDEST_CHARACTER < _MAX_ARGUMENT_BYTES and "\0" not in together:
+    if len(together) * _WIDEST_CHARACTER < MOST_ARGUMENT_BYTES and "\0" not in together:
         return  # nearly every command there is
     total = 0
     for word in words:
         size = len(word.encode())
         if "\0" in word:
             raise InvalidRequest("an argument of the command line holds a NUL character", field=f"{path}.parameters")
-        if size > _MAX_ARGUMENT_BYTES:
-            raise InvalidRequest(f"an argument of the command line is longer than {_MAX_ARGUMENT_BYTES} bytes", field=f"{path}.parameters")
+        if size > MOST_ARGUMENT_BYTES:
+            raise InvalidRequest(f"an argument of the command line is longer than {MOST_ARGUMENT_BYTES} bytes", field=f"{path}.parameters")
         total += size + 1
     if total > _MAX_TOTAL_BYTES:
         raise InvalidRequest(f"the command line is longer than {_MAX_TOTAL_BYTES} bytes in all", field=f"{path}.parameters")

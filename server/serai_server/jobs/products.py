@@ -61,6 +61,16 @@ class Catalog:
     def find(self, reference: ProductReference) -> Product | None:
         return self._products.get((reference.provider, reference.category, reference.id))
 
+    def matching(self, reference: ProductReference) -> list[Product]:
+        """Those that have each part which the reference names, in the order of the settings."""
+        return [
+            product
+            for product in self._products.values()
+            if reference.id in ("", product.id)
+            and reference.category in ("", product.category)
+            and reference.provider in ("", product.provider)
+        ]
+
     def by_key(self, key: str) -> Product | None:
         """`key` is Product.key as the store keeps it; None = the settings do not sell it any more."""
         return self._by_key.get(key)

@@ -9,7 +9,15 @@ from contextlib import aclosing
 import msgspec
 from serai.core.v1.resources_pb2 import PageInfo
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
-from serai.jobs.v1.jobs_service_pb2 import FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse
+from serai.jobs.v1.jobs_service_pb2 import (
+    FollowRequest,
+    FollowResponse,
+    JobReport,
+    ListRequest,
+    ListResponse,
+    SubmitRequest,
+    SubmitResponse,
+)
 from serai_backends.api import Backend
 from serai_backends.errors import BackendUnavailable
 from serai_backends.model import Capacity
@@ -27,6 +35,7 @@ from serai_server.jobs.registry import Registry
 from serai_server.jobs.reports import report
 from serai_server.jobs.requests import Policy, is_job_id, new_job
 from serai_server.jobs.spec import licenses_of
+from serai_server.jobs.submissions import of_submission, whole_job
 from serai_server.ledger.funds import Funds, wallet_of
 from serai_server.licenses.in_jobs import LicensesInJobs, Whose
 from serai_server.own_jobs import is_own
@@ -94,6 +103,13 @@ class JobsService:
             raise JobConflictError(
                 f"a job {error.job_id} with other content exists already; a job's id cannot be used again", field=f"items[{error.index}].id"
             ) from error
+
+    async def submit(self, request: SubmitRequest, tool: Tool | None = None) -> SubmitResponse:
+        """Store the job that is described, or find the one of the same submission. Raises as `create`."""
+        job = whole_job(request, self._catalog, tool.only_project if tool else "")
+        with of_submission(job):
+            await self.create([job], tool)
+        return SubmitResponse(job_id=job.id, state=(await self.get(job.id)).state)
 
     async def _with_licenses(self, job: NewJob, item: Job, index: int) -> NewJob:
         """The job with its claims on licenses. Raises InvalidRequest, WrongState, NotEnoughLicenses."""

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from serai.jobs.v1 import jobs_service_pb2 as pb
+from serai.jobs.v1.job_pb2 import Job
 
 from serai_server.errors import InvalidRequest, Unsupported
 from serai_server.jobs.changes import check_count
 from serai_server.jobs.origin import Tool
+from serai_server.jobs.requests import MOST_ITEMS
 from serai_server.own_jobs import is_own
 from serai_server.rpc.call import Call, Caller
 from serai_server.rpc.iterate import converted
@@ -33,8 +35,11 @@ class JobsServicer:
         self._sessions = sessions
 
     async def Create(self, request: pb.CreateRequest, call: Call) -> pb.CreateResponse:
-        await self._jobs.create(request.items, Tool(call.tool, call.only_project) if call.tool else None)
+        await self._jobs.create(request.items, _tool(call))
         return pb.CreateResponse(responses=[pb.CreatedJob()] * len(request.items))
+
+    async def Submit(self, request: pb.SubmitRequest, call: Call) -> pb.SubmitResponse:
+        return await self._jobs.submit(request, _tool(call))
 
     async def CreateBulk(self, request: pb.CreateBulkRequest, call: Call) -> pb.CreateBulkResponse:
         if len(request.requests) > MOST_REQUESTS:
@@ -84,25 +89,33 @@ class JobsServicer:
     # What is asked of jobs that exist.
 
     async def Terminate(self, request: pb.TerminateRequest, call: Call) -> pb.TerminateResponse:
-        check_count(request.items)
+        at = _named(request)
+        asked = request.items if at == _ITEMS else [Job(id=job_id) for job_id in request.job_ids]
+        check_count(asked, at)
         # A job that is not known counts as done, and so does one that the caller may not know.
-        if items := await self._limit.known(call, request.items):
+        if items := await self._limit.known(call, asked):
             await self._changes.terminate(items, for_core=call.caller is Caller.CORE)
-        return pb.TerminateResponse(responses=_done(request.items))
+        return pb.TerminateResponse(responses=_done(asked))
 
     async def Extend(self, request: pb.ExtendRequest, call: Call) -> pb.ExtendResponse:
-        await self._limit.check_each(call, [item.job.id for item in request.items])
-        await self._changes.extend(request.items)
-        return pb.ExtendResponse(responses=_done(request.items))
+        if _named(request) == _ITEMS:
+            if request.added_ms:
+                raise InvalidRequest("expected job_ids beside it, and no items", field="added_ms")
+            await self._limit.check_each(call, [item.job.id for item in request.items], _ITEMS)
+            await self._changes.extend(request.items)
+            return pb.ExtendResponse(responses=_done(request.items))
+        await self._limit.check_each(call, request.job_ids, _JOB_IDS)
+        await self._changes.extend_by(request.job_ids, request.added_ms)
+        return pb.ExtendResponse(responses=_done(request.job_ids))
 
     async def Suspend(self, request: pb.SuspendRequest, call: Call) -> pb.SuspendResponse:
-        ids = await self._limit.check_each(call, [item.job.id for item in request.items])
-        await self._changes.suspend(ids)
+        at = _named(request)
+        await self._changes.suspend(await self._limit.check_each(call, _ids(request), at), at)
         return pb.SuspendResponse()
 
     async def Unsuspend(self, request: pb.UnsuspendRequest, call: Call) -> pb.UnsuspendResponse:
-        ids = await self._limit.check_each(call, [item.job.id for item in request.items])
-        await self._changes.unsuspend(ids)
+        at = _named(request)
+        await self._changes.unsuspend(await self._limit.check_each(call, _ids(request), at), at)
         return pb.UnsuspendResponse()
 
     async def UpdateAcl(self, request: pb.UpdateAclRequest, _call: Call) -> pb.UpdateAclResponse:
@@ -143,6 +156,28 @@ class JobsServicer:
 
     async def OpenTerminalInFolder(self, _request: pb.OpenTerminalInFolderRequest, _call: Call) -> pb.OpenTerminalInFolderResponse:
         raise Unsupported("this provider does not open terminals in folders; start a job with the folder as its input")
+
+
+def _tool(call: Call) -> Tool | None:
+    return Tool(call.tool, call.only_project) if call.tool else None
+
+
+_ITEMS, _JOB_IDS = "items", "job_ids"
+
+
+def _named(request: pb.TerminateRequest | pb.ExtendRequest | pb.SuspendRequest | pb.UnsuspendRequest) -> str:
+    """In which of its fields the request names jobs: UCloud's or the tools'. Raises InvalidRequest for both and for neither."""
+    if not request.job_ids:
+        if not request.items:
+            raise InvalidRequest(f"expected 1 to {MOST_ITEMS} jobs", field=_JOB_IDS)
+        return _ITEMS
+    if request.items:
+        raise InvalidRequest("expected either job_ids or items, found both", field=_JOB_IDS)
+    return _JOB_IDS
+
+
+def _ids(request: pb.SuspendRequest | pb.UnsuspendRequest) -> Sequence[str]:
+    return request.job_ids or [item.job.id for item in request.items]
 
 
 def _for_core(answer: pb.ListResponse) -> pb.ListResponse:

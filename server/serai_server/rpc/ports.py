@@ -7,7 +7,17 @@ from typing import Protocol
 
 from serai.core.v1.resources_pb2 import ProductReference, ResourceOwner
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
-from serai.jobs.v1.jobs_service_pb2 import ExtendItem, FollowRequest, FollowResponse, JobReport, ListRequest, ListResponse, UpdateAclItem
+from serai.jobs.v1.jobs_service_pb2 import (
+    ExtendItem,
+    FollowRequest,
+    FollowResponse,
+    JobReport,
+    ListRequest,
+    ListResponse,
+    SubmitRequest,
+    SubmitResponse,
+    UpdateAclItem,
+)
 from serai.licenses.v1.license_pb2 import License, LicenseSpecification, LicenseSupport, Maintenance, ResolvedLicenseSupport
 from serai.licenses.v1.license_servers_service_pb2 import (
     LicenseFeature,
@@ -37,6 +47,8 @@ class Jobs(Protocol):
 
     async def create(self, items: Sequence[Job], tool: Tool | None = None) -> None: ...
 
+    async def submit(self, request: SubmitRequest, tool: Tool | None = None) -> SubmitResponse: ...
+
     async def of_project(self, job_ids: Sequence[str], project: str) -> Sequence[bool]:
         """For each id, whether it is one of a job of this project."""
         ...
@@ -61,9 +73,11 @@ class Changes(Protocol):
 
     async def extend(self, items: Sequence[ExtendItem]) -> None: ...
 
-    async def suspend(self, job_ids: Sequence[str]) -> None: ...
+    async def extend_by(self, job_ids: Sequence[str], added_ms: int) -> None: ...
 
-    async def unsuspend(self, job_ids: Sequence[str]) -> None: ...
+    async def suspend(self, job_ids: Sequence[str], at: str = "items") -> None: ...
+
+    async def unsuspend(self, job_ids: Sequence[str], at: str = "items") -> None: ...
 
     async def verify(self, items: Sequence[Job], *, cautious: bool = False) -> None: ...
 

@@ -30,12 +30,12 @@ class ProjectLimit:
         if call.only_project and not (await self._jobs.of_project([job_id], call.only_project))[0]:
             raise JobUnknown(f"no job {job_id!r} is known here", field="job_id")
 
-    async def check_each(self, call: Call, job_ids: Sequence[str]) -> Sequence[str]:
-        """The ids. Raises JobUnknown for the first that is not the caller's."""
+    async def check_each(self, call: Call, job_ids: Sequence[str], at: str) -> Sequence[str]:
+        """The ids. Raises JobUnknown for the first that is not the caller's. `at`: the list's name in the request."""
         if call.only_project:
             for place, mine in enumerate(await self._jobs.of_project(job_ids, call.only_project)):
                 if not mine:
-                    raise JobUnknown(f"no job {job_ids[place][:64]!r} is known here", field=f"items[{place}]")
+                    raise JobUnknown(f"no job {job_ids[place][:64]!r} is known here", field=f"{at}[{place}]")
         return job_ids
 
     async def known(self, call: Call, items: Sequence[Job]) -> Sequence[Job]:

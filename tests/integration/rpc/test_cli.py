@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from fakes.commands import Ran, ran
 from fakes.elsewhere import Elsewhere, elsewhere
 from fakes.front import Front, served
 from fakes.usecases import STDERR, STDOUT, job
+from serai.core.v1.resources_pb2 import ProductReference
 from serai.jobs.v1 import job_pb2
-from serai.jobs.v1.jobs_service_pb2 import FollowResponse, ReplicaReport
+from serai.jobs.v1.jobs_service_pb2 import FollowResponse, ReplicaReport, SubmitRequest
 from serai_devcore import Generation
 from serai_devcore.clock import SystemClock
 from serai_devcore.tokens import TokenIssuer
@@ -54,8 +55,8 @@ Serai = Callable[..., Ran[bytes]]
 
 @pytest.fixture
 def serai(server: Server, capfdbinary: pytest.CaptureFixture[bytes]) -> Serai:
-    def call(*arguments: str, socket: Path | None = None) -> Ran[bytes]:
-        return ran(capfdbinary, *arguments, "--socket", str(socket or server.socket))
+    def call(*arguments: str, socket: Path | None = None, program: Sequence[str] = ()) -> Ran[bytes]:
+        return ran(capfdbinary, *arguments, "--socket", str(socket or server.socket), *program)
 
     return call
 
@@ -346,13 +347,59 @@ async def test_a_reader_that_goes_away(server: Server) -> None:
     assert (process.returncode, err) == (Exit.READER_GONE, b"")
 
 
+class TestSubmit:
+    def test_a_program_becomes_a_job(self, server: Server, serai: Serai) -> None:
+        """All that the options say, and each word of the program as it is; its id alone is on stdout."""
+        options = ["--owner", "alice", "--project", "p", "--image", "debian:12", "--product", "c/c1", "--replicas", "2", "--name", "a b"]
+        more = ["--time-limit", "1h", "--env", "A=1", "--env", "B=x=y", "--submission-id", "n1"]
+        ran = serai("jobs", "submit", *options, *more, program=["sh", "-c", "echo --owner $A"])
+        assert (ran.code, ran.out, ran.err) == (Exit.OK, b"tool-n1\n", "")
+        assert server.front.jobs.submitted == [
+            SubmitRequest(
+                owner="alice",
+                project="p",
+                image="debian:12",
+                command=["sh", "-c", "echo --owner $A"],
+                environment={"A": "1", "B": "x=y"},
+                product=ProductReference(id="c1", category="c"),
+                replicas=2,
+                time_limit_ms=3_600_000,
+                name="a b",
+                submission_id="n1",
+            )
+        ]
+
+    def test_for_programs(self, server: Server, serai: Serai) -> None:
+        """The id and the state; what is not said is left to the server."""
+        ran = serai("jobs", "submit", "--owner", "alice", "--json", program=["date"])
+        assert (ran.code, ran.json) == (Exit.OK, {"id": "tool-0", "state": "IN_QUEUE"})
+        assert server.front.jobs.submitted == [SubmitRequest(owner="alice", command=["date"], replicas=1)]
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--env", "A"], "NAME=VALUE"),
+            (["--env", "=1"], "NAME=VALUE"),
+            (["--product", "a/b/c/d"], "CATEGORY/NAME"),
+            (["--product", "a//c"], "CATEGORY/NAME"),
+            (["--time-limit", "1d"], "1h30m"),
+            (["--replicas", "0"], "x>=1"),
+        ],
+    )
+    def test_what_cannot_be_meant(self, server: Server, serai: Serai, options: list[str], words: str) -> None:
+        """Is said in words that show what can, and nothing is asked."""
+        ran = serai("jobs", "submit", "--owner", "alice", *options, program=["date"])
+        assert (ran.code, ran.out, server.front.jobs.submitted) == (Exit.USAGE, b"", [])
+        assert words in ran.err
+
+
 @pytest.mark.usefixtures("three")
 class TestChanges:
     def test_time_is_added(self, server: Server, serai: Serai) -> None:
         """To each job once, however often it is named."""
         ran = serai("jobs", "extend", "1", "2", "1", "--by", "1h30m", "--json")
         assert (ran.code, [j["id"] for j in ran.json["jobs"]]) == (Exit.OK, ["1", "2"])
-        assert server.front.jobs.asked == [("extend", ["1", "2"])]
+        assert server.front.jobs.asked == [("extend by 5400000", ["1", "2"])]
 
     @pytest.mark.parametrize("span", ["", "0s", "-5m", "1d", "90"])
     def test_a_span_that_is_none(self, server: Server, serai: Serai, span: str) -> None:

@@ -61,7 +61,7 @@ class Site:
 
     async def ask(self, method: str, request: Message, who: Identify = LIMITED) -> bytes:
         """The answer, or the first one. Raises RpcFailure."""
-        found = self.front.methods[SERVICE + method]
+        found = self.front.methods[SERVICE + method.partition(" ")[0]]
         if found.shape is Shape.UNARY_UNARY:
             return await self.front.chain.once(found, request.SerializeToString(), {}, who)
         answers = self.front.chain.many(found, request.SerializeToString(), {}, who)
@@ -106,9 +106,12 @@ ASKS: Mapping[str, Callable[[str], Message]] = {
     "Extend": lambda job_id: pb.ExtendRequest(items=[pb.ExtendItem(job=Job(id=job_id), requested_time=SimpleDuration(minutes=1))]),
     "Suspend": lambda job_id: pb.SuspendRequest(items=[pb.SuspendItem(job=Job(id=job_id))]),
     "Unsuspend": lambda job_id: pb.UnsuspendRequest(items=[pb.UnsuspendItem(job=Job(id=job_id))]),
+    "Extend by ids": lambda job_id: pb.ExtendRequest(job_ids=[job_id], added_ms=60_000),
+    "Suspend by ids": lambda job_id: pb.SuspendRequest(job_ids=[job_id]),
+    "Unsuspend by ids": lambda job_id: pb.UnsuspendRequest(job_ids=[job_id]),
 }
-"""Method → a request about one job, which is NOT_FOUND when it is not known."""
-TRIED_BY_THEMSELVES = {"Create", "Terminate", "List", "RetrieveProducts", "RetrieveUtilization"}
+"""Method, and how it is told the job → a request about one job, which is NOT_FOUND when it is not known."""
+TRIED_BY_THEMSELVES = {"Create", "Submit", "Terminate", "List", "RetrieveProducts", "RetrieveUtilization"}
 
 
 def test_every_method_for_limited_tools_is_tried_here() -> None:
@@ -116,7 +119,7 @@ def test_every_method_for_limited_tools_is_tried_here() -> None:
     from integration.tools.test_access import METHODS
 
     limited = {path for path, method in METHODS.items() if method.rule.of_project and not path.startswith("/grpc.")}
-    assert limited == {SERVICE + name for name in {*ASKS, *TRIED_BY_THEMSELVES}}
+    assert limited == {SERVICE + name.partition(" ")[0] for name in {*ASKS, *TRIED_BY_THEMSELVES}}
 
 
 @pytest.mark.parametrize("method", ASKS)
@@ -133,9 +136,11 @@ async def test_a_job_of_another_project_is_as_one_that_is_not_there(tmp_path: Pa
         await site.ask(method, ASKS[method]("tool-other"), FREE)
 
 
-@pytest.mark.parametrize("method", ["Extend", "Suspend", "Unsuspend"])
-async def test_one_of_another_project_spoils_the_whole_bulk(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize("way", ["", " by ids"])
+@pytest.mark.parametrize("name", ["Extend", "Suspend", "Unsuspend"])
+async def test_one_of_another_project_spoils_the_whole_bulk(tmp_path: Path, name: str, way: str) -> None:
     """Nothing is done to any, and the field says which it was; as with a job that is not there."""
+    method = name + way
     async with site_on(tmp_path) as site:
         both = ASKS[method]("tool-mine")
         both.MergeFrom(ASKS[method]("tool-other"))
@@ -143,7 +148,7 @@ async def test_one_of_another_project_spoils_the_whole_bulk(tmp_path: Path, meth
         status = await site.refused(method, both)
         bad = error_details_pb2.BadRequest()
         assert any(detail.Unpack(bad) for detail in status.details)
-        assert [violation.field for violation in bad.field_violations] == ["items[1]"]
+        assert [violation.field for violation in bad.field_violations] == ["job_ids[1]" if way else "items[1]"]
         assert await site.core.store.job("tool-mine") == before
 
 
@@ -158,6 +163,8 @@ async def test_an_end_is_only_for_ones_own_jobs(tmp_path: Path) -> None:
             assert row is not None
             assert (row.state, row.target.stop) == (State.RUNNING, False)
         assert await site.ask("Terminate", pb.TerminateRequest(items=ids("tool-other")))
+        assert await site.ask("Terminate", pb.TerminateRequest(job_ids=["tool-other", "nope"]))
+        assert (await until(site.core, "tool-other", lambda row: True)).target.stop is False
         too_many = pb.TerminateRequest(items=ids(*map(str, range(1_001))))
         assert (await site.refused("Terminate", too_many)).code == code_pb2.INVALID_ARGUMENT
 
@@ -169,7 +176,7 @@ async def test_a_bulk_of_nothing_is_refused(tmp_path: Path, method: str, who: Id
     async with site_on(tmp_path) as site:
         status = await site.refused(method, getattr(pb, f"{method}Request")(), who)
         assert status.code == code_pb2.INVALID_ARGUMENT
-        assert status.message.startswith("items: expected 1 to ")
+        assert status.message.startswith(("items: expected 1 to ", "job_ids: expected 1 to "))
 
 
 async def test_lists_have_ones_own_jobs(tmp_path: Path) -> None:

@@ -130,6 +130,10 @@ async def test_get_list_and_products(server: Dispatcher, front: Front) -> None:
         ("OnUpdatedLabels", pb.OnUpdatedLabelsRequest(items=[job("1")]), ("update labels", ["1"])),
         ("Disown", pb.DisownRequest(job_ids=["1", "x"]), ("disown", ["1", "x"])),
         ("Terminate", pb.TerminateRequest(items=[job("1")]), ("terminate for core", ["1"])),
+        ("Extend", pb.ExtendRequest(job_ids=["1"], added_ms=60_000), ("extend by 60000", ["1"])),
+        ("Suspend", pb.SuspendRequest(job_ids=["1"]), ("suspend", ["1"])),
+        ("Unsuspend", pb.UnsuspendRequest(job_ids=["1"]), ("unsuspend", ["1"])),
+        ("Terminate", pb.TerminateRequest(job_ids=["1"]), ("terminate for core", ["1"])),
     ],
 )
 async def test_what_is_asked_of_jobs_reaches_them(
@@ -139,6 +143,31 @@ async def test_what_is_asked_of_jobs_reaches_them(
     await front.jobs.create([job("1")])
     await ask(server, JOBS + name, request_)
     assert front.jobs.asked == [asked]
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "field"),
+    [
+        ("Extend", pb.ExtendRequest(items=[pb.ExtendItem(job=job("1"))], job_ids=["1"], added_ms=1_000), "job_ids"),
+        ("Extend", pb.ExtendRequest(items=[pb.ExtendItem(job=job("1"))], added_ms=1_000), "added_ms"),
+        ("Extend", pb.ExtendRequest(added_ms=1_000), "job_ids"),
+        ("Suspend", pb.SuspendRequest(items=[pb.SuspendItem(job=job("1"))], job_ids=["1"]), "job_ids"),
+        ("Unsuspend", pb.UnsuspendRequest(items=[pb.UnsuspendItem(job=job("1"))], job_ids=["1"]), "job_ids"),
+        ("Terminate", pb.TerminateRequest(items=[job("1")], job_ids=["2"]), "job_ids"),
+        ("Terminate", pb.TerminateRequest(), "job_ids"),
+        ("Terminate", pb.TerminateRequest(job_ids=["1"] * 1_001), "job_ids"),
+    ],
+)
+async def test_jobs_are_named_in_one_way(server: Dispatcher, front: Front, name: str, request_: Message, field: str) -> None:
+    """A tool's or UCloud's: both, or neither, is refused with the field's path, and nothing is done."""
+    await front.jobs.create([job("1")])
+    with pytest.raises(RpcFailure) as caught:
+        await ask(server, JOBS + name, request_)
+    assert caught.value.status.code == code_pb2.INVALID_ARGUMENT
+    bad = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(bad) for detail in caught.value.status.details)
+    assert [violation.field for violation in bad.field_violations] == [field]
+    assert front.jobs.asked == []
 
 
 async def test_utilization_is_told_in_cores_bytes_and_jobs(server: Dispatcher) -> None:

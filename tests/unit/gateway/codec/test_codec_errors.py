@@ -261,6 +261,18 @@ def test_bare_and_wrapped_items_of_suspend() -> None:
     assert refused(b'{"items":', SUSPEND).path == ""
 
 
+@pytest.mark.parametrize("name", ["Extend", "Suspend", "Unsuspend", "Terminate"])
+def test_the_tools_way_to_name_jobs_is_not_on_the_wire(name: str) -> None:
+    """Its keys are passed over as unknown ones are, beside items, and alone they are no request."""
+    request = getattr(jobs_service_pb2, f"{name}Request")
+    job = SEED["items"][0]
+    item = job if name == "Terminate" else {"job": job, "requestedTime": {"hours": 1, "minutes": 0, "seconds": 0}}
+    tools = {"jobIds": ["tool-1"], "job_ids": ["tool-1"], "addedMs": 1_000}
+    read = request.FromString(CODEC.read(request.DESCRIPTOR, json.dumps({"items": [item], **tools}).encode()))
+    assert {field.name for field, _ in read.ListFields()} == {"items"}
+    assert refused(json.dumps(tools).encode(), request.DESCRIPTOR).path == "items"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "path", "key"),
     [

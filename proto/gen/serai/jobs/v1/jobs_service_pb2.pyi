@@ -139,6 +139,119 @@ class CreatedJob(_message.Message):
 Global___CreatedJob: _TypeAlias = CreatedJob  # noqa: Y015
 
 @_typing.final
+class SubmitRequest(_message.Message):
+    """A program to be run as a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EnvironmentEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SUBMISSION_ID_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """UCloud username of whom it is for; the output goes to a drive of theirs or of the project's. Required."""
+    project: _builtins.str
+    """Project id of the owner; empty = the project that the caller's token is limited to, and else the owner's personal workspace."""
+    image: _builtins.str
+    """The container's image, like "debian:12"; empty = none, where programs are those of the machine."""
+    replicas: _builtins.int
+    """That run the command at the same time; 0 = 1."""
+    time_limit_ms: _builtins.int
+    """Longest time in RUNNING, ms, rounded up to whole seconds; 0 = no limit."""
+    name: _builtins.str
+    """For people; part of the output folder's name. Empty = none."""
+    submission_id: _builtins.str
+    """Makes repeats safe: 1 to 64 letters, digits, '.', '_' and '-' of the caller's choice. The same content once more is answered with the same job,
+    which runs once. Callers that are limited to a project share theirs with those of that project; all others share theirs. Empty = each
+    call makes a new job.
+    """
+    @_builtins.property
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The program and its arguments, each as it is: no shell is between. Required."""
+
+    @_builtins.property
+    def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Environment variables by name, beside what Serai sets."""
+
+    @_builtins.property
+    def product(self) -> _resources_pb2.ProductReference:
+        """The machine type of each replica. `category` and `provider` may be left out where the rest names one only; unset = the first of
+        RetrieveProducts that runs such a program.
+        """
+
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        project: _builtins.str = ...,
+        image: _builtins.str = ...,
+        command: _abc.Iterable[_builtins.str] | None = ...,
+        environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        product: _resources_pb2.ProductReference | None = ...,
+        replicas: _builtins.int = ...,
+        time_limit_ms: _builtins.int = ...,
+        name: _builtins.str = ...,
+        submission_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "environment", b"environment", "image", b"image", "name", b"name", "owner", b"owner", "product", b"product", "project", b"project", "replicas", b"replicas", "submission_id", b"submission_id", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitRequest: _TypeAlias = SubmitRequest  # noqa: Y015
+
+@_typing.final
+class SubmitResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The new job's id, or that of the same submission before."""
+    state: _job_pb2.JobState.ValueType
+    """Of the job, now."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        state: _job_pb2.JobState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitResponse: _TypeAlias = SubmitResponse  # noqa: Y015
+
+@_typing.final
 class CreateBulkRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -217,16 +330,28 @@ class ExtendRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    ADDED_MS_FIELD_NUMBER: _builtins.int
+    added_ms: _builtins.int
+    """Time to add to the limit of each job of job_ids, ms: no new total. 1,000 or more."""
     @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExtendItem]: ...
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExtendItem]:
+        """UCloud's way to name jobs, each with its time."""
+
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tools' way, with added_ms; 1 to 1,000."""
+
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___ExtendItem] | None = ...,
+        job_ids: _abc.Iterable[_builtins.str] | None = ...,
+        added_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_ms", b"added_ms", "items", b"items", "job_ids", b"job_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -513,18 +638,24 @@ class SuspendRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
+    JOB_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___SuspendItem]:
-        """Bare jobs of generation 2021; {job} of generation 2026 is accepted too."""
+        """UCloud's way to name jobs: bare jobs of generation 2021; {job} of generation 2026 is accepted too."""
+
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tools' way; 1 to 1,000."""
 
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___SuspendItem] | None = ...,
+        job_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "job_ids", b"job_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -572,16 +703,24 @@ class UnsuspendRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
+    JOB_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnsuspendItem]: ...
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnsuspendItem]:
+        """UCloud's way to name jobs, as in Suspend."""
+
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tools' way; 1 to 1,000."""
+
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___UnsuspendItem] | None = ...,
+        job_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "job_ids", b"job_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -629,18 +768,24 @@ class TerminateRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
+    JOB_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
-        """Only `id` is used."""
+        """UCloud's way to name jobs. Only `id` is used."""
+
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tools' way; 1 to 1,000."""
 
     def __init__(
         self,
         *,
         items: _abc.Iterable[_job_pb2.Job] | None = ...,
+        job_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "job_ids", b"job_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class JobsServiceStub:
-    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -42,6 +45,11 @@ class JobsServiceStub:
                 '/serai.jobs.v1.JobsService/Create',
                 request_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.CreateRequest.SerializeToString,
                 response_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.CreateResponse.FromString,
+                _registered_method=True)
+        self.Submit = channel.unary_unary(
+                '/serai.jobs.v1.JobsService/Submit',
+                request_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.SubmitRequest.SerializeToString,
+                response_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.SubmitResponse.FromString,
                 _registered_method=True)
         self.CreateBulk = channel.unary_unary(
                 '/serai.jobs.v1.JobsService/CreateBulk',
@@ -146,7 +154,10 @@ class JobsServiceStub:
 
 
 class JobsServiceServicer:
-    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -156,6 +167,15 @@ class JobsServiceServicer:
         """Stores the jobs and answers; they run later. All items or none. A repeated create of the same id and content gives the
         same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
         nothing of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Submit(self, request, context):
+        """Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
+        begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+        ALREADY_EXISTS for a submission_id that was used with other content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -311,6 +331,11 @@ def add_JobsServiceServicer_to_server(servicer, server):
                     request_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.CreateRequest.FromString,
                     response_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.CreateResponse.SerializeToString,
             ),
+            'Submit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Submit,
+                    request_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.SubmitRequest.FromString,
+                    response_serializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.SubmitResponse.SerializeToString,
+            ),
             'CreateBulk': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateBulk,
                     request_deserializer=serai_dot_jobs_dot_v1_dot_jobs__service__pb2.CreateBulkRequest.FromString,
@@ -420,7 +445,10 @@ def add_JobsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobsService:
-    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -443,6 +471,33 @@ class JobsService:
             '/serai.jobs.v1.JobsService/Create',
             serai_dot_jobs_dot_v1_dot_jobs__service__pb2.CreateRequest.SerializeToString,
             serai_dot_jobs_dot_v1_dot_jobs__service__pb2.CreateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Submit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.jobs.v1.JobsService/Submit',
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.SubmitRequest.SerializeToString,
+            serai_dot_jobs_dot_v1_dot_jobs__service__pb2.SubmitResponse.FromString,
             options,
             channel_credentials,
             insecure,

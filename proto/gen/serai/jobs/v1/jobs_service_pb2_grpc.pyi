@@ -27,7 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobsServiceStub:
-    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -41,6 +44,11 @@ class JobsServiceStub:
     """Stores the jobs and answers; they run later. All items or none. A repeated create of the same id and content gives the
     same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
     nothing of them.
+    """
+    Submit: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.SubmitRequest, _jobs_service_pb2.SubmitResponse]
+    """Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
+    begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+    ALREADY_EXISTS for a submission_id that was used with other content.
     """
     CreateBulk: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateBulkRequest, _jobs_service_pb2.CreateBulkResponse]
     """Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait."""
@@ -89,7 +97,10 @@ class JobsServiceStub:
 
 @_typing.type_check_only
 class JobsServiceAsyncStub(JobsServiceStub):
-    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -100,6 +111,11 @@ class JobsServiceAsyncStub(JobsServiceStub):
     """Stores the jobs and answers; they run later. All items or none. A repeated create of the same id and content gives the
     same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
     nothing of them.
+    """
+    Submit: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.SubmitRequest, _jobs_service_pb2.SubmitResponse]  # type: ignore[assignment]
+    """Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
+    begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+    ALREADY_EXISTS for a submission_id that was used with other content.
     """
     CreateBulk: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateBulkRequest, _jobs_service_pb2.CreateBulkResponse]  # type: ignore[assignment]
     """Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait."""
@@ -147,7 +163,10 @@ class JobsServiceAsyncStub(JobsServiceStub):
     """A job's report now and after each change, until it is final. NOT_FOUND for an unknown id."""
 
 class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+    """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
     UNAVAILABLE when the store cannot be reached.
@@ -162,6 +181,17 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stores the jobs and answers; they run later. All items or none. A repeated create of the same id and content gives the
         same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
         nothing of them.
+        """
+
+    @_abc_1.abstractmethod
+    def Submit(
+        self,
+        request: _jobs_service_pb2.SubmitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_service_pb2.SubmitResponse, _abc.Awaitable[_jobs_service_pb2.SubmitResponse]]:
+        """Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
+        begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+        ALREADY_EXISTS for a submission_id that was used with other content.
         """
 
     @_abc_1.abstractmethod

@@ -271,6 +271,190 @@ func (x *CreatedJob) GetId() string {
 	return ""
 }
 
+// A program to be run as a job.
+type SubmitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UCloud username of whom it is for; the output goes to a drive of theirs or of the project's. Required.
+	Owner string `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Project id of the owner; empty = the project that the caller's token is limited to, and else the owner's personal workspace.
+	Project string `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
+	// The container's image, like "debian:12"; empty = none, where programs are those of the machine.
+	Image string `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
+	// The program and its arguments, each as it is: no shell is between. Required.
+	Command []string `protobuf:"bytes,4,rep,name=command,proto3" json:"command,omitempty"`
+	// Environment variables by name, beside what Serai sets.
+	Environment map[string]string `protobuf:"bytes,5,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The machine type of each replica. `category` and `provider` may be left out where the rest names one only; unset = the first of
+	// RetrieveProducts that runs such a program.
+	Product *v1.ProductReference `protobuf:"bytes,6,opt,name=product,proto3" json:"product,omitempty"`
+	// That run the command at the same time; 0 = 1.
+	Replicas int32 `protobuf:"varint,7,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	// Longest time in RUNNING, ms, rounded up to whole seconds; 0 = no limit.
+	TimeLimitMs int64 `protobuf:"varint,8,opt,name=time_limit_ms,json=timeLimitMs,proto3" json:"time_limit_ms,omitempty"`
+	// For people; part of the output folder's name. Empty = none.
+	Name string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
+	// Makes repeats safe: 1 to 64 letters, digits, '.', '_' and '-' of the caller's choice. The same content once more is answered with the same job,
+	// which runs once. Callers that are limited to a project share theirs with those of that project; all others share theirs. Empty = each
+	// call makes a new job.
+	SubmissionId  string `protobuf:"bytes,10,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitRequest) Reset() {
+	*x = SubmitRequest{}
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitRequest) ProtoMessage() {}
+
+func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
+func (*SubmitRequest) Descriptor() ([]byte, []int) {
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SubmitRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *SubmitRequest) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *SubmitRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *SubmitRequest) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *SubmitRequest) GetEnvironment() map[string]string {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
+func (x *SubmitRequest) GetProduct() *v1.ProductReference {
+	if x != nil {
+		return x.Product
+	}
+	return nil
+}
+
+func (x *SubmitRequest) GetReplicas() int32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *SubmitRequest) GetTimeLimitMs() int64 {
+	if x != nil {
+		return x.TimeLimitMs
+	}
+	return 0
+}
+
+func (x *SubmitRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SubmitRequest) GetSubmissionId() string {
+	if x != nil {
+		return x.SubmissionId
+	}
+	return ""
+}
+
+type SubmitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new job's id, or that of the same submission before.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Of the job, now.
+	State         JobState `protobuf:"varint,2,opt,name=state,proto3,enum=serai.jobs.v1.JobState" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitResponse) Reset() {
+	*x = SubmitResponse{}
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitResponse) ProtoMessage() {}
+
+func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
+func (*SubmitResponse) Descriptor() ([]byte, []int) {
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SubmitResponse) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *SubmitResponse) GetState() JobState {
+	if x != nil {
+		return x.State
+	}
+	return JobState_JOB_STATE_UNSPECIFIED
+}
+
 type CreateBulkRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Each is taken or refused by itself.
@@ -281,7 +465,7 @@ type CreateBulkRequest struct {
 
 func (x *CreateBulkRequest) Reset() {
 	*x = CreateBulkRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[3]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +477,7 @@ func (x *CreateBulkRequest) String() string {
 func (*CreateBulkRequest) ProtoMessage() {}
 
 func (x *CreateBulkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[3]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +490,7 @@ func (x *CreateBulkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBulkRequest.ProtoReflect.Descriptor instead.
 func (*CreateBulkRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{3}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateBulkRequest) GetRequests() []*CreateRequest {
@@ -326,7 +510,7 @@ type CreateBulkResponse struct {
 
 func (x *CreateBulkResponse) Reset() {
 	*x = CreateBulkResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[4]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -338,7 +522,7 @@ func (x *CreateBulkResponse) String() string {
 func (*CreateBulkResponse) ProtoMessage() {}
 
 func (x *CreateBulkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[4]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -351,7 +535,7 @@ func (x *CreateBulkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBulkResponse.ProtoReflect.Descriptor instead.
 func (*CreateBulkResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{4}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateBulkResponse) GetOutcomes() []*CreateOutcome {
@@ -375,7 +559,7 @@ type CreateOutcome struct {
 
 func (x *CreateOutcome) Reset() {
 	*x = CreateOutcome{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[5]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -387,7 +571,7 @@ func (x *CreateOutcome) String() string {
 func (*CreateOutcome) ProtoMessage() {}
 
 func (x *CreateOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[5]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -400,7 +584,7 @@ func (x *CreateOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOutcome.ProtoReflect.Descriptor instead.
 func (*CreateOutcome) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{5}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateOutcome) GetOutcome() isCreateOutcome_Outcome {
@@ -447,15 +631,20 @@ func (*CreateOutcome_Created) isCreateOutcome_Outcome() {}
 func (*CreateOutcome_ErrorStatus) isCreateOutcome_Outcome() {}
 
 type ExtendRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Items         []*ExtendItem          `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UCloud's way to name jobs, each with its time.
+	Items []*ExtendItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// The tools' way, with added_ms; 1 to 1,000.
+	JobIds []string `protobuf:"bytes,2,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
+	// Time to add to the limit of each job of job_ids, ms: no new total. 1,000 or more.
+	AddedMs       int64 `protobuf:"varint,3,opt,name=added_ms,json=addedMs,proto3" json:"added_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExtendRequest) Reset() {
 	*x = ExtendRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[6]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +656,7 @@ func (x *ExtendRequest) String() string {
 func (*ExtendRequest) ProtoMessage() {}
 
 func (x *ExtendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[6]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +669,7 @@ func (x *ExtendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendRequest.ProtoReflect.Descriptor instead.
 func (*ExtendRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{6}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ExtendRequest) GetItems() []*ExtendItem {
@@ -488,6 +677,20 @@ func (x *ExtendRequest) GetItems() []*ExtendItem {
 		return x.Items
 	}
 	return nil
+}
+
+func (x *ExtendRequest) GetJobIds() []string {
+	if x != nil {
+		return x.JobIds
+	}
+	return nil
+}
+
+func (x *ExtendRequest) GetAddedMs() int64 {
+	if x != nil {
+		return x.AddedMs
+	}
+	return 0
 }
 
 // More time for one job.
@@ -502,7 +705,7 @@ type ExtendItem struct {
 
 func (x *ExtendItem) Reset() {
 	*x = ExtendItem{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[7]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +717,7 @@ func (x *ExtendItem) String() string {
 func (*ExtendItem) ProtoMessage() {}
 
 func (x *ExtendItem) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[7]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +730,7 @@ func (x *ExtendItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendItem.ProtoReflect.Descriptor instead.
 func (*ExtendItem) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{7}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExtendItem) GetJob() *Job {
@@ -553,7 +756,7 @@ type ExtendResponse struct {
 
 func (x *ExtendResponse) Reset() {
 	*x = ExtendResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[8]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +768,7 @@ func (x *ExtendResponse) String() string {
 func (*ExtendResponse) ProtoMessage() {}
 
 func (x *ExtendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[8]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +781,7 @@ func (x *ExtendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendResponse.ProtoReflect.Descriptor instead.
 func (*ExtendResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{8}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExtendResponse) GetResponses() []*Acknowledged {
@@ -597,7 +800,7 @@ type Acknowledged struct {
 
 func (x *Acknowledged) Reset() {
 	*x = Acknowledged{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[9]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +812,7 @@ func (x *Acknowledged) String() string {
 func (*Acknowledged) ProtoMessage() {}
 
 func (x *Acknowledged) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[9]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +825,7 @@ func (x *Acknowledged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledged.ProtoReflect.Descriptor instead.
 func (*Acknowledged) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{9}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{11}
 }
 
 type OpenInteractiveSessionRequest struct {
@@ -634,7 +837,7 @@ type OpenInteractiveSessionRequest struct {
 
 func (x *OpenInteractiveSessionRequest) Reset() {
 	*x = OpenInteractiveSessionRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[10]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +849,7 @@ func (x *OpenInteractiveSessionRequest) String() string {
 func (*OpenInteractiveSessionRequest) ProtoMessage() {}
 
 func (x *OpenInteractiveSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[10]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +862,7 @@ func (x *OpenInteractiveSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenInteractiveSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenInteractiveSessionRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{10}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OpenInteractiveSessionRequest) GetItems() []*OpenInteractiveSessionItem {
@@ -684,7 +887,7 @@ type OpenInteractiveSessionItem struct {
 
 func (x *OpenInteractiveSessionItem) Reset() {
 	*x = OpenInteractiveSessionItem{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[11]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -696,7 +899,7 @@ func (x *OpenInteractiveSessionItem) String() string {
 func (*OpenInteractiveSessionItem) ProtoMessage() {}
 
 func (x *OpenInteractiveSessionItem) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[11]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -709,7 +912,7 @@ func (x *OpenInteractiveSessionItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenInteractiveSessionItem.ProtoReflect.Descriptor instead.
 func (*OpenInteractiveSessionItem) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{11}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OpenInteractiveSessionItem) GetJob() *Job {
@@ -749,7 +952,7 @@ type OpenInteractiveSessionResponse struct {
 
 func (x *OpenInteractiveSessionResponse) Reset() {
 	*x = OpenInteractiveSessionResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[12]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +964,7 @@ func (x *OpenInteractiveSessionResponse) String() string {
 func (*OpenInteractiveSessionResponse) ProtoMessage() {}
 
 func (x *OpenInteractiveSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[12]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +977,7 @@ func (x *OpenInteractiveSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenInteractiveSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenInteractiveSessionResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{12}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *OpenInteractiveSessionResponse) GetResponses() []*OpenSession {
@@ -799,7 +1002,7 @@ type OpenSession struct {
 
 func (x *OpenSession) Reset() {
 	*x = OpenSession{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[13]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +1014,7 @@ func (x *OpenSession) String() string {
 func (*OpenSession) ProtoMessage() {}
 
 func (x *OpenSession) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[13]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +1027,7 @@ func (x *OpenSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSession.ProtoReflect.Descriptor instead.
 func (*OpenSession) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{13}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OpenSession) GetSession() isOpenSession_Session {
@@ -898,7 +1101,7 @@ type ShellSession struct {
 
 func (x *ShellSession) Reset() {
 	*x = ShellSession{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[14]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1113,7 @@ func (x *ShellSession) String() string {
 func (*ShellSession) ProtoMessage() {}
 
 func (x *ShellSession) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[14]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1126,7 @@ func (x *ShellSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellSession.ProtoReflect.Descriptor instead.
 func (*ShellSession) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{14}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ShellSession) GetJobId() string {
@@ -964,7 +1167,7 @@ type WebSession struct {
 
 func (x *WebSession) Reset() {
 	*x = WebSession{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[15]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1179,7 @@ func (x *WebSession) String() string {
 func (*WebSession) ProtoMessage() {}
 
 func (x *WebSession) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[15]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1192,7 @@ func (x *WebSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebSession.ProtoReflect.Descriptor instead.
 func (*WebSession) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{15}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WebSession) GetJobId() string {
@@ -1039,7 +1242,7 @@ type VncSession struct {
 
 func (x *VncSession) Reset() {
 	*x = VncSession{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[16]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1254,7 @@ func (x *VncSession) String() string {
 func (*VncSession) ProtoMessage() {}
 
 func (x *VncSession) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[16]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1267,7 @@ func (x *VncSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VncSession.ProtoReflect.Descriptor instead.
 func (*VncSession) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{16}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VncSession) GetJobId() string {
@@ -1104,15 +1307,17 @@ func (x *VncSession) GetSessionIdentifier() string {
 
 type SuspendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Bare jobs of generation 2021; {job} of generation 2026 is accepted too.
-	Items         []*SuspendItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// UCloud's way to name jobs: bare jobs of generation 2021; {job} of generation 2026 is accepted too.
+	Items []*SuspendItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// The tools' way; 1 to 1,000.
+	JobIds        []string `protobuf:"bytes,2,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SuspendRequest) Reset() {
 	*x = SuspendRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[17]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1329,7 @@ func (x *SuspendRequest) String() string {
 func (*SuspendRequest) ProtoMessage() {}
 
 func (x *SuspendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[17]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,12 +1342,19 @@ func (x *SuspendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendRequest.ProtoReflect.Descriptor instead.
 func (*SuspendRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{17}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SuspendRequest) GetItems() []*SuspendItem {
 	if x != nil {
 		return x.Items
+	}
+	return nil
+}
+
+func (x *SuspendRequest) GetJobIds() []string {
+	if x != nil {
+		return x.JobIds
 	}
 	return nil
 }
@@ -1157,7 +1369,7 @@ type SuspendItem struct {
 
 func (x *SuspendItem) Reset() {
 	*x = SuspendItem{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[18]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1381,7 @@ func (x *SuspendItem) String() string {
 func (*SuspendItem) ProtoMessage() {}
 
 func (x *SuspendItem) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[18]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1394,7 @@ func (x *SuspendItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendItem.ProtoReflect.Descriptor instead.
 func (*SuspendItem) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{18}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SuspendItem) GetJob() *Job {
@@ -1200,7 +1412,7 @@ type SuspendResponse struct {
 
 func (x *SuspendResponse) Reset() {
 	*x = SuspendResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[19]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1424,7 @@ func (x *SuspendResponse) String() string {
 func (*SuspendResponse) ProtoMessage() {}
 
 func (x *SuspendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[19]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,19 +1437,22 @@ func (x *SuspendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendResponse.ProtoReflect.Descriptor instead.
 func (*SuspendResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{19}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{21}
 }
 
 type UnsuspendRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Items         []*UnsuspendItem       `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UCloud's way to name jobs, as in Suspend.
+	Items []*UnsuspendItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// The tools' way; 1 to 1,000.
+	JobIds        []string `protobuf:"bytes,2,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UnsuspendRequest) Reset() {
 	*x = UnsuspendRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[20]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1464,7 @@ func (x *UnsuspendRequest) String() string {
 func (*UnsuspendRequest) ProtoMessage() {}
 
 func (x *UnsuspendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[20]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,12 +1477,19 @@ func (x *UnsuspendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsuspendRequest.ProtoReflect.Descriptor instead.
 func (*UnsuspendRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{20}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UnsuspendRequest) GetItems() []*UnsuspendItem {
 	if x != nil {
 		return x.Items
+	}
+	return nil
+}
+
+func (x *UnsuspendRequest) GetJobIds() []string {
+	if x != nil {
+		return x.JobIds
 	}
 	return nil
 }
@@ -1282,7 +1504,7 @@ type UnsuspendItem struct {
 
 func (x *UnsuspendItem) Reset() {
 	*x = UnsuspendItem{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[21]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1516,7 @@ func (x *UnsuspendItem) String() string {
 func (*UnsuspendItem) ProtoMessage() {}
 
 func (x *UnsuspendItem) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[21]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1529,7 @@ func (x *UnsuspendItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsuspendItem.ProtoReflect.Descriptor instead.
 func (*UnsuspendItem) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{21}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UnsuspendItem) GetJob() *Job {
@@ -1325,7 +1547,7 @@ type UnsuspendResponse struct {
 
 func (x *UnsuspendResponse) Reset() {
 	*x = UnsuspendResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[22]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1559,7 @@ func (x *UnsuspendResponse) String() string {
 func (*UnsuspendResponse) ProtoMessage() {}
 
 func (x *UnsuspendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[22]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,20 +1572,22 @@ func (x *UnsuspendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsuspendResponse.ProtoReflect.Descriptor instead.
 func (*UnsuspendResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{22}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{24}
 }
 
 type TerminateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only `id` is used.
-	Items         []*Job `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// UCloud's way to name jobs. Only `id` is used.
+	Items []*Job `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// The tools' way; 1 to 1,000.
+	JobIds        []string `protobuf:"bytes,2,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TerminateRequest) Reset() {
 	*x = TerminateRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[23]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1599,7 @@ func (x *TerminateRequest) String() string {
 func (*TerminateRequest) ProtoMessage() {}
 
 func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[23]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,12 +1612,19 @@ func (x *TerminateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateRequest.ProtoReflect.Descriptor instead.
 func (*TerminateRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{23}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TerminateRequest) GetItems() []*Job {
 	if x != nil {
 		return x.Items
+	}
+	return nil
+}
+
+func (x *TerminateRequest) GetJobIds() []string {
+	if x != nil {
+		return x.JobIds
 	}
 	return nil
 }
@@ -1407,7 +1638,7 @@ type TerminateResponse struct {
 
 func (x *TerminateResponse) Reset() {
 	*x = TerminateResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[24]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1650,7 @@ func (x *TerminateResponse) String() string {
 func (*TerminateResponse) ProtoMessage() {}
 
 func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[24]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1663,7 @@ func (x *TerminateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminateResponse.ProtoReflect.Descriptor instead.
 func (*TerminateResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{24}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TerminateResponse) GetResponses() []*Acknowledged {
@@ -1451,7 +1682,7 @@ type UpdateAclRequest struct {
 
 func (x *UpdateAclRequest) Reset() {
 	*x = UpdateAclRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[25]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1694,7 @@ func (x *UpdateAclRequest) String() string {
 func (*UpdateAclRequest) ProtoMessage() {}
 
 func (x *UpdateAclRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[25]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1707,7 @@ func (x *UpdateAclRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAclRequest.ProtoReflect.Descriptor instead.
 func (*UpdateAclRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{25}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UpdateAclRequest) GetItems() []*UpdateAclItem {
@@ -1499,7 +1730,7 @@ type UpdateAclItem struct {
 
 func (x *UpdateAclItem) Reset() {
 	*x = UpdateAclItem{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[26]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +1742,7 @@ func (x *UpdateAclItem) String() string {
 func (*UpdateAclItem) ProtoMessage() {}
 
 func (x *UpdateAclItem) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[26]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +1755,7 @@ func (x *UpdateAclItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAclItem.ProtoReflect.Descriptor instead.
 func (*UpdateAclItem) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{26}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UpdateAclItem) GetResource() *Job {
@@ -1557,7 +1788,7 @@ type UpdateAclResponse struct {
 
 func (x *UpdateAclResponse) Reset() {
 	*x = UpdateAclResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[27]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1800,7 @@ func (x *UpdateAclResponse) String() string {
 func (*UpdateAclResponse) ProtoMessage() {}
 
 func (x *UpdateAclResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[27]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1813,7 @@ func (x *UpdateAclResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAclResponse.ProtoReflect.Descriptor instead.
 func (*UpdateAclResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{27}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UpdateAclResponse) GetResponses() []*Acknowledged {
@@ -1604,7 +1835,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[28]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1847,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[28]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1860,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{28}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *VerifyRequest) GetItems() []*Job {
@@ -1654,7 +1885,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[29]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +1897,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[29]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +1910,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{29}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{31}
 }
 
 type OnUpdatedLabelsRequest struct {
@@ -1692,7 +1923,7 @@ type OnUpdatedLabelsRequest struct {
 
 func (x *OnUpdatedLabelsRequest) Reset() {
 	*x = OnUpdatedLabelsRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[30]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1935,7 @@ func (x *OnUpdatedLabelsRequest) String() string {
 func (*OnUpdatedLabelsRequest) ProtoMessage() {}
 
 func (x *OnUpdatedLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[30]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1948,7 @@ func (x *OnUpdatedLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OnUpdatedLabelsRequest.ProtoReflect.Descriptor instead.
 func (*OnUpdatedLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{30}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *OnUpdatedLabelsRequest) GetItems() []*Job {
@@ -1736,7 +1967,7 @@ type OnUpdatedLabelsResponse struct {
 
 func (x *OnUpdatedLabelsResponse) Reset() {
 	*x = OnUpdatedLabelsResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[31]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1979,7 @@ func (x *OnUpdatedLabelsResponse) String() string {
 func (*OnUpdatedLabelsResponse) ProtoMessage() {}
 
 func (x *OnUpdatedLabelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[31]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1992,7 @@ func (x *OnUpdatedLabelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OnUpdatedLabelsResponse.ProtoReflect.Descriptor instead.
 func (*OnUpdatedLabelsResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{31}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *OnUpdatedLabelsResponse) GetResponses() []*Acknowledged {
@@ -1781,7 +2012,7 @@ type RequestDynamicParametersRequest struct {
 
 func (x *RequestDynamicParametersRequest) Reset() {
 	*x = RequestDynamicParametersRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[32]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +2024,7 @@ func (x *RequestDynamicParametersRequest) String() string {
 func (*RequestDynamicParametersRequest) ProtoMessage() {}
 
 func (x *RequestDynamicParametersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[32]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +2037,7 @@ func (x *RequestDynamicParametersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDynamicParametersRequest.ProtoReflect.Descriptor instead.
 func (*RequestDynamicParametersRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{32}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RequestDynamicParametersRequest) GetOwner() *v1.ResourceOwner {
@@ -1832,7 +2063,7 @@ type RequestDynamicParametersResponse struct {
 
 func (x *RequestDynamicParametersResponse) Reset() {
 	*x = RequestDynamicParametersResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[33]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +2075,7 @@ func (x *RequestDynamicParametersResponse) String() string {
 func (*RequestDynamicParametersResponse) ProtoMessage() {}
 
 func (x *RequestDynamicParametersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[33]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +2088,7 @@ func (x *RequestDynamicParametersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestDynamicParametersResponse.ProtoReflect.Descriptor instead.
 func (*RequestDynamicParametersResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{33}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RequestDynamicParametersResponse) GetParameters() []*ApplicationParameter {
@@ -1877,7 +2108,7 @@ type AttachResourceRequest struct {
 
 func (x *AttachResourceRequest) Reset() {
 	*x = AttachResourceRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[34]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +2120,7 @@ func (x *AttachResourceRequest) String() string {
 func (*AttachResourceRequest) ProtoMessage() {}
 
 func (x *AttachResourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[34]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +2133,7 @@ func (x *AttachResourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResourceRequest.ProtoReflect.Descriptor instead.
 func (*AttachResourceRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{34}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AttachResourceRequest) GetJob() *Job {
@@ -1927,7 +2158,7 @@ type AttachResourceResponse struct {
 
 func (x *AttachResourceResponse) Reset() {
 	*x = AttachResourceResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[35]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2170,7 @@ func (x *AttachResourceResponse) String() string {
 func (*AttachResourceResponse) ProtoMessage() {}
 
 func (x *AttachResourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[35]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2183,7 @@ func (x *AttachResourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResourceResponse.ProtoReflect.Descriptor instead.
 func (*AttachResourceResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{35}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{37}
 }
 
 type DetachResourceRequest struct {
@@ -1965,7 +2196,7 @@ type DetachResourceRequest struct {
 
 func (x *DetachResourceRequest) Reset() {
 	*x = DetachResourceRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[36]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2208,7 @@ func (x *DetachResourceRequest) String() string {
 func (*DetachResourceRequest) ProtoMessage() {}
 
 func (x *DetachResourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[36]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2221,7 @@ func (x *DetachResourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResourceRequest.ProtoReflect.Descriptor instead.
 func (*DetachResourceRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{36}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DetachResourceRequest) GetJob() *Job {
@@ -2015,7 +2246,7 @@ type DetachResourceResponse struct {
 
 func (x *DetachResourceResponse) Reset() {
 	*x = DetachResourceResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[37]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2027,7 +2258,7 @@ func (x *DetachResourceResponse) String() string {
 func (*DetachResourceResponse) ProtoMessage() {}
 
 func (x *DetachResourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[37]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2040,7 +2271,7 @@ func (x *DetachResourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachResourceResponse.ProtoReflect.Descriptor instead.
 func (*DetachResourceResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{37}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{39}
 }
 
 type OpenTerminalInFolderRequest struct {
@@ -2052,7 +2283,7 @@ type OpenTerminalInFolderRequest struct {
 
 func (x *OpenTerminalInFolderRequest) Reset() {
 	*x = OpenTerminalInFolderRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[38]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2295,7 @@ func (x *OpenTerminalInFolderRequest) String() string {
 func (*OpenTerminalInFolderRequest) ProtoMessage() {}
 
 func (x *OpenTerminalInFolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[38]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2308,7 @@ func (x *OpenTerminalInFolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenTerminalInFolderRequest.ProtoReflect.Descriptor instead.
 func (*OpenTerminalInFolderRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{38}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *OpenTerminalInFolderRequest) GetItems() []*OpenTerminalInFolderItem {
@@ -2098,7 +2329,7 @@ type OpenTerminalInFolderItem struct {
 
 func (x *OpenTerminalInFolderItem) Reset() {
 	*x = OpenTerminalInFolderItem{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[39]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2341,7 @@ func (x *OpenTerminalInFolderItem) String() string {
 func (*OpenTerminalInFolderItem) ProtoMessage() {}
 
 func (x *OpenTerminalInFolderItem) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[39]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2354,7 @@ func (x *OpenTerminalInFolderItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenTerminalInFolderItem.ProtoReflect.Descriptor instead.
 func (*OpenTerminalInFolderItem) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{39}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *OpenTerminalInFolderItem) GetFolder() string {
@@ -2142,7 +2373,7 @@ type OpenTerminalInFolderResponse struct {
 
 func (x *OpenTerminalInFolderResponse) Reset() {
 	*x = OpenTerminalInFolderResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[40]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2385,7 @@ func (x *OpenTerminalInFolderResponse) String() string {
 func (*OpenTerminalInFolderResponse) ProtoMessage() {}
 
 func (x *OpenTerminalInFolderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[40]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2398,7 @@ func (x *OpenTerminalInFolderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenTerminalInFolderResponse.ProtoReflect.Descriptor instead.
 func (*OpenTerminalInFolderResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{40}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *OpenTerminalInFolderResponse) GetResponses() []*OpenSession {
@@ -2187,7 +2418,7 @@ type DisownRequest struct {
 
 func (x *DisownRequest) Reset() {
 	*x = DisownRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[41]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2430,7 @@ func (x *DisownRequest) String() string {
 func (*DisownRequest) ProtoMessage() {}
 
 func (x *DisownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[41]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2443,7 @@ func (x *DisownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisownRequest.ProtoReflect.Descriptor instead.
 func (*DisownRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{41}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DisownRequest) GetJobIds() []string {
@@ -2230,7 +2461,7 @@ type DisownResponse struct {
 
 func (x *DisownResponse) Reset() {
 	*x = DisownResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[42]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2473,7 @@ func (x *DisownResponse) String() string {
 func (*DisownResponse) ProtoMessage() {}
 
 func (x *DisownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[42]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2486,7 @@ func (x *DisownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisownResponse.ProtoReflect.Descriptor instead.
 func (*DisownResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{42}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{44}
 }
 
 type FollowRequest struct {
@@ -2278,7 +2509,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[43]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2290,7 +2521,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[43]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2303,7 +2534,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{43}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FollowRequest) GetJobId() string {
@@ -2355,7 +2586,7 @@ type FollowOffset struct {
 
 func (x *FollowOffset) Reset() {
 	*x = FollowOffset{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[44]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2367,7 +2598,7 @@ func (x *FollowOffset) String() string {
 func (*FollowOffset) ProtoMessage() {}
 
 func (x *FollowOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[44]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2380,7 +2611,7 @@ func (x *FollowOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowOffset.ProtoReflect.Descriptor instead.
 func (*FollowOffset) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{44}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *FollowOffset) GetRank() int32 {
@@ -2419,7 +2650,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[45]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2662,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[45]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2675,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{45}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *FollowResponse) GetRank() int32 {
@@ -2483,7 +2714,7 @@ type RetrieveProductsRequest struct {
 
 func (x *RetrieveProductsRequest) Reset() {
 	*x = RetrieveProductsRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[46]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2726,7 @@ func (x *RetrieveProductsRequest) String() string {
 func (*RetrieveProductsRequest) ProtoMessage() {}
 
 func (x *RetrieveProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[46]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2739,7 @@ func (x *RetrieveProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetrieveProductsRequest.ProtoReflect.Descriptor instead.
 func (*RetrieveProductsRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{46}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{48}
 }
 
 type RetrieveProductsResponse struct {
@@ -2520,7 +2751,7 @@ type RetrieveProductsResponse struct {
 
 func (x *RetrieveProductsResponse) Reset() {
 	*x = RetrieveProductsResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[47]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2763,7 @@ func (x *RetrieveProductsResponse) String() string {
 func (*RetrieveProductsResponse) ProtoMessage() {}
 
 func (x *RetrieveProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[47]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2776,7 @@ func (x *RetrieveProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetrieveProductsResponse.ProtoReflect.Descriptor instead.
 func (*RetrieveProductsResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{47}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RetrieveProductsResponse) GetResponses() []*ComputeSupport {
@@ -2563,7 +2794,7 @@ type RetrieveUtilizationRequest struct {
 
 func (x *RetrieveUtilizationRequest) Reset() {
 	*x = RetrieveUtilizationRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[48]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2575,7 +2806,7 @@ func (x *RetrieveUtilizationRequest) String() string {
 func (*RetrieveUtilizationRequest) ProtoMessage() {}
 
 func (x *RetrieveUtilizationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[48]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2588,7 +2819,7 @@ func (x *RetrieveUtilizationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetrieveUtilizationRequest.ProtoReflect.Descriptor instead.
 func (*RetrieveUtilizationRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{48}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{50}
 }
 
 type RetrieveUtilizationResponse struct {
@@ -2602,7 +2833,7 @@ type RetrieveUtilizationResponse struct {
 
 func (x *RetrieveUtilizationResponse) Reset() {
 	*x = RetrieveUtilizationResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[49]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +2845,7 @@ func (x *RetrieveUtilizationResponse) String() string {
 func (*RetrieveUtilizationResponse) ProtoMessage() {}
 
 func (x *RetrieveUtilizationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[49]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +2858,7 @@ func (x *RetrieveUtilizationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetrieveUtilizationResponse.ProtoReflect.Descriptor instead.
 func (*RetrieveUtilizationResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{49}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RetrieveUtilizationResponse) GetCapacity() *CpuAndMemory {
@@ -2664,7 +2895,7 @@ type CpuAndMemory struct {
 
 func (x *CpuAndMemory) Reset() {
 	*x = CpuAndMemory{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[50]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2907,7 @@ func (x *CpuAndMemory) String() string {
 func (*CpuAndMemory) ProtoMessage() {}
 
 func (x *CpuAndMemory) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[50]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +2920,7 @@ func (x *CpuAndMemory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CpuAndMemory.ProtoReflect.Descriptor instead.
 func (*CpuAndMemory) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{50}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CpuAndMemory) GetCpu() float64 {
@@ -2719,7 +2950,7 @@ type QueueStatus struct {
 
 func (x *QueueStatus) Reset() {
 	*x = QueueStatus{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[51]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2731,7 +2962,7 @@ func (x *QueueStatus) String() string {
 func (*QueueStatus) ProtoMessage() {}
 
 func (x *QueueStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[51]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2744,7 +2975,7 @@ func (x *QueueStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueStatus.ProtoReflect.Descriptor instead.
 func (*QueueStatus) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{51}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *QueueStatus) GetRunning() int32 {
@@ -2771,7 +3002,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[52]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2783,7 +3014,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[52]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2796,7 +3027,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{52}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GetRequest) GetJobId() string {
@@ -2815,7 +3046,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[53]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2827,7 +3058,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[53]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2840,7 +3071,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{53}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetResponse) GetJob() *JobReport {
@@ -2867,7 +3098,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[54]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2879,7 +3110,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[54]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2892,7 +3123,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{54}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListRequest) GetPage() *v1.PageRequest {
@@ -2940,7 +3171,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[55]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2952,7 +3183,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[55]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2965,7 +3196,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{55}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListResponse) GetJobs() []*JobReport {
@@ -2992,7 +3223,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[56]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3004,7 +3235,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[56]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3017,7 +3248,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{56}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WatchRequest) GetJobId() string {
@@ -3036,7 +3267,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[57]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3279,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[57]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3292,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{57}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WatchResponse) GetJob() *JobReport {
@@ -3121,7 +3352,7 @@ type JobReport struct {
 
 func (x *JobReport) Reset() {
 	*x = JobReport{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[58]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3133,7 +3364,7 @@ func (x *JobReport) String() string {
 func (*JobReport) ProtoMessage() {}
 
 func (x *JobReport) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[58]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3146,7 +3377,7 @@ func (x *JobReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobReport.ProtoReflect.Descriptor instead.
 func (*JobReport) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{58}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *JobReport) GetId() string {
@@ -3326,7 +3557,7 @@ type JobLicense struct {
 
 func (x *JobLicense) Reset() {
 	*x = JobLicense{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[59]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3338,7 +3569,7 @@ func (x *JobLicense) String() string {
 func (*JobLicense) ProtoMessage() {}
 
 func (x *JobLicense) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[59]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3351,7 +3582,7 @@ func (x *JobLicense) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLicense.ProtoReflect.Descriptor instead.
 func (*JobLicense) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{59}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *JobLicense) GetId() string {
@@ -3404,7 +3635,7 @@ type JobNotes struct {
 
 func (x *JobNotes) Reset() {
 	*x = JobNotes{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[60]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3416,7 +3647,7 @@ func (x *JobNotes) String() string {
 func (*JobNotes) ProtoMessage() {}
 
 func (x *JobNotes) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[60]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3429,7 +3660,7 @@ func (x *JobNotes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobNotes.ProtoReflect.Descriptor instead.
 func (*JobNotes) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{60}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *JobNotes) GetAcl() []*v1.ResourceAclEntry {
@@ -3500,7 +3731,7 @@ type ReplicaReport struct {
 
 func (x *ReplicaReport) Reset() {
 	*x = ReplicaReport{}
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[61]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3512,7 +3743,7 @@ func (x *ReplicaReport) String() string {
 func (*ReplicaReport) ProtoMessage() {}
 
 func (x *ReplicaReport) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[61]
+	mi := &file_serai_jobs_v1_jobs_service_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3525,7 +3756,7 @@ func (x *ReplicaReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaReport.ProtoReflect.Descriptor instead.
 func (*ReplicaReport) Descriptor() ([]byte, []int) {
-	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{61}
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ReplicaReport) GetRank() int32 {
@@ -3596,7 +3827,25 @@ const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"\n" +
 	"CreatedJob\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01B\x05\n" +
-	"\x03_id\"M\n" +
+	"\x03_id\"\xb4\x03\n" +
+	"\rSubmitRequest\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x18\n" +
+	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
+	"\x05image\x18\x03 \x01(\tR\x05image\x12\x18\n" +
+	"\acommand\x18\x04 \x03(\tR\acommand\x12O\n" +
+	"\venvironment\x18\x05 \x03(\v2-.serai.jobs.v1.SubmitRequest.EnvironmentEntryR\venvironment\x129\n" +
+	"\aproduct\x18\x06 \x01(\v2\x1f.serai.core.v1.ProductReferenceR\aproduct\x12\x1a\n" +
+	"\breplicas\x18\a \x01(\x05R\breplicas\x12\"\n" +
+	"\rtime_limit_ms\x18\b \x01(\x03R\vtimeLimitMs\x12\x12\n" +
+	"\x04name\x18\t \x01(\tR\x04name\x12#\n" +
+	"\rsubmission_id\x18\n" +
+	" \x01(\tR\fsubmissionId\x1a>\n" +
+	"\x10EnvironmentEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"V\n" +
+	"\x0eSubmitResponse\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12-\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x17.serai.jobs.v1.JobStateR\x05state\"M\n" +
 	"\x11CreateBulkRequest\x128\n" +
 	"\brequests\x18\x01 \x03(\v2\x1c.serai.jobs.v1.CreateRequestR\brequests\"N\n" +
 	"\x12CreateBulkResponse\x128\n" +
@@ -3604,9 +3853,11 @@ const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"\rCreateOutcome\x129\n" +
 	"\acreated\x18\x01 \x01(\v2\x1d.serai.jobs.v1.CreateResponseH\x00R\acreated\x12#\n" +
 	"\ferror_status\x18\x02 \x01(\fH\x00R\verrorStatusB\t\n" +
-	"\aoutcome\"@\n" +
+	"\aoutcome\"\x84\x01\n" +
 	"\rExtendRequest\x12/\n" +
-	"\x05items\x18\x01 \x03(\v2\x19.serai.jobs.v1.ExtendItemR\x05items\"\x88\x01\n" +
+	"\x05items\x18\x01 \x03(\v2\x19.serai.jobs.v1.ExtendItemR\x05items\x12\x1f\n" +
+	"\ajob_ids\x18\x02 \x03(\tB\x06\x92\xc9\x18\x02(\x01R\x06jobIds\x12!\n" +
+	"\badded_ms\x18\x03 \x01(\x03B\x06\x92\xc9\x18\x02(\x01R\aaddedMs\"\x88\x01\n" +
 	"\n" +
 	"ExtendItem\x12,\n" +
 	"\x03job\x18\x01 \x01(\v2\x12.serai.jobs.v1.JobB\x06\x92\xc9\x18\x02 \x01R\x03job\x12L\n" +
@@ -3648,19 +3899,22 @@ const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"\x03url\x18\x03 \x01(\tR\x03url\x12\x1f\n" +
 	"\bpassword\x18\x04 \x01(\tH\x00R\bpassword\x88\x01\x01\x125\n" +
 	"\x12session_identifier\x18\x05 \x01(\tB\x06\x92\xc9\x18\x02(\x01R\x11sessionIdentifierB\v\n" +
-	"\t_password\"B\n" +
+	"\t_password\"c\n" +
 	"\x0eSuspendRequest\x120\n" +
-	"\x05items\x18\x01 \x03(\v2\x1a.serai.jobs.v1.SuspendItemR\x05items\";\n" +
+	"\x05items\x18\x01 \x03(\v2\x1a.serai.jobs.v1.SuspendItemR\x05items\x12\x1f\n" +
+	"\ajob_ids\x18\x02 \x03(\tB\x06\x92\xc9\x18\x02(\x01R\x06jobIds\";\n" +
 	"\vSuspendItem\x12,\n" +
 	"\x03job\x18\x01 \x01(\v2\x12.serai.jobs.v1.JobB\x06\x92\xc9\x18\x02 \x01R\x03job\"\x11\n" +
-	"\x0fSuspendResponse\"F\n" +
+	"\x0fSuspendResponse\"g\n" +
 	"\x10UnsuspendRequest\x122\n" +
-	"\x05items\x18\x01 \x03(\v2\x1c.serai.jobs.v1.UnsuspendItemR\x05items\"=\n" +
+	"\x05items\x18\x01 \x03(\v2\x1c.serai.jobs.v1.UnsuspendItemR\x05items\x12\x1f\n" +
+	"\ajob_ids\x18\x02 \x03(\tB\x06\x92\xc9\x18\x02(\x01R\x06jobIds\"=\n" +
 	"\rUnsuspendItem\x12,\n" +
 	"\x03job\x18\x01 \x01(\v2\x12.serai.jobs.v1.JobB\x06\x92\xc9\x18\x02 \x01R\x03job\"\x13\n" +
-	"\x11UnsuspendResponse\"<\n" +
+	"\x11UnsuspendResponse\"]\n" +
 	"\x10TerminateRequest\x12(\n" +
-	"\x05items\x18\x01 \x03(\v2\x12.serai.jobs.v1.JobR\x05items\"N\n" +
+	"\x05items\x18\x01 \x03(\v2\x12.serai.jobs.v1.JobR\x05items\x12\x1f\n" +
+	"\ajob_ids\x18\x02 \x03(\tB\x06\x92\xc9\x18\x02(\x01R\x06jobIds\"N\n" +
 	"\x11TerminateResponse\x129\n" +
 	"\tresponses\x18\x01 \x03(\v2\x1b.serai.jobs.v1.AcknowledgedR\tresponses\"F\n" +
 	"\x10UpdateAclRequest\x122\n" +
@@ -3826,10 +4080,11 @@ const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"\fOutputStream\x12\x1d\n" +
 	"\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n" +
-	"\x14OUTPUT_STREAM_STDERR\x10\x022\xf6\x18\n" +
+	"\x14OUTPUT_STREAM_STDERR\x10\x022\xe1\x19\n" +
 	"\vJobsService\x12\x8c\x01\n" +
 	"\x06Create\x12\x1c.serai.jobs.v1.CreateRequest\x1a\x1d.serai.jobs.v1.CreateResponse\"E\x82\xc9\x18#\n" +
-	"\x04POST\x12\x17/ucloud/{provider}/jobs\x18\x01 \x01\xaa\xc9\x18\a\b\x02\x10\x01\x1a\x01\x01\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/jobs\x12Z\n" +
+	"\x04POST\x12\x17/ucloud/{provider}/jobs\x18\x01 \x01\xaa\xc9\x18\a\b\x02\x10\x01\x1a\x01\x01\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/jobs\x12i\n" +
+	"\x06Submit\x12\x1c.serai.jobs.v1.SubmitRequest\x1a\x1d.serai.jobs.v1.SubmitResponse\"\"\xaa\xc9\x18\x04\b\x02\x10\x01\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/jobs:submit\x12Z\n" +
 	"\n" +
 	"CreateBulk\x12 .serai.jobs.v1.CreateBulkRequest\x1a!.serai.jobs.v1.CreateBulkResponse\"\a\xaa\xc9\x18\x03\x1a\x01\x01\x12\x9c\x01\n" +
 	"\x06Extend\x12\x1c.serai.jobs.v1.ExtendRequest\x1a\x1d.serai.jobs.v1.ExtendResponse\"U\x82\xc9\x18,\n" +
@@ -3881,200 +4136,208 @@ func file_serai_jobs_v1_jobs_service_proto_rawDescGZIP() []byte {
 }
 
 var file_serai_jobs_v1_jobs_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_serai_jobs_v1_jobs_service_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_serai_jobs_v1_jobs_service_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_serai_jobs_v1_jobs_service_proto_goTypes = []any{
 	(InteractiveSessionType)(0),              // 0: serai.jobs.v1.InteractiveSessionType
 	(OutputStream)(0),                        // 1: serai.jobs.v1.OutputStream
 	(*CreateRequest)(nil),                    // 2: serai.jobs.v1.CreateRequest
 	(*CreateResponse)(nil),                   // 3: serai.jobs.v1.CreateResponse
 	(*CreatedJob)(nil),                       // 4: serai.jobs.v1.CreatedJob
-	(*CreateBulkRequest)(nil),                // 5: serai.jobs.v1.CreateBulkRequest
-	(*CreateBulkResponse)(nil),               // 6: serai.jobs.v1.CreateBulkResponse
-	(*CreateOutcome)(nil),                    // 7: serai.jobs.v1.CreateOutcome
-	(*ExtendRequest)(nil),                    // 8: serai.jobs.v1.ExtendRequest
-	(*ExtendItem)(nil),                       // 9: serai.jobs.v1.ExtendItem
-	(*ExtendResponse)(nil),                   // 10: serai.jobs.v1.ExtendResponse
-	(*Acknowledged)(nil),                     // 11: serai.jobs.v1.Acknowledged
-	(*OpenInteractiveSessionRequest)(nil),    // 12: serai.jobs.v1.OpenInteractiveSessionRequest
-	(*OpenInteractiveSessionItem)(nil),       // 13: serai.jobs.v1.OpenInteractiveSessionItem
-	(*OpenInteractiveSessionResponse)(nil),   // 14: serai.jobs.v1.OpenInteractiveSessionResponse
-	(*OpenSession)(nil),                      // 15: serai.jobs.v1.OpenSession
-	(*ShellSession)(nil),                     // 16: serai.jobs.v1.ShellSession
-	(*WebSession)(nil),                       // 17: serai.jobs.v1.WebSession
-	(*VncSession)(nil),                       // 18: serai.jobs.v1.VncSession
-	(*SuspendRequest)(nil),                   // 19: serai.jobs.v1.SuspendRequest
-	(*SuspendItem)(nil),                      // 20: serai.jobs.v1.SuspendItem
-	(*SuspendResponse)(nil),                  // 21: serai.jobs.v1.SuspendResponse
-	(*UnsuspendRequest)(nil),                 // 22: serai.jobs.v1.UnsuspendRequest
-	(*UnsuspendItem)(nil),                    // 23: serai.jobs.v1.UnsuspendItem
-	(*UnsuspendResponse)(nil),                // 24: serai.jobs.v1.UnsuspendResponse
-	(*TerminateRequest)(nil),                 // 25: serai.jobs.v1.TerminateRequest
-	(*TerminateResponse)(nil),                // 26: serai.jobs.v1.TerminateResponse
-	(*UpdateAclRequest)(nil),                 // 27: serai.jobs.v1.UpdateAclRequest
-	(*UpdateAclItem)(nil),                    // 28: serai.jobs.v1.UpdateAclItem
-	(*UpdateAclResponse)(nil),                // 29: serai.jobs.v1.UpdateAclResponse
-	(*VerifyRequest)(nil),                    // 30: serai.jobs.v1.VerifyRequest
-	(*VerifyResponse)(nil),                   // 31: serai.jobs.v1.VerifyResponse
-	(*OnUpdatedLabelsRequest)(nil),           // 32: serai.jobs.v1.OnUpdatedLabelsRequest
-	(*OnUpdatedLabelsResponse)(nil),          // 33: serai.jobs.v1.OnUpdatedLabelsResponse
-	(*RequestDynamicParametersRequest)(nil),  // 34: serai.jobs.v1.RequestDynamicParametersRequest
-	(*RequestDynamicParametersResponse)(nil), // 35: serai.jobs.v1.RequestDynamicParametersResponse
-	(*AttachResourceRequest)(nil),            // 36: serai.jobs.v1.AttachResourceRequest
-	(*AttachResourceResponse)(nil),           // 37: serai.jobs.v1.AttachResourceResponse
-	(*DetachResourceRequest)(nil),            // 38: serai.jobs.v1.DetachResourceRequest
-	(*DetachResourceResponse)(nil),           // 39: serai.jobs.v1.DetachResourceResponse
-	(*OpenTerminalInFolderRequest)(nil),      // 40: serai.jobs.v1.OpenTerminalInFolderRequest
-	(*OpenTerminalInFolderItem)(nil),         // 41: serai.jobs.v1.OpenTerminalInFolderItem
-	(*OpenTerminalInFolderResponse)(nil),     // 42: serai.jobs.v1.OpenTerminalInFolderResponse
-	(*DisownRequest)(nil),                    // 43: serai.jobs.v1.DisownRequest
-	(*DisownResponse)(nil),                   // 44: serai.jobs.v1.DisownResponse
-	(*FollowRequest)(nil),                    // 45: serai.jobs.v1.FollowRequest
-	(*FollowOffset)(nil),                     // 46: serai.jobs.v1.FollowOffset
-	(*FollowResponse)(nil),                   // 47: serai.jobs.v1.FollowResponse
-	(*RetrieveProductsRequest)(nil),          // 48: serai.jobs.v1.RetrieveProductsRequest
-	(*RetrieveProductsResponse)(nil),         // 49: serai.jobs.v1.RetrieveProductsResponse
-	(*RetrieveUtilizationRequest)(nil),       // 50: serai.jobs.v1.RetrieveUtilizationRequest
-	(*RetrieveUtilizationResponse)(nil),      // 51: serai.jobs.v1.RetrieveUtilizationResponse
-	(*CpuAndMemory)(nil),                     // 52: serai.jobs.v1.CpuAndMemory
-	(*QueueStatus)(nil),                      // 53: serai.jobs.v1.QueueStatus
-	(*GetRequest)(nil),                       // 54: serai.jobs.v1.GetRequest
-	(*GetResponse)(nil),                      // 55: serai.jobs.v1.GetResponse
-	(*ListRequest)(nil),                      // 56: serai.jobs.v1.ListRequest
-	(*ListResponse)(nil),                     // 57: serai.jobs.v1.ListResponse
-	(*WatchRequest)(nil),                     // 58: serai.jobs.v1.WatchRequest
-	(*WatchResponse)(nil),                    // 59: serai.jobs.v1.WatchResponse
-	(*JobReport)(nil),                        // 60: serai.jobs.v1.JobReport
-	(*JobLicense)(nil),                       // 61: serai.jobs.v1.JobLicense
-	(*JobNotes)(nil),                         // 62: serai.jobs.v1.JobNotes
-	(*ReplicaReport)(nil),                    // 63: serai.jobs.v1.ReplicaReport
-	nil,                                      // 64: serai.jobs.v1.JobReport.LabelsEntry
-	nil,                                      // 65: serai.jobs.v1.JobNotes.LabelsEntry
-	(*Job)(nil),                              // 66: serai.jobs.v1.Job
-	(*v1.SimpleDuration)(nil),                // 67: serai.core.v1.SimpleDuration
-	(*v1.ResourceAclEntry)(nil),              // 68: serai.core.v1.ResourceAclEntry
-	(*v1.AclEntity)(nil),                     // 69: serai.core.v1.AclEntity
-	(*v1.ResourceOwner)(nil),                 // 70: serai.core.v1.ResourceOwner
-	(*Application)(nil),                      // 71: serai.jobs.v1.Application
-	(*ApplicationParameter)(nil),             // 72: serai.jobs.v1.ApplicationParameter
-	(*AppParameterValue)(nil),                // 73: serai.jobs.v1.AppParameterValue
-	(*ComputeSupport)(nil),                   // 74: serai.jobs.v1.ComputeSupport
-	(*v1.PageRequest)(nil),                   // 75: serai.core.v1.PageRequest
-	(JobState)(0),                            // 76: serai.jobs.v1.JobState
-	(*v1.PageInfo)(nil),                      // 77: serai.core.v1.PageInfo
-	(*v1.NameAndVersion)(nil),                // 78: serai.core.v1.NameAndVersion
-	(*v1.ProductReference)(nil),              // 79: serai.core.v1.ProductReference
+	(*SubmitRequest)(nil),                    // 5: serai.jobs.v1.SubmitRequest
+	(*SubmitResponse)(nil),                   // 6: serai.jobs.v1.SubmitResponse
+	(*CreateBulkRequest)(nil),                // 7: serai.jobs.v1.CreateBulkRequest
+	(*CreateBulkResponse)(nil),               // 8: serai.jobs.v1.CreateBulkResponse
+	(*CreateOutcome)(nil),                    // 9: serai.jobs.v1.CreateOutcome
+	(*ExtendRequest)(nil),                    // 10: serai.jobs.v1.ExtendRequest
+	(*ExtendItem)(nil),                       // 11: serai.jobs.v1.ExtendItem
+	(*ExtendResponse)(nil),                   // 12: serai.jobs.v1.ExtendResponse
+	(*Acknowledged)(nil),                     // 13: serai.jobs.v1.Acknowledged
+	(*OpenInteractiveSessionRequest)(nil),    // 14: serai.jobs.v1.OpenInteractiveSessionRequest
+	(*OpenInteractiveSessionItem)(nil),       // 15: serai.jobs.v1.OpenInteractiveSessionItem
+	(*OpenInteractiveSessionResponse)(nil),   // 16: serai.jobs.v1.OpenInteractiveSessionResponse
+	(*OpenSession)(nil),                      // 17: serai.jobs.v1.OpenSession
+	(*ShellSession)(nil),                     // 18: serai.jobs.v1.ShellSession
+	(*WebSession)(nil),                       // 19: serai.jobs.v1.WebSession
+	(*VncSession)(nil),                       // 20: serai.jobs.v1.VncSession
+	(*SuspendRequest)(nil),                   // 21: serai.jobs.v1.SuspendRequest
+	(*SuspendItem)(nil),                      // 22: serai.jobs.v1.SuspendItem
+	(*SuspendResponse)(nil),                  // 23: serai.jobs.v1.SuspendResponse
+	(*UnsuspendRequest)(nil),                 // 24: serai.jobs.v1.UnsuspendRequest
+	(*UnsuspendItem)(nil),                    // 25: serai.jobs.v1.UnsuspendItem
+	(*UnsuspendResponse)(nil),                // 26: serai.jobs.v1.UnsuspendResponse
+	(*TerminateRequest)(nil),                 // 27: serai.jobs.v1.TerminateRequest
+	(*TerminateResponse)(nil),                // 28: serai.jobs.v1.TerminateResponse
+	(*UpdateAclRequest)(nil),                 // 29: serai.jobs.v1.UpdateAclRequest
+	(*UpdateAclItem)(nil),                    // 30: serai.jobs.v1.UpdateAclItem
+	(*UpdateAclResponse)(nil),                // 31: serai.jobs.v1.UpdateAclResponse
+	(*VerifyRequest)(nil),                    // 32: serai.jobs.v1.VerifyRequest
+	(*VerifyResponse)(nil),                   // 33: serai.jobs.v1.VerifyResponse
+	(*OnUpdatedLabelsRequest)(nil),           // 34: serai.jobs.v1.OnUpdatedLabelsRequest
+	(*OnUpdatedLabelsResponse)(nil),          // 35: serai.jobs.v1.OnUpdatedLabelsResponse
+	(*RequestDynamicParametersRequest)(nil),  // 36: serai.jobs.v1.RequestDynamicParametersRequest
+	(*RequestDynamicParametersResponse)(nil), // 37: serai.jobs.v1.RequestDynamicParametersResponse
+	(*AttachResourceRequest)(nil),            // 38: serai.jobs.v1.AttachResourceRequest
+	(*AttachResourceResponse)(nil),           // 39: serai.jobs.v1.AttachResourceResponse
+	(*DetachResourceRequest)(nil),            // 40: serai.jobs.v1.DetachResourceRequest
+	(*DetachResourceResponse)(nil),           // 41: serai.jobs.v1.DetachResourceResponse
+	(*OpenTerminalInFolderRequest)(nil),      // 42: serai.jobs.v1.OpenTerminalInFolderRequest
+	(*OpenTerminalInFolderItem)(nil),         // 43: serai.jobs.v1.OpenTerminalInFolderItem
+	(*OpenTerminalInFolderResponse)(nil),     // 44: serai.jobs.v1.OpenTerminalInFolderResponse
+	(*DisownRequest)(nil),                    // 45: serai.jobs.v1.DisownRequest
+	(*DisownResponse)(nil),                   // 46: serai.jobs.v1.DisownResponse
+	(*FollowRequest)(nil),                    // 47: serai.jobs.v1.FollowRequest
+	(*FollowOffset)(nil),                     // 48: serai.jobs.v1.FollowOffset
+	(*FollowResponse)(nil),                   // 49: serai.jobs.v1.FollowResponse
+	(*RetrieveProductsRequest)(nil),          // 50: serai.jobs.v1.RetrieveProductsRequest
+	(*RetrieveProductsResponse)(nil),         // 51: serai.jobs.v1.RetrieveProductsResponse
+	(*RetrieveUtilizationRequest)(nil),       // 52: serai.jobs.v1.RetrieveUtilizationRequest
+	(*RetrieveUtilizationResponse)(nil),      // 53: serai.jobs.v1.RetrieveUtilizationResponse
+	(*CpuAndMemory)(nil),                     // 54: serai.jobs.v1.CpuAndMemory
+	(*QueueStatus)(nil),                      // 55: serai.jobs.v1.QueueStatus
+	(*GetRequest)(nil),                       // 56: serai.jobs.v1.GetRequest
+	(*GetResponse)(nil),                      // 57: serai.jobs.v1.GetResponse
+	(*ListRequest)(nil),                      // 58: serai.jobs.v1.ListRequest
+	(*ListResponse)(nil),                     // 59: serai.jobs.v1.ListResponse
+	(*WatchRequest)(nil),                     // 60: serai.jobs.v1.WatchRequest
+	(*WatchResponse)(nil),                    // 61: serai.jobs.v1.WatchResponse
+	(*JobReport)(nil),                        // 62: serai.jobs.v1.JobReport
+	(*JobLicense)(nil),                       // 63: serai.jobs.v1.JobLicense
+	(*JobNotes)(nil),                         // 64: serai.jobs.v1.JobNotes
+	(*ReplicaReport)(nil),                    // 65: serai.jobs.v1.ReplicaReport
+	nil,                                      // 66: serai.jobs.v1.SubmitRequest.EnvironmentEntry
+	nil,                                      // 67: serai.jobs.v1.JobReport.LabelsEntry
+	nil,                                      // 68: serai.jobs.v1.JobNotes.LabelsEntry
+	(*Job)(nil),                              // 69: serai.jobs.v1.Job
+	(*v1.ProductReference)(nil),              // 70: serai.core.v1.ProductReference
+	(JobState)(0),                            // 71: serai.jobs.v1.JobState
+	(*v1.SimpleDuration)(nil),                // 72: serai.core.v1.SimpleDuration
+	(*v1.ResourceAclEntry)(nil),              // 73: serai.core.v1.ResourceAclEntry
+	(*v1.AclEntity)(nil),                     // 74: serai.core.v1.AclEntity
+	(*v1.ResourceOwner)(nil),                 // 75: serai.core.v1.ResourceOwner
+	(*Application)(nil),                      // 76: serai.jobs.v1.Application
+	(*ApplicationParameter)(nil),             // 77: serai.jobs.v1.ApplicationParameter
+	(*AppParameterValue)(nil),                // 78: serai.jobs.v1.AppParameterValue
+	(*ComputeSupport)(nil),                   // 79: serai.jobs.v1.ComputeSupport
+	(*v1.PageRequest)(nil),                   // 80: serai.core.v1.PageRequest
+	(*v1.PageInfo)(nil),                      // 81: serai.core.v1.PageInfo
+	(*v1.NameAndVersion)(nil),                // 82: serai.core.v1.NameAndVersion
 }
 var file_serai_jobs_v1_jobs_service_proto_depIdxs = []int32{
-	66, // 0: serai.jobs.v1.CreateRequest.items:type_name -> serai.jobs.v1.Job
+	69, // 0: serai.jobs.v1.CreateRequest.items:type_name -> serai.jobs.v1.Job
 	4,  // 1: serai.jobs.v1.CreateResponse.responses:type_name -> serai.jobs.v1.CreatedJob
-	2,  // 2: serai.jobs.v1.CreateBulkRequest.requests:type_name -> serai.jobs.v1.CreateRequest
-	7,  // 3: serai.jobs.v1.CreateBulkResponse.outcomes:type_name -> serai.jobs.v1.CreateOutcome
-	3,  // 4: serai.jobs.v1.CreateOutcome.created:type_name -> serai.jobs.v1.CreateResponse
-	9,  // 5: serai.jobs.v1.ExtendRequest.items:type_name -> serai.jobs.v1.ExtendItem
-	66, // 6: serai.jobs.v1.ExtendItem.job:type_name -> serai.jobs.v1.Job
-	67, // 7: serai.jobs.v1.ExtendItem.requested_time:type_name -> serai.core.v1.SimpleDuration
-	11, // 8: serai.jobs.v1.ExtendResponse.responses:type_name -> serai.jobs.v1.Acknowledged
-	13, // 9: serai.jobs.v1.OpenInteractiveSessionRequest.items:type_name -> serai.jobs.v1.OpenInteractiveSessionItem
-	66, // 10: serai.jobs.v1.OpenInteractiveSessionItem.job:type_name -> serai.jobs.v1.Job
-	0,  // 11: serai.jobs.v1.OpenInteractiveSessionItem.session_type:type_name -> serai.jobs.v1.InteractiveSessionType
-	15, // 12: serai.jobs.v1.OpenInteractiveSessionResponse.responses:type_name -> serai.jobs.v1.OpenSession
-	16, // 13: serai.jobs.v1.OpenSession.shell:type_name -> serai.jobs.v1.ShellSession
-	17, // 14: serai.jobs.v1.OpenSession.web:type_name -> serai.jobs.v1.WebSession
-	18, // 15: serai.jobs.v1.OpenSession.vnc:type_name -> serai.jobs.v1.VncSession
-	20, // 16: serai.jobs.v1.SuspendRequest.items:type_name -> serai.jobs.v1.SuspendItem
-	66, // 17: serai.jobs.v1.SuspendItem.job:type_name -> serai.jobs.v1.Job
-	23, // 18: serai.jobs.v1.UnsuspendRequest.items:type_name -> serai.jobs.v1.UnsuspendItem
-	66, // 19: serai.jobs.v1.UnsuspendItem.job:type_name -> serai.jobs.v1.Job
-	66, // 20: serai.jobs.v1.TerminateRequest.items:type_name -> serai.jobs.v1.Job
-	11, // 21: serai.jobs.v1.TerminateResponse.responses:type_name -> serai.jobs.v1.Acknowledged
-	28, // 22: serai.jobs.v1.UpdateAclRequest.items:type_name -> serai.jobs.v1.UpdateAclItem
-	66, // 23: serai.jobs.v1.UpdateAclItem.resource:type_name -> serai.jobs.v1.Job
-	68, // 24: serai.jobs.v1.UpdateAclItem.added:type_name -> serai.core.v1.ResourceAclEntry
-	69, // 25: serai.jobs.v1.UpdateAclItem.deleted:type_name -> serai.core.v1.AclEntity
-	11, // 26: serai.jobs.v1.UpdateAclResponse.responses:type_name -> serai.jobs.v1.Acknowledged
-	66, // 27: serai.jobs.v1.VerifyRequest.items:type_name -> serai.jobs.v1.Job
-	66, // 28: serai.jobs.v1.OnUpdatedLabelsRequest.items:type_name -> serai.jobs.v1.Job
-	11, // 29: serai.jobs.v1.OnUpdatedLabelsResponse.responses:type_name -> serai.jobs.v1.Acknowledged
-	70, // 30: serai.jobs.v1.RequestDynamicParametersRequest.owner:type_name -> serai.core.v1.ResourceOwner
-	71, // 31: serai.jobs.v1.RequestDynamicParametersRequest.application:type_name -> serai.jobs.v1.Application
-	72, // 32: serai.jobs.v1.RequestDynamicParametersResponse.parameters:type_name -> serai.jobs.v1.ApplicationParameter
-	66, // 33: serai.jobs.v1.AttachResourceRequest.job:type_name -> serai.jobs.v1.Job
-	73, // 34: serai.jobs.v1.AttachResourceRequest.resource:type_name -> serai.jobs.v1.AppParameterValue
-	66, // 35: serai.jobs.v1.DetachResourceRequest.job:type_name -> serai.jobs.v1.Job
-	73, // 36: serai.jobs.v1.DetachResourceRequest.resource:type_name -> serai.jobs.v1.AppParameterValue
-	41, // 37: serai.jobs.v1.OpenTerminalInFolderRequest.items:type_name -> serai.jobs.v1.OpenTerminalInFolderItem
-	15, // 38: serai.jobs.v1.OpenTerminalInFolderResponse.responses:type_name -> serai.jobs.v1.OpenSession
-	46, // 39: serai.jobs.v1.FollowRequest.offsets:type_name -> serai.jobs.v1.FollowOffset
-	1,  // 40: serai.jobs.v1.FollowOffset.stream:type_name -> serai.jobs.v1.OutputStream
-	1,  // 41: serai.jobs.v1.FollowResponse.stream:type_name -> serai.jobs.v1.OutputStream
-	74, // 42: serai.jobs.v1.RetrieveProductsResponse.responses:type_name -> serai.jobs.v1.ComputeSupport
-	52, // 43: serai.jobs.v1.RetrieveUtilizationResponse.capacity:type_name -> serai.jobs.v1.CpuAndMemory
-	52, // 44: serai.jobs.v1.RetrieveUtilizationResponse.used_capacity:type_name -> serai.jobs.v1.CpuAndMemory
-	53, // 45: serai.jobs.v1.RetrieveUtilizationResponse.queue_status:type_name -> serai.jobs.v1.QueueStatus
-	60, // 46: serai.jobs.v1.GetResponse.job:type_name -> serai.jobs.v1.JobReport
-	75, // 47: serai.jobs.v1.ListRequest.page:type_name -> serai.core.v1.PageRequest
-	76, // 48: serai.jobs.v1.ListRequest.states:type_name -> serai.jobs.v1.JobState
-	60, // 49: serai.jobs.v1.ListResponse.jobs:type_name -> serai.jobs.v1.JobReport
-	77, // 50: serai.jobs.v1.ListResponse.page:type_name -> serai.core.v1.PageInfo
-	60, // 51: serai.jobs.v1.WatchResponse.job:type_name -> serai.jobs.v1.JobReport
-	76, // 52: serai.jobs.v1.JobReport.state:type_name -> serai.jobs.v1.JobState
-	70, // 53: serai.jobs.v1.JobReport.owner:type_name -> serai.core.v1.ResourceOwner
-	78, // 54: serai.jobs.v1.JobReport.application:type_name -> serai.core.v1.NameAndVersion
-	79, // 55: serai.jobs.v1.JobReport.product:type_name -> serai.core.v1.ProductReference
-	63, // 56: serai.jobs.v1.JobReport.replica_reports:type_name -> serai.jobs.v1.ReplicaReport
-	68, // 57: serai.jobs.v1.JobReport.acl:type_name -> serai.core.v1.ResourceAclEntry
-	64, // 58: serai.jobs.v1.JobReport.labels:type_name -> serai.jobs.v1.JobReport.LabelsEntry
-	61, // 59: serai.jobs.v1.JobReport.licenses:type_name -> serai.jobs.v1.JobLicense
-	79, // 60: serai.jobs.v1.JobLicense.product:type_name -> serai.core.v1.ProductReference
-	68, // 61: serai.jobs.v1.JobNotes.acl:type_name -> serai.core.v1.ResourceAclEntry
-	65, // 62: serai.jobs.v1.JobNotes.labels:type_name -> serai.jobs.v1.JobNotes.LabelsEntry
-	2,  // 63: serai.jobs.v1.JobsService.Create:input_type -> serai.jobs.v1.CreateRequest
-	5,  // 64: serai.jobs.v1.JobsService.CreateBulk:input_type -> serai.jobs.v1.CreateBulkRequest
-	8,  // 65: serai.jobs.v1.JobsService.Extend:input_type -> serai.jobs.v1.ExtendRequest
-	12, // 66: serai.jobs.v1.JobsService.OpenInteractiveSession:input_type -> serai.jobs.v1.OpenInteractiveSessionRequest
-	19, // 67: serai.jobs.v1.JobsService.Suspend:input_type -> serai.jobs.v1.SuspendRequest
-	22, // 68: serai.jobs.v1.JobsService.Unsuspend:input_type -> serai.jobs.v1.UnsuspendRequest
-	25, // 69: serai.jobs.v1.JobsService.Terminate:input_type -> serai.jobs.v1.TerminateRequest
-	27, // 70: serai.jobs.v1.JobsService.UpdateAcl:input_type -> serai.jobs.v1.UpdateAclRequest
-	30, // 71: serai.jobs.v1.JobsService.Verify:input_type -> serai.jobs.v1.VerifyRequest
-	45, // 72: serai.jobs.v1.JobsService.Follow:input_type -> serai.jobs.v1.FollowRequest
-	48, // 73: serai.jobs.v1.JobsService.RetrieveProducts:input_type -> serai.jobs.v1.RetrieveProductsRequest
-	50, // 74: serai.jobs.v1.JobsService.RetrieveUtilization:input_type -> serai.jobs.v1.RetrieveUtilizationRequest
-	32, // 75: serai.jobs.v1.JobsService.OnUpdatedLabels:input_type -> serai.jobs.v1.OnUpdatedLabelsRequest
-	34, // 76: serai.jobs.v1.JobsService.RequestDynamicParameters:input_type -> serai.jobs.v1.RequestDynamicParametersRequest
-	36, // 77: serai.jobs.v1.JobsService.AttachResource:input_type -> serai.jobs.v1.AttachResourceRequest
-	38, // 78: serai.jobs.v1.JobsService.DetachResource:input_type -> serai.jobs.v1.DetachResourceRequest
-	40, // 79: serai.jobs.v1.JobsService.OpenTerminalInFolder:input_type -> serai.jobs.v1.OpenTerminalInFolderRequest
-	43, // 80: serai.jobs.v1.JobsService.Disown:input_type -> serai.jobs.v1.DisownRequest
-	54, // 81: serai.jobs.v1.JobsService.Get:input_type -> serai.jobs.v1.GetRequest
-	56, // 82: serai.jobs.v1.JobsService.List:input_type -> serai.jobs.v1.ListRequest
-	58, // 83: serai.jobs.v1.JobsService.Watch:input_type -> serai.jobs.v1.WatchRequest
-	3,  // 84: serai.jobs.v1.JobsService.Create:output_type -> serai.jobs.v1.CreateResponse
-	6,  // 85: serai.jobs.v1.JobsService.CreateBulk:output_type -> serai.jobs.v1.CreateBulkResponse
-	10, // 86: serai.jobs.v1.JobsService.Extend:output_type -> serai.jobs.v1.ExtendResponse
-	14, // 87: serai.jobs.v1.JobsService.OpenInteractiveSession:output_type -> serai.jobs.v1.OpenInteractiveSessionResponse
-	21, // 88: serai.jobs.v1.JobsService.Suspend:output_type -> serai.jobs.v1.SuspendResponse
-	24, // 89: serai.jobs.v1.JobsService.Unsuspend:output_type -> serai.jobs.v1.UnsuspendResponse
-	26, // 90: serai.jobs.v1.JobsService.Terminate:output_type -> serai.jobs.v1.TerminateResponse
-	29, // 91: serai.jobs.v1.JobsService.UpdateAcl:output_type -> serai.jobs.v1.UpdateAclResponse
-	31, // 92: serai.jobs.v1.JobsService.Verify:output_type -> serai.jobs.v1.VerifyResponse
-	47, // 93: serai.jobs.v1.JobsService.Follow:output_type -> serai.jobs.v1.FollowResponse
-	49, // 94: serai.jobs.v1.JobsService.RetrieveProducts:output_type -> serai.jobs.v1.RetrieveProductsResponse
-	51, // 95: serai.jobs.v1.JobsService.RetrieveUtilization:output_type -> serai.jobs.v1.RetrieveUtilizationResponse
-	33, // 96: serai.jobs.v1.JobsService.OnUpdatedLabels:output_type -> serai.jobs.v1.OnUpdatedLabelsResponse
-	35, // 97: serai.jobs.v1.JobsService.RequestDynamicParameters:output_type -> serai.jobs.v1.RequestDynamicParametersResponse
-	37, // 98: serai.jobs.v1.JobsService.AttachResource:output_type -> serai.jobs.v1.AttachResourceResponse
-	39, // 99: serai.jobs.v1.JobsService.DetachResource:output_type -> serai.jobs.v1.DetachResourceResponse
-	42, // 100: serai.jobs.v1.JobsService.OpenTerminalInFolder:output_type -> serai.jobs.v1.OpenTerminalInFolderResponse
-	44, // 101: serai.jobs.v1.JobsService.Disown:output_type -> serai.jobs.v1.DisownResponse
-	55, // 102: serai.jobs.v1.JobsService.Get:output_type -> serai.jobs.v1.GetResponse
-	57, // 103: serai.jobs.v1.JobsService.List:output_type -> serai.jobs.v1.ListResponse
-	59, // 104: serai.jobs.v1.JobsService.Watch:output_type -> serai.jobs.v1.WatchResponse
-	84, // [84:105] is the sub-list for method output_type
-	63, // [63:84] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	66, // 2: serai.jobs.v1.SubmitRequest.environment:type_name -> serai.jobs.v1.SubmitRequest.EnvironmentEntry
+	70, // 3: serai.jobs.v1.SubmitRequest.product:type_name -> serai.core.v1.ProductReference
+	71, // 4: serai.jobs.v1.SubmitResponse.state:type_name -> serai.jobs.v1.JobState
+	2,  // 5: serai.jobs.v1.CreateBulkRequest.requests:type_name -> serai.jobs.v1.CreateRequest
+	9,  // 6: serai.jobs.v1.CreateBulkResponse.outcomes:type_name -> serai.jobs.v1.CreateOutcome
+	3,  // 7: serai.jobs.v1.CreateOutcome.created:type_name -> serai.jobs.v1.CreateResponse
+	11, // 8: serai.jobs.v1.ExtendRequest.items:type_name -> serai.jobs.v1.ExtendItem
+	69, // 9: serai.jobs.v1.ExtendItem.job:type_name -> serai.jobs.v1.Job
+	72, // 10: serai.jobs.v1.ExtendItem.requested_time:type_name -> serai.core.v1.SimpleDuration
+	13, // 11: serai.jobs.v1.ExtendResponse.responses:type_name -> serai.jobs.v1.Acknowledged
+	15, // 12: serai.jobs.v1.OpenInteractiveSessionRequest.items:type_name -> serai.jobs.v1.OpenInteractiveSessionItem
+	69, // 13: serai.jobs.v1.OpenInteractiveSessionItem.job:type_name -> serai.jobs.v1.Job
+	0,  // 14: serai.jobs.v1.OpenInteractiveSessionItem.session_type:type_name -> serai.jobs.v1.InteractiveSessionType
+	17, // 15: serai.jobs.v1.OpenInteractiveSessionResponse.responses:type_name -> serai.jobs.v1.OpenSession
+	18, // 16: serai.jobs.v1.OpenSession.shell:type_name -> serai.jobs.v1.ShellSession
+	19, // 17: serai.jobs.v1.OpenSession.web:type_name -> serai.jobs.v1.WebSession
+	20, // 18: serai.jobs.v1.OpenSession.vnc:type_name -> serai.jobs.v1.VncSession
+	22, // 19: serai.jobs.v1.SuspendRequest.items:type_name -> serai.jobs.v1.SuspendItem
+	69, // 20: serai.jobs.v1.SuspendItem.job:type_name -> serai.jobs.v1.Job
+	25, // 21: serai.jobs.v1.UnsuspendRequest.items:type_name -> serai.jobs.v1.UnsuspendItem
+	69, // 22: serai.jobs.v1.UnsuspendItem.job:type_name -> serai.jobs.v1.Job
+	69, // 23: serai.jobs.v1.TerminateRequest.items:type_name -> serai.jobs.v1.Job
+	13, // 24: serai.jobs.v1.TerminateResponse.responses:type_name -> serai.jobs.v1.Acknowledged
+	30, // 25: serai.jobs.v1.UpdateAclRequest.items:type_name -> serai.jobs.v1.UpdateAclItem
+	69, // 26: serai.jobs.v1.UpdateAclItem.resource:type_name -> serai.jobs.v1.Job
+	73, // 27: serai.jobs.v1.UpdateAclItem.added:type_name -> serai.core.v1.ResourceAclEntry
+	74, // 28: serai.jobs.v1.UpdateAclItem.deleted:type_name -> serai.core.v1.AclEntity
+	13, // 29: serai.jobs.v1.UpdateAclResponse.responses:type_name -> serai.jobs.v1.Acknowledged
+	69, // 30: serai.jobs.v1.VerifyRequest.items:type_name -> serai.jobs.v1.Job
+	69, // 31: serai.jobs.v1.OnUpdatedLabelsRequest.items:type_name -> serai.jobs.v1.Job
+	13, // 32: serai.jobs.v1.OnUpdatedLabelsResponse.responses:type_name -> serai.jobs.v1.Acknowledged
+	75, // 33: serai.jobs.v1.RequestDynamicParametersRequest.owner:type_name -> serai.core.v1.ResourceOwner
+	76, // 34: serai.jobs.v1.RequestDynamicParametersRequest.application:type_name -> serai.jobs.v1.Application
+	77, // 35: serai.jobs.v1.RequestDynamicParametersResponse.parameters:type_name -> serai.jobs.v1.ApplicationParameter
+	69, // 36: serai.jobs.v1.AttachResourceRequest.job:type_name -> serai.jobs.v1.Job
+	78, // 37: serai.jobs.v1.AttachResourceRequest.resource:type_name -> serai.jobs.v1.AppParameterValue
+	69, // 38: serai.jobs.v1.DetachResourceRequest.job:type_name -> serai.jobs.v1.Job
+	78, // 39: serai.jobs.v1.DetachResourceRequest.resource:type_name -> serai.jobs.v1.AppParameterValue
+	43, // 40: serai.jobs.v1.OpenTerminalInFolderRequest.items:type_name -> serai.jobs.v1.OpenTerminalInFolderItem
+	17, // 41: serai.jobs.v1.OpenTerminalInFolderResponse.responses:type_name -> serai.jobs.v1.OpenSession
+	48, // 42: serai.jobs.v1.FollowRequest.offsets:type_name -> serai.jobs.v1.FollowOffset
+	1,  // 43: serai.jobs.v1.FollowOffset.stream:type_name -> serai.jobs.v1.OutputStream
+	1,  // 44: serai.jobs.v1.FollowResponse.stream:type_name -> serai.jobs.v1.OutputStream
+	79, // 45: serai.jobs.v1.RetrieveProductsResponse.responses:type_name -> serai.jobs.v1.ComputeSupport
+	54, // 46: serai.jobs.v1.RetrieveUtilizationResponse.capacity:type_name -> serai.jobs.v1.CpuAndMemory
+	54, // 47: serai.jobs.v1.RetrieveUtilizationResponse.used_capacity:type_name -> serai.jobs.v1.CpuAndMemory
+	55, // 48: serai.jobs.v1.RetrieveUtilizationResponse.queue_status:type_name -> serai.jobs.v1.QueueStatus
+	62, // 49: serai.jobs.v1.GetResponse.job:type_name -> serai.jobs.v1.JobReport
+	80, // 50: serai.jobs.v1.ListRequest.page:type_name -> serai.core.v1.PageRequest
+	71, // 51: serai.jobs.v1.ListRequest.states:type_name -> serai.jobs.v1.JobState
+	62, // 52: serai.jobs.v1.ListResponse.jobs:type_name -> serai.jobs.v1.JobReport
+	81, // 53: serai.jobs.v1.ListResponse.page:type_name -> serai.core.v1.PageInfo
+	62, // 54: serai.jobs.v1.WatchResponse.job:type_name -> serai.jobs.v1.JobReport
+	71, // 55: serai.jobs.v1.JobReport.state:type_name -> serai.jobs.v1.JobState
+	75, // 56: serai.jobs.v1.JobReport.owner:type_name -> serai.core.v1.ResourceOwner
+	82, // 57: serai.jobs.v1.JobReport.application:type_name -> serai.core.v1.NameAndVersion
+	70, // 58: serai.jobs.v1.JobReport.product:type_name -> serai.core.v1.ProductReference
+	65, // 59: serai.jobs.v1.JobReport.replica_reports:type_name -> serai.jobs.v1.ReplicaReport
+	73, // 60: serai.jobs.v1.JobReport.acl:type_name -> serai.core.v1.ResourceAclEntry
+	67, // 61: serai.jobs.v1.JobReport.labels:type_name -> serai.jobs.v1.JobReport.LabelsEntry
+	63, // 62: serai.jobs.v1.JobReport.licenses:type_name -> serai.jobs.v1.JobLicense
+	70, // 63: serai.jobs.v1.JobLicense.product:type_name -> serai.core.v1.ProductReference
+	73, // 64: serai.jobs.v1.JobNotes.acl:type_name -> serai.core.v1.ResourceAclEntry
+	68, // 65: serai.jobs.v1.JobNotes.labels:type_name -> serai.jobs.v1.JobNotes.LabelsEntry
+	2,  // 66: serai.jobs.v1.JobsService.Create:input_type -> serai.jobs.v1.CreateRequest
+	5,  // 67: serai.jobs.v1.JobsService.Submit:input_type -> serai.jobs.v1.SubmitRequest
+	7,  // 68: serai.jobs.v1.JobsService.CreateBulk:input_type -> serai.jobs.v1.CreateBulkRequest
+	10, // 69: serai.jobs.v1.JobsService.Extend:input_type -> serai.jobs.v1.ExtendRequest
+	14, // 70: serai.jobs.v1.JobsService.OpenInteractiveSession:input_type -> serai.jobs.v1.OpenInteractiveSessionRequest
+	21, // 71: serai.jobs.v1.JobsService.Suspend:input_type -> serai.jobs.v1.SuspendRequest
+	24, // 72: serai.jobs.v1.JobsService.Unsuspend:input_type -> serai.jobs.v1.UnsuspendRequest
+	27, // 73: serai.jobs.v1.JobsService.Terminate:input_type -> serai.jobs.v1.TerminateRequest
+	29, // 74: serai.jobs.v1.JobsService.UpdateAcl:input_type -> serai.jobs.v1.UpdateAclRequest
+	32, // 75: serai.jobs.v1.JobsService.Verify:input_type -> serai.jobs.v1.VerifyRequest
+	47, // 76: serai.jobs.v1.JobsService.Follow:input_type -> serai.jobs.v1.FollowRequest
+	50, // 77: serai.jobs.v1.JobsService.RetrieveProducts:input_type -> serai.jobs.v1.RetrieveProductsRequest
+	52, // 78: serai.jobs.v1.JobsService.RetrieveUtilization:input_type -> serai.jobs.v1.RetrieveUtilizationRequest
+	34, // 79: serai.jobs.v1.JobsService.OnUpdatedLabels:input_type -> serai.jobs.v1.OnUpdatedLabelsRequest
+	36, // 80: serai.jobs.v1.JobsService.RequestDynamicParameters:input_type -> serai.jobs.v1.RequestDynamicParametersRequest
+	38, // 81: serai.jobs.v1.JobsService.AttachResource:input_type -> serai.jobs.v1.AttachResourceRequest
+	40, // 82: serai.jobs.v1.JobsService.DetachResource:input_type -> serai.jobs.v1.DetachResourceRequest
+	42, // 83: serai.jobs.v1.JobsService.OpenTerminalInFolder:input_type -> serai.jobs.v1.OpenTerminalInFolderRequest
+	45, // 84: serai.jobs.v1.JobsService.Disown:input_type -> serai.jobs.v1.DisownRequest
+	56, // 85: serai.jobs.v1.JobsService.Get:input_type -> serai.jobs.v1.GetRequest
+	58, // 86: serai.jobs.v1.JobsService.List:input_type -> serai.jobs.v1.ListRequest
+	60, // 87: serai.jobs.v1.JobsService.Watch:input_type -> serai.jobs.v1.WatchRequest
+	3,  // 88: serai.jobs.v1.JobsService.Create:output_type -> serai.jobs.v1.CreateResponse
+	6,  // 89: serai.jobs.v1.JobsService.Submit:output_type -> serai.jobs.v1.SubmitResponse
+	8,  // 90: serai.jobs.v1.JobsService.CreateBulk:output_type -> serai.jobs.v1.CreateBulkResponse
+	12, // 91: serai.jobs.v1.JobsService.Extend:output_type -> serai.jobs.v1.ExtendResponse
+	16, // 92: serai.jobs.v1.JobsService.OpenInteractiveSession:output_type -> serai.jobs.v1.OpenInteractiveSessionResponse
+	23, // 93: serai.jobs.v1.JobsService.Suspend:output_type -> serai.jobs.v1.SuspendResponse
+	26, // 94: serai.jobs.v1.JobsService.Unsuspend:output_type -> serai.jobs.v1.UnsuspendResponse
+	28, // 95: serai.jobs.v1.JobsService.Terminate:output_type -> serai.jobs.v1.TerminateResponse
+	31, // 96: serai.jobs.v1.JobsService.UpdateAcl:output_type -> serai.jobs.v1.UpdateAclResponse
+	33, // 97: serai.jobs.v1.JobsService.Verify:output_type -> serai.jobs.v1.VerifyResponse
+	49, // 98: serai.jobs.v1.JobsService.Follow:output_type -> serai.jobs.v1.FollowResponse
+	51, // 99: serai.jobs.v1.JobsService.RetrieveProducts:output_type -> serai.jobs.v1.RetrieveProductsResponse
+	53, // 100: serai.jobs.v1.JobsService.RetrieveUtilization:output_type -> serai.jobs.v1.RetrieveUtilizationResponse
+	35, // 101: serai.jobs.v1.JobsService.OnUpdatedLabels:output_type -> serai.jobs.v1.OnUpdatedLabelsResponse
+	37, // 102: serai.jobs.v1.JobsService.RequestDynamicParameters:output_type -> serai.jobs.v1.RequestDynamicParametersResponse
+	39, // 103: serai.jobs.v1.JobsService.AttachResource:output_type -> serai.jobs.v1.AttachResourceResponse
+	41, // 104: serai.jobs.v1.JobsService.DetachResource:output_type -> serai.jobs.v1.DetachResourceResponse
+	44, // 105: serai.jobs.v1.JobsService.OpenTerminalInFolder:output_type -> serai.jobs.v1.OpenTerminalInFolderResponse
+	46, // 106: serai.jobs.v1.JobsService.Disown:output_type -> serai.jobs.v1.DisownResponse
+	57, // 107: serai.jobs.v1.JobsService.Get:output_type -> serai.jobs.v1.GetResponse
+	59, // 108: serai.jobs.v1.JobsService.List:output_type -> serai.jobs.v1.ListResponse
+	61, // 109: serai.jobs.v1.JobsService.Watch:output_type -> serai.jobs.v1.WatchResponse
+	88, // [88:110] is the sub-list for method output_type
+	66, // [66:88] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_serai_jobs_v1_jobs_service_proto_init() }
@@ -4085,28 +4348,28 @@ func file_serai_jobs_v1_jobs_service_proto_init() {
 	file_serai_jobs_v1_application_proto_init()
 	file_serai_jobs_v1_job_proto_init()
 	file_serai_jobs_v1_jobs_service_proto_msgTypes[2].OneofWrappers = []any{}
-	file_serai_jobs_v1_jobs_service_proto_msgTypes[5].OneofWrappers = []any{
+	file_serai_jobs_v1_jobs_service_proto_msgTypes[7].OneofWrappers = []any{
 		(*CreateOutcome_Created)(nil),
 		(*CreateOutcome_ErrorStatus)(nil),
 	}
-	file_serai_jobs_v1_jobs_service_proto_msgTypes[11].OneofWrappers = []any{}
-	file_serai_jobs_v1_jobs_service_proto_msgTypes[13].OneofWrappers = []any{
+	file_serai_jobs_v1_jobs_service_proto_msgTypes[13].OneofWrappers = []any{}
+	file_serai_jobs_v1_jobs_service_proto_msgTypes[15].OneofWrappers = []any{
 		(*OpenSession_Shell)(nil),
 		(*OpenSession_Web)(nil),
 		(*OpenSession_Vnc)(nil),
 	}
-	file_serai_jobs_v1_jobs_service_proto_msgTypes[16].OneofWrappers = []any{}
-	file_serai_jobs_v1_jobs_service_proto_msgTypes[58].OneofWrappers = []any{}
-	file_serai_jobs_v1_jobs_service_proto_msgTypes[59].OneofWrappers = []any{}
+	file_serai_jobs_v1_jobs_service_proto_msgTypes[18].OneofWrappers = []any{}
 	file_serai_jobs_v1_jobs_service_proto_msgTypes[60].OneofWrappers = []any{}
 	file_serai_jobs_v1_jobs_service_proto_msgTypes[61].OneofWrappers = []any{}
+	file_serai_jobs_v1_jobs_service_proto_msgTypes[62].OneofWrappers = []any{}
+	file_serai_jobs_v1_jobs_service_proto_msgTypes[63].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_serai_jobs_v1_jobs_service_proto_rawDesc), len(file_serai_jobs_v1_jobs_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   64,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

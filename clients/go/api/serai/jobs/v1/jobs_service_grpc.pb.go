@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	JobsService_Create_FullMethodName                   = "/serai.jobs.v1.JobsService/Create"
+	JobsService_Submit_FullMethodName                   = "/serai.jobs.v1.JobsService/Submit"
 	JobsService_CreateBulk_FullMethodName               = "/serai.jobs.v1.JobsService/CreateBulk"
 	JobsService_Extend_FullMethodName                   = "/serai.jobs.v1.JobsService/Extend"
 	JobsService_OpenInteractiveSession_FullMethodName   = "/serai.jobs.v1.JobsService/OpenInteractiveSession"
@@ -48,7 +49,10 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+// Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+//
+// Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+// way; a request has the one or the other.
 //
 // Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
 // UNAVAILABLE when the store cannot be reached.
@@ -57,6 +61,10 @@ type JobsServiceClient interface {
 	// same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
 	// nothing of them.
 	Create(ctx context.Context, in *CreateRequest, opts ...grpc.CallOption) (*CreateResponse, error)
+	// Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
+	// begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+	// ALREADY_EXISTS for a submission_id that was used with other content.
+	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
 	// Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait.
 	CreateBulk(ctx context.Context, in *CreateBulkRequest, opts ...grpc.CallOption) (*CreateBulkResponse, error)
 	// Adds time to jobs that are not over. All items or none.
@@ -113,6 +121,16 @@ func (c *jobsServiceClient) Create(ctx context.Context, in *CreateRequest, opts 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateResponse)
 	err := c.cc.Invoke(ctx, JobsService_Create_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *jobsServiceClient) Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SubmitResponse)
+	err := c.cc.Invoke(ctx, JobsService_Submit_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -341,7 +359,10 @@ type JobsService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 // All implementations must embed UnimplementedJobsServiceServer
 // for forward compatibility.
 //
-// Calls of UCloud/Core of both generations, and Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+// Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
+//
+// Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+// way; a request has the one or the other.
 //
 // Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
 // UNAVAILABLE when the store cannot be reached.
@@ -350,6 +371,10 @@ type JobsServiceServer interface {
 	// same answer; other content is ALREADY_EXISTS. Jobs of tools have ids that begin with `tool-`: they are the site's own, and UCloud is told
 	// nothing of them.
 	Create(context.Context, *CreateRequest) (*CreateResponse, error)
+	// Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
+	// begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+	// ALREADY_EXISTS for a submission_id that was used with other content.
+	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
 	// Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait.
 	CreateBulk(context.Context, *CreateBulkRequest) (*CreateBulkResponse, error)
 	// Adds time to jobs that are not over. All items or none.
@@ -404,6 +429,9 @@ type UnimplementedJobsServiceServer struct{}
 
 func (UnimplementedJobsServiceServer) Create(context.Context, *CreateRequest) (*CreateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Create not implemented")
+}
+func (UnimplementedJobsServiceServer) Submit(context.Context, *SubmitRequest) (*SubmitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Submit not implemented")
 }
 func (UnimplementedJobsServiceServer) CreateBulk(context.Context, *CreateBulkRequest) (*CreateBulkResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateBulk not implemented")
@@ -500,6 +528,24 @@ func _JobsService_Create_Handler(srv interface{}, ctx context.Context, dec func(
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(JobsServiceServer).Create(ctx, req.(*CreateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _JobsService_Submit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SubmitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobsServiceServer).Submit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobsService_Submit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobsServiceServer).Submit(ctx, req.(*SubmitRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -860,6 +906,10 @@ var JobsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Create",
 			Handler:    _JobsService_Create_Handler,
+		},
+		{
+			MethodName: "Submit",
+			Handler:    _JobsService_Submit_Handler,
 		},
 		{
 			MethodName: "CreateBulk",

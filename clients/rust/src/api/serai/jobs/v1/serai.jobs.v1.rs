@@ -1158,6 +1158,52 @@ pub struct CreatedJob {
     #[prost(string, optional, tag="1")]
     pub id: ::core::option::Option<::prost::alloc::string::String>,
 }
+/// A program to be run as a job.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubmitRequest {
+    /// UCloud username of whom it is for; the output goes to a drive of theirs or of the project's. Required.
+    #[prost(string, tag="1")]
+    pub owner: ::prost::alloc::string::String,
+    /// Project id of the owner; empty = the project that the caller's token is limited to, and else the owner's personal workspace.
+    #[prost(string, tag="2")]
+    pub project: ::prost::alloc::string::String,
+    /// The container's image, like "debian:12"; empty = none, where programs are those of the machine.
+    #[prost(string, tag="3")]
+    pub image: ::prost::alloc::string::String,
+    /// The program and its arguments, each as it is: no shell is between. Required.
+    #[prost(string, repeated, tag="4")]
+    pub command: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Environment variables by name, beside what Serai sets.
+    #[prost(map="string, string", tag="5")]
+    pub environment: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    /// The machine type of each replica. `category` and `provider` may be left out where the rest names one only; unset = the first of
+    /// RetrieveProducts that runs such a program.
+    #[prost(message, optional, tag="6")]
+    pub product: ::core::option::Option<super::super::core::v1::ProductReference>,
+    /// That run the command at the same time; 0 = 1.
+    #[prost(int32, tag="7")]
+    pub replicas: i32,
+    /// Longest time in RUNNING, ms, rounded up to whole seconds; 0 = no limit.
+    #[prost(int64, tag="8")]
+    pub time_limit_ms: i64,
+    /// For people; part of the output folder's name. Empty = none.
+    #[prost(string, tag="9")]
+    pub name: ::prost::alloc::string::String,
+    /// Makes repeats safe: 1 to 64 letters, digits, '.', '_' and '-' of the caller's choice. The same content once more is answered with the same job,
+    /// which runs once. Callers that are limited to a project share theirs with those of that project; all others share theirs. Empty = each
+    /// call makes a new job.
+    #[prost(string, tag="10")]
+    pub submission_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubmitResponse {
+    /// The new job's id, or that of the same submission before.
+    #[prost(string, tag="1")]
+    pub job_id: ::prost::alloc::string::String,
+    /// Of the job, now.
+    #[prost(enumeration="JobState", tag="2")]
+    pub state: i32,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateBulkRequest {
     /// Each is taken or refused by itself.
@@ -1190,8 +1236,15 @@ pub mod create_outcome {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExtendRequest {
+    /// UCloud's way to name jobs, each with its time.
     #[prost(message, repeated, tag="1")]
     pub items: ::prost::alloc::vec::Vec<ExtendItem>,
+    /// The tools' way, with added_ms; 1 to 1,000.
+    #[prost(string, repeated, tag="2")]
+    pub job_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Time to add to the limit of each job of job_ids, ms: no new total. 1,000 or more.
+    #[prost(int64, tag="3")]
+    pub added_ms: i64,
 }
 /// More time for one job.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1303,9 +1356,12 @@ pub struct VncSession {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SuspendRequest {
-    /// Bare jobs of generation 2021; {job} of generation 2026 is accepted too.
+    /// UCloud's way to name jobs: bare jobs of generation 2021; {job} of generation 2026 is accepted too.
     #[prost(message, repeated, tag="1")]
     pub items: ::prost::alloc::vec::Vec<SuspendItem>,
+    /// The tools' way; 1 to 1,000.
+    #[prost(string, repeated, tag="2")]
+    pub job_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One job.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1318,8 +1374,12 @@ pub struct SuspendResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UnsuspendRequest {
+    /// UCloud's way to name jobs, as in Suspend.
     #[prost(message, repeated, tag="1")]
     pub items: ::prost::alloc::vec::Vec<UnsuspendItem>,
+    /// The tools' way; 1 to 1,000.
+    #[prost(string, repeated, tag="2")]
+    pub job_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One job.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1332,9 +1392,12 @@ pub struct UnsuspendResponse {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TerminateRequest {
-    /// Only `id` is used.
+    /// UCloud's way to name jobs. Only `id` is used.
     #[prost(message, repeated, tag="1")]
     pub items: ::prost::alloc::vec::Vec<Job>,
+    /// The tools' way; 1 to 1,000.
+    #[prost(string, repeated, tag="2")]
+    pub job_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TerminateResponse {

@@ -111,6 +111,27 @@ pub mod jobs_service_client {
                 .insert(GrpcMethod::new("serai.jobs.v1.JobsService", "Create"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn submit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SubmitRequest>,
+        ) -> std::result::Result<tonic::Response<super::SubmitResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/serai.jobs.v1.JobsService/Submit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("serai.jobs.v1.JobsService", "Submit"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn create_bulk(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateBulkRequest>,
