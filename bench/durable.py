@@ -31,7 +31,8 @@ from serai_gateway.access import AccessLog
 from serai_gateway.app import App
 from serai_gateway.auth import PublicKeyFile, TokenCheck
 from serai_gateway.codec import Codec
-from serai_gateway.gateway import EmbeddedServer, listen
+from serai_gateway.gateway import EmbeddedServer
+from serai_gateway.listeners import listen
 from serai_gateway.settings import CoreSettings, ProviderSettings, Settings
 from serai_gateway.upstream import InProcessUpstream, Upstream
 from serai_server.cli.log_setup import set_up_logging

@@ -26,11 +26,11 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def front_door(stack: ExitStack, folder: Path, gateway_port: int, public_key: Path, tools_socket: Path) -> tuple[int, int]:
-    """Envoy as `serai envoy render` has it, without certificates: its port and its process."""
+def front_door(stack: ExitStack, folder: Path, gateway_socket: Path, public_key: Path, tools_socket: Path) -> tuple[int, int]:
+    """Envoy as `serai up` has it, without certificates: its port and its process."""
     (port,) = free_ports(1)
     gateway = GatewaySettings(
-        port=gateway_port,
+        socket=str(gateway_socket),
         public_url=f"http://{NAME}:{port}",
         envoy=EnvoySettings(host="127.0.0.1", port=port, access_log=os.devnull, core_rate=1_000_000, rate=1_000_000, flood_rate=1_000_000),
     ).relative_to(folder, folder)

@@ -27,8 +27,9 @@ from serai_gateway.auth import PublicKeyFile, TokenCheck
 from serai_gateway.clock import SystemClock
 from serai_gateway.codec import Codec
 from serai_gateway.door import Door
-from serai_gateway.gateway import EmbeddedServer, listen
+from serai_gateway.gateway import EmbeddedServer
 from serai_gateway.http import Receive, Scope, Send
+from serai_gateway.listeners import listen
 from serai_gateway.ws import follow, shell
 from serai_gateway.ws.follow import FollowCalls
 from serai_gateway.ws.following import Following

@@ -132,12 +132,13 @@ def _ways(stack: ExitStack, folder: Path) -> Mapping[str, _Way]:
     warm, cold, standard = _bodies()
     public_key = _make_core(folder)
     alone_port, pair_port = free_ports(2)
-    token, alone = _start_gateway(stack, folder, alone_port, 0)
+    gateway_socket = folder / "gateway.sock"
+    token, alone = _start_gateway(stack, folder, alone_port, 0, gateway_socket)
     pair = [_start_gateway(stack, folder, pair_port, cpu)[1] for cpu in (0, 1)]
     servicer_socket = folder / "servicer.sock"
     _, ready, servicer = start(stack, "bench.front_servicer", 0, str(servicer_socket))
     ready.readline()
-    front_port, front_envoy = front_door(stack, folder, alone_port, public_key, servicer_socket)
+    front_port, front_envoy = front_door(stack, folder, gateway_socket, public_key, servicer_socket)
     ways = {
         "one process": _Way(alone_port, _OURS, warm, token, (alone,)),
         "front door": _Way(front_port, _OURS, warm, token, (front_envoy, alone), front_envoy),
@@ -174,9 +175,9 @@ def _make_core(folder: Path) -> Path:
     return public
 
 
-def _start_gateway(stack: ExitStack, folder: Path, port: int, cpu: int) -> tuple[str, int]:
-    """A token for it, and its process."""
-    _, said, process = start(stack, "bench.gateway_server", cpu, str(port), str(folder))
+def _start_gateway(stack: ExitStack, folder: Path, port: int, cpu: int, *sockets: Path) -> tuple[str, int]:
+    """A token for it, and its process. `sockets`: at most one, at which it is reached too."""
+    _, said, process = start(stack, "bench.gateway_server", cpu, str(port), str(folder), *map(str, sockets))
     return json.loads(said.readline())["token"], process
 
 

@@ -1,8 +1,8 @@
 """The gateway's real HTTP front in a process of its own, for bench/gateway.py: the real app, the real codec, no store behind it.
 
 Prints one JSON line with its port and a token, and serves until its input ends. `/noop` and `/cpu` exist here only. Arguments: a port, 0 or
-none = any free one; a port that is given may be shared with others of these. And a folder, whose core.key.pem is then Core's key: whoever
-made that knows the key, and so may others of these.
+none = any free one; a port that is given may be shared with others of these. A folder, whose core.key.pem is then Core's key: whoever made
+that knows the key, and so may others of these. And a Unix socket, by which it is reached too, as Envoy does it; none = there is none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -32,8 +33,9 @@ from serai_gateway.clock import SystemClock
 from serai_gateway.codec import Codec
 from serai_gateway.counts import CountedAccess, GatewayCounts
 from serai_gateway.door import Door
-from serai_gateway.gateway import EmbeddedServer, listen
+from serai_gateway.gateway import EmbeddedServer
 from serai_gateway.http import Receive, Scope, Send, read_body, send_json
+from serai_gateway.listeners import listen, unix_listener
 from serai_gateway.settings import CoreSettings, ProviderSettings, Settings
 from serai_gateway.ws.paths import SocketPaths
 
@@ -82,10 +84,15 @@ def main() -> None:
     key = core_key(Path(sys.argv[2])) if len(sys.argv) > 2 else rsa.generate_private_key(public_exponent=65537, key_size=2048)
     now_s = SystemClock().now_ms() // 1000
     claims = {"sub": "_UCloud", "role": "SERVICE", "iss": "cloud.sdu.dk", "aud": "all:write", "iat": now_s, "exp": now_s + 900}
-    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("wb") as nowhere:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        nowhere = stack.enter_context(Path(os.devnull).open("wb"))
+        sockets = [shared_listener(port) if port else listen("127.0.0.1", 0)]
+        if len(sys.argv) > 3:
+            sockets.append(stack.enter_context(unix_listener(Path(sys.argv[3]), "gateway.socket")))
         key_file = Path(folder, "core.pem")
         key_file.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
-        uvloop.run(serve(key_file, jwt.encode(claims, key, algorithm="RS256"), nowhere, port))
+        uvloop.run(serve(key_file, jwt.encode(claims, key, algorithm="RS256"), nowhere, sockets))
 
 
 def core_key(folder: Path) -> rsa.RSAPrivateKey:
@@ -106,7 +113,8 @@ def shared_listener(port: int) -> socket.socket:
     return listener
 
 
-async def serve(key_file: Path, token: str, log: BinaryIO, port: int) -> None:
+async def serve(key_file: Path, token: str, log: BinaryIO, sockets: list[socket.socket]) -> None:
+    """`sockets`: the first one is of TCP."""
     clock = SystemClock()
     settings = Settings(
         provider=ProviderSettings(id="example", aliases=("ucloud",)),
@@ -118,13 +126,12 @@ async def serve(key_file: Path, token: str, log: BinaryIO, port: int) -> None:
 
     access = CountedAccess(GatewayCounts(), AccessLog(clock, write=write))
     app = App(settings, Codec(), NoStore(), TokenCheck(PublicKeyFile(key_file, clock), clock), access)
-    listener = shared_listener(port) if port else listen("127.0.0.1", 0)
     server = EmbeddedServer(BenchApp(app), grace_s=1)
-    serving = asyncio.create_task(server.serve([listener]))
+    serving = asyncio.create_task(server.serve(sockets))
     await server.wait_started(serving)
     gc.collect()
     gc.freeze()  # as `serai serve` does once it has started
-    print(json.dumps({"port": listener.getsockname()[1], "token": token}), flush=True)
+    print(json.dumps({"port": sockets[0].getsockname()[1], "token": token}), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await server.stop(serving)
 

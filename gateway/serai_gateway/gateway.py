@@ -37,6 +37,7 @@ from serai_gateway.control.reconcile import Comparison, Reconciliation
 from serai_gateway.control.transport import HttpTransport
 from serai_gateway.counts import CountedAccess, GatewayCounts
 from serai_gateway.door import Door
+from serai_gateway.listeners import BACKLOG, listeners, unix_listener
 from serai_gateway.protocol import bounded
 from serai_gateway.settings import CoreSettings, Settings
 from serai_gateway.tokens import Tokens
@@ -49,7 +50,7 @@ from serai_gateway.web.holds import Holds
 from serai_gateway.web.sessions import Sessions
 from serai_gateway.web.site import Site
 from serai_gateway.web.vnc import Desktops
-from serai_gateway.web.web import listen_unix, open_web
+from serai_gateway.web.web import open_web
 from serai_gateway.ws import follow, shell
 from serai_gateway.ws.follow import FollowCalls
 from serai_gateway.ws.following import Following
@@ -59,7 +60,6 @@ from serai_gateway.ws.shell import ShellCalls
 from serai_gateway.ws.unproven import Unproven
 
 _log = structlog.stdlib.get_logger("serai_gateway")
-_BACKLOG = 2_048
 
 
 class Gateway:
@@ -89,12 +89,15 @@ class Gateway:
 
     @property
     def port(self) -> int:
-        """The TCP port that is bound; 0 before enter."""
+        """The TCP port that is bound; 0 before enter, and where there is none."""
         return self._port
 
     @property
     def url(self) -> str:
-        host = self._settings.gateway.host
+        """Where it is reached by TCP; empty = nowhere."""
+        if not self._settings.tcp:
+            return ""
+        host = self._settings.gateway.address
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
     @property
@@ -107,7 +110,7 @@ class Gateway:
         async with AsyncExitStack() as stack:
             await self._start(stack)
             self._stack = stack.pop_all()
-        _log.info("gateway serves", url=self.url, provider=self._settings.provider.id)
+        _log.info("gateway serves", url=self.url, socket=self._settings.gateway.socket, provider=self._settings.provider.id)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
@@ -130,9 +133,8 @@ class Gateway:
         client = ObservedClient(to_core, self.counts, self._traces, self._clock)
         deliveries = self._deliveries = Deliveries(self._upstream, client, core, self._clock, random=self._random)
         http, provider = self._settings.gateway, self._settings.provider
-        listener = listen(http.host, http.port)
-        stack.callback(listener.close)
-        self._port = listener.getsockname()[1]
+        ways = stack.enter_context(listeners(http, tcp=self._settings.tcp))
+        self._port = ways.port
         site = Site.of(http, self._port)
         sessions = Sessions(self._upstream, timeout_s=http.upstream_timeout_ms / 1_000)
         holds = Holds(sessions, self._clock)
@@ -157,10 +159,9 @@ class Gateway:
             work = Reconciliation(comparison, core, self._clock, random=self._random)
             stack.push_async_callback(_cancel, tasks.create_task(work.run(), name=f"reconciliation of {comparison.of}"))
         if web is not None and http.web.authz_socket:
-            questions = listen_unix(Path(http.web.authz_socket))
-            stack.callback(_remove, questions, Path(http.web.authz_socket))
-            await _serve(EmbeddedServer(web.authz, grace_s=1.0, request_timeout_s=request_s), questions, tasks, stack, "authz")
-        await _serve(server, listener, tasks, stack, "http")
+            questions = stack.enter_context(unix_listener(Path(http.web.authz_socket), "gateway.web.authz_socket"))
+            await _serve(EmbeddedServer(web.authz, grace_s=1.0, request_timeout_s=request_s), [questions], tasks, stack, "authz")
+        await _serve(server, ways.sockets, tasks, stack, "http")
 
     def _sockets(self, token_check: TokenCheck) -> tuple[SocketPath, ...]:
         """UCloud's WebSockets."""
@@ -213,15 +214,10 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
 
 
-async def _serve(server: EmbeddedServer, listener: socket.socket, tasks: asyncio.TaskGroup, stack: AsyncExitStack, name: str) -> None:
-    serving = tasks.create_task(server.serve([listener]), name=name)
+async def _serve(server: EmbeddedServer, sockets: list[socket.socket], tasks: asyncio.TaskGroup, stack: AsyncExitStack, name: str) -> None:
+    serving = tasks.create_task(server.serve(sockets), name=name)
     stack.push_async_callback(server.stop, serving)
     await server.wait_started(serving)
-
-
-def _remove(listener: socket.socket, path: Path) -> None:
-    listener.close()
-    path.unlink(missing_ok=True)
 
 
 class EmbeddedServer(uvicorn.Server):
@@ -250,7 +246,7 @@ class EmbeddedServer(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 proxy_headers=False,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
                 timeout_graceful_shutdown=max(1, round(grace_s)),
             )
         )
@@ -276,18 +272,3 @@ class EmbeddedServer(uvicorn.Server):
         """Stops accepting; returns when requests in flight have ended or the grace is over."""
         self.should_exit = True
         await asyncio.wait({serving})
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket. OSError with the address in its text when it cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from error
-    return listener

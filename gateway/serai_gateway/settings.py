@@ -53,10 +53,16 @@ class UsersSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[gateway]: where Core's calls come in."""
 
-    host: str = "127.0.0.1"
-    """Address to listen on; Envoy stands in front of it."""
+    host: str = ""
+    """Address to listen on; empty = 127.0.0.1, but with `serai up` and a public_url there is no TCP port, for all come through Envoy."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8889
     """TCP port; 0 = any free one, told at start."""
+    socket: str = ""
+    """Unix socket for Envoy; empty = `gateway.sock` in state_dir with `serai up`, else none, and Envoy comes by the TCP port."""
+    socket_mode: Annotated[str, Meta(pattern="^0[0-7]{3}$", description="three octal digits behind a 0, like 0660")] = "0600"
+    """Who may connect to it, in octal digits; 0660 with socket_group lets a group in."""
+    socket_group: str = ""
+    """Group of the socket, as a name or a number; empty = the gateway's own. A missing folder is made so that the group may enter it."""
     body_limit_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 16 * 1024 * 1024
     """Bytes; a longer request body is 413."""
     request_timeout_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 30_000
@@ -75,6 +81,11 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     web: WebSettings = WebSettings()
     envoy: EnvoySettings = EnvoySettings()
 
+    @property
+    def address(self) -> str:
+        """What to listen on by TCP."""
+        return self.host or "127.0.0.1"
+
     def relative_to(self, folder: Path, state_dir: Path) -> GatewaySettings:
         """The same settings with file names that are not absolute taken from `folder` (that of serai.toml); sockets without a name are in
         `state_dir`."""
@@ -83,6 +94,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         admin, authz = envoy.admin_socket, web.authz_socket
         return replace(
             self,
+            socket=str(folder / self.socket) if self.socket else "",
             users=replace(self.users, public_key_file=str(folder / key) if key else ""),
             web=replace(web, authz_socket=str(folder / authz if authz else state_dir / "authz.sock")),
             envoy=replace(envoy, admin_socket=str(folder / admin if admin else state_dir / "envoy-admin.sock")),
@@ -132,6 +144,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     provider: ProviderSettings
     core: CoreSettings
     gateway: GatewaySettings = GatewaySettings()
+    tcp: bool = True
+    """False = the gateway is reached at its socket only, which must be set."""
     tools_socket: str = ""
     """Unix socket of the server's door for tools, for Envoy; empty = Envoy leads no tool to it."""
     registration_file: str = ""

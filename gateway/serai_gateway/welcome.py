@@ -11,7 +11,8 @@ from google.rpc import code_pb2
 from serai_gateway.app import App
 from serai_gateway.auth import AuthError
 from serai_gateway.codec import Codec
-from serai_gateway.gateway import EmbeddedServer, listen
+from serai_gateway.gateway import EmbeddedServer
+from serai_gateway.listeners import listeners
 from serai_gateway.settings import Settings
 from serai_gateway.upstream import UpstreamError, status
 
@@ -36,18 +37,15 @@ class _NoServer:
 
 @asynccontextmanager
 async def listening_for_welcome(settings: Settings, codec: Codec) -> AsyncGenerator[int]:
-    """Listens on the gateway's address; the port. OSError when it cannot be had, which is so while the gateway itself runs."""
+    """Listens where the gateway does; the TCP port. OSError when it cannot be had, which is so while the gateway itself runs."""
     http = settings.gateway
-    listener = listen(http.host, http.port)
-    try:
+    with listeners(http) as ways:
         app = App(settings, codec, _NoServer(), _NoKeyYet(), None)
         server = EmbeddedServer(app, grace_s=http.stop_grace_ms / 1_000, request_timeout_s=http.request_timeout_ms / 1_000)
-        serving = asyncio.create_task(server.serve([listener]))
+        serving = asyncio.create_task(server.serve(ways.sockets))
         try:
             await server.wait_started(serving)
-            yield listener.getsockname()[1]
+            yield ways.port
         finally:
             # The answer to the welcome is on its way when its files are there: requests in flight end first.
             await server.stop(serving)
-    finally:
-        listener.close()

@@ -26,7 +26,7 @@ SEED = ("-H", "Content-Type: content-type: application/json; charset=utf-8")
 
 @pytest.fixture
 async def serai(tmp_path: Path) -> AsyncGenerator[Up]:
-    async with up(tmp_path) as running:
+    async with up(tmp_path, past_envoy=True) as running:
         running.core.providers["example"].path_name = "ucloud"
         yield running
 
@@ -57,7 +57,6 @@ async def test_core_through_envoy(tmp_path: Path, generation: str) -> None:
     """Everything that Core itself does at a job: create, follow over a WebSocket, shell's session, extend, end."""
     async with up(tmp_path, tls=False, generation=generation) as serai:
         core = serai.core
-        core.providers["example"].url = serai.front.url
         sent = await core.submit(shell_request("echo Hello; sleep 600"))
         assert sent.accepted, sent.answer
         await core.until(lambda: core.jobs[sent.job_id].state == "RUNNING", 60)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import stat
 from pathlib import Path
 
@@ -25,15 +26,20 @@ def is_there(pid: int) -> bool:
 
 @pytest.mark.parametrize("tls", [True, False])
 async def test_it_serves_and_stops_in_order(tmp_path: Path, tls: bool) -> None:
-    """Core's calls pass Envoy with its token and not without; a stop ends all of it with code 0 and leaves no Envoy behind."""
+    """Core's calls pass Envoy with its token and not without; nobody but its own user comes to the gateway past Envoy, and not by TCP. A
+    stop ends all of it with code 0 and leaves neither Envoy nor the gateway's socket behind."""
     async with up(tmp_path, tls=tls) as serai:
         answer = await serai.front.curl(PRODUCTS, *serai.bearer())
         assert (answer.status, len(answer.json["responses"])) == (200, 3)
         assert answer.version == ("2" if tls else "1.1")
         assert (await serai.front.curl(PRODUCTS)).why == "Unauthorized: a valid token for this call is expected"
         (envoy,) = serai.envoys()
-        assert f"all at {serai.front.url}, for Core at {serai.url}" in serai.log.read_text()
+        assert f"all at {serai.front.url}, the operator at" in serai.log.read_text()
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", serai.port)) != 0
+        assert stat.S_IMODE(serai.gateway_socket.stat().st_mode) == 0o600
         assert await serai.stop() == 0, serai.tail()
+        assert not serai.gateway_socket.exists()
         assert not is_there(envoy)
         assert (await serai.front.curl("/healthz")).status == 0
 
@@ -74,7 +80,7 @@ async def test_a_killed_serai_leaves_no_envoy(tmp_path: Path) -> None:
 async def test_a_stop_ends_what_would_go_on_for_ever(tmp_path: Path) -> None:
     """Who watches through Envoy is told that the server stops, by gRPC's status and not by a broken connection; the stop does not wait for
     streams, although it would for calls."""
-    async with up(tmp_path) as serai:
+    async with up(tmp_path, past_envoy=True) as serai:
         assert serai.process is not None
         who = [("authorization", f"Bearer {await serai.token('viewer')}")]
         sent = await serai.core.submit(shell_request("sleep 600"))

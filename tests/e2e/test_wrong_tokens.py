@@ -24,7 +24,7 @@ CODES = grpc.StatusCode
 
 @pytest.fixture
 async def serai(tmp_path: Path) -> AsyncGenerator[Up]:
-    async with up(tmp_path) as running:
+    async with up(tmp_path, past_envoy=True) as running:
         yield running
 
 
@@ -60,7 +60,8 @@ async def over_http(serai: Up, path: str, token: str, *, direct: bool) -> int:
     """Status by Envoy, or at the gateway's own port."""
     if not direct:
         return (await serai.front.curl(path, *(("-H", f"Authorization: Bearer {token}") if token else ()))).status
-    async with aiohttp.ClientSession() as session, session.get(serai.url + path, headers=headers(token)) as answer:
+    past_envoy = aiohttp.UnixConnector(str(serai.gateway_socket))
+    async with aiohttp.ClientSession(connector=past_envoy) as session, session.get(f"http://x{path}", headers=headers(token)) as answer:
         return answer.status
 
 

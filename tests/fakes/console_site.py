@@ -16,8 +16,9 @@ from serai_gateway.codec import Codec
 from serai_gateway.console.console import Console
 from serai_gateway.console.files import Files
 from serai_gateway.door import Door
-from serai_gateway.gateway import EmbeddedServer, listen
+from serai_gateway.gateway import EmbeddedServer
 from serai_gateway.http import Receive, Scope, Send, send_json
+from serai_gateway.listeners import listen
 from serai_gateway.settings import CoreSettings, GatewaySettings, ProviderSettings, Settings
 from serai_gateway.upstream import InProcessUpstream
 from serai_gateway.web.holds import Holds

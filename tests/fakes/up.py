@@ -100,9 +100,14 @@ class FrontDoor:
 
 @dataclass
 class Up(Stack):
-    """`process` is `serai up`; `port` the gateway's own, which nobody outside should know."""
+    """`process` is `serai up`; at `port` the gateway listens only where the settings ask for it."""
 
     front: FrontDoor = field(default_factory=lambda: FrontDoor(0))
+
+    @property
+    def gateway_socket(self) -> Path:
+        """By which Envoy comes to the gateway."""
+        return self.folder / "state" / "gateway.sock"
 
     @property
     def tools_socket(self) -> Path:
@@ -182,10 +187,12 @@ async def up(
     origins: tuple[str, ...] = (),
     envoy: str = "drain_ms = 0",
     cpu: int = 8,
+    past_envoy: bool = False,
     started: bool = True,
     kind: Callable[..., Up] = Up,
 ) -> AsyncGenerator[Up]:
-    """Everything in `folder`. `envoy`: further lines of [gateway.envoy]; `origins`: pages that may call the tools' API."""
+    """Everything in `folder`. `envoy`: further lines of [gateway.envoy]; `origins`: pages that may call the tools' API; `past_envoy`: the
+    gateway has a TCP port too, at which the stand-in for Core comes to it, because it knows no certificates of ours."""
     port = free_port()
     certificates = folder / "tls"
     certificates.mkdir(parents=True, exist_ok=True)
@@ -198,7 +205,10 @@ async def up(
         found.front = front
         (folder / "users.pem").write_text(found.core.users.public_key_pem)
         file = folder / "serai.toml"
-        file.write_text(file.read_text().replace("[gateway]\n", f'[gateway]\npublic_url = "{front.url}"\n'))
+        host = 'host = "127.0.0.1"\n' if past_envoy else ""
+        file.write_text(file.read_text().replace("[gateway]\n", f'[gateway]\npublic_url = "{front.url}"\n{host}'))
+        if not past_envoy:
+            found.core.providers["example"].url = front.url
         return found
 
     backend = local_text(cpu) + envoy_text(port, pair=pair, origins=origins, more=envoy)

@@ -12,6 +12,7 @@ from typing import cast
 import grpc
 import grpc.aio
 from aiohttp import web
+from serai_gateway.settings import GatewaySettings
 
 OK = b'{"from":"gateway"}'
 
@@ -84,8 +85,8 @@ class _Door(grpc.GenericRpcHandler):
 
 
 @asynccontextmanager
-async def upstreams(gateway_port: int, tools_socket: Path) -> AsyncGenerator[Upstreams]:
-    """Both, at the places where an Envoy looks for them, for the time of the block."""
+async def upstreams(gateway: GatewaySettings, tools_socket: Path) -> AsyncGenerator[Upstreams]:
+    """Both, at the places where an Envoy with these settings looks for them, for the time of the block."""
     found = Upstreams()
     app = web.Application(client_max_size=1 << 30)
     app.router.add_route("*", "/{path:.*}", found.serve)
@@ -95,7 +96,10 @@ async def upstreams(gateway_port: int, tools_socket: Path) -> AsyncGenerator[Ups
     server.add_generic_rpc_handlers((_Door(found),))
     server.add_insecure_port(f"unix:{tools_socket}")
     try:
-        await web.TCPSite(runner, "127.0.0.1", gateway_port, reuse_address=True).start()
+        if gateway.socket:
+            await web.UnixSite(runner, gateway.socket).start()
+        else:
+            await web.TCPSite(runner, "127.0.0.1", gateway.port, reuse_address=True).start()
         await server.start()
         yield found
     finally:

@@ -343,6 +343,16 @@ def test_a_door_that_would_stand_open_is_refused(section: str, problem: str) -> 
     assert found.startswith(problem)
 
 
+def test_the_gateways_socket() -> None:
+    """There is none but where it is named, beside serai.toml; what it cannot be is told with its key."""
+    assert parse(MINIMAL, FILE).gateway.socket == ""
+    assert parse(MINIMAL + '[gateway]\nsocket = "run/g.sock"', FILE).gateway.socket == "/etc/serai/run/g.sock"
+    (found,) = problems(MINIMAL + f'[gateway]\nsocket = "/{"x" * 120}"')
+    assert found.startswith("gateway.socket: its path is longer")
+    (found,) = problems(MINIMAL + '[gateway]\nsocket_mode = "660"')
+    assert found.startswith("gateway.socket_mode: expected three octal digits")
+
+
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:8890", "[::1]:8890"])
 def test_a_plain_port_on_loopback_is_taken(listen: str) -> None:
     """The door's socket is in state_dir unless it is named."""

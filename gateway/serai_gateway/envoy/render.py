@@ -115,7 +115,7 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "access_log": envoy.access_log,
         "authz_socket": web.authz_socket,
         "tools_socket": settings.tools_socket,
-        "gateway_host": gateway.host,
+        "gateway_host": gateway.address,
         "api_folder": str(Path(envoy.certificate).parent),
         "apps_folder": str(Path(envoy.apps_certificate).parent),
         "wildcard": f"*.{web.domain}",
@@ -137,6 +137,7 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
     return {
         **{key: json.dumps(value) for key, value in quoted.items()},
         **{key: json.dumps(value) if value else "" for key, value in keys.items()},
+        "gateway_socket": json.dumps(gateway.socket) if gateway.socket else "",
         "providers": any(keys.values()),
         "tls": bool(envoy.certificate),
         "mode": web.mode,
@@ -233,8 +234,8 @@ def _problems(settings: Settings) -> list[str]:
     problems: list[str] = []
     if not gateway.public_url:
         problems.append("gateway.public_url: Envoy must know under which name it is reached")
-    if not gateway.port:
-        problems.append("gateway.port: Envoy must know where the gateway listens, so it cannot be any free one")
+    if not gateway.port and not gateway.socket:
+        problems.append("gateway.port: Envoy must know where the gateway listens, so it cannot be any free one; gateway.socket will do too")
     if (envoy.certificate == "") != (envoy.key == ""):
         problems.append("gateway.envoy.certificate and gateway.envoy.key: one does nothing without the other")
     if envoy.tools and settings.tools_socket and gateway.body_limit_bytes > TOOLS_MESSAGE_BYTES:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import stat
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from uvicorn.server import ServerState
 
@@ -54,38 +50,3 @@ async def open_web(site: Site, sessions: Sessions, holds: Holds, access: Access 
     async with Proxy(site, decisions, holds, access, connect_timeout_s=connect_timeout_s) as proxy:
         tunnels = Tunnels(site, decisions, holds, access, connect_timeout_s=connect_timeout_s)
         yield Web(site, proxy, tunnels, Authz(decisions, access))
-
-
-def listen_unix(path: Path) -> socket.socket:
-    """A listening Unix socket, 0600; one that nobody listens on any more is replaced. OSError with the path in its text."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _remove_stale(path)
-        before = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(before)
-        listener.listen(1_024)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise OSError(error.errno, f"cannot listen on {path}: {error.strerror or error}") from error
-    return listener
-
-
-def _remove_stale(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise OSError(0, "it is there and is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-        else:
-            raise OSError(0, "another gateway listens on it; stop that first, or set another gateway.web.authz_socket")

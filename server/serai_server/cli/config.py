@@ -114,11 +114,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             for p in self.licenses.products
         )
 
-    def for_gateway(self) -> gateway.Settings:
+    def for_gateway(self, *, tcp: bool = True) -> gateway.Settings:
+        """`tcp`: as gateway.Settings has it."""
         return gateway.Settings(
             provider=self.provider,
             core=self.core,
             gateway=self.gateway,
+            tcp=tcp,
             tools_socket=self.server.tools.socket,
             registration_file=str(self.state_dir / "registration.json"),
         )
@@ -235,12 +237,14 @@ def _contradictions(settings: Settings) -> list[str]:
         seen.add(key)
         if product.provider not in settings.provider.names:
             problems.append(f"products[{index}].provider: {product.provider!r} is neither provider.id nor one of provider.aliases")
-    return problems + _license_contradictions(settings) + _nomad_contradictions(settings) + _web_contradictions(settings)
+    return problems + _license_contradictions(settings) + _nomad_contradictions(settings) + _gateway_contradictions(settings)
 
 
-def _web_contradictions(settings: Settings) -> list[str]:
+def _gateway_contradictions(settings: Settings) -> list[str]:
     web, public = settings.gateway.web, urlsplit(settings.gateway.public_url)
     problems: list[str] = []
+    if len(settings.gateway.socket.encode()) > _LONGEST_SOCKET_PATH:
+        problems.append(f"gateway.socket: its path is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket may have")
     if web.mode != "host":
         return problems
     if not web.domain:

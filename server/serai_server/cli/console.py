@@ -58,7 +58,7 @@ def _address(gateway: GatewaySettings) -> str:
         return gateway.public_url.rstrip("/")
     if not gateway.port:
         raise CliError("gateway.port is 0, so the gateway's port is not known here; name its address with --address", Exit.USAGE)
-    return f"http://{_host(gateway.host)}:{gateway.port}"
+    return f"http://{_host(gateway.address)}:{gateway.port}"
 
 
 def _host(host: str) -> str:

@@ -170,7 +170,7 @@ class _Registering:
                     try:
                         port = await stack.enter_async_context(listening_for_welcome(self._gateway, self._codec))
                         listens = told = True
-                        self._tell("waiting", f"Waiting for Core's welcome on {self._gateway.gateway.host} port {port}.", port=port)
+                        self._tell("waiting", f"Waiting for Core's welcome on {self._gateway.gateway.address} port {port}.", port=port)
                     except OSError as error:
                         if error.errno != errno.EADDRINUSE:
                             raise

@@ -40,7 +40,7 @@ class Serai:
     """What runs, and where it is reached."""
 
     gateway_url: str
-    """Core's way in; empty = no gateway here."""
+    """Core's way in by TCP; empty = there is none here."""
     socket: Path
     """The operator's way in."""
     tools: str = ""
@@ -54,12 +54,13 @@ class Serai:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncGenerator[Serai]:
-    """Server and gateway in this loop; the gateway calls the server without a channel, through the same chain."""
+async def running(settings: Settings, *, tcp: bool = True) -> AsyncGenerator[Serai]:
+    """Server and gateway in this loop; the gateway calls the server without a channel, through the same chain. `tcp` False = the gateway is
+    reached at its socket only."""
     async with (
         traces_sent(settings.traces) as traces,
         _server(settings, traces) as (server, metrics),
-        Gateway(settings.for_gateway(), InProcessUpstream(server.dispatcher), traces=traces) as gateway,
+        Gateway(settings.for_gateway(tcp=tcp), InProcessUpstream(server.dispatcher), traces=traces) as gateway,
         metrics_served(settings.metrics.listen, "all", (metrics, GatewayMetrics(gateway)), lambda: server.health.down) as metrics_url,
     ):
         yield Serai(gateway.url, server.socket, _tools(settings, server), metrics_url, end_streams=server.end_tools_streams)

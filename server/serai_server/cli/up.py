@@ -34,11 +34,14 @@ def command(config: Path) -> None:
     dies, and stopped first: health checks fail, clients are told to go elsewhere, streams and calls under way end. A second signal skips
     the waiting. Without certificates it speaks plain HTTP, for development.
 
+    Envoy comes to the gateway by a Unix socket. With a gateway.public_url the gateway has no TCP port then, unless gateway.host names an
+    address for one.
+
     \b
     serai up
     serai up --config /etc/serai/serai.toml
     """
-    settings = settings_or_exit(config)
+    settings = _with_socket(settings_or_exit(config))
     named = _with_name(settings)
     program = program_or_exit(settings)
     file = settings.state_dir / "envoy" / CONFIG
@@ -48,7 +51,7 @@ def command(config: Path) -> None:
 
     @contextlib.asynccontextmanager
     async def all_of_it(settings: Settings, hurry: asyncio.Event) -> AsyncGenerator[Serai]:
-        async with running(settings) as serai:
+        async with running(settings, tcp=_needs_tcp(settings)) as serai:
             file.parent.mkdir(mode=0o700, exist_ok=True)
             fitting = within_descriptors(named, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
             write_or_exit(rendered_or_exit(fitting, config, file))
@@ -56,6 +59,19 @@ def command(config: Path) -> None:
                 yield replace(serai, public_url=named.gateway.public_url)
 
     run_until_stopped(settings, all_of_it, expected=(EnvoyError,))
+
+
+def _with_socket(settings: Settings) -> Settings:
+    """Envoy is on the same machine, so that it need not come by TCP."""
+    gateway = settings.gateway
+    socket = gateway.socket or str(settings.state_dir / "gateway.sock")
+    return msgspec.structs.replace(settings, gateway=msgspec.structs.replace(gateway, socket=socket))
+
+
+def _needs_tcp(settings: Settings) -> bool:
+    """Somebody may come to the gateway past Envoy: whoever the settings invite, and in development those who know no public_url, such as
+    `serai console` and the addresses of pages."""
+    return bool(settings.gateway.host) or not settings.gateway.public_url
 
 
 def _with_name(settings: Settings) -> Settings:

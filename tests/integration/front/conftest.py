@@ -64,15 +64,16 @@ def settings(folder: Path, *, tls: bool, **changes: object) -> GatewaySettings:
 def envoy() -> Generator[tuple[Envoy, Path]]:
     with tempfile.TemporaryDirectory(prefix="serai-") as name:
         folder = Path(name)
-        with running_envoy(settings(folder, tls=True), folder, tools_socket=str(folder / "tools.sock")) as found:
+        by_socket = msgspec.structs.replace(settings(folder, tls=True), socket=str(folder / "gateway.sock"))
+        with running_envoy(by_socket, folder, tools_socket=str(folder / "tools.sock")) as found:
             yield found, folder
 
 
 @pytest.fixture
 async def front(envoy: tuple[Envoy, Path]) -> AsyncGenerator[Front]:
-    """By TLS."""
+    """By TLS, and to the gateway by its socket; `another` comes to it by TCP."""
     found, folder = envoy
-    async with upstreams(found.settings.port, folder / "tools.sock") as behind:
+    async with upstreams(found.settings, folder / "tools.sock") as behind:
         yield Front(FrontDoor(found.port, NAME, str(folder / "ca.pem")), found, behind)
 
 

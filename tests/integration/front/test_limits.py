@@ -19,6 +19,7 @@ from fakes.envoy import Envoy, rendered, running_file, whole
 from fakes.gateway_tokens import claims, key, sign, user_claims
 from fakes.up import FrontDoor
 from fakes.upstreams import upstreams
+from serai_gateway.settings import GatewaySettings
 
 from .conftest import AS_TOOL, TOOL, Another, Front, settings
 
@@ -34,9 +35,9 @@ def user() -> tuple[str, str]:
     return "-H", f"Authorization: Bearer {sign(user_claims(int(time.time() * 1_000)), key('users'))}"
 
 
-def behind(front: Front) -> tuple[int, Path]:
+def behind(front: Front) -> tuple[GatewaySettings, Path]:
     """Where the upstreams of an Envoy of its own are."""
-    return front.envoy.settings.port, front.envoy.folder / "tools.sock"
+    return front.envoy.settings, front.envoy.folder / "tools.sock"
 
 
 @pytest.mark.parametrize("h2", [False, True])

@@ -92,7 +92,7 @@ async def test_a_misspelled_exception_stays_closed(tmp_path: Path) -> None:
     assert validate(file).returncode == 0
     with running_file(file, Path(settings.envoy.admin_socket)):
         door = FrontDoor(settings.envoy.port, "localhost")
-        async with upstreams(settings.port, tmp_path / "tools.sock") as behind:
+        async with upstreams(settings, tmp_path / "tools.sock") as behind:
             assert (await door.curl("/ucloud/example/integration/welcome", body=b"{}")).status == 401
             assert behind.seen == []
 
@@ -106,7 +106,7 @@ async def test_before_there_is_a_key_of_core(tmp_path: Path) -> None:
     write(render(found, file))
     with running_file(file, Path(settings.envoy.admin_socket)):
         door = FrontDoor(settings.envoy.port, "localhost")
-        async with upstreams(settings.port, tmp_path / "tools.sock") as behind:
+        async with upstreams(settings, tmp_path / "tools.sock") as behind:
             assert (await door.curl("/ucloud/example/integration/welcome", body=b"{}")).status == 200
             assert (await door.curl(JOBS, *core(), body=b"{}")).why == "Unauthorized: a valid token for this call is expected"
             assert len(behind.seen) == 1
@@ -119,6 +119,18 @@ def test_a_key_that_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "core.pem").write_text(content)
     with pytest.raises(CannotRender, match=r"core\.public_key_file"):
         render(found, tmp_path / "envoy.yaml")
+
+
+def test_the_gateways_place(tmp_path: Path) -> None:
+    """Its socket where there is one, and then no port need be known; else its port, which must be a certain one."""
+    found = whole(settings_for(tmp_path, WebSettings()), tmp_path)
+    any_port = msgspec.structs.replace(found.gateway, port=0)
+    with pytest.raises(CannotRender, match=r"gateway\.port: Envoy must know where the gateway listens"):
+        render(msgspec.structs.replace(found, gateway=any_port), tmp_path / "envoy.yaml")
+    by_socket = msgspec.structs.replace(any_port, socket=str(tmp_path / "g.sock"))
+    file = rendered(msgspec.structs.replace(found, gateway=by_socket), tmp_path)
+    assert f'pipe: {{ path: "{tmp_path}/g.sock" }}' in file.read_text()
+    assert validate(file).returncode == 0
 
 
 def test_a_body_that_the_tools_door_does_not_take(tmp_path: Path) -> None:
@@ -199,7 +211,7 @@ async def test_a_renewed_certificate_is_taken_without_a_cut(another: Another) ->
     taken."""
     front = another(tls=True)
     folder, port = front.envoy.folder, front.envoy.port
-    async with upstreams(front.envoy.settings.port, folder / "tools.sock") as behind, aiohttp.ClientSession() as session:
+    async with upstreams(front.envoy.settings, folder / "tools.sock") as behind, aiohttp.ClientSession() as session:
         trust = ssl.create_default_context(cafile=str(folder / "ca.pem"))
         url, host = f"https://127.0.0.1:{port}/healthz", {"Host": NAME}
         first = await asyncio.to_thread(certificate_of, port)
@@ -260,7 +272,7 @@ async def test_a_stop_under_load_loses_no_call(tmp_path: Path, drain_ms: int) ->
                 except (aiohttp.ClientError, OSError) as error:
                     lost.append(repr(error))
 
-    async with upstreams(gateway.port, tmp_path / "tools.sock") as behind:
+    async with upstreams(gateway, tmp_path / "tools.sock") as behind:
         behind.answer = slowly
         async with running_envoy(plan, asyncio.Event()):
             clients = [asyncio.create_task(client()) for _ in range(20)]
@@ -282,7 +294,7 @@ async def test_health_fails_before_connections_are_refused(tmp_path: Path) -> No
     )
     door = FrontDoor(gateway.envoy.port, "localhost")
     seen: set[tuple[int, int]] = set()
-    async with upstreams(gateway.port, tmp_path / "tools.sock"):
+    async with upstreams(gateway, tmp_path / "tools.sock"):
         left = asyncio.Event()
 
         async def serve() -> None:

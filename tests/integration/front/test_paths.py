@@ -171,7 +171,7 @@ TRACE = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", 
 async def test_traces_of_strangers(another: Another, trusted: bool) -> None:
     """Go, unless the settings say that whoever calls may choose: at the gateway and at the tools' door."""
     front = another(trust_traces=trusted)
-    async with upstreams(front.envoy.settings.port, front.envoy.folder / "tools.sock") as behind:
+    async with upstreams(front.envoy.settings, front.envoy.folder / "tools.sock") as behind:
         await front.door.curl("/console/api/jobs", *(argument for line in TRACE for argument in ("-H", line)))
         pairs = {name: value for name, _, value in (line.partition(": ") for line in TRACE)}
         async with front.door.channel() as channel:

@@ -276,7 +276,7 @@ async def test_a_call_of_json_ends_in_time(another: Another) -> None:
         began.set()
         await forever.wait()
 
-    async with upstreams(front.envoy.settings.port, front.envoy.folder / "tools.sock") as behind:
+    async with upstreams(front.envoy.settings, front.envoy.folder / "tools.sock") as behind:
         behind.before, behind.reply = wait, b""
         stream = asyncio.create_task(front.door.curl("/v1/jobs/1:watch", *AS_TOOL, h2=False))
         await asyncio.wait_for(began.wait(), 20)

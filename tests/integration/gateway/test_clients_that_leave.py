@@ -18,8 +18,9 @@ from serai.core.v1 import errors_pb2
 from serai_gateway.codec import Codec
 from serai_gateway.door import Door
 from serai_gateway.errors import GatewayError
-from serai_gateway.gateway import EmbeddedServer, listen
+from serai_gateway.gateway import EmbeddedServer
 from serai_gateway.http import ClientGone, Receive, Scope, Send, read_body, send_json
+from serai_gateway.listeners import listen
 from serai_gateway.protocol import bounded
 from serai_gateway.ws.paths import SocketPath, SocketPaths
 from serai_gateway.ws.protocol import BoundedWebSocket, Rules

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import stat
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from fakes.gateway_events import FakeEventLog, charge, total
@@ -330,6 +332,39 @@ async def test_a_stop_lets_requests_end(both: Both) -> None:
     assert status == 200
     with pytest.raises(OSError, match=r"refused|Connect call failed"):
         await asyncio.open_connection("127.0.0.1", both.port)
+
+
+async def over(path: str, verb: str, url: str, bearer: str) -> int:
+    """The status of a call by the socket `path`."""
+    headers = {"Authorization": f"Bearer {bearer}"}
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session,
+        session.request(verb, url, headers=headers) as answer,
+    ):
+        return answer.status
+
+
+async def test_it_is_reached_by_its_socket_too(both: Both, tmp_path: Path) -> None:
+    """By the rules of the TCP port: who comes by it needs a token like everybody else. The port may be left out, and then nothing of it is
+    told; the socket goes with the gateway."""
+    path = tmp_path / "run" / "g.sock"
+    calls = "http://x/ucloud/ucloud/jobs/retrieveProducts"
+    for tcp in (True, False):
+        with_socket = msgspec.structs.replace(both.settings.gateway, socket=str(path))
+        both.settings = msgspec.structs.replace(both.settings, gateway=with_socket, tcp=tcp)
+        async with both.gateway() as gateway:
+            assert bool(gateway.port) is bool(gateway.url) is tcp
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert await over(str(path), "GET", calls, both.bearer()) == 200
+            assert await over(str(path), "GET", calls, "none") == 401
+            assert await over(str(path), "GET", "http://x/readyz", "") == 200
+            if tcp:
+                async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/readyz") as answer:
+                    assert answer.status == 200
+            with pytest.raises(OSError, match="another gateway listens on it; stop that first, or set another gateway"):
+                async with Gateway(both.settings, both.server):
+                    pass
+        assert not path.exists()
 
 
 async def test_a_gateway_can_start_again(both: Both) -> None:

@@ -16,8 +16,9 @@ from fakes.raw_websocket import CONT, TEXT, raw_websocket
 from serai_gateway.access import AccessLog
 from serai_gateway.codec import Codec
 from serai_gateway.door import Door
-from serai_gateway.gateway import EmbeddedServer, listen
+from serai_gateway.gateway import EmbeddedServer
 from serai_gateway.http import Receive, Scope, Send, send_json
+from serai_gateway.listeners import listen
 from serai_gateway.ws.paths import SocketPath, SocketPaths
 from serai_gateway.ws.protocol import MOST_PIECES, Rules
 from serai_gateway.ws.socket import Socket

@@ -17,7 +17,8 @@ def test_defaults() -> None:
     core = msgspec.convert(CORE, CoreSettings)
     assert (core.generation, core.timeout_ms, core.batch_size) == ("2021", 10_000, 1_000)
     gateway = GatewaySettings()
-    assert (gateway.host, gateway.body_limit_bytes) == ("127.0.0.1", 16 * 1024 * 1024)
+    assert (gateway.address, gateway.body_limit_bytes) == ("127.0.0.1", 16 * 1024 * 1024)
+    assert GatewaySettings(host="::1").address == "::1"
     assert gateway.upstream_timeout_ms < 5_000  # Core's own patience
 
 
