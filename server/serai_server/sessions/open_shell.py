@@ -72,6 +72,8 @@ class OpenShell:
         """For who is attached: there is output, an ending, or something wrong with what they said."""
         self._shell: Shell | None = None
         self._tail = Tail(KEPT)
+        self._next = b""
+        """Was read, and waits for room in the tail."""
         self._at = 0
         """Place of who is attached: the first byte that they were not given yet."""
         self._room = asyncio.Event()
@@ -106,10 +108,12 @@ class OpenShell:
         output = shell.output()
         try:
             async for data in output:
-                for at in range(0, len(data), PIECE):
+                self._next = data
+                while self._next:
                     await self._wait_for_room()
-                    self._tail.add(data[at : at + PIECE])
-                    self.news.set()
+                    self._take(PIECE)
+                if self.ending is not None:
+                    return
             if shell.exit_code in _KILLED:
                 # Its job's end kills it too, and is known here a moment later; `_over` then says so.
                 await sleep_or(self._clock, _JOB_MAY_END_S, self.session.over)
@@ -122,6 +126,12 @@ class OpenShell:
         finally:
             if isinstance(output, AsyncGenerator):
                 await output.aclose()
+
+    def _take(self, most: int) -> None:
+        """Puts so many bytes of what waits into the tail."""
+        self._tail.add(self._next[:most])
+        self._next = self._next[most:]
+        self.news.set()
 
     async def _wait_for_room(self) -> None:
         while self.attached and self._tail.end - self._at > _AHEAD:
@@ -141,6 +151,8 @@ class OpenShell:
     def _finish(self, ending: Ending) -> None:
         if self.ending is None:
             self.ending = ending
+            # Nobody will wait for room for it any more. Who is attached has all of the tail still before them at the most.
+            self._take(KEPT - (self._tail.end - self._at) if self.attached else len(self._next))
         self.news.set()
 
     # For who is attached.

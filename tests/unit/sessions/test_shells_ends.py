@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 from fakes.shell_hub import MINUTE_MS, Site, settled, until
-from fakes.shells import Talk
+from fakes.shells import HELD, Talk
 from serai.sessions.v1 import sessions_service_pb2 as pb
 from serai_backends.errors import BackendUnavailable, JobNotThere
 from serai_server.errors import BackendDown, Forbidden, InvalidRequest, SessionUnknown, Unsupported, WrongState
@@ -183,6 +183,24 @@ async def test_a_shell_that_takes_too_long_to_open(site: Site) -> None:
     site.backend.gate.set()
     await settled()
     assert (site.backend.opened, session.over.is_set()) == ([], True)
+
+
+@pytest.mark.parametrize("how", ["the server stops", "its session is closed"])
+async def test_an_end_while_the_program_waits_for_a_slow_reader(site: Site, how: str) -> None:
+    """All that was read of it is given before the ending, also what had no room yet."""
+    talk, shell = await site.opened()
+    saying = asyncio.ensure_future(shell.says(bytes(range(256)) * 4 * 1024))
+    await settled()
+    assert (saying.done(), shell.unread) == (False, HELD)
+    if how == "the server stops":
+        await site.hub.stop(0.0)
+    else:
+        site.sessions.close(site.sessions.by_secret["a"], "closed")
+    seen, exited = await talk.to_end()
+    assert (len(seen), exited.exit_code, bool(exited.why)) == (shell.taken, 0, True)
+    assert seen == (bytes(range(256)) * 4 * 1024)[: shell.taken]
+    await until(lambda: shell.closed)
+    await saying
 
 
 async def test_a_cut_just_as_the_end_is_told(site: Site) -> None:
