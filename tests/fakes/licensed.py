@@ -31,6 +31,10 @@ PRODUCT = LicenseProduct("example-license", "example-license", "example")
 PRICED = LicenseProduct("example-license", "example-license", "example", price=1)
 
 
+PROBE_TIMEOUT_MS = 10 * 365 * 24 * 3_600_000
+"""Its connections are real ones and its clock is a test's, in which a minute can pass before the kernel has answered."""
+
+
 class SecretsBackend(InstantBackend):
     """Of the kind that gives jobs their secrets."""
 
@@ -45,7 +49,7 @@ class SecretsBackend(InstantBackend):
 
 
 def licenses_plan(folder: Path, *products: LicenseProduct) -> LicensesPlan:
-    return LicensesPlan(key_file=folder / "licenses.key", products=products or (PRODUCT,))
+    return LicensesPlan(key_file=folder / "licenses.key", products=products or (PRODUCT,), probe_timeout_ms=PROBE_TIMEOUT_MS)
 
 
 def reference(product: LicenseProduct = PRODUCT) -> ProductReference:
