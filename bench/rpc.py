@@ -27,6 +27,7 @@ from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
 from serai_gateway.codec import Codec
 from serai_server.clock import SystemClock
+from serai_server.events.consumers import Asker, ConsumerReport
 from serai_server.jobs.origin import Tool
 from serai_server.rpc.health import Health
 from serai_server.rpc.server import grpc_server
@@ -130,11 +131,17 @@ class _Nothing:
     def follow(self, request: pb.FollowRequest) -> Never:
         raise NotImplementedError
 
-    def subscribe(self, consumer: str, from_now: bool, batch_size: int) -> AsyncIterator[Sequence[StoredEvent]]:
+    def subscribe(self, consumer: str, from_now: bool, batch_size: int, asker: Asker) -> AsyncIterator[Sequence[StoredEvent]]:
         raise NotImplementedError
 
-    async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
+    async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement], asker: Asker) -> None:
         pass
+
+    async def consumers(self) -> Sequence[ConsumerReport]:
+        raise NotImplementedError
+
+    async def drop(self, consumer: str) -> None:
+        raise NotImplementedError
 
 
 async def _serve(folder: Path) -> None:

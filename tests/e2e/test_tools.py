@@ -15,6 +15,8 @@ from fakes.core_on import job
 from fakes.stack import START_S, Stack, stack
 from fakes.tools_site import CALL_S, bearer
 from serai.access.v1.access_pb2 import ROLE_VIEWER
+from serai.events.v1 import events_service_pb2 as events_pb
+from serai.events.v1.events_service_pb2_grpc import EventsServiceStub
 from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 from serai.tokens.v1 import tokens_service_pb2 as tokens_pb
@@ -140,3 +142,29 @@ async def test_the_command_line_makes_lists_and_revokes(tmp_path: Path) -> None:
         async with jobs_at(serai) as channel:
             assert "revoked" in await refused(channel, secret)
         assert secret.rpartition("_")[2] not in serai.log.read_text()
+
+
+async def test_the_command_line_lists_and_drops_consumers(tmp_path: Path) -> None:
+    """Of tools that read the log of events: whose they are; one that is dropped hears of it."""
+    async with stack(tmp_path) as serai:
+        secret = await token(serai, "--role", "operator")
+        async with jobs_at(serai) as channel:
+            await JobsServiceStub(channel).Create(pb.CreateRequest(items=[job("tool-1", "true")]), metadata=bearer(secret), timeout=CALL_S)
+            request = events_pb.SubscribeRequest(consumer="dashboard")
+            reading = EventsServiceStub(channel).Subscribe(request, metadata=bearer(secret), timeout=2 * START_S)
+            answer = await reading.read()
+            assert isinstance(answer, events_pb.SubscribeResponse)
+            _, out, err = await serai.cli("events", "consumers", "--json")
+            (listed,) = [one for one in json.loads(out)["consumers"] if one["name"] == "dashboard"]
+            assert (listed["owner"], listed["subscriptions"], listed["settled_to"]) == (secret.split("_")[1], 1, 0), err
+            assert listed["unsettled_events"] >= 1
+            assert listed["last_seen_at_ms"] >= listed["oldest_unsettled_at_ms"] > 0
+            _, table, _ = await serai.cli("events", "consumers")
+            assert secret.split("_")[1].encode() in table
+            assert (await serai.cli("events", "drop", "dashboard"))[0] == 0
+            with pytest.raises(grpc.aio.AioRpcError, match="was dropped"):
+                while await reading.read() is not grpc.aio.EOF:
+                    pass
+            code, _, err = await serai.cli("events", "drop", "dashboard")
+            assert code == 2
+            assert b"no consumer 'dashboard'" in err

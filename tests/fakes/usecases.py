@@ -22,8 +22,9 @@ from serai.jobs.v1.jobs_service_pb2 import (
 )
 from serai_backends.model import Capacity
 from serai_server.errors import InvalidRequest, JobConflictError, JobUnknown
+from serai_server.events.consumers import Asker, ConsumerReport
 from serai_server.jobs.origin import Tool
-from serai_server.store.model import EventSettlement, StoredEvent
+from serai_server.store.model import Backlog, EventSettlement, StoredEvent
 
 STDOUT, STDERR = jobs_service_pb2.OUTPUT_STREAM_STDOUT, jobs_service_pb2.OUTPUT_STREAM_STDERR
 FINAL = (job_pb2.JOB_STATE_SUCCESS, job_pb2.JOB_STATE_FAILURE, job_pb2.JOB_STATE_EXPIRED)
@@ -208,6 +209,8 @@ class MemoryEvents:
     def __init__(self) -> None:
         self.stored: list[StoredEvent] = []
         self.settled: dict[str, list[EventSettlement]] = {}
+        self.askers: dict[str, Asker] = {}
+        """Who settled last, by consumer."""
         self.open_iterators = 0
         self._more = asyncio.Condition()
 
@@ -216,7 +219,7 @@ class MemoryEvents:
             self.stored.append(event)
             self._more.notify_all()
 
-    async def subscribe(self, consumer: str, from_now: bool, batch_size: int) -> AsyncIterator[Sequence[StoredEvent]]:
+    async def subscribe(self, consumer: str, from_now: bool, batch_size: int, asker: Asker) -> AsyncIterator[Sequence[StoredEvent]]:
         if not consumer:
             raise InvalidRequest("expected 1 to 64 characters of [a-z0-9._-]", field="consumer")
         if batch_size < 0:
@@ -233,5 +236,13 @@ class MemoryEvents:
         finally:
             self.open_iterators -= 1
 
-    async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
+    async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement], asker: Asker) -> None:
+        self.askers[consumer] = asker
         self.settled.setdefault(consumer, []).extend(settlements)
+
+    async def consumers(self) -> Sequence[ConsumerReport]:
+        return [ConsumerReport(Backlog(name, 0, 0, owner=asker.who), 0) for name, asker in sorted(self.askers.items())]
+
+    async def drop(self, consumer: str) -> None:
+        if self.askers.pop(consumer, None) is None:
+            raise InvalidRequest(f"no consumer {consumer!r} is known here", field="consumer")

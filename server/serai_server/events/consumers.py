@@ -1,47 +1,140 @@
-"""Which consumers there are. Subscribing makes one, and nothing else; each keeps what it has not settled from being dropped, so there are
-not any number of them."""
+"""Which consumers there are, and whose they are. Subscribing makes one, and nothing else; each keeps what it has not settled from being
+dropped, so there are not any number of them, and an administrator may drop one."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 
-from serai_server.errors import InvalidRequest, TooManyConsumers
+from serai_server.errors import Forbidden, InvalidRequest, TooManyConsumers
 from serai_server.store.api import Store
-from serai_server.store.model import CORE, EventSettlement
+from serai_server.store.model import CORE, Backlog, EventSettlement
 
 MOST = 100
 """Consumers besides Core's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who wants something of a consumer."""
+
+    who: str = ""
+    """Holder.who; empty = somebody at the server's own socket."""
+    may_all: bool = True
+    """Whether other identities' consumers are theirs too."""
+
+
+OPERATOR = Asker()
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerReport:
+    backlog: Backlog
+    subscriptions: int
+    """Open ones."""
+
+
+@dataclass(slots=True, eq=False)
+class Known:
+    """A consumer, as long as it is not dropped."""
+
+    owner: str
+    subscriptions: int = 0
+    settling: int = 0
+    """Calls under way."""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Told when there is none any more."""
 
 
 class Consumers:
     def __init__(self, store: Store, most: int = MOST) -> None:
         self._store = store
         self._most = most
-        self._known: frozenset[str] = frozenset()
-        """As far as they were asked for; this process alone makes them, and none goes."""
+        self._known: dict[str, Known] = {}
+        """As far as they were asked for; this process alone makes and drops them."""
         self._one_by_one = asyncio.Lock()
 
-    async def register(self, consumer: str, *, from_now: bool) -> None:
-        """Make it known; see Store.register_consumer. Raises TooManyConsumers and StoreUnavailable."""
+    async def register(self, consumer: str, asker: Asker, now_ms: int, *, from_now: bool) -> Known:
+        """Make it known, as the asker's; see Store.register_consumer. Raises Forbidden, TooManyConsumers and StoreUnavailable."""
         async with self._one_by_one:
-            if consumer != CORE and not await self._is_known(consumer) and len(self._known - {CORE}) >= self._most:
+            known = await self._find(consumer)
+            if known is None and consumer != CORE and len(self._known.keys() - {CORE}) >= self._most:
                 text = f"there are {self._most} consumers of events, and more there may not be: use one of those"
                 raise TooManyConsumers(text, field="consumer")
-            await self._store.register_consumer(consumer, from_now=from_now)
-            self._known |= {consumer}
+            if known is not None:
+                _check_owner(consumer, known, asker)
+            owner = asker.who if known is None else known.owner
+            await self._store.register_consumer(consumer, from_now=from_now, owner=owner, now_ms=now_ms)
+            return self._known.setdefault(consumer, Known(owner))
 
-    async def check(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
-        """Raises InvalidRequest for one that never subscribed, and for what is no event yet; and StoreUnavailable."""
-        if not await self._is_known(consumer):
-            raise InvalidRequest(f"no consumer {consumer!r} is known here; Subscribe makes it", field="consumer")
+    def check_there(self, consumer: str, known: Known) -> None:
+        """Raises InvalidRequest when it was dropped since it was registered."""
+        if self._known.get(consumer) is not known:
+            raise InvalidRequest(f"the consumer {consumer!r} was dropped; Subscribe makes it anew", field="consumer")
+
+    @contextmanager
+    def subscribed(self, known: Known) -> Generator[None]:
+        """For the list."""
+        known.subscriptions += 1
+        try:
+            yield
+        finally:
+            known.subscriptions -= 1
+
+    @asynccontextmanager
+    async def settling(self, consumer: str, settlements: Sequence[EventSettlement], asker: Asker) -> AsyncGenerator[None]:
+        """Until the end of the block it is not dropped. Raises InvalidRequest for one that never subscribed, and for what is no event yet;
+        Forbidden for another's; and StoreUnavailable."""
         last = await self._store.last_event()
+        if consumer not in self._known:
+            async with self._one_by_one:
+                await self._find(consumer)
+        known = self._known.get(consumer)
+        if known is None:
+            raise InvalidRequest(f"no consumer {consumer!r} is known here; Subscribe makes it", field="consumer")
+        _check_owner(consumer, known, asker)
         for index, settlement in enumerate(settlements):
             if not 1 <= settlement.sequence <= last:
                 text = f"no event {settlement.sequence} has happened; expected the sequence of one that was received"
                 raise InvalidRequest(text, field=f"settlements[{index}].sequence")
+        known.settling += 1
+        try:
+            yield
+        finally:
+            known.settling -= 1
+            if not known.settling:
+                known.settled.set()
 
-    async def _is_known(self, consumer: str) -> bool:
+    async def drop(self, consumer: str) -> None:
+        """It keeps nothing any more, and its name is free. Raises InvalidRequest for an unknown one and for Core's; StoreUnavailable."""
+        if consumer == CORE:
+            raise InvalidRequest(f"the consumer {CORE!r} is UCloud/Core itself, which must be told what happens", field="consumer")
+        async with self._one_by_one:
+            known = await self._find(consumer)
+            if known is None:
+                raise InvalidRequest(f"no consumer {consumer!r} is known here", field="consumer")
+            del self._known[consumer]
+            while known.settling:
+                known.settled.clear()
+                await known.settled.wait()
+            await self._store.drop_consumer(consumer)
+
+    async def list(self) -> list[ConsumerReport]:
+        """All, Core's too, by name. Raises StoreUnavailable."""
+        backlogs = await self._store.backlogs()
+        nobody = Known("")
+        return [ConsumerReport(backlog, self._known.get(backlog.consumer, nobody).subscriptions) for backlog in backlogs]
+
+    async def _find(self, consumer: str) -> Known | None:
+        """Of the store too. One at a time: what was read before a drop must not come after it."""
         if consumer not in self._known:
-            self._known = await self._store.consumers()
-        return consumer in self._known
+            for name, owner in (await self._store.consumers()).items():
+                self._known.setdefault(name, Known(owner))
+        return self._known.get(consumer)
+
+
+def _check_owner(consumer: str, known: Known, asker: Asker) -> None:
+    if not asker.may_all and asker.who != known.owner:
+        raise Forbidden(f"the consumer {consumer!r} is another identity's; choose a name of your own", field="consumer")

@@ -19,7 +19,7 @@ import structlog
 from serai_server.clock import Clock
 from serai_server.counts import OTHERS, LedgerCounts
 from serai_server.errors import InvalidRequest
-from serai_server.events.consumers import Consumers
+from serai_server.events.consumers import OPERATOR, Asker, ConsumerReport, Consumers, Known
 from serai_server.ledger.funds import Funds, wallet_of
 from serai_server.own_jobs import is_own
 from serai_server.store.api import Store
@@ -88,18 +88,21 @@ class EventLog:
         self._news.set()
         self._news = asyncio.Event()
 
-    def subscribe(self, consumer: str, from_now: bool = False, batch_size: int = 0) -> AsyncGenerator[list[StoredEvent], None]:
+    def subscribe(
+        self, consumer: str, from_now: bool = False, batch_size: int = 0, asker: Asker = OPERATOR
+    ) -> AsyncGenerator[list[StoredEvent], None]:
         """Lists of 1 to `batch_size` events (0 = MOST_AT_ONCE, which is also the most), until closed. Each event once in a subscription,
         and again in the next one unless it was settled. Read at the pace at which it is pulled.
 
-        A consumer that is not known begins at the log's start, or at its end when `from_now` is set.
-        Raises InvalidRequest at once; TooManyConsumers, TakenOver and StoreUnavailable while it runs.
+        A consumer that is not known begins at the log's start, or at its end when `from_now` is set, and is the asker's.
+        Raises InvalidRequest at once; Forbidden for another's, TooManyConsumers, TakenOver, InvalidRequest when it is dropped, and
+        StoreUnavailable while it runs.
         """
         check_consumer(consumer)
         if batch_size < 0:
             raise InvalidRequest("expected 1 or more, or 0 for 1000", field="batch_size")
         limit = min(batch_size or MOST_AT_ONCE, MOST_AT_ONCE)
-        return self._for_newest(from_now, limit) if consumer == CORE else self._follow(consumer, from_now, limit)
+        return self._for_newest(from_now, limit) if consumer == CORE else self._follow(consumer, from_now, limit, asker=asker)
 
     async def _for_newest(self, from_now: bool, limit: int) -> AsyncGenerator[list[StoredEvent], None]:
         """Core's consumer, until another subscription of it begins. Raises TakenOver then."""
@@ -117,12 +120,21 @@ class EventLog:
             if turn == self._turn:
                 self._core_is_read = False
 
-    async def _follow(self, consumer: str, from_now: bool, limit: int, turn: int = 0) -> AsyncGenerator[list[StoredEvent], None]:
-        await self._consumers.register(consumer, from_now=from_now)
+    async def _follow(
+        self, consumer: str, from_now: bool, limit: int, turn: int = 0, asker: Asker = OPERATOR
+    ) -> AsyncGenerator[list[StoredEvent], None]:
+        known = await self._consumers.register(consumer, asker, self._clock.now_ms(), from_now=from_now)
+        with self._consumers.subscribed(known):
+            async with aclosing(self._read(consumer, known, limit, turn)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def _read(self, consumer: str, known: Known, limit: int, turn: int) -> AsyncGenerator[list[StoredEvent], None]:
         after, fresh = 0, False
         while True:
             news = self._news
             self._check_turn(turn)
+            self._consumers.check_there(consumer, known)
             events = await self._store.events(consumer, after, limit)
             if events:
                 after = events[-1].sequence
@@ -150,17 +162,28 @@ class EventLog:
         self._of_licenses.update(event.sequence for event in found if event.license_id)
         return found
 
-    async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
+    async def consumers(self) -> list[ConsumerReport]:
+        """All, by name. Raises StoreUnavailable."""
+        return await self._consumers.list()
+
+    async def drop(self, consumer: str) -> None:
+        """It keeps nothing any more, and whoever reads by its name is told so. Raises InvalidRequest and StoreUnavailable."""
+        check_consumer(consumer)
+        await self._consumers.drop(consumer)
+        self._wake()
+
+    async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement], asker: Asker = OPERATOR) -> None:
         """Settle events; the first outcome of each stays, and counts. A job that Core does not know, or that cannot be paid for, is
-        stopped in the same transaction; what other consumers say of that counts for nothing. Raises InvalidRequest and StoreUnavailable.
+        stopped in the same transaction; what other consumers say of that counts for nothing. Raises InvalidRequest, Forbidden for
+        another's, and StoreUnavailable.
 
         Core's consumer may settle what is no event, which changes nothing: its gateway may have been told by a store that was put back.
         """
         check_consumer(consumer)
         if consumer != CORE:
-            await self._consumers.check(consumer, settlements)
-            settlements = _once_each(settlements)
-            first = await self._store.settle(consumer, settlements)
+            async with self._consumers.settling(consumer, settlements, asker):
+                settlements = _once_each(settlements)
+                first = await self._store.settle(consumer, settlements)
             self._count(OTHERS, [s for s in settlements if s.sequence in first])
             return
         await self._tell_licenses(settlements)

@@ -10,12 +10,14 @@ from serai.events.v1 import events_service_pb2 as pb
 
 from serai_server.clock import Clock
 from serai_server.errors import Forbidden, InvalidRequest
+from serai_server.events.consumers import Asker, ConsumerReport
 from serai_server.events.log import CORE, TakenOver
 from serai_server.rpc.call import Call
 from serai_server.rpc.iterate import converted
 from serai_server.rpc.ports import Events
 from serai_server.rpc.status import RpcFailure
 from serai_server.store.model import EventKind, EventSettlement, Outcome, StoredEvent
+from serai_server.store.token_model import Role
 
 _LONGEST_DETAIL = 1_000
 _LONGEST_ID = 250
@@ -28,14 +30,23 @@ class EventsServicer:
 
     def Subscribe(self, request: pb.SubscribeRequest, call: Call) -> AsyncIterator[pb.SubscribeResponse]:
         _check_consumer(request.consumer, call)
-        batches = self._events.subscribe(request.consumer, request.from_now, request.batch_size)
+        batches = self._events.subscribe(request.consumer, request.from_now, request.batch_size, _asker(call))
         return _until_taken_over(converted(batches, lambda batch: pb.SubscribeResponse(events=[_event(e) for e in batch])))
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, call: Call) -> pb.AcknowledgeResponse:
         _check_consumer(request.consumer, call)
         now_ms = self._clock.now_ms()
-        await self._events.acknowledge(request.consumer, [_settlement(s, i, now_ms) for i, s in enumerate(request.settlements)])
+        await self._events.acknowledge(
+            request.consumer, [_settlement(s, i, now_ms) for i, s in enumerate(request.settlements)], _asker(call)
+        )
         return pb.AcknowledgeResponse()
+
+    async def ListConsumers(self, _request: pb.ListConsumersRequest, _call: Call) -> pb.ListConsumersResponse:
+        return pb.ListConsumersResponse(consumers=map(_consumer, await self._events.consumers()))
+
+    async def DropConsumer(self, request: pb.DropConsumerRequest, _call: Call) -> pb.DropConsumerResponse:
+        await self._events.drop(request.consumer)
+        return pb.DropConsumerResponse()
 
 
 async def _until_taken_over(answers: AsyncGenerator[pb.SubscribeResponse, None]) -> AsyncGenerator[pb.SubscribeResponse, None]:
@@ -52,6 +63,23 @@ def _check_consumer(consumer: str, call: Call) -> None:
     """What a tool settles in Core's name, Core would never be told. Raises Forbidden."""
     if call.tool and consumer == CORE:
         raise Forbidden(f"the consumer {CORE!r} is UCloud/Core itself; choose a name of your own")
+
+
+def _asker(call: Call) -> Asker:
+    return Asker(call.tool, not call.tool or call.tool_role is Role.ADMIN)
+
+
+def _consumer(report: ConsumerReport) -> pb.Consumer:
+    backlog = report.backlog
+    return pb.Consumer(
+        name=backlog.consumer,
+        owner=backlog.owner,
+        settled_to=backlog.settled_to,
+        unsettled_events=backlog.events,
+        oldest_unsettled_at_ms=backlog.oldest_at_ms or None,
+        last_seen_at_ms=backlog.seen_at_ms or None,
+        subscriptions=report.subscriptions,
+    )
 
 
 def _event(stored: StoredEvent) -> pb.Event:

@@ -33,6 +33,7 @@ from serai.licenses.v1.licenses_service_pb2 import BrowseRequest, LicenseInclude
 from serai.sessions.v1.sessions_service_pb2 import ShellRequest, ShellResponse
 from serai_backends.model import Capacity
 
+from serai_server.events.consumers import Asker, ConsumerReport
 from serai_server.jobs.origin import Tool
 from serai_server.licenses.access import Actor
 from serai_server.sessions.openable import Wanted
@@ -91,11 +92,15 @@ class Changes(Protocol):
 class Events(Protocol):
     """The event log (serai_server.events)."""
 
-    def subscribe(self, consumer: str, from_now: bool, batch_size: int) -> AsyncIterator[Sequence[StoredEvent]]:
+    def subscribe(self, consumer: str, from_now: bool, batch_size: int, asker: Asker) -> AsyncIterator[Sequence[StoredEvent]]:
         """`batch_size` 0 = the most that there may be in one."""
         ...
 
-    async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement]) -> None: ...
+    async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement], asker: Asker) -> None: ...
+
+    async def consumers(self) -> Sequence[ConsumerReport]: ...
+
+    async def drop(self, consumer: str) -> None: ...
 
 
 class Sessions(Protocol):

@@ -17,7 +17,7 @@ extension of a job's time, which would count twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from serai_server.store.model import (
@@ -137,16 +137,20 @@ class Store(Protocol):
         """The events with these sequences that are still kept, in order of sequence."""
         ...
 
-    async def consumers(self) -> frozenset[str]:
-        """Names of those that are known."""
+    async def consumers(self) -> Mapping[str, str]:
+        """Those that are known, and who made them (Backlog.owner)."""
         ...
 
     async def last_event(self) -> int:
         """Highest sequence given out; 0 = none."""
         ...
 
-    async def register_consumer(self, consumer: str, *, from_now: bool) -> None:
-        """Make the consumer known; no effect when it is. It begins at the log's start, or at its end."""
+    async def register_consumer(self, consumer: str, *, from_now: bool, owner: str = "", now_ms: int = 0) -> None:
+        """Make the consumer known, as its owner's; when it is, note only that it was seen. It begins at the log's start, or at its end."""
+        ...
+
+    async def drop_consumer(self, consumer: str) -> None:
+        """As if it had never been there; what it had not settled is kept for it no more. No effect on one that is not known."""
         ...
 
     async def settle(self, consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest] = ()) -> frozenset[int]:

@@ -17,9 +17,27 @@ PRUNED_AT_ONCE = 2_000
 """Most events that one transaction drops, so that other writes get their turn."""
 
 
-def register(link: Link, consumer: str, *, mark: int) -> None:
-    """Everything up to `mark` counts as settled. No effect on a consumer that is known."""
-    link.insert(tables.consumers, [(consumer, mark)], ignore=True)
+SEEN_EVERY_MS = 60_000
+"""How exactly it is noted when a consumer settled something: not one more write for each call."""
+
+
+def register(link: Link, consumer: str, *, mark: int, owner: str = "", now_ms: int = 0) -> None:
+    """Everything up to `mark` counts as settled. Of a consumer that is known only when it was seen is noted; 0 = not seen."""
+    link.insert(tables.consumers, [(consumer, mark, owner, now_ms)], ignore=True)
+    if now_ms:
+        link.execute("UPDATE consumers SET seen_at_ms = ? WHERE name = ? AND seen_at_ms < ?", now_ms, consumer, now_ms)
+
+
+def drop(link: Link, consumer: str) -> bool:
+    """A part of what is kept of it, so that other writes get their turn; true = that was all, and it is gone. What it settled goes first:
+    that is history, and stopped half way the consumer is still what it was."""
+    some = "SELECT sequence FROM settlements WHERE consumer = ? ORDER BY sequence LIMIT ?"
+    link.execute(f"DELETE FROM settlements WHERE consumer = ? AND sequence IN ({some})", consumer, consumer, PRUNED_AT_ONCE)  # noqa: S608
+    if link.query("SELECT sequence FROM settlements WHERE consumer = ? LIMIT 1", consumer):
+        return False
+    link.execute("DELETE FROM unsettled WHERE consumer = ?", consumer)
+    link.execute("DELETE FROM consumers WHERE name = ?", consumer)
+    return True
 
 
 def last_sequence(link: Link) -> int:
@@ -31,14 +49,16 @@ def settle(link: Link, consumer: str, settlements: Sequence[EventSettlement]) ->
     """Those that were not settled before. The first outcome of an event stays; sequences of no event are passed over. Makes the consumer
     known."""
     register(link, consumer, mark=0)
-    mark = as_int(link.query("SELECT settled_to FROM consumers WHERE name = ?", consumer)[0])
+    (row,) = link.query("SELECT settled_to, seen_at_ms FROM consumers WHERE name = ?", consumer)
+    mark, seen_at_ms = as_int(row), as_int(row[1:])
+    now_ms = max((s.at_ms for s in settlements), default=0)
     first: dict[int, EventSettlement] = {}
     for settlement in settlements:
         first.setdefault(settlement.sequence, settlement)
     late = _settle_below(link, consumer, [s for s in first if s <= mark])
     ahead, new_mark = _settle_above(link, consumer, {s for s in first if s > mark}, mark)
-    if new_mark != mark:
-        link.execute("UPDATE consumers SET settled_to = ? WHERE name = ?", new_mark, consumer)
+    if new_mark != mark or now_ms >= seen_at_ms + SEEN_EVERY_MS:
+        link.execute("UPDATE consumers SET settled_to = ?, seen_at_ms = ? WHERE name = ?", new_mark, max(seen_at_ms, now_ms), consumer)
     rows = [(consumer, s, int(first[s].outcome), first[s].detail, first[s].at_ms) for s in (*late, *ahead)]
     if rows:
         link.insert(tables.settlements, rows)

@@ -32,7 +32,20 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serai_server.store.api import StoreUnavailable, WriteRefused
 from serai_server.store.model import Backlog, Interval, JobFilter, JobPage, JobRecord, LedgerRow, Outcome, StoredEvent, StoredJob, Unpaid
-from serai_server.store.rows import Row, Value, as_backlog, as_charge, as_event, as_int, as_interval, as_job, as_record, as_text, as_unpaid
+from serai_server.store.rows import (
+    Row,
+    Value,
+    as_backlog,
+    as_charge,
+    as_event,
+    as_int,
+    as_interval,
+    as_job,
+    as_pair,
+    as_record,
+    as_text,
+    as_unpaid,
+)
 from serai_server.store.tables import consumers, events, intervals, jobs, ledger, settlements, unsettled
 
 T = TypeVar("T")
@@ -127,8 +140,8 @@ class Reader:
         query = select(events.c.job_id).distinct().where(events.c.job_id.in_(job_ids), _undelivered(consumer))
         return frozenset(await self.run(query, as_text))
 
-    async def consumers(self) -> frozenset[str]:
-        return frozenset(await self.run(select(consumers.c.name), as_text))
+    async def consumers(self) -> dict[str, str]:
+        return dict(await self.run(select(consumers.c.name, consumers.c.owner), as_pair))
 
     async def last_event(self) -> int:
         return (await self.run(select(func.coalesce(func.max(events.c.sequence), 0)), as_int))[0]
@@ -206,7 +219,7 @@ def _backlogs_query() -> Select[Any]:
     first_skipped = select(e.at_ms).join(unsettled, u.sequence == e.sequence).where(skipped).order_by(u.sequence).limit(1)
     first_above = select(e.at_ms).where(above).order_by(e.sequence).limit(1)
     oldest = func.coalesce(first_skipped.correlate(consumers).scalar_subquery(), first_above.scalar_subquery(), 0)
-    return select(c.name, count_above + count_skipped, oldest).order_by(c.name)
+    return select(c.name, count_above + count_skipped, oldest, c.settled_to, c.owner, c.seen_at_ms).order_by(c.name)
 
 
 def _undelivered(consumer: str) -> ColumnElement[bool]:

@@ -64,6 +64,10 @@ def as_text(row: Row) -> str:
     return str(row[0])
 
 
+def as_pair(row: Row) -> tuple[str, str]:
+    return str(row[0]), str(row[1])
+
+
 def job_row(job: StoredJob) -> tuple[Value, ...]:
     return (
         job.id,

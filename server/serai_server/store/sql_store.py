@@ -70,8 +70,12 @@ class SqlStore:
     async def request_stops(self, stops: Sequence[StopRequest]) -> frozenset[str]:
         return await self._owner.submit([s.job_id for s in stops], partial(_stop, stops))
 
-    async def register_consumer(self, consumer: str, *, from_now: bool) -> None:
-        await self._owner.submit((), partial(_register, consumer, from_now))
+    async def register_consumer(self, consumer: str, *, from_now: bool, owner: str = "", now_ms: int = 0) -> None:
+        await self._owner.submit((), partial(_register, Backlog(consumer, 0, 0, owner=owner, seen_at_ms=now_ms), from_now))
+
+    async def drop_consumer(self, consumer: str) -> None:
+        while not await self._owner.submit((), partial(_drop, consumer)):
+            pass
 
     async def settle(self, consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest] = ()) -> frozenset[int]:
         return await self._owner.submit([s.job_id for s in stops], partial(_settle, consumer, settlements, stops))
@@ -102,7 +106,7 @@ class SqlStore:
     async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
         return await self._reader.events(consumer, after, limit)
 
-    async def consumers(self) -> frozenset[str]:
+    async def consumers(self) -> dict[str, str]:
         return await self._reader.consumers()
 
     async def last_event(self) -> int:
@@ -165,9 +169,14 @@ def _stop(stops: Sequence[StopRequest], batch: Batch, _: Link) -> tuple[frozense
     return batch.stop(stops)
 
 
-def _register(consumer: str, from_now: bool, batch: Batch, link: Link) -> tuple[None, Committed]:
-    consumers.register(link, consumer, mark=batch.last_event if from_now else 0)
+def _register(new: Backlog, from_now: bool, batch: Batch, link: Link) -> tuple[None, Committed]:
+    mark = batch.last_event if from_now else 0
+    consumers.register(link, new.consumer, mark=mark, owner=new.owner, now_ms=new.seen_at_ms)
     return None, Committed()
+
+
+def _drop(consumer: str, _: Batch, link: Link) -> tuple[bool, Committed]:
+    return consumers.drop(link, consumer), Committed()
 
 
 def _settle(

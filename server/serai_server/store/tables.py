@@ -98,10 +98,13 @@ consumers = Table(
     metadata,
     Column("name", Text, primary_key=True, nullable=False),
     _int("settled_to"),
+    _text("owner"),
+    _int("seen_at_ms"),
     sqlite_strict=True,
 )
 """Everything up to `settled_to` is settled but for what stands in unsettled; everything above is not settled. So asking for what is left
-reads only what is left, however much was settled before."""
+reads only what is left, however much was settled before. `owner`, `seen_at_ms`: see
+model.Backlog."""
 
 unsettled = Table(
     "unsettled",

@@ -10,18 +10,27 @@ import pytest
 from fakes.clock import FakeClock
 from fakes.store_rows import new_job
 from google.rpc import code_pb2
-from serai.events.v1.events_service_pb2 import SubscribeRequest
+from serai.events.v1.events_service_pb2 import (
+    SETTLEMENT_OUTCOME_DELIVERED,
+    AcknowledgeRequest,
+    DropConsumerRequest,
+    ListConsumersRequest,
+    Settlement,
+    SubscribeRequest,
+)
 from serai_server.counts import LedgerCounts
-from serai_server.errors import InvalidRequest, TooManyConsumers
-from serai_server.events.consumers import MOST
+from serai_server.errors import Forbidden, InvalidRequest, TooManyConsumers
+from serai_server.events.consumers import MOST, Asker
 from serai_server.events.log import EventLog, TakenOver
 from serai_server.ledger.funds import Funds
 from serai_server.rpc.call import Call, Caller
 from serai_server.rpc.events import EventsServicer
 from serai_server.rpc.status import RpcFailure
+from serai_server.store import consumers as rows
 from serai_server.store.model import Committed, EventKind, EventSettlement, NewEvent, Outcome, StoredEvent, Target
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
+from serai_server.store.token_model import Role
 
 
 class Server:
@@ -310,7 +319,7 @@ async def test_only_a_subscription_makes_a_consumer(server: Server) -> None:
     with pytest.raises(InvalidRequest, match="no consumer 'typo'") as caught:
         await server.settle(1, consumer="typo")
     assert caught.value.field == "consumer"
-    assert await server.store.consumers() == frozenset()
+    assert await server.store.consumers() == {}
     events = server.log.subscribe("typo")
     await anext(events)
     await server.settle(1, consumer="typo")
@@ -358,3 +367,104 @@ async def test_a_gateway_whose_turn_is_over_is_told_so(server: Server) -> None:
     assert caught.value.status.code == code_pb2.ABORTED
     assert isinstance(new, AsyncGenerator)
     await new.aclose()
+
+
+A, B, ADMIN = Asker("token-a", False), Asker("token-b", False), Asker("token-c", True)
+
+
+async def test_a_consumer_is_its_makers(server: Server) -> None:
+    """Nobody else reads or settles in its name but administrators and the operator, also after a restart of the server."""
+    await server.create("1", "2")
+    mine = server.log.subscribe("dashboard", asker=A)
+    assert sequences(await anext(mine)) == [1, 2]
+    done = [EventSettlement(1, Outcome.DELIVERED, "", server.clock.now_ms())]
+    for log in (server.log, EventLog(server.store, server.clock)):
+        with pytest.raises(Forbidden, match="another identity's"):
+            await anext(log.subscribe("dashboard", asker=B))
+        with pytest.raises(Forbidden, match="another identity's"):
+            await log.acknowledge("dashboard", done, B)
+        assert len(await server.store.events("dashboard", 0, 10)) == 2
+        for other in (ADMIN, Asker()):
+            reading = log.subscribe("dashboard", asker=other)
+            assert sequences(await anext(reading)) == [1, 2]
+            await reading.aclose()
+    await server.log.acknowledge("dashboard", done, A)
+    assert len(await server.store.events("dashboard", 0, 10)) == 1
+    await mine.aclose()
+    operators = server.log.subscribe("operators")
+    await anext(operators)
+    with pytest.raises(Forbidden):
+        await anext(server.log.subscribe("operators", asker=A))
+    await operators.aclose()
+
+
+async def test_a_dropped_consumer_keeps_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much it had settled; whoever reads by its name is told so, and the name is free, for somebody else too."""
+    monkeypatch.setattr(rows, "PRUNED_AT_ONCE", 2)
+    await server.create(*(str(n) for n in range(6)))
+    await server.settle(*range(1, 7))
+    kept = server.log.subscribe("old", asker=A)
+    await anext(kept)
+    await server.log.acknowledge("old", [EventSettlement(s, Outcome.DELIVERED, "", 0) for s in (1, 2, 3, 5)], A)
+    waiting = asyncio.create_task(anext(kept))
+    await asyncio.sleep(0)
+    assert await server.store.prune(server.clock.now_ms() + 1) == 4
+    await server.log.drop("old")
+    with pytest.raises(InvalidRequest, match="was dropped"):
+        await waiting
+    with pytest.raises(InvalidRequest, match="no consumer 'old'"):
+        await server.log.acknowledge("old", [EventSettlement(4, Outcome.DELIVERED, "", 0)], A)
+    with pytest.raises(InvalidRequest, match="no consumer 'old'"):
+        await server.log.drop("old")
+    assert await server.store.consumers() == {"core": ""}
+    assert await server.store.prune(server.clock.now_ms() + 1) == 1  # the newest stays
+    again = server.log.subscribe("old", asker=B)
+    assert sequences(await anext(again)) == [6]
+    await again.aclose()
+    assert await server.store.consumers() == {"core": "", "old": "token-b"}
+
+
+async def test_cores_consumer_is_not_dropped(server: Server) -> None:
+    """Core would never be told what it had not heard yet."""
+    with pytest.raises(InvalidRequest, match="UCloud/Core itself"):
+        await server.log.drop("core")
+
+
+async def test_what_is_being_settled_does_not_bring_a_dropped_consumer_back(server: Server) -> None:
+    """The drop comes after it."""
+    await server.create("1")
+    events = server.log.subscribe("old", asker=A)
+    await anext(events)
+    await events.aclose()
+    done = [EventSettlement(1, Outcome.DELIVERED, "", 0)]
+    settling = [asyncio.create_task(server.log.acknowledge("old", done, A)) for _ in range(20)]
+    await asyncio.sleep(0)
+    dropping = asyncio.create_task(server.log.drop("old"))
+    await asyncio.wait({*settling, dropping})
+    assert dropping.exception() is None
+    assert await server.store.consumers() == {}
+
+
+async def test_the_list_of_consumers(server: Server) -> None:
+    """As administrators are told it: whose each is, how far it is, what is left, whether somebody reads."""
+    for job_id in ("1", "2", "3"):
+        charge = NewEvent(job_id, EventKind.CHARGE, b"", 1)
+        await server.store.create_jobs([msgspec.structs.replace(new_job(job_id), events=(charge,))])
+    servicer = EventsServicer(server.log, server.clock)
+    tool, admin = Call("m", "1", tool="token-a", tool_role=Role.OPERATOR), Call("m", "1", tool="token-c", tool_role=Role.ADMIN)
+    reading = aiter(servicer.Subscribe(SubscribeRequest(consumer="dashboard"), tool))
+    await anext(reading)
+    server.clock.move(120_000)
+    await servicer.Acknowledge(
+        AcknowledgeRequest(consumer="dashboard", settlements=[Settlement(sequence=1, outcome=SETTLEMENT_OUTCOME_DELIVERED)]), tool
+    )
+    with pytest.raises(Forbidden):
+        await servicer.Acknowledge(AcknowledgeRequest(consumer="dashboard"), Call("m", "1", tool="token-b", tool_role=Role.OPERATOR))
+    await servicer.Acknowledge(AcknowledgeRequest(consumer="dashboard"), admin)
+    (one,) = (await servicer.ListConsumers(ListConsumersRequest(), admin)).consumers
+    assert (one.name, one.owner, one.settled_to, one.unsettled_events, one.subscriptions) == ("dashboard", "token-a", 1, 2, 1)
+    assert (one.last_seen_at_ms, one.oldest_unsettled_at_ms) == (server.clock.now_ms(), 1)
+    await servicer.DropConsumer(DropConsumerRequest(consumer="dashboard"), admin)
+    assert not (await servicer.ListConsumers(ListConsumersRequest(), admin)).consumers
+    with pytest.raises(InvalidRequest):
+        await anext(reading)

@@ -172,6 +172,10 @@ async def test_backlogs_count_what_is_left_and_say_since_when(store: SqlStore) -
     await store.settle("core", delivered([1, 2, 5, 10]))
     await store.settle("done", delivered(range(1, 21)))
     at = {event.sequence: event.at_ms for event in await store.events("nobody", 0, 100)}
-    assert await store.backlogs() == [Backlog("core", 16, at[3]), Backlog("done", 0, 0), Backlog("late", 0, 0)]
+    assert await store.backlogs() == [
+        Backlog("core", 16, at[3], settled_to=10, seen_at_ms=100),
+        Backlog("done", 0, 0, settled_to=20, seen_at_ms=100),
+        Backlog("late", 0, 0, settled_to=20),
+    ]
     await store.settle("core", delivered([3, 4, 6, 7, 8, 9]))
-    assert (await store.backlogs())[0] == Backlog("core", 10, at[11])
+    assert (await store.backlogs())[0] == Backlog("core", 10, at[11], settled_to=10, seen_at_ms=100)

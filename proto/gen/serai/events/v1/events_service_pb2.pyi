@@ -323,3 +323,126 @@ class AcknowledgeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcknowledgeResponse: _TypeAlias = AcknowledgeResponse  # noqa: Y015
+
+@_typing.final
+class ListConsumersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsumersRequest: _TypeAlias = ListConsumersRequest  # noqa: Y015
+
+@_typing.final
+class ListConsumersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consumers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consumer]: ...
+    def __init__(
+        self,
+        *,
+        consumers: _abc.Iterable[Global___Consumer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConsumersResponse: _TypeAlias = ListConsumersResponse  # noqa: Y015
+
+@_typing.final
+class Consumer(_message.Message):
+    """Whoever reads the log by this name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    SETTLED_TO_FIELD_NUMBER: _builtins.int
+    UNSETTLED_EVENTS_FIELD_NUMBER: _builtins.int
+    OLDEST_UNSETTLED_AT_MS_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_AT_MS_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """1 to 64 characters of [a-z0-9._-]; "core" is UCloud/Core."""
+    owner: _builtins.str
+    """Who made it, an id of a token or `certificate {name}`; empty = somebody at the server's own socket, which "core" is too."""
+    settled_to: _builtins.int
+    """Up to this event it has settled everything, but for what it jumped over; 0 = nothing."""
+    unsettled_events: _builtins.int
+    """Events that it has not settled."""
+    oldest_unsettled_at_ms: _builtins.int
+    """ms since epoch at which the oldest of them happened; unset = there is none."""
+    last_seen_at_ms: _builtins.int
+    """ms since epoch at which it last subscribed or settled, to the minute; unset = it is not known."""
+    subscriptions: _builtins.int
+    """Subscriptions that are open."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        settled_to: _builtins.int = ...,
+        unsettled_events: _builtins.int = ...,
+        oldest_unsettled_at_ms: _builtins.int | None = ...,
+        last_seen_at_ms: _builtins.int | None = ...,
+        subscriptions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_seen_at_ms", b"_last_seen_at_ms", "_oldest_unsettled_at_ms", b"_oldest_unsettled_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "oldest_unsettled_at_ms", b"oldest_unsettled_at_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_seen_at_ms", b"_last_seen_at_ms", "_oldest_unsettled_at_ms", b"_oldest_unsettled_at_ms", "last_seen_at_ms", b"last_seen_at_ms", "name", b"name", "oldest_unsettled_at_ms", b"oldest_unsettled_at_ms", "owner", b"owner", "settled_to", b"settled_to", "subscriptions", b"subscriptions", "unsettled_events", b"unsettled_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__last_seen_at_ms: _TypeAlias = _typing.Literal["last_seen_at_ms"]  # noqa: Y015
+    _WhichOneofArgType__last_seen_at_ms: _TypeAlias = _typing.Literal["_last_seen_at_ms", b"_last_seen_at_ms"]  # noqa: Y015
+    _WhichOneofReturnType__oldest_unsettled_at_ms: _TypeAlias = _typing.Literal["oldest_unsettled_at_ms"]  # noqa: Y015
+    _WhichOneofArgType__oldest_unsettled_at_ms: _TypeAlias = _typing.Literal["_oldest_unsettled_at_ms", b"_oldest_unsettled_at_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_seen_at_ms) -> _WhichOneofReturnType__last_seen_at_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__oldest_unsettled_at_ms) -> _WhichOneofReturnType__oldest_unsettled_at_ms | None: ...
+
+Global___Consumer: _TypeAlias = Consumer  # noqa: Y015
+
+@_typing.final
+class DropConsumerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """Consumer.name."""
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropConsumerRequest: _TypeAlias = DropConsumerRequest  # noqa: Y015
+
+@_typing.final
+class DropConsumerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropConsumerResponse: _TypeAlias = DropConsumerResponse  # noqa: Y015

@@ -45,6 +45,16 @@ class EventsServiceStub:
                 request_serializer=serai_dot_events_dot_v1_dot_events__service__pb2.AcknowledgeRequest.SerializeToString,
                 response_deserializer=serai_dot_events_dot_v1_dot_events__service__pb2.AcknowledgeResponse.FromString,
                 _registered_method=True)
+        self.ListConsumers = channel.unary_unary(
+                '/serai.events.v1.EventsService/ListConsumers',
+                request_serializer=serai_dot_events_dot_v1_dot_events__service__pb2.ListConsumersRequest.SerializeToString,
+                response_deserializer=serai_dot_events_dot_v1_dot_events__service__pb2.ListConsumersResponse.FromString,
+                _registered_method=True)
+        self.DropConsumer = channel.unary_unary(
+                '/serai.events.v1.EventsService/DropConsumer',
+                request_serializer=serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerRequest.SerializeToString,
+                response_deserializer=serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerResponse.FromString,
+                _registered_method=True)
 
 
 class EventsServiceServicer:
@@ -53,14 +63,30 @@ class EventsServiceServicer:
 
     def Subscribe(self, request, context):
         """Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
-        that the server has not seen begins at the log's start, or at its end when `from_now` is set.
+        that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
+        PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Acknowledge(self, request, context):
-        """Settles events. Settling one twice changes nothing.
+        """Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListConsumers(self, request, context):
+        """All consumers by name, with what they have not settled, which is kept for them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropConsumer(self, request, context):
+        """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+        for "core".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +104,16 @@ def add_EventsServiceServicer_to_server(servicer, server):
                     servicer.Acknowledge,
                     request_deserializer=serai_dot_events_dot_v1_dot_events__service__pb2.AcknowledgeRequest.FromString,
                     response_serializer=serai_dot_events_dot_v1_dot_events__service__pb2.AcknowledgeResponse.SerializeToString,
+            ),
+            'ListConsumers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsumers,
+                    request_deserializer=serai_dot_events_dot_v1_dot_events__service__pb2.ListConsumersRequest.FromString,
+                    response_serializer=serai_dot_events_dot_v1_dot_events__service__pb2.ListConsumersResponse.SerializeToString,
+            ),
+            'DropConsumer': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropConsumer,
+                    request_deserializer=serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerRequest.FromString,
+                    response_serializer=serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +171,60 @@ class EventsService:
             '/serai.events.v1.EventsService/Acknowledge',
             serai_dot_events_dot_v1_dot_events__service__pb2.AcknowledgeRequest.SerializeToString,
             serai_dot_events_dot_v1_dot_events__service__pb2.AcknowledgeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConsumers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.events.v1.EventsService/ListConsumers',
+            serai_dot_events_dot_v1_dot_events__service__pb2.ListConsumersRequest.SerializeToString,
+            serai_dot_events_dot_v1_dot_events__service__pb2.ListConsumersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropConsumer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.events.v1.EventsService/DropConsumer',
+            serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerRequest.SerializeToString,
+            serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerResponse.FromString,
             options,
             channel_credentials,
             insecure,

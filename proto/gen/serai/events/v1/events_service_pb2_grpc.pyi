@@ -35,10 +35,17 @@ class EventsServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EventsServiceAsyncStub: ...
     Subscribe: _grpc.UnaryStreamMultiCallable[_events_service_pb2.SubscribeRequest, _events_service_pb2.SubscribeResponse]
     """Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
-    that the server has not seen begins at the log's start, or at its end when `from_now` is set.
+    that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
+    PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
     """
     Acknowledge: _grpc.UnaryUnaryMultiCallable[_events_service_pb2.AcknowledgeRequest, _events_service_pb2.AcknowledgeResponse]
-    """Settles events. Settling one twice changes nothing."""
+    """Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators."""
+    ListConsumers: _grpc.UnaryUnaryMultiCallable[_events_service_pb2.ListConsumersRequest, _events_service_pb2.ListConsumersResponse]
+    """All consumers by name, with what they have not settled, which is kept for them."""
+    DropConsumer: _grpc.UnaryUnaryMultiCallable[_events_service_pb2.DropConsumerRequest, _events_service_pb2.DropConsumerResponse]
+    """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+    for "core".
+    """
 
 @_typing.type_check_only
 class EventsServiceAsyncStub(EventsServiceStub):
@@ -47,10 +54,17 @@ class EventsServiceAsyncStub(EventsServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Subscribe: _aio.UnaryStreamMultiCallable[_events_service_pb2.SubscribeRequest, _events_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
-    that the server has not seen begins at the log's start, or at its end when `from_now` is set.
+    that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
+    PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
     """
     Acknowledge: _aio.UnaryUnaryMultiCallable[_events_service_pb2.AcknowledgeRequest, _events_service_pb2.AcknowledgeResponse]  # type: ignore[assignment]
-    """Settles events. Settling one twice changes nothing."""
+    """Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators."""
+    ListConsumers: _aio.UnaryUnaryMultiCallable[_events_service_pb2.ListConsumersRequest, _events_service_pb2.ListConsumersResponse]  # type: ignore[assignment]
+    """All consumers by name, with what they have not settled, which is kept for them."""
+    DropConsumer: _aio.UnaryUnaryMultiCallable[_events_service_pb2.DropConsumerRequest, _events_service_pb2.DropConsumerResponse]  # type: ignore[assignment]
+    """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+    for "core".
+    """
 
 class EventsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Consumers read the log in order and settle each event. "core" is the consumer that delivers to UCloud/Core."""
@@ -62,7 +76,8 @@ class EventsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_events_service_pb2.SubscribeResponse], _abc.AsyncIterator[_events_service_pb2.SubscribeResponse]]:
         """Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
-        that the server has not seen begins at the log's start, or at its end when `from_now` is set.
+        that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
+        PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
         """
 
     @_abc_1.abstractmethod
@@ -71,6 +86,24 @@ class EventsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _events_service_pb2.AcknowledgeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_events_service_pb2.AcknowledgeResponse, _abc.Awaitable[_events_service_pb2.AcknowledgeResponse]]:
-        """Settles events. Settling one twice changes nothing."""
+        """Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators."""
+
+    @_abc_1.abstractmethod
+    def ListConsumers(
+        self,
+        request: _events_service_pb2.ListConsumersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_service_pb2.ListConsumersResponse, _abc.Awaitable[_events_service_pb2.ListConsumersResponse]]:
+        """All consumers by name, with what they have not settled, which is kept for them."""
+
+    @_abc_1.abstractmethod
+    def DropConsumer(
+        self,
+        request: _events_service_pb2.DropConsumerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_service_pb2.DropConsumerResponse, _abc.Awaitable[_events_service_pb2.DropConsumerResponse]]:
+        """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+        for "core".
+        """
 
 def add_EventsServiceServicer_to_server(servicer: EventsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -700,6 +700,267 @@ func (*AcknowledgeResponse) Descriptor() ([]byte, []int) {
 	return file_serai_events_v1_events_service_proto_rawDescGZIP(), []int{7}
 }
 
+type ListConsumersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConsumersRequest) Reset() {
+	*x = ListConsumersRequest{}
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConsumersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConsumersRequest) ProtoMessage() {}
+
+func (x *ListConsumersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConsumersRequest.ProtoReflect.Descriptor instead.
+func (*ListConsumersRequest) Descriptor() ([]byte, []int) {
+	return file_serai_events_v1_events_service_proto_rawDescGZIP(), []int{8}
+}
+
+type ListConsumersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Consumers     []*Consumer            `protobuf:"bytes,1,rep,name=consumers,proto3" json:"consumers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConsumersResponse) Reset() {
+	*x = ListConsumersResponse{}
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConsumersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConsumersResponse) ProtoMessage() {}
+
+func (x *ListConsumersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConsumersResponse.ProtoReflect.Descriptor instead.
+func (*ListConsumersResponse) Descriptor() ([]byte, []int) {
+	return file_serai_events_v1_events_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListConsumersResponse) GetConsumers() []*Consumer {
+	if x != nil {
+		return x.Consumers
+	}
+	return nil
+}
+
+// Whoever reads the log by this name.
+type Consumer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 64 characters of [a-z0-9._-]; "core" is UCloud/Core.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Who made it, an id of a token or `certificate {name}`; empty = somebody at the server's own socket, which "core" is too.
+	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Up to this event it has settled everything, but for what it jumped over; 0 = nothing.
+	SettledTo int64 `protobuf:"varint,3,opt,name=settled_to,json=settledTo,proto3" json:"settled_to,omitempty"`
+	// Events that it has not settled.
+	UnsettledEvents int64 `protobuf:"varint,4,opt,name=unsettled_events,json=unsettledEvents,proto3" json:"unsettled_events,omitempty"`
+	// ms since epoch at which the oldest of them happened; unset = there is none.
+	OldestUnsettledAtMs *int64 `protobuf:"varint,5,opt,name=oldest_unsettled_at_ms,json=oldestUnsettledAtMs,proto3,oneof" json:"oldest_unsettled_at_ms,omitempty"`
+	// ms since epoch at which it last subscribed or settled, to the minute; unset = it is not known.
+	LastSeenAtMs *int64 `protobuf:"varint,6,opt,name=last_seen_at_ms,json=lastSeenAtMs,proto3,oneof" json:"last_seen_at_ms,omitempty"`
+	// Subscriptions that are open.
+	Subscriptions int32 `protobuf:"varint,7,opt,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Consumer) Reset() {
+	*x = Consumer{}
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Consumer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Consumer) ProtoMessage() {}
+
+func (x *Consumer) ProtoReflect() protoreflect.Message {
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Consumer.ProtoReflect.Descriptor instead.
+func (*Consumer) Descriptor() ([]byte, []int) {
+	return file_serai_events_v1_events_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Consumer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Consumer) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Consumer) GetSettledTo() int64 {
+	if x != nil {
+		return x.SettledTo
+	}
+	return 0
+}
+
+func (x *Consumer) GetUnsettledEvents() int64 {
+	if x != nil {
+		return x.UnsettledEvents
+	}
+	return 0
+}
+
+func (x *Consumer) GetOldestUnsettledAtMs() int64 {
+	if x != nil && x.OldestUnsettledAtMs != nil {
+		return *x.OldestUnsettledAtMs
+	}
+	return 0
+}
+
+func (x *Consumer) GetLastSeenAtMs() int64 {
+	if x != nil && x.LastSeenAtMs != nil {
+		return *x.LastSeenAtMs
+	}
+	return 0
+}
+
+func (x *Consumer) GetSubscriptions() int32 {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return 0
+}
+
+type DropConsumerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Consumer.name.
+	Consumer      string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropConsumerRequest) Reset() {
+	*x = DropConsumerRequest{}
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropConsumerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropConsumerRequest) ProtoMessage() {}
+
+func (x *DropConsumerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropConsumerRequest.ProtoReflect.Descriptor instead.
+func (*DropConsumerRequest) Descriptor() ([]byte, []int) {
+	return file_serai_events_v1_events_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DropConsumerRequest) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+type DropConsumerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropConsumerResponse) Reset() {
+	*x = DropConsumerResponse{}
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropConsumerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropConsumerResponse) ProtoMessage() {}
+
+func (x *DropConsumerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropConsumerResponse.ProtoReflect.Descriptor instead.
+func (*DropConsumerResponse) Descriptor() ([]byte, []int) {
+	return file_serai_events_v1_events_service_proto_rawDescGZIP(), []int{12}
+}
+
 var File_serai_events_v1_events_service_proto protoreflect.FileDescriptor
 
 const file_serai_events_v1_events_service_proto_rawDesc = "" +
@@ -751,16 +1012,36 @@ const file_serai_events_v1_events_service_proto_rawDesc = "" +
 	"\x12AcknowledgeRequest\x12\x1a\n" +
 	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12=\n" +
 	"\vsettlements\x18\x02 \x03(\v2\x1b.serai.events.v1.SettlementR\vsettlements\"\x15\n" +
-	"\x13AcknowledgeResponse*\xc8\x01\n" +
+	"\x13AcknowledgeResponse\"\x16\n" +
+	"\x14ListConsumersRequest\"P\n" +
+	"\x15ListConsumersResponse\x127\n" +
+	"\tconsumers\x18\x01 \x03(\v2\x19.serai.events.v1.ConsumerR\tconsumers\"\xb9\x02\n" +
+	"\bConsumer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x1d\n" +
+	"\n" +
+	"settled_to\x18\x03 \x01(\x03R\tsettledTo\x12)\n" +
+	"\x10unsettled_events\x18\x04 \x01(\x03R\x0funsettledEvents\x128\n" +
+	"\x16oldest_unsettled_at_ms\x18\x05 \x01(\x03H\x00R\x13oldestUnsettledAtMs\x88\x01\x01\x12*\n" +
+	"\x0flast_seen_at_ms\x18\x06 \x01(\x03H\x01R\flastSeenAtMs\x88\x01\x01\x12$\n" +
+	"\rsubscriptions\x18\a \x01(\x05R\rsubscriptionsB\x19\n" +
+	"\x17_oldest_unsettled_at_msB\x12\n" +
+	"\x10_last_seen_at_ms\"1\n" +
+	"\x13DropConsumerRequest\x12\x1a\n" +
+	"\bconsumer\x18\x01 \x01(\tR\bconsumer\"\x16\n" +
+	"\x14DropConsumerResponse*\xc8\x01\n" +
 	"\x11SettlementOutcome\x12\"\n" +
 	"\x1eSETTLEMENT_OUTCOME_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cSETTLEMENT_OUTCOME_DELIVERED\x10\x01\x12\"\n" +
 	"\x1eSETTLEMENT_OUTCOME_JOB_UNKNOWN\x10\x02\x12)\n" +
 	"%SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS\x10\x03\x12\x1e\n" +
-	"\x1aSETTLEMENT_OUTCOME_REFUSED\x10\x042\xaa\x02\n" +
+	"\x1aSETTLEMENT_OUTCOME_REFUSED\x10\x042\xa7\x04\n" +
 	"\rEventsService\x12\x86\x01\n" +
 	"\tSubscribe\x12!.serai.events.v1.SubscribeRequest\x1a\".serai.events.v1.SubscribeResponse\"0\xaa\xc9\x18\x05\b\x02\x1a\x01\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/events/{consumer}:subscribe0\x01\x12\x8f\x01\n" +
-	"\vAcknowledge\x12#.serai.events.v1.AcknowledgeRequest\x1a$.serai.events.v1.AcknowledgeResponse\"5\xaa\xc9\x18\x05\b\x02\x1a\x01\x01\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/events/{consumer}:acknowledgeB\xc2\x01\n" +
+	"\vAcknowledge\x12#.serai.events.v1.AcknowledgeRequest\x1a$.serai.events.v1.AcknowledgeResponse\"5\xaa\xc9\x18\x05\b\x02\x1a\x01\x01\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/events/{consumer}:acknowledge\x12x\n" +
+	"\rListConsumers\x12%.serai.events.v1.ListConsumersRequest\x1a&.serai.events.v1.ListConsumersResponse\"\x18\xaa\xc9\x18\x02\b\x03\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/events\x12\x80\x01\n" +
+	"\fDropConsumer\x12$.serai.events.v1.DropConsumerRequest\x1a%.serai.events.v1.DropConsumerResponse\"#\xaa\xc9\x18\x02\b\x03\x82\xd3\xe4\x93\x02\x17*\x15/v1/events/{consumer}B\xc2\x01\n" +
 	"\x13com.serai.events.v1B\x12EventsServiceProtoP\x01Z9example.org/serai/clients/go/api/serai/events/v1;eventsv1\xa2\x02\x03SEX\xaa\x02\x0fSerai.Events.V1\xca\x02\x0fSerai\\Events\\V1\xe2\x02\x1bSerai\\Events\\V1\\GPBMetadata\xea\x02\x11Serai::Events::V1b\x06proto3"
 
 var (
@@ -776,7 +1057,7 @@ func file_serai_events_v1_events_service_proto_rawDescGZIP() []byte {
 }
 
 var file_serai_events_v1_events_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_serai_events_v1_events_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_serai_events_v1_events_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_serai_events_v1_events_service_proto_goTypes = []any{
 	(SettlementOutcome)(0),           // 0: serai.events.v1.SettlementOutcome
 	(*SubscribeRequest)(nil),         // 1: serai.events.v1.SubscribeRequest
@@ -787,33 +1068,43 @@ var file_serai_events_v1_events_service_proto_goTypes = []any{
 	(*Settlement)(nil),               // 6: serai.events.v1.Settlement
 	(*AcknowledgeRequest)(nil),       // 7: serai.events.v1.AcknowledgeRequest
 	(*AcknowledgeResponse)(nil),      // 8: serai.events.v1.AcknowledgeResponse
-	(*v1.JobUpdate)(nil),             // 9: serai.jobs.v1.JobUpdate
-	(*v11.LicenseUpdate)(nil),        // 10: serai.licenses.v1.LicenseUpdate
-	(*v11.LicenseSpecification)(nil), // 11: serai.licenses.v1.LicenseSpecification
-	(*v12.ResourceOwner)(nil),        // 12: serai.core.v1.ResourceOwner
-	(*v12.ProductReference)(nil),     // 13: serai.core.v1.ProductReference
+	(*ListConsumersRequest)(nil),     // 9: serai.events.v1.ListConsumersRequest
+	(*ListConsumersResponse)(nil),    // 10: serai.events.v1.ListConsumersResponse
+	(*Consumer)(nil),                 // 11: serai.events.v1.Consumer
+	(*DropConsumerRequest)(nil),      // 12: serai.events.v1.DropConsumerRequest
+	(*DropConsumerResponse)(nil),     // 13: serai.events.v1.DropConsumerResponse
+	(*v1.JobUpdate)(nil),             // 14: serai.jobs.v1.JobUpdate
+	(*v11.LicenseUpdate)(nil),        // 15: serai.licenses.v1.LicenseUpdate
+	(*v11.LicenseSpecification)(nil), // 16: serai.licenses.v1.LicenseSpecification
+	(*v12.ResourceOwner)(nil),        // 17: serai.core.v1.ResourceOwner
+	(*v12.ProductReference)(nil),     // 18: serai.core.v1.ProductReference
 }
 var file_serai_events_v1_events_service_proto_depIdxs = []int32{
 	3,  // 0: serai.events.v1.SubscribeResponse.events:type_name -> serai.events.v1.Event
-	9,  // 1: serai.events.v1.Event.job_update:type_name -> serai.jobs.v1.JobUpdate
+	14, // 1: serai.events.v1.Event.job_update:type_name -> serai.jobs.v1.JobUpdate
 	5,  // 2: serai.events.v1.Event.charge:type_name -> serai.events.v1.Charge
-	10, // 3: serai.events.v1.Event.license_update:type_name -> serai.licenses.v1.LicenseUpdate
+	15, // 3: serai.events.v1.Event.license_update:type_name -> serai.licenses.v1.LicenseUpdate
 	4,  // 4: serai.events.v1.Event.license_registration:type_name -> serai.events.v1.LicenseRegistration
-	11, // 5: serai.events.v1.LicenseRegistration.spec:type_name -> serai.licenses.v1.LicenseSpecification
-	12, // 6: serai.events.v1.LicenseRegistration.owner:type_name -> serai.core.v1.ResourceOwner
-	12, // 7: serai.events.v1.Charge.owner:type_name -> serai.core.v1.ResourceOwner
-	13, // 8: serai.events.v1.Charge.product:type_name -> serai.core.v1.ProductReference
+	16, // 5: serai.events.v1.LicenseRegistration.spec:type_name -> serai.licenses.v1.LicenseSpecification
+	17, // 6: serai.events.v1.LicenseRegistration.owner:type_name -> serai.core.v1.ResourceOwner
+	17, // 7: serai.events.v1.Charge.owner:type_name -> serai.core.v1.ResourceOwner
+	18, // 8: serai.events.v1.Charge.product:type_name -> serai.core.v1.ProductReference
 	0,  // 9: serai.events.v1.Settlement.outcome:type_name -> serai.events.v1.SettlementOutcome
 	6,  // 10: serai.events.v1.AcknowledgeRequest.settlements:type_name -> serai.events.v1.Settlement
-	1,  // 11: serai.events.v1.EventsService.Subscribe:input_type -> serai.events.v1.SubscribeRequest
-	7,  // 12: serai.events.v1.EventsService.Acknowledge:input_type -> serai.events.v1.AcknowledgeRequest
-	2,  // 13: serai.events.v1.EventsService.Subscribe:output_type -> serai.events.v1.SubscribeResponse
-	8,  // 14: serai.events.v1.EventsService.Acknowledge:output_type -> serai.events.v1.AcknowledgeResponse
-	13, // [13:15] is the sub-list for method output_type
-	11, // [11:13] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	11, // 11: serai.events.v1.ListConsumersResponse.consumers:type_name -> serai.events.v1.Consumer
+	1,  // 12: serai.events.v1.EventsService.Subscribe:input_type -> serai.events.v1.SubscribeRequest
+	7,  // 13: serai.events.v1.EventsService.Acknowledge:input_type -> serai.events.v1.AcknowledgeRequest
+	9,  // 14: serai.events.v1.EventsService.ListConsumers:input_type -> serai.events.v1.ListConsumersRequest
+	12, // 15: serai.events.v1.EventsService.DropConsumer:input_type -> serai.events.v1.DropConsumerRequest
+	2,  // 16: serai.events.v1.EventsService.Subscribe:output_type -> serai.events.v1.SubscribeResponse
+	8,  // 17: serai.events.v1.EventsService.Acknowledge:output_type -> serai.events.v1.AcknowledgeResponse
+	10, // 18: serai.events.v1.EventsService.ListConsumers:output_type -> serai.events.v1.ListConsumersResponse
+	13, // 19: serai.events.v1.EventsService.DropConsumer:output_type -> serai.events.v1.DropConsumerResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_serai_events_v1_events_service_proto_init() }
@@ -827,13 +1118,14 @@ func file_serai_events_v1_events_service_proto_init() {
 		(*Event_LicenseUpdate)(nil),
 		(*Event_LicenseRegistration)(nil),
 	}
+	file_serai_events_v1_events_service_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_serai_events_v1_events_service_proto_rawDesc), len(file_serai_events_v1_events_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,8 +21,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	EventsService_Subscribe_FullMethodName   = "/serai.events.v1.EventsService/Subscribe"
-	EventsService_Acknowledge_FullMethodName = "/serai.events.v1.EventsService/Acknowledge"
+	EventsService_Subscribe_FullMethodName     = "/serai.events.v1.EventsService/Subscribe"
+	EventsService_Acknowledge_FullMethodName   = "/serai.events.v1.EventsService/Acknowledge"
+	EventsService_ListConsumers_FullMethodName = "/serai.events.v1.EventsService/ListConsumers"
+	EventsService_DropConsumer_FullMethodName  = "/serai.events.v1.EventsService/DropConsumer"
 )
 
 // EventsServiceClient is the client API for EventsService service.
@@ -32,10 +34,16 @@ const (
 // Consumers read the log in order and settle each event. "core" is the consumer that delivers to UCloud/Core.
 type EventsServiceClient interface {
 	// Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
-	// that the server has not seen begins at the log's start, or at its end when `from_now` is set.
+	// that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
+	// PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
-	// Settles events. Settling one twice changes nothing.
+	// Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators.
 	Acknowledge(ctx context.Context, in *AcknowledgeRequest, opts ...grpc.CallOption) (*AcknowledgeResponse, error)
+	// All consumers by name, with what they have not settled, which is kept for them.
+	ListConsumers(ctx context.Context, in *ListConsumersRequest, opts ...grpc.CallOption) (*ListConsumersResponse, error)
+	// Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+	// for "core".
+	DropConsumer(ctx context.Context, in *DropConsumerRequest, opts ...grpc.CallOption) (*DropConsumerResponse, error)
 }
 
 type eventsServiceClient struct {
@@ -75,6 +83,26 @@ func (c *eventsServiceClient) Acknowledge(ctx context.Context, in *AcknowledgeRe
 	return out, nil
 }
 
+func (c *eventsServiceClient) ListConsumers(ctx context.Context, in *ListConsumersRequest, opts ...grpc.CallOption) (*ListConsumersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListConsumersResponse)
+	err := c.cc.Invoke(ctx, EventsService_ListConsumers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *eventsServiceClient) DropConsumer(ctx context.Context, in *DropConsumerRequest, opts ...grpc.CallOption) (*DropConsumerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropConsumerResponse)
+	err := c.cc.Invoke(ctx, EventsService_DropConsumer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EventsServiceServer is the server API for EventsService service.
 // All implementations must embed UnimplementedEventsServiceServer
 // for forward compatibility.
@@ -82,10 +110,16 @@ func (c *eventsServiceClient) Acknowledge(ctx context.Context, in *AcknowledgeRe
 // Consumers read the log in order and settle each event. "core" is the consumer that delivers to UCloud/Core.
 type EventsServiceServer interface {
 	// Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
-	// that the server has not seen begins at the log's start, or at its end when `from_now` is set.
+	// that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
+	// PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
-	// Settles events. Settling one twice changes nothing.
+	// Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators.
 	Acknowledge(context.Context, *AcknowledgeRequest) (*AcknowledgeResponse, error)
+	// All consumers by name, with what they have not settled, which is kept for them.
+	ListConsumers(context.Context, *ListConsumersRequest) (*ListConsumersResponse, error)
+	// Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+	// for "core".
+	DropConsumer(context.Context, *DropConsumerRequest) (*DropConsumerResponse, error)
 	mustEmbedUnimplementedEventsServiceServer()
 }
 
@@ -101,6 +135,12 @@ func (UnimplementedEventsServiceServer) Subscribe(*SubscribeRequest, grpc.Server
 }
 func (UnimplementedEventsServiceServer) Acknowledge(context.Context, *AcknowledgeRequest) (*AcknowledgeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Acknowledge not implemented")
+}
+func (UnimplementedEventsServiceServer) ListConsumers(context.Context, *ListConsumersRequest) (*ListConsumersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListConsumers not implemented")
+}
+func (UnimplementedEventsServiceServer) DropConsumer(context.Context, *DropConsumerRequest) (*DropConsumerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropConsumer not implemented")
 }
 func (UnimplementedEventsServiceServer) mustEmbedUnimplementedEventsServiceServer() {}
 func (UnimplementedEventsServiceServer) testEmbeddedByValue()                       {}
@@ -152,6 +192,42 @@ func _EventsService_Acknowledge_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EventsService_ListConsumers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListConsumersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EventsServiceServer).ListConsumers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EventsService_ListConsumers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EventsServiceServer).ListConsumers(ctx, req.(*ListConsumersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EventsService_DropConsumer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DropConsumerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EventsServiceServer).DropConsumer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EventsService_DropConsumer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EventsServiceServer).DropConsumer(ctx, req.(*DropConsumerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // EventsService_ServiceDesc is the grpc.ServiceDesc for EventsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -162,6 +238,14 @@ var EventsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Acknowledge",
 			Handler:    _EventsService_Acknowledge_Handler,
+		},
+		{
+			MethodName: "ListConsumers",
+			Handler:    _EventsService_ListConsumers_Handler,
+		},
+		{
+			MethodName: "DropConsumer",
+			Handler:    _EventsService_DropConsumer_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -124,6 +124,48 @@ pub struct AcknowledgeRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AcknowledgeResponse {
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListConsumersRequest {
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListConsumersResponse {
+    #[prost(message, repeated, tag="1")]
+    pub consumers: ::prost::alloc::vec::Vec<Consumer>,
+}
+/// Whoever reads the log by this name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Consumer {
+    /// 1 to 64 characters of \[a-z0-9._-\]; "core" is UCloud/Core.
+    #[prost(string, tag="1")]
+    pub name: ::prost::alloc::string::String,
+    /// Who made it, an id of a token or `certificate {name}`; empty = somebody at the server's own socket, which "core" is too.
+    #[prost(string, tag="2")]
+    pub owner: ::prost::alloc::string::String,
+    /// Up to this event it has settled everything, but for what it jumped over; 0 = nothing.
+    #[prost(int64, tag="3")]
+    pub settled_to: i64,
+    /// Events that it has not settled.
+    #[prost(int64, tag="4")]
+    pub unsettled_events: i64,
+    /// ms since epoch at which the oldest of them happened; unset = there is none.
+    #[prost(int64, optional, tag="5")]
+    pub oldest_unsettled_at_ms: ::core::option::Option<i64>,
+    /// ms since epoch at which it last subscribed or settled, to the minute; unset = it is not known.
+    #[prost(int64, optional, tag="6")]
+    pub last_seen_at_ms: ::core::option::Option<i64>,
+    /// Subscriptions that are open.
+    #[prost(int32, tag="7")]
+    pub subscriptions: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DropConsumerRequest {
+    /// Consumer.name.
+    #[prost(string, tag="1")]
+    pub consumer: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DropConsumerResponse {
+}
 /// What became of an event at its consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -138,5 +138,57 @@ pub mod events_service_client {
                 .insert(GrpcMethod::new("serai.events.v1.EventsService", "Acknowledge"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn list_consumers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListConsumersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListConsumersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/serai.events.v1.EventsService/ListConsumers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("serai.events.v1.EventsService", "ListConsumers"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn drop_consumer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DropConsumerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DropConsumerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/serai.events.v1.EventsService/DropConsumer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("serai.events.v1.EventsService", "DropConsumer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }

@@ -1,0 +1,86 @@
+"""`serai events`: who reads the log of events, as the operator sees them and puts them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.table import Table
+from rich.text import Text
+from serai.events.v1 import events_service_pb2 as pb
+from serai.events.v1.events_service_pb2_grpc import EventsServiceStub
+
+from serai_server.cli import output
+from serai_server.cli.client import CALL_S, service_of
+from serai_server.cli.options import config_option, json_option, server_of, socket_option
+
+
+@click.group()
+def command() -> None:
+    """See who reads the log of events, and drop those that read no more."""
+
+
+@command.command()
+@json_option
+@config_option
+@socket_option
+def consumers(*, as_json: bool, config: Path, socket: Path | None) -> None:
+    """Consumers by name: whose they are, how far they have read, and what is kept for them. core is UCloud/Core.
+
+    \b
+    serai events consumers
+    serai events consumers --json | jq '.consumers[] | select(.subscriptions == 0)'
+    """
+    with service_of(EventsServiceStub, server_of(config, socket)) as service:
+        found = service.ListConsumers(pb.ListConsumersRequest(), timeout=CALL_S).consumers
+    if as_json:
+        output.print_json({"consumers": [_json(one) for one in found]})
+    elif found:
+        console = output.console()
+        console.print(_table(found, output.room(console)))
+    else:
+        click.echo("no consumers", err=True)
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@config_option
+@socket_option
+def drop(*, names: tuple[str, ...], config: Path, socket: Path | None) -> None:
+    """Forget consumers: nothing is kept for them any more, and who reads by their names is told so. What they had not read is lost to them.
+
+    \b
+    serai events drop old-dashboard
+    """
+    with service_of(EventsServiceStub, server_of(config, socket)) as service:
+        for name in names:
+            service.DropConsumer(pb.DropConsumerRequest(consumer=name), timeout=CALL_S)
+    click.echo("dropped", err=True)
+
+
+def _json(one: pb.Consumer) -> output.Json:
+    return {
+        "name": one.name,
+        "owner": one.owner or None,
+        "settled_to": one.settled_to,
+        "unsettled_events": one.unsettled_events,
+        "oldest_unsettled_at_ms": one.oldest_unsettled_at_ms or None,
+        "last_seen_at_ms": one.last_seen_at_ms or None,
+        "subscriptions": one.subscriptions,
+    }
+
+
+def _table(found: Sequence[pb.Consumer], room: int | None) -> Table:
+    rows = [
+        (
+            Text(output.clean(one.name)),
+            Text(output.clean(one.owner)),
+            Text(str(one.settled_to)),
+            Text(str(one.unsettled_events)),
+            Text(output.when(one.oldest_unsettled_at_ms)),
+            Text("now" if one.subscriptions else output.when(one.last_seen_at_ms)),
+        )
+        for one in found
+    ]
+    return output.fitted(("CONSUMER", "OWNER", "READ TO", "LEFT", "OLDEST LEFT", "SEEN"), rows, ("OLDEST LEFT", "OWNER"), room)
