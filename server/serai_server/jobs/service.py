@@ -146,8 +146,7 @@ class JobsService:
         """For each id, whether it is one of a job of this project. Raises InvalidRequest for too many."""
         check_count(job_ids)
         known = [job_id for job_id in job_ids if is_job_id(job_id)]
-        rows = await self._store.decide(known, lambda _place, _job: None) if known else []
-        mine = {row.id for row in rows if row is not None and row.project == project}
+        mine = await self._store.of_project(known, project) if known else ()
         return [job_id in mine for job_id in job_ids]
 
     async def get(self, job_id: str) -> JobReport:

@@ -129,6 +129,10 @@ class Store(Protocol):
         """Those of the jobs that have events which the consumer has not settled."""
         ...
 
+    async def of_project(self, job_ids: Sequence[str], project: str) -> frozenset[str]:
+        """Those that are ids of jobs of this project. What was committed before the call is seen; no write is waited for."""
+        ...
+
     async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
         """Events above `after` that the consumer has not settled, in order of sequence. To a consumer that is not known, all are new."""
         ...

@@ -140,6 +140,10 @@ class Reader:
         query = select(events.c.job_id).distinct().where(events.c.job_id.in_(job_ids), _undelivered(consumer))
         return frozenset(await self.run(query, as_text))
 
+    async def of_project(self, job_ids: Sequence[str], project: str) -> frozenset[str]:
+        query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.project == project)
+        return frozenset(await self.run(query, as_text))
+
     async def consumers(self) -> dict[str, str]:
         return dict(await self.run(select(consumers.c.name, consumers.c.owner), as_pair))
 

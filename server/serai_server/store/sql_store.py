@@ -103,6 +103,9 @@ class SqlStore:
     async def undelivered_among(self, job_ids: Sequence[str], consumer: str) -> frozenset[str]:
         return await self._reader.undelivered_among(job_ids, consumer)
 
+    async def of_project(self, job_ids: Sequence[str], project: str) -> frozenset[str]:
+        return await self._reader.of_project(job_ids, project)
+
     async def events(self, consumer: str, after: int, limit: int) -> list[StoredEvent]:
         return await self._reader.events(consumer, after, limit)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -274,3 +276,21 @@ async def test_undelivered_events_are_counted_for_one_job_and_not_in_lists(tmp_p
         assert one.job.undelivered_events == watched.job.undelivered_events > 0
         listed = pb.ListResponse.FromString(await site.ask("List", pb.ListRequest(), FREE))
         assert {job.id: job.undelivered_events for job in listed.jobs}["5"] == 0
+
+
+async def test_whose_a_job_is_waits_for_no_write(tmp_path: Path) -> None:
+    """A limited tool that only reads is answered while the queue of writes is long."""
+    async with site_on(tmp_path) as site:
+        go = threading.Event()
+
+        def slow(_place: int, _job: object) -> None:
+            go.wait(60)
+
+        writing = asyncio.create_task(site.core.store.decide(["tool-other"], slow))
+        try:
+            async with asyncio.timeout(20):
+                assert await site.ask("Get", pb.GetRequest(job_id="tool-mine"))
+                assert (await site.refused("Get", pb.GetRequest(job_id="tool-other"))).code == code_pb2.NOT_FOUND
+        finally:
+            go.set()
+            await writing
