@@ -146,7 +146,7 @@ class Gateway:
         console = self._console(access, site, addresses)
         desktops = Desktops(holds, connect_timeout_s=connect_s).path()
         sockets = (*self._sockets(token_check), desktops, *(console.sockets() if console is not None else ()))
-        calls_in = app if self._traces is None else TracedCalls(app, self._traces, provider.names)
+        calls_in = app if self._traces is None else TracedCalls(app, self._traces, provider.names, follow=http.trust_traces)
         paths = SocketPaths(sockets, provider.names)
         door = Door(calls_in, paths, self._codec, access, web=web, console=console, open_now=self.counts.sockets_open)
         grace_s, request_s = http.stop_grace_ms / 1_000, http.request_timeout_ms / 1_000

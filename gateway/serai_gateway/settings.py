@@ -77,6 +77,9 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Where Core and browsers reach this gateway from outside, like https://provider.example.org; `serai register` tells it to Core."""
     console: bool = True
     """Serai's own pages at /console; who may see what there is decided by sessions that `serai console` and UCloud open."""
+    trust_traces: bool = False
+    """Whether callers' own `traceparent` and `tracestate` count; false = Envoy takes them away, the gateway looks at none, and traces begin
+    here."""
     users: UsersSettings = UsersSettings()
     web: WebSettings = WebSettings()
     envoy: EnvoySettings = EnvoySettings()

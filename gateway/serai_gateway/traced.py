@@ -1,7 +1,8 @@
 """Spans around what the gateway does, as wrappers of its parts: where traces are off none of them is there, so nothing is paid.
 
-A request's span is that of Core's or Envoy's `traceparent` when it came with one. The server is told of it by the same word in the call's
-metadata, also in one process. Nothing is told to Core: its traces are not ours.
+Where the settings say so (gateway.trust_traces), a request's span belongs to the trace of the `traceparent` that it came with; else no
+stranger decides which traces are kept, also where no Envoy stands in front to take theirs away. The server is told of it by the same word
+in the call's metadata, also in one process. Nothing is told to Core: its traces are not ours.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from serai_gateway.upstream import Exchanging, closing
 class TracedCalls:
     """Core's and users' calls, each in a span."""
 
-    def __init__(self, calls: Further, traces: Traces, providers: frozenset[str]) -> None:
+    def __init__(self, calls: Further, traces: Traces, providers: frozenset[str], *, follow: bool) -> None:
+        """`follow`: whether callers may say to which trace a request belongs."""
+        self._follow = follow
         self._calls = calls
         self._traces = traces
         self._providers = providers
@@ -38,7 +41,7 @@ class TracedCalls:
         notes: dict[str, str | int] = {"http.request.method": shown}
         if isinstance(found, Match):
             notes["http.route"] = found.route.path
-        with self._traces.span(name, Kind.SERVER, parent=_parent(scope), notes=notes) as span:
+        with self._traces.span(name, Kind.SERVER, parent=_parent(scope) if self._follow else "", notes=notes) as span:
             await self._calls(scope, receive, _noting_status(send, span))
 
 

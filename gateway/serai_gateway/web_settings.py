@@ -83,8 +83,6 @@ class EnvoySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     v1_timeout_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 60_000
     """ms for a call to /v1 that is no stream, from its first byte to the end of its answer; beyond that it is 504, or 408 when its body did
     not come."""
-    trust_traces: bool = False
-    """Whether callers' own `traceparent` and `tracestate` count; false = they are taken away, and traces begin here."""
     drain_ms: Annotated[int, Meta(ge=0, le=600_000)] = 3_000
     """ms for which `serai up` tells clients to go elsewhere before it takes no new connections; then calls in flight have
     gateway.stop_grace_ms. 0 = it begins with the latter."""

@@ -28,10 +28,14 @@ async def spans() -> AsyncGenerator[Collector]:
         yield running
 
 
-def traced(folder: Path, spans: Collector, ratio: float = 1.0) -> None:
-    """Switch traces on in the settings."""
-    with (folder / "serai.toml").open("a") as file:
-        file.write(f'[traces]\nendpoint = "{spans.url}"\nsample_ratio = {ratio}\n')
+def traced(folder: Path, spans: Collector, ratio: float = 1.0, *, trust: bool = True) -> None:
+    """Switch traces on in the settings. `trust`: whoever calls says to which one it belongs."""
+    file = folder / "serai.toml"
+    text = file.read_text()
+    assert "[gateway]\n" in text
+    file.write_text(text.replace("[gateway]\n", f"[gateway]\ntrust_traces = {str(trust).lower()}\n"))
+    with file.open("a") as more:
+        more.write(f'[traces]\nendpoint = "{spans.url}"\nsample_ratio = {ratio}\n')
 
 
 async def create(serai: Stack, job_id: str, script: str = "true", **headers: str) -> int:
@@ -108,6 +112,17 @@ async def test_without_word_of_a_trace_the_ratio_decides(tmp_path: Path, spans: 
         assert await serai.stop() == 0
     assert [span.trace for span in spans.named(CREATE_HTTP)] == ["ab" * 16]
     assert {span.notes["serai.job_id"] for span in spans.named("backend submit")} == {"traced"}
+
+
+async def test_no_stranger_decides_what_is_traced(tmp_path: Path, spans: Collector) -> None:
+    """Unless the settings say that callers may, the ratio alone does: also where no Envoy takes their word away."""
+    async with stack(tmp_path, started=False) as serai:
+        traced(tmp_path, spans, ratio=0.0, trust=False)
+        await serai.start()
+        assert await create(serai, "pushed-in", traceparent=OURS) == 200
+        await serai.until_final("pushed-in")
+        assert await serai.stop() == 0
+    assert not spans.named(CREATE_HTTP)
 
 
 async def test_a_job_keeps_its_origin_over_a_kill(tmp_path: Path, spans: Collector) -> None:

@@ -151,7 +151,7 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "domain_text": web.domain,
         "rate": envoy.rate,
         "flood_rate": envoy.flood_rate,
-        "trust_traces": envoy.trust_traces,
+        "trust_traces": gateway.trust_traces,
         "heap_bytes": envoy.heap_bytes,
         "v1_within": _seconds(envoy.v1_timeout_ms),
         "core_rate": envoy.core_rate,

@@ -6,6 +6,7 @@ import time
 from typing import cast
 
 import grpc.aio
+import msgspec
 import pytest
 from fakes.gateway_tokens import claims, sign
 from fakes.upstreams import upstreams
@@ -170,7 +171,7 @@ TRACE = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", 
 @pytest.mark.parametrize("trusted", [False, True])
 async def test_traces_of_strangers(another: Another, trusted: bool) -> None:
     """Go, unless the settings say that whoever calls may choose: at the gateway and at the tools' door."""
-    front = another(trust_traces=trusted)
+    front = another(lambda settings: msgspec.structs.replace(settings, trust_traces=trusted))
     async with upstreams(front.envoy.settings, front.envoy.folder / "tools.sock") as behind:
         await front.door.curl("/console/api/jobs", *(argument for line in TRACE for argument in ("-H", line)))
         pairs = {name: value for name, _, value in (line.partition(": ") for line in TRACE)}
