@@ -15,6 +15,7 @@ from typing import Self
 
 import aiohttp
 
+from serai_conformance import tls
 from serai_conformance.model import Generation, Target
 from serai_conformance.tokens import Signer
 from serai_conformance.wire import Json, NotJson, dump, parse, shown, text_at
@@ -140,13 +141,14 @@ class Client:
                     headers=headers,
                     skip_auto_headers=("Content-Type", "Accept", "User-Agent"),
                     allow_redirects=False,
+                    ssl=True if self.target.trust is None else self.target.trust,
                 ) as response,
             ):
                 content = await response.content.read(MOST_BYTES)
         except TimeoutError:
             return nothing(f"nothing came within {limit_s:g} s")
         except (aiohttp.ClientError, OSError) as error:
-            return nothing(f"the connection failed: {error}")
+            return nothing(tls.words_of(error) or f"the connection failed: {error or type(error).__name__}")
         took_s = time.monotonic() - began
         try:
             body, is_json = parse(content), True

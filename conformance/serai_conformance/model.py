@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -54,6 +55,8 @@ class Target:
     """s that the provider is given to run a job, to end it, to tell Core."""
     at_once: int = 4
     """Rules that are tried at the same time."""
+    trust: ssl.SSLContext | None = field(default=None, repr=False)
+    """Whose certificates are believed where `url` is https; None = those of this machine's CAs."""
 
     @property
     def base(self) -> str:

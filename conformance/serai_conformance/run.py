@@ -51,7 +51,8 @@ async def run(target: Target, *, only: Sequence[str] = (), progress: Progress = 
 async def _look(target: Target, client: Client) -> Support:
     jobs = await client.get("/jobs/retrieveProducts")
     if not jobs.status:
-        raise CannotTest(f"{target.url} does not answer: {jobs.problem}")
+        plain = " (if it wants TLS, its address is https://)" if target.url.startswith("http:") else ""
+        raise CannotTest(f"{target.url} does not answer: {jobs.problem}{plain}")
     if jobs.status in {401, 403}:
         raise CannotTest(
             f"the provider does not take the key: {jobs.words}. Give it the public half of the key that --key names, "

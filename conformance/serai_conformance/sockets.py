@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from serai_conformance import tls
 from serai_conformance.model import Broken
 from serai_conformance.wire import Json, JsonObject, NotJson, dig, dump, kind_of, parse, shown, text_at
 
@@ -92,7 +94,9 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def wire(url: str, headers: dict[str, str], *, todays: bool, timeout_s: float) -> AsyncGenerator[Wire]:
+async def wire(
+    url: str, headers: dict[str, str], *, todays: bool, timeout_s: float, trust: ssl.SSLContext | None = None
+) -> AsyncGenerator[Wire]:
     """A WebSocket while the context lasts. Refused; Broken when nobody answers the handshake."""
     try:
         connection = await connect(
@@ -101,6 +105,7 @@ async def wire(url: str, headers: dict[str, str], *, todays: bool, timeout_s: fl
             user_agent_header="Go-http-client/1.1" if todays else None,
             compression=None,
             proxy=None,
+            ssl=trust if url.startswith("wss:") else None,
             ping_interval=None,
             open_timeout=timeout_s,
             close_timeout=1,
@@ -109,7 +114,7 @@ async def wire(url: str, headers: dict[str, str], *, todays: bool, timeout_s: fl
     except InvalidStatus as error:
         raise Refused(error.response.status_code, bytes(error.response.body or b"")) from error
     except (OSError, TimeoutError, InvalidHandshake) as error:
-        raise Broken(f"the WebSocket {url.partition('?')[0]} could not be opened: {error}") from error
+        raise Broken(f"the WebSocket {url.partition('?')[0]} could not be opened: {tls.words_of(error) or error}") from error
     found = Wire(connection)
     reading = asyncio.create_task(found.read())
     try:

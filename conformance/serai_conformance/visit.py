@@ -237,7 +237,7 @@ class Visit:
             url += f"?usernameHint={base64.urlsafe_b64encode(username.encode()).decode()}"
             if token is not None:
                 headers["Authorization"] = f"Bearer {token or self.client.token()}"
-        async with wire(url, headers, todays=self.todays, timeout_s=self.target.answer_within_s * 3) as found:
+        async with wire(url, headers, todays=self.todays, timeout_s=self.target.answer_within_s * 3, trust=self.target.trust) as found:
             yield found
 
     @contextlib.asynccontextmanager
@@ -246,7 +246,7 @@ class Visit:
         url = f"{self._sockets_url}/ucloud/{self.target.name}/websocket"
         if self.todays:
             url += f"?session={session}&usernameHint={base64.urlsafe_b64encode(b'kit').decode()}"
-        async with wire(url, {}, todays=False, timeout_s=self.target.answer_within_s * 3) as found:
+        async with wire(url, {}, todays=False, timeout_s=self.target.answer_within_s * 3, trust=self.target.trust) as found:
             yield found
 
     def init_frame(self, job: Job, stream_id: str, *, bearer: str | None = "") -> JsonObject:

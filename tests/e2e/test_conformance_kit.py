@@ -7,7 +7,9 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,7 +17,9 @@ import pytest
 from fakes.broken_provider import PROVIDER, BrokenProvider, Fault
 from fakes.broken_provider.faults import FOUND_BY, OF_TODAY
 from fakes.conformance_site import LOCAL, PLACES, UNIT, Site, conformance_site
+from fakes.cuttable import cuttable
 from fakes.nomad_agents import AGENTS
+from fakes.nomad_certificates import Authority, Pair
 from fakes.stack import free_port
 from serai_conformance import RULES, Generation, Report, Status, Target, run
 from serai_conformance.model import PrivateKey
@@ -176,6 +180,55 @@ async def test_nothing_to_test_is_said_in_words(tmp_path: Path, key_file: Path) 
             code, out, err = await serai(*arguments)
             assert (code, out) == (2, b""), err
             assert words in err, err
+
+
+def tls_of(pair: Pair) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.cert, pair.key)
+    return context
+
+
+async def test_a_certificate_of_a_ca_of_ones_own(tmp_path: Path, key_file: Path) -> None:
+    """Calls and WebSockets are made over TLS, and by --ca alone are they believed."""
+    ca = Authority(tmp_path)
+    async with (
+        BrokenProvider(KEY.public_key(), "http://127.0.0.1:1", tmp_path / "jobs") as provider,
+        cuttable(int(provider.url.rpartition(":")[2]), tls_of(ca.issue("localhost", ip="127.0.0.1"))) as way,
+    ):
+        rules = ("--only", "access.", "--only", "follow.output", "--only", "follow.stranger")
+        command = (f"https://127.0.0.1:{way.port}", "--provider", PROVIDER, "--key", str(key_file), *rules)
+        code, out, err = await serai(*command, "--ca", ca.file, "--json")
+        assert code == 0, (out, err)
+        statuses = {rule["name"]: rule["status"] for rule in json.loads(out)["rules"]}
+        assert {name for name in statuses if name.startswith("follow.")}
+        assert set(statuses.values()) == {"passed"}
+        code, out, err = await serai(*command)
+        assert (code, out) == (2, b"")
+        assert b"--ca FILE names the PEM of who has" in err
+
+
+async def test_tls_that_fails_is_told_in_words(tmp_path: Path, key_file: Path) -> None:
+    """What is wrong with it, and what to do; 2, as whenever nothing could be tested."""
+    ca, other, stranger = Authority(tmp_path), Authority(tmp_path, "other"), tmp_path / "none.pem"
+    stranger.write_text("no certificate")
+    good, elsewhere = ca.issue("localhost", ip="127.0.0.1"), ca.issue("elsewhere")
+    async with AsyncExitStack() as opened:
+        provider = await opened.enter_async_context(BrokenProvider(KEY.public_key(), "http://127.0.0.1:1", tmp_path / "jobs"))
+        port = int(provider.url.rpartition(":")[2])
+        ways = [tls_of(good), tls_of(elsewhere)]
+        right, wrong_name = [(await opened.enter_async_context(cuttable(port, tls))).port for tls in ways]
+        for url, ca_file, words in (
+            (f"https://127.0.0.1:{right}", other.file, "--ca FILE names the PEM of who has"),
+            (f"https://127.0.0.1:{wrong_name}", ca.file, "its certificate is for another name"),
+            (f"https://127.0.0.1:{port}", ca.file, "what answers there is no TLS"),
+            (f"https://127.0.0.1:{right}", str(stranger), "expected the PEM of one or more certificates"),
+            (provider.url, ca.file, "--ca is for providers that are called by https://"),
+            (f"http://127.0.0.1:{right}", "", "if it wants TLS, its address is https://"),
+        ):
+            more = ("--ca", ca_file) if ca_file else ()
+            code, out, err = await serai(url, "--provider", PROVIDER, "--key", str(key_file), "--only", "products.", *more)
+            assert (code, out) == (2, b""), (words, out, err)
+            assert words in " ".join(err.decode().split()), (words, err)
 
 
 async def test_ctrl_c_leaves_nothing_running(tmp_path: Path, key_file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
@@ -57,11 +58,15 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
             writer.write(data)
             await writer.drain()
     with suppress(OSError, RuntimeError):
-        writer.write_eof()
+        if writer.can_write_eof():
+            writer.write_eof()
+        else:
+            writer.close()
 
 
 @asynccontextmanager
-async def cuttable(port: int) -> AsyncGenerator[Cuttable]:
+async def cuttable(port: int, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Cuttable]:
+    """`tls`: it is spoken up to here, and no further; None = not at all."""
     way = Cuttable(port)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -70,7 +75,7 @@ async def cuttable(port: int) -> AsyncGenerator[Cuttable]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     way.port = server.sockets[0].getsockname()[1]
     try:
         yield way

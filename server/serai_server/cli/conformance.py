@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from ssl import SSLContext
 from urllib.parse import urlsplit
 
 import click
@@ -12,6 +13,7 @@ import msgspec
 from rich.console import Console
 from serai_conformance import CannotTest, Generation, Report, Result, Status, Target, run
 from serai_conformance.output import STYLES, as_json, as_junit, table
+from serai_conformance.tls import WrongCa, trust_in
 from serai_conformance.tokens import WrongKey, generate_key, load_key, private_pem, public_pem
 
 from serai_server.cli.exits import CliError, Exit
@@ -80,6 +82,13 @@ def command() -> None:
     help="The private key with which the kit signs as Core; the provider has its public half.",
 )
 @click.option(
+    "--ca",
+    "ca_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="PEM of who has signed the provider's certificate, if not the system's.",
+)
+@click.option(
     "--generation",
     type=click.Choice([one.value for one in Generation]),
     default="2021",
@@ -112,6 +121,7 @@ def test(
     provider: str,
     path_name: str,
     key_file: Path,
+    ca_file: Path | None,
     generation: str,
     listen: tuple[str, int] | None,
     product: str,
@@ -136,6 +146,7 @@ def test(
     serai conformance http://127.0.0.1:8889 --provider example --key conformance-private-key.pem
     serai conformance http://127.0.0.1:8889 --provider example --generation 2026 --core-listen 127.0.0.1:8090
     serai conformance https://provider.example.org --provider example --only follow. --only frames. --verbose
+    serai conformance https://127.0.0.1:8443 --provider example --ca ca.pem
     serai conformance http://127.0.0.1:8889 --provider example --json | jq '.rules[] | select(.status == "failed")'
 
     Exit codes: 0 = no rule is broken, 1 = some are, 2 = nothing could be tested: the command line is wrong, nobody answers, or the provider
@@ -145,6 +156,7 @@ def test(
         key = load_key(key_file.read_bytes())
     except (WrongKey, OSError) as error:
         raise CliError(f"--key {key_file}: {error}", Exit.USAGE) from error
+    trust = None if ca_file is None else _trust(ca_file, url)
     target = Target(
         url,
         provider,
@@ -159,6 +171,7 @@ def test(
         answer_within,
         patience,
         at_once,
+        trust,
     )
     try:
         report = asyncio.run(_run(target, only))
@@ -172,6 +185,15 @@ def test(
         junit.write_text(as_junit(report), encoding="utf-8")
     _print(report, verbose=verbose, as_document=as_document)
     return Exit.OK if report.conforms else Exit.ERROR
+
+
+def _trust(file: Path, url: str) -> SSLContext:
+    if not url.startswith("https:"):
+        raise CliError(f"--ca is for providers that are called by https://, and this is {url}", Exit.USAGE)
+    try:
+        return trust_in(file.read_bytes())
+    except (WrongCa, OSError) as error:
+        raise CliError(f"--ca {file}: {error}", Exit.USAGE) from error
 
 
 async def _run(target: Target, only: tuple[str, ...]) -> Report:
