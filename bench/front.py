@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from serai.jobs.v1 import jobs_service_pb2 as jobs_pb2
 from serai_gateway.codec import Codec
 
 from bench.envoys import NAME, free_ports, front_door
+from bench.front_load import start_load
 from bench.front_peer import start_peer
 from bench.gateway import SEED, start
 from bench.gateway_load import Found, Plan
@@ -72,12 +73,13 @@ class _Round:
 
 def run() -> list[Ratio]:
     with ExitStack() as stack:
-        ways = _ways(stack, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serai-"))))
-        generator = start(stack, "bench.gateway_load", 1)[:2]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serai-")))
+        ways = _ways(stack, folder)
+        *generator, language = start_load(stack, folder, 1)
         for way in ways.values():
             _measure(generator, way, SECONDS / 4)
         rounds = [{name: _measure(generator, way, SECONDS) for name, way in ways.items()} for _ in range(ROUNDS)]
-    return [*_through_envoy(rounds), *_two_processes(rounds), *_peer(rounds)]
+    return [*_through_envoy(rounds), *_two_processes(rounds, language), *_peer(rounds)]
 
 
 def _through_envoy(rounds: list[dict[str, _Round]]) -> list[Ratio]:
@@ -104,10 +106,12 @@ def _through_envoy(rounds: list[dict[str, _Round]]) -> list[Ratio]:
     ]
 
 
-def _two_processes(rounds: list[dict[str, _Round]]) -> list[Ratio]:
+def _two_processes(rounds: list[dict[str, _Round]], language: str) -> list[Ratio]:
     over = median(one["two processes"].by_clock / one["one process"].by_clock for one in rounds)
     one, two = (median(found[name].by_clock for found in rounds) for name in ("one process", "two processes"))
-    detail = f"{two:,.0f}/s and {one:,.0f}/s by the clock, the load generator on the same {len(os.sched_getaffinity(0))} CPUs"
+    detail = (
+        f"{two:,.0f}/s and {one:,.0f}/s by the clock, the load generator (in {language}) on the same {len(os.sched_getaffinity(0))} CPUs"
+    )
     return [Ratio("two processes on one port, over one", over, 1.6, "at least", "x", detail)]
 
 
@@ -181,7 +185,8 @@ def _start_gateway(stack: ExitStack, folder: Path, port: int, cpu: int, *sockets
     return json.loads(said.readline())["token"], process
 
 
-def _measure(generator: tuple[IO[str], IO[str]], way: _Way, seconds: float) -> _Round:
+def _measure(generator: Sequence[IO[str]], way: _Way, seconds: float) -> _Round:
+    """RuntimeError unless every answer was a right one: the load generator sees that they are one and the same, and 200."""
     ask, answer = generator
     plan = Plan(
         port=way.port,
@@ -201,6 +206,8 @@ def _measure(generator: tuple[IO[str], IO[str]], way: _Way, seconds: float) -> _
     if not line:
         raise RuntimeError("the load generator died")
     found: Found = json.loads(line)
+    if len(json.loads(found["answer"])["responses"]) != 1:
+        raise RuntimeError(f"a create of one job was answered by {found['answer']}")
     cpu_s, envoy_cpu_s = _cpu_s(*way.processes) - before, _cpu_s(way.envoy) - envoy_before
     return _Round(found["requests"], found["seconds"], max(cpu_s, _TICK_S), envoy_cpu_s)
 

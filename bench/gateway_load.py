@@ -39,6 +39,8 @@ class Found(TypedDict):
     server_cpu_ns: int
     """0 where it was not asked."""
     probe_ms: list[float]
+    answer: str
+    """The first one's body."""
 
 
 def request(verb: str, path: str, token: str, body: bytes, host: str = "bench") -> bytes:
@@ -145,6 +147,7 @@ async def measure(plan: Plan) -> Found:
         "seconds": seconds,
         "server_cpu_ns": await cpu_ns(port) - cpu_before if plan["counts_cpu"] else 0,
         "probe_ms": await probing if probing is not None else [],
+        "answer": first.partition(b"\r\n\r\n")[2].decode(),
     }
 
 

@@ -1,0 +1,3 @@
+module example.org/serai/bench/load
+
+go 1.24
