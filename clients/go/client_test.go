@@ -3,6 +3,8 @@ package serai_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -298,23 +300,6 @@ func TestConnectTakes(t *testing.T) {
 	}
 }
 
-func TestJobSpec(t *testing.T) {
-	job := serai.JobSpec{
-		Owner: "alice", Image: "debian:12", Command: []string{"echo", "a b"}, Environment: map[string]string{"K": "v"},
-		Replicas: 2, TimeLimit: time.Hour + 61*time.Second + time.Millisecond,
-	}.Job()
-	limit, app := job.Specification.TimeAllocation, job.Status.ResolvedApplication.Invocation
-	if limit.Hours != 1 || limit.Minutes != 1 || limit.Seconds != 2 {
-		t.Errorf("%v", limit)
-	}
-	if app.Invocation[1].GetWord().Word != "a b" || app.Environment["K"].GetWord().Word != "v" || !app.AllowMultiNode {
-		t.Errorf("%v", app)
-	}
-	if job.Owner.Project != nil || job.Specification.Name != nil || len(job.Id) != 21 {
-		t.Errorf("%v", job)
-	}
-}
-
 func TestExitCode(t *testing.T) {
 	replica := func(code, signal int32) *jobsv1.ReplicaReport {
 		made := &jobsv1.ReplicaReport{}
@@ -367,24 +352,22 @@ func TestLive(t *testing.T) {
 	}
 	defer client.Close()
 	ctx := t.Context()
-	offered, err := client.Jobs.RetrieveProducts(ctx, &jobsv1.RetrieveProductsRequest{})
+	request := &jobsv1.SubmitRequest{
+		Owner: "tools", Command: []string{"sh", "-c", `echo "$K"`}, Environment: map[string]string{"K": "a  b"}, SubmissionId: submissionID(t),
+	}
+	job, err := client.Jobs.Submit(ctx, request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	job := serai.JobSpec{
-		Owner: "tools", Product: offered.Responses[0].Product, Command: []string{"sh", "-c", `echo "$K"`}, Environment: map[string]string{"K": "a  b"},
-	}.Job()
-	for range 2 { // a repetition is the same job
-		if err := client.Submit(ctx, job); err != nil {
-			t.Fatal(err)
-		}
+	if again, err := client.Jobs.Submit(ctx, request); err != nil || again.JobId != job.JobId {
+		t.Errorf("a repetition is the same job: %v, %v", again, err)
 	}
-	last, err := client.UntilFinal(ctx, job.Id)
+	last, err := client.UntilFinal(ctx, job.JobId)
 	if err != nil || serai.ExitCode(last) != 0 {
 		t.Errorf("%v, %v", last, err)
 	}
 	var log bytes.Buffer
-	for piece, err := range client.Follow(ctx, &jobsv1.FollowRequest{JobId: job.Id, Follow: true}) {
+	for piece, err := range client.Follow(ctx, &jobsv1.FollowRequest{JobId: job.JobId, Follow: true}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -393,11 +376,18 @@ func TestLive(t *testing.T) {
 	if log.String() != "a  b\n" {
 		t.Errorf("%q", log.String())
 	}
-	other := serai.JobSpec{ID: job.Id, Owner: "tools", Product: job.Specification.Product, Command: []string{"true"}}.Job()
-	if err := client.Submit(ctx, other); serai.Reason(err) != "JOB_CONFLICT" || status.Code(err) != codes.AlreadyExists {
+	request.Command = []string{"true"}
+	if _, err := client.Jobs.Submit(ctx, request); serai.Reason(err) != "JOB_CONFLICT" || status.Code(err) != codes.AlreadyExists {
 		t.Errorf("%v", err)
 	}
 	if _, err := client.UntilFinal(ctx, "no-such-job"); serai.Reason(err) != "JOB_UNKNOWN" {
 		t.Errorf("%v", err)
 	}
+}
+
+// submissionID is one that nobody else has.
+func submissionID(t *testing.T) string {
+	random := make([]byte, 8)
+	_, _ = rand.Read(random) // never fails
+	return t.Name() + hex.EncodeToString(random)
 }

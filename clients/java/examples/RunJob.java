@@ -8,16 +8,13 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import org.example.serai.client.Answers;
 import org.example.serai.client.Errors;
-import org.example.serai.client.JobSpec;
 import org.example.serai.client.Options;
 import org.example.serai.client.Outcome;
 import org.example.serai.client.Serai;
-import org.example.serai.core.v1.ProductReference;
-import org.example.serai.jobs.v1.ComputeSupport;
 import org.example.serai.jobs.v1.FollowResponse;
 import org.example.serai.jobs.v1.JobReport;
 import org.example.serai.jobs.v1.JobState;
-import org.example.serai.jobs.v1.RetrieveProductsRequest;
+import org.example.serai.jobs.v1.SubmitRequest;
 
 /**
  * Runs a program as a job of Serai: submits it, tells its states, writes what it writes, and ends with its exit code.
@@ -56,12 +53,13 @@ final class RunJob {
     }
 
     private static int run(Serai serai, List<String> command) throws ExecutionException, InterruptedException {
-        ProductReference product = serai.jobs().retrieveProducts(RetrieveProductsRequest.getDefaultInstance()).getResponsesList().stream()
-                .findFirst()
-                .map(ComputeSupport::getProduct)
-                .orElseThrow(() -> new IllegalStateException("this provider offers no machine type"));
-        JobSpec spec = new JobSpec("tools", product, command).project(setting("SERAI_PROJECT")).image(setting("SERAI_IMAGE"));
-        String jobId = serai.submit(spec.job());
+        SubmitRequest request = SubmitRequest.newBuilder()
+                .setOwner("tools")
+                .setProject(setting("SERAI_PROJECT"))
+                .setImage(setting("SERAI_IMAGE"))
+                .addAllCommand(command)
+                .build();
+        String jobId = serai.jobs().submit(request).getJobId();
         say("job " + jobId + " submitted");
 
         ExecutorService beside = Executors.newSingleThreadExecutor();

@@ -12,9 +12,9 @@ import os
 import sys
 
 import grpc
-from serai_client import AsyncClient, Options, exit_code, explain, make_job
+from serai_client import AsyncClient, Options, exit_code, explain
 from serai_client.api.jobs.v1.job_pb2 import JobState
-from serai_client.api.jobs.v1.jobs_service_pb2 import OUTPUT_STREAM_STDERR, JobReport, RetrieveProductsRequest
+from serai_client.api.jobs.v1.jobs_service_pb2 import OUTPUT_STREAM_STDERR, JobReport, SubmitRequest
 
 
 async def run(command: list[str]) -> int:
@@ -25,23 +25,19 @@ async def run(command: list[str]) -> int:
         options["certificate_file"] = certificate_file
         options["key_file"] = os.environ["SERAI_KEY"]
     async with AsyncClient(os.environ.get("SERAI_ADDRESS", ""), **options) as client:
-        offered = (await client.jobs.RetrieveProducts(RetrieveProductsRequest())).responses
-        if not offered:
-            raise ValueError("this provider offers no machine type")
-        job = make_job(
-            command,
+        request = SubmitRequest(
             owner="tools",
             project=os.environ.get("SERAI_PROJECT", ""),
-            product=offered[0].product,
             image=os.environ.get("SERAI_IMAGE", ""),
+            command=command,
         )
-        await client.submit(job)
-        say(f"job {job.id} submitted")
+        job_id = (await client.jobs.Submit(request)).job_id
+        say(f"job {job_id} submitted")
         async with asyncio.TaskGroup() as group:
-            states = group.create_task(print_states(client, job.id))
-            group.create_task(print_logs(client, job.id))
+            states = group.create_task(print_states(client, job_id))
+            group.create_task(print_logs(client, job_id))
     code = exit_code(states.result())
-    say(f"job {job.id} ended: exit code {code}")
+    say(f"job {job_id} ended: exit code {code}")
     return code
 
 

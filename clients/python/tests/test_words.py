@@ -1,13 +1,11 @@
-"""Addresses, jobs, exit codes and errors: what needs no server."""
+"""Addresses, exit codes and errors: what needs no server."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from serai_client import Client, Options, exit_code, explain, make_job
-from serai_client.api.core.v1.resources_pb2 import ProductReference, SimpleDuration
+from serai_client import Client, Options, exit_code, explain
 from serai_client.api.jobs.v1 import job_pb2 as jobs
 from serai_client.api.jobs.v1.jobs_service_pb2 import JobReport, ReplicaReport
 
@@ -44,18 +42,6 @@ def test_connect_refuses(address: str, options: Options, words: str) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"ca\.pem"):
         Client("https://h", ca_file=tmp_path / "ca.pem")
-
-
-def test_a_job_says_what_was_asked_for() -> None:
-    """Arguments as they are, times rounded up, and nothing that was not said."""
-    limit = timedelta(hours=1, seconds=61, milliseconds=1)
-    job = make_job(["echo", "a b"], owner="alice", product=ProductReference(id="p"), environment={"K": "v"}, replicas=2, time_limit=limit)
-    app = job.status.resolved_application.invocation
-    assert job.specification.time_allocation == SimpleDuration(hours=1, minutes=1, seconds=2)
-    assert [parameter.word.word for parameter in app.invocation] == ["echo", "a b"]
-    assert (app.environment["K"].word.word, app.allow_multi_node) == ("v", True)
-    assert not job.owner.HasField("project") and not job.specification.HasField("name")
-    assert len(job.id) == 21
 
 
 @pytest.mark.parametrize(

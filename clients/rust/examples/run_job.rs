@@ -9,8 +9,8 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::pin::pin;
 
-use serai_client::api::jobs::v1::{FollowRequest, JobReport, OutputStream, RetrieveProductsRequest};
-use serai_client::{Client, JobSpec, exit_code, explain};
+use serai_client::api::jobs::v1::{FollowRequest, JobReport, OutputStream, SubmitRequest};
+use serai_client::{Client, exit_code, explain};
 use tokio_stream::StreamExt;
 use tonic::Status;
 
@@ -42,23 +42,19 @@ async fn run(command: Vec<String>) -> Result<i32, Failure> {
     }
     let client = builder.connect()?;
 
-    let offered = client.jobs().retrieve_products(RetrieveProductsRequest {}).await?.into_inner().responses;
-    let first = offered.into_iter().find_map(|support| support.product);
-    let job = JobSpec {
+    let request = SubmitRequest {
         owner: "tools".into(),
         project: of_environment("SERAI_PROJECT"),
-        product: first.ok_or("this provider offers no machine type")?,
         image: of_environment("SERAI_IMAGE"),
         command,
-        ..JobSpec::default()
-    }
-    .job();
-    client.submit(&job).await?;
-    eprintln!("serai: job {} submitted", job.id);
+        ..Default::default()
+    };
+    let job_id = client.jobs().submit(request).await?.into_inner().job_id;
+    eprintln!("serai: job {job_id} submitted");
 
-    let (last, ()) = tokio::try_join!(print_states(&client, &job.id), print_logs(&client, &job.id))?;
+    let (last, ()) = tokio::try_join!(print_states(&client, &job_id), print_logs(&client, &job_id))?;
     let code = exit_code(&last);
-    eprintln!("serai: job {} ended: exit code {code}", job.id);
+    eprintln!("serai: job {job_id} ended: exit code {code}");
     Ok(code)
 }
 

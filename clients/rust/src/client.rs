@@ -12,7 +12,6 @@ use tonic::{GrpcMethod, Request, Status};
 use crate::address::Address;
 use crate::api::events::v1::events_service_client::EventsServiceClient;
 use crate::api::jobs::v1::jobs_service_client::JobsServiceClient;
-use crate::api::jobs::v1::{CreateRequest, Job};
 use crate::api::licenses::v1::license_servers_service_client::LicenseServersServiceClient;
 use crate::api::licenses::v1::licenses_service_client::LicensesServiceClient;
 use crate::api::sessions::v1::sessions_service_client::SessionsServiceClient;
@@ -76,12 +75,6 @@ impl Client {
     /// What the stubs call, for services that have no method here.
     pub fn service(&self) -> Service {
         self.service.clone()
-    }
-
-    /// Hands a job over. At `Ok` the server has stored the job; it runs later. The same job may be submitted again when it is not known
-    /// whether the first time succeeded: it runs once.
-    pub async fn submit(&self, job: &Job) -> Result<(), Status> {
-        self.jobs().create(CreateRequest { items: vec![job.clone()] }).await.map(drop)
     }
 }
 

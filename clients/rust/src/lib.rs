@@ -5,14 +5,14 @@
 //! server is started anew.
 //!
 //! ```no_run
-//! use serai_client::{Client, JobSpec, api::jobs::v1::FollowRequest};
+//! use serai_client::{Client, api::jobs::v1::{FollowRequest, SubmitRequest}};
 //! use tokio_stream::StreamExt;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::builder("https://serai.example.org").token(std::env::var("SERAI_TOKEN")?).connect()?;
-//! let job = JobSpec { owner: "alice".into(), command: vec!["echo".into(), "Hello".into()], ..JobSpec::default() }.job();
-//! client.submit(&job).await?;
-//! let mut output = std::pin::pin!(client.follow(FollowRequest { job_id: job.id, follow: true, ..Default::default() }));
+//! let request = SubmitRequest { owner: "alice".into(), command: vec!["echo".into(), "Hello".into()], ..Default::default() };
+//! let job_id = client.jobs().submit(request).await?.into_inner().job_id;
+//! let mut output = std::pin::pin!(client.follow(FollowRequest { job_id, follow: true, ..Default::default() }));
 //! while let Some(piece) = output.next().await {
 //!     print!("{}", String::from_utf8_lossy(&piece?.data));
 //! }
@@ -29,4 +29,4 @@ mod streams;
 
 pub use client::{Builder, Client, ConnectError, Credentials, Service};
 pub use errors::{code_name, explain, reason};
-pub use job::{JobSpec, exit_code, is_final};
+pub use job::{exit_code, is_final};

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::env;
 use std::pin::pin;
 
-use serai_client::api::jobs::v1::{FollowRequest, RetrieveProductsRequest};
-use serai_client::{Client, JobSpec, exit_code, reason};
+use serai_client::api::jobs::v1::{FollowRequest, SubmitRequest};
+use serai_client::{Client, exit_code, reason};
 use tokio_stream::StreamExt;
 
 #[tokio::test]
@@ -19,27 +19,26 @@ async fn a_job_from_its_submission_to_its_last_byte() {
         builder = builder.ca_certificate(std::fs::read(file).unwrap());
     }
     let client = builder.connect().unwrap();
-    let offered = client.jobs().retrieve_products(RetrieveProductsRequest {}).await.unwrap().into_inner().responses;
-    let spec = JobSpec {
+    let request = SubmitRequest {
         owner: "tools".into(),
-        product: offered[0].product.clone().unwrap(),
         command: ["sh", "-c", "echo \"$K\""].map(String::from).into(),
         environment: HashMap::from([("K".into(), "a  b".into())]),
-        ..JobSpec::default()
+        submission_id: format!("{:016x}", getrandom::u64().unwrap()),
+        ..Default::default()
     };
-    let job = spec.clone().job();
-    client.submit(&job).await.unwrap();
-    client.submit(&job).await.expect("a repetition is the same job");
-    assert_eq!(exit_code(&client.until_final(&job.id).await.unwrap()), 0);
+    let job_id = client.jobs().submit(request.clone()).await.unwrap().into_inner().job_id;
+    let again = client.jobs().submit(request.clone()).await.unwrap().into_inner();
+    assert_eq!(again.job_id, job_id, "a repetition is the same job");
+    assert_eq!(exit_code(&client.until_final(&job_id).await.unwrap()), 0);
 
-    let mut output = pin!(client.follow(FollowRequest { job_id: job.id.clone(), follow: true, ..Default::default() }));
+    let mut output = pin!(client.follow(FollowRequest { job_id: job_id.clone(), follow: true, ..Default::default() }));
     let mut log = Vec::new();
     while let Some(piece) = output.try_next().await.unwrap() {
         log.extend(piece.data);
     }
     assert_eq!(log, b"a  b\n");
 
-    let other = JobSpec { id: job.id, command: vec!["true".into()], ..spec }.job();
-    assert_eq!(reason(&client.submit(&other).await.unwrap_err()).as_deref(), Some("JOB_CONFLICT"));
+    let other = SubmitRequest { command: vec!["true".into()], ..request };
+    assert_eq!(reason(&client.jobs().submit(other).await.unwrap_err()).as_deref(), Some("JOB_CONFLICT"));
     assert_eq!(reason(&client.until_final("no-such-job").await.unwrap_err()).as_deref(), Some("JOB_UNKNOWN"));
 }

@@ -6,7 +6,7 @@
  * Its own words come on stderr and begin with "serai: ". 125 = the job could not be submitted or followed.
  */
 
-import { connect, exitCode, explain, newJob, OutputStream, stateName, type Serai } from "@serai/client/node";
+import { connect, exitCode, explain, OutputStream, stateName, type Serai } from "@serai/client/node";
 
 const NO_RESULT = 125;
 
@@ -18,12 +18,8 @@ async function run(command: string[]): Promise<number> {
     keyFile: process.env["SERAI_KEY"],
   });
   try {
-    const { responses: offered } = await serai.jobs.retrieveProducts({});
-    const product = offered[0]?.product;
-    if (product === undefined) throw new Error("this provider offers no machine type");
-    const jobId = await serai.submit(
-      newJob({ command, product, owner: "tools", project: process.env["SERAI_PROJECT"], image: process.env["SERAI_IMAGE"] }),
-    );
+    const { SERAI_PROJECT: project, SERAI_IMAGE: image } = process.env;
+    const { jobId } = await serai.jobs.submit({ owner: "tools", project, image, command });
     say(`job ${jobId} submitted`);
     const [code] = await Promise.all([tellStates(serai, jobId), copyOutput(serai, jobId)]);
     say(`job ${jobId} ended: exit code ${code}`);

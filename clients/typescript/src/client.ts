@@ -3,7 +3,6 @@
 import { Code, ConnectError, createClient, type Client, type Interceptor, type Transport } from "@connectrpc/connect";
 import { follow, type FollowOptions } from "./follow.js";
 import { EventsService } from "./gen/serai/events/v1/events_service_pb.js";
-import type { Job } from "./gen/serai/jobs/v1/job_pb.js";
 import { JobsService, type FollowResponse, type JobReport } from "./gen/serai/jobs/v1/jobs_service_pb.js";
 import { LicenseServersService } from "./gen/serai/licenses/v1/license_servers_service_pb.js";
 import { LicensesService } from "./gen/serai/licenses/v1/licenses_service_pb.js";
@@ -40,15 +39,6 @@ export class Serai {
     this.sessions = createClient(SessionsService, this.transport);
   }
 
-  /**
-   * Stores a job, which then runs by itself. Resolves with its id. The same job may be submitted again when it is not known whether the
-   * first time succeeded: it runs once.
-   */
-  async submit(job: Job, options: CallOptions = {}): Promise<string> {
-    await this.jobs.create({ items: [job] }, { signal: options.signal });
-    return job.id;
-  }
-
   /** The job's report now and after each change, until it is final. */
   watch(jobId: string, options: StreamOptions = {}): AsyncGenerator<JobReport, void, undefined> {
     return watch(this.jobs, this.patienceMs, jobId, this.untilClosed(options));
@@ -69,7 +59,7 @@ export class Serai {
 
   /** Asks for the job to be stopped; resolves when that is stored. One that is over already stays as it is. */
   async stop(jobId: string, options: CallOptions = {}): Promise<void> {
-    await this.jobs.terminate({ items: [{ id: jobId }] }, { signal: options.signal });
+    await this.jobs.terminate({ jobIds: [jobId] }, { signal: options.signal });
   }
 
   /** Ends the connection and every call that is still open on it. */

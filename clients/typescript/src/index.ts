@@ -7,15 +7,12 @@
 
 export { Serai } from "./client.js";
 export type { CallOptions, Options, StreamOptions, TokenSource } from "./options.js";
-export { newJob } from "./job.js";
-export type { JobOptions } from "./job.js";
 export { exitCode, isFinal, stateName } from "./outcome.js";
 export { Places } from "./places.js";
 export type { Place } from "./places.js";
 export type { FollowOptions } from "./follow.js";
 export { explain, reasonOf } from "./errors.js";
-export type { FollowResponse, JobReport, ReplicaReport } from "./gen/serai/jobs/v1/jobs_service_pb.js";
+export type { FollowResponse, JobReport, ReplicaReport, SubmitRequest, SubmitResponse } from "./gen/serai/jobs/v1/jobs_service_pb.js";
 export { OutputStream } from "./gen/serai/jobs/v1/jobs_service_pb.js";
-export type { Job } from "./gen/serai/jobs/v1/job_pb.js";
 export { JobState } from "./gen/serai/jobs/v1/job_pb.js";
 export { Code, ConnectError } from "@connectrpc/connect";

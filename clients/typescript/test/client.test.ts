@@ -2,17 +2,12 @@
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
-import { Code, connect, ConnectError, explain, JobState, newJob, Places, type Job, type Options, type Serai } from "@serai/client/node";
+import { Code, connect, ConnectError, explain, JobState, Places, type Options, type Serai } from "@serai/client/node";
 import { connect as connectWeb } from "@serai/client/web";
 import { FakeSerai, TOKEN } from "./fake-serai.js";
 
-const JOB: Job = newJob({
-  id: "one",
-  command: ["true"],
-  image: "acme/batch:1.0.0",
-  product: { id: "example-compute-1", category: "example-compute", provider: "example" },
-  owner: "user",
-});
+const JOB = "one";
+const REQUEST = { owner: "user", command: ["true"], submissionId: JOB };
 
 for (const way of ["gRPC", "gRPC-Web"] as const) {
   describe(`over ${way}`, () => {
@@ -24,7 +19,7 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
 
     beforeEach(async () => {
       fake = await FakeSerai.start();
-      fake.jobs.set(JOB.id, JOB);
+      fake.jobs.add(JOB);
       serai = open();
     });
 
@@ -36,8 +31,8 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
     it("puts the token on each call, whatever its shape, and asks a function for it each time", async () => {
       let asked = 0;
       const renewing = open({ token: () => (asked++ < 1 ? TOKEN : "serai_renewed") });
-      await renewing.submit(JOB);
-      await assert.rejects(renewing.untilFinal(JOB.id), { code: Code.Unauthenticated, rawMessage: "this token is not known" });
+      await renewing.jobs.submit(REQUEST);
+      await assert.rejects(renewing.untilFinal(JOB), { code: Code.Unauthenticated, rawMessage: "this token is not known" });
       assert.deepEqual(fake.tokens, [`Bearer ${TOKEN}`, "Bearer serai_renewed"]);
       renewing.close();
     });
@@ -45,25 +40,25 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
     it("ends a call that gets no answer after its time", async () => {
       fake.silent = true;
       const hasty = open({ callTimeoutMs: 100 });
-      await assert.rejects(hasty.submit(JOB), { code: Code.DeadlineExceeded });
+      await assert.rejects(hasty.jobs.submit(REQUEST), { code: Code.DeadlineExceeded });
       hasty.close();
     });
 
-    it("submits a job twice without harm, and says at once that nobody answers", async () => {
+    it("submits a program, and says at once that nobody answers", async () => {
       fake.jobs.clear();
-      assert.deepEqual([await serai.submit(JOB), await serai.submit(JOB)], [JOB.id, JOB.id]);
-      assert.deepEqual([...fake.jobs.keys()], [JOB.id]);
+      assert.equal((await serai.jobs.submit(REQUEST)).jobId, JOB);
+      assert.deepEqual([...fake.jobs], [JOB]);
       fake.unavailable = 1;
-      await assert.rejects(serai.submit(JOB), { code: Code.Unavailable });
+      await assert.rejects(serai.jobs.submit(REQUEST), { code: Code.Unavailable });
     });
 
     it("watches a job until it is final, each change once, also when the connection breaks before and in between", async () => {
       fake.breaks.push(1, 1);
       const states: JobState[] = [];
-      for await (const report of serai.watch(JOB.id)) states.push(report.state);
+      for await (const report of serai.watch(JOB)) states.push(report.state);
       assert.deepEqual(states, [JobState.IN_QUEUE, JobState.RUNNING, JobState.SUCCESS]);
       assert.ok(fake.watches > 1);
-      assert.equal((await serai.untilFinal(JOB.id)).state, JobState.SUCCESS);
+      assert.equal((await serai.untilFinal(JOB)).state, JobState.SUCCESS);
     });
 
     it("asks again when a watch stops before the job is over", async () => {
@@ -73,7 +68,7 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
         cuts.push(explain(error));
         fake.states = [JobState.RUNNING, JobState.FAILURE];
       };
-      assert.equal((await serai.untilFinal(JOB.id, { onCut })).state, JobState.FAILURE);
+      assert.equal((await serai.untilFinal(JOB, { onCut })).state, JobState.FAILURE);
       assert.deepEqual(cuts, ["UNAVAILABLE: the server stopped telling about the job before it was over"]);
     });
 
@@ -82,7 +77,7 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
       fake.breaks.push(3, 0, 6);
       const places = new Places();
       const pieces: Uint8Array[] = [];
-      for await (const piece of serai.follow(JOB.id, { places })) pieces.push(piece.data);
+      for await (const piece of serai.follow(JOB, { places })) pieces.push(piece.data);
       assert.deepEqual(Buffer.concat(pieces), Buffer.from(fake.output));
       assert.equal(fake.follows.length, 4);
       assert.deepEqual(fake.breaks, []);
@@ -96,10 +91,10 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
       fake.output = new TextEncoder().encode("at last");
       const hasty = open({ patienceMs: 100 });
       for (const read of [
-        async () => assert.equal((await hasty.untilFinal(JOB.id)).state, JobState.SUCCESS),
+        async () => assert.equal((await hasty.untilFinal(JOB)).state, JobState.SUCCESS),
         async () => {
           let text = "";
-          for await (const { data } of hasty.follow(JOB.id)) text += new TextDecoder().decode(data);
+          for await (const { data } of hasty.follow(JOB)) text += new TextDecoder().decode(data);
           assert.equal(text, "at last");
         },
       ]) {
@@ -115,7 +110,7 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
       fake.leftOut = 10;
       fake.breaks.push(3);
       const read = async () => {
-        for await (const _ of serai.follow(JOB.id));
+        for await (const _ of serai.follow(JOB));
       };
       await assert.rejects(read, { code: Code.DataLoss, rawMessage: /^bytes \d000 to \d010 of the output of rank 0 did not come$/ });
       assert.equal(fake.follows.length, 2);
@@ -126,7 +121,7 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
       const kept = JSON.stringify([{ rank: 0, stream: 1, offset: 15 }]);
       const places = new Places(JSON.parse(kept).map((at: { offset: number }) => ({ ...at, offset: BigInt(at.offset) })));
       let text = "";
-      for await (const { data } of serai.follow(JOB.id, { places })) text += new TextDecoder().decode(data);
+      for await (const { data } of serai.follow(JOB, { places })) text += new TextDecoder().decode(data);
       assert.equal(text, "and the rest");
     });
 
@@ -138,14 +133,14 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
 
     it("gives up when the server is away for longer than its patience", async () => {
       fake.unavailable = 1_000;
-      await assert.rejects(open({ patienceMs: 500 }).follow(JOB.id).next(), { code: Code.Unavailable });
+      await assert.rejects(open({ patienceMs: 500 }).follow(JOB).next(), { code: Code.Unavailable });
       assert.ok(fake.tokens.length > 1);
     });
 
     it("ends a watch when the client is closed, and does not look for the server again", async () => {
       fake.states = [JobState.RUNNING];
       const closed = open();
-      const reports = closed.watch(JOB.id, { onCut: () => setImmediate(() => closed.close()) });
+      const reports = closed.watch(JOB, { onCut: () => setImmediate(() => closed.close()) });
       assert.equal((await reports.next()).value?.state, JobState.RUNNING);
       await assert.rejects(reports.next(), { code: Code.Canceled });
       assert.equal(fake.tokens.length, 1);
@@ -154,7 +149,7 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
     it("ends at once when it is aborted: in a stream, and in the wait before the next try", async () => {
       fake.states = [JobState.RUNNING];
       const abort = new AbortController();
-      const reports = serai.watch(JOB.id, { signal: abort.signal, onCut: () => setImmediate(() => abort.abort()) });
+      const reports = serai.watch(JOB, { signal: abort.signal, onCut: () => setImmediate(() => abort.abort()) });
       assert.equal((await reports.next()).value?.state, JobState.RUNNING);
       await assert.rejects(reports.next(), (error) => error instanceof ConnectError && error.code === Code.Canceled);
 
@@ -162,7 +157,7 @@ for (const way of ["gRPC", "gRPC-Web"] as const) {
       const other = new AbortController();
       await assert.rejects(
         async () => {
-          for await (const _ of serai.follow(JOB.id, { signal: other.signal })) other.abort();
+          for await (const _ of serai.follow(JOB, { signal: other.signal })) other.abort();
         },
         (error) => error instanceof ConnectError && error.code === Code.Canceled,
       );

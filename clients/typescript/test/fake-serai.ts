@@ -4,10 +4,9 @@ import { once } from "node:events";
 import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createHttp2Server, type Http2Server, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
 import type { AddressInfo, Socket } from "node:net";
-import { equals } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
-import { JobSchema, JobState, type Job } from "@serai/client/gen/serai/jobs/v1/job_pb";
+import { JobState } from "@serai/client/gen/serai/jobs/v1/job_pb";
 import { JobsService, OutputStream, type FollowOffset, type FollowRequest } from "@serai/client/gen/serai/jobs/v1/jobs_service_pb";
 
 export const TOKEN = "serai_fake_token";
@@ -17,7 +16,8 @@ type Request = IncomingMessage | Http2ServerRequest;
 type Response = ServerResponse | Http2ServerResponse;
 
 export class FakeSerai {
-  readonly jobs = new Map<string, Job>();
+  /** Ids of those that it knows. */
+  readonly jobs = new Set<string>();
   /** What each job's rank 0 writes to stdout, all of it at once. */
   output = new Uint8Array();
   /** Of every job, one after the other; the last one is where it stays. */
@@ -97,10 +97,10 @@ export class FakeSerai {
 
   private routes(router: ConnectRouter): void {
     router.service(JobsService, {
-      create: async ({ items }, context) => {
+      submit: async ({ submissionId }, context) => {
         await this.answered(context);
-        for (const job of items) this.keep(job);
-        return { responses: items.map(() => ({})) };
+        this.jobs.add(submissionId);
+        return { jobId: submissionId, state: JobState.IN_QUEUE };
       },
       get: async ({ jobId }, context) => {
         await this.answered(context);
@@ -110,12 +110,6 @@ export class FakeSerai {
       watch: (request, context) => this.watch(request.jobId, context),
       follow: (request, context) => this.follow(request, context),
     });
-  }
-
-  private keep(job: Job): void {
-    const there = this.jobs.get(job.id);
-    if (there && !equals(JobSchema, there, job)) throw new ConnectError("a job with other content exists already", Code.AlreadyExists);
-    this.jobs.set(job.id, job);
   }
 
   private find(jobId: string): void {

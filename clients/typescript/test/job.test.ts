@@ -1,49 +1,11 @@
-/** What is made and read without a connection: jobs, results, places. */
+/** What is read without a connection: results, places, reasons. */
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
-import { Code, ConnectError, exitCode, explain, isFinal, JobState, newJob, OutputStream, Places, reasonOf, stateName } from "@serai/client";
+import { Code, ConnectError, exitCode, explain, isFinal, JobState, OutputStream, Places, reasonOf, stateName } from "@serai/client";
 import { FollowResponseSchema, JobReportSchema } from "@serai/client/gen/serai/jobs/v1/jobs_service_pb";
-
-const PRODUCT = { id: "example-compute-1", category: "example-compute", provider: "example" };
-const MINIMAL = { command: ["/opt/acme/acme-batch", "--debug", "true"], image: "acme/batch:1.0.0", product: PRODUCT, owner: "alice" };
-
-describe("newJob", () => {
-  it("makes a job of the program's words, under an id of its own", () => {
-    const [job, other] = [newJob(MINIMAL), newJob(MINIMAL)];
-    assert.match(job.id, /^[A-Za-z0-9_-]{1,64}$/);
-    assert.notEqual(job.id, other.id);
-    const { invocation } = job.status!.resolvedApplication!;
-    assert.deepEqual(
-      invocation!.invocation.map(({ parameter }) => parameter.case === "word" && parameter.value.word),
-      MINIMAL.command,
-    );
-    assert.equal(invocation!.tool!.tool!.description!.image, "acme/batch:1.0.0");
-    assert.equal(invocation!.allowMultiNode, false);
-    assert.equal(job.owner!.project, undefined);
-    assert.equal(job.specification!.timeAllocation, undefined);
-  });
-
-  it("takes all that can be said", () => {
-    const job = newJob({
-      ...MINIMAL,
-      ...{ id: "mine", project: "p", name: "nightly", replicas: 3, timeLimitS: 5_025 },
-      ...{ environment: { MODE: "fast" } },
-    });
-    const { specification: spec, status } = job;
-    assert.deepEqual([job.id, job.owner!.project, spec!.name, spec!.replicas], ["mine", "p", "nightly", 3]);
-    assert.deepEqual([spec!.timeAllocation!.hours, spec!.timeAllocation!.minutes, spec!.timeAllocation!.seconds], [1, 23, 45]);
-    assert.equal(status!.resolvedApplication!.invocation!.allowMultiNode, true);
-    assert.equal(status!.resolvedApplication!.invocation!.environment["MODE"]!.parameter.case, "word");
-  });
-
-  it("refuses what cannot be a job", () => {
-    assert.throws(() => newJob({ ...MINIMAL, command: [] }), /expected the program/);
-    for (const timeLimitS of [0, -1, 1.5, NaN]) assert.throws(() => newJob({ ...MINIMAL, timeLimitS }), /whole seconds/);
-  });
-});
 
 describe("exitCode", () => {
   const cases: [string, JobState, { rank: number; exitCode?: number; signal?: number }[], number][] = [

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Code, connect, newJob, OutputStream, reasonOf } from "@serai/client/node";
+import { Code, connect, OutputStream, reasonOf } from "@serai/client/node";
 
 const { SERAI_ADDRESS: address, SERAI_TOKEN: token, SERAI_CA: caFile } = process.env;
 
@@ -10,16 +10,15 @@ describe("a live Serai", { skip: address === undefined && "SERAI_ADDRESS names n
   it("runs a job, knows it afterwards, and says its reason where it knows none", async () => {
     const serai = connect(address!, { token, caFile });
     try {
-      const { responses } = await serai.jobs.retrieveProducts({});
-      const jobId = await serai.submit(
-        newJob({
-          command: ["sh", "-c", 'echo "$GREETING"'],
-          environment: { GREETING: "hello from TypeScript" },
-          product: responses[0]!.product!,
-          owner: "tools",
-          project: process.env["SERAI_PROJECT"],
-        }),
-      );
+      const request = {
+        owner: "tools",
+        command: ["sh", "-c", 'echo "$GREETING"'],
+        environment: { GREETING: "hello from TypeScript" },
+        submissionId: crypto.randomUUID(),
+      };
+      const { jobId } = await serai.jobs.submit(request);
+      assert.equal((await serai.jobs.submit(request)).jobId, jobId);
+      await assert.rejects(serai.jobs.submit({ ...request, command: ["true"] }), { code: Code.AlreadyExists });
       await serai.untilFinal(jobId);
       let text = "";
       for await (const { stream, data } of serai.follow(jobId, { follow: false })) {

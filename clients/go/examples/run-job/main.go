@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -43,28 +42,20 @@ func run(ctx context.Context, command []string) (int, error) {
 	}
 	defer client.Close()
 
-	offered, err := client.Jobs.RetrieveProducts(ctx, &jobsv1.RetrieveProductsRequest{})
+	job, err := client.Jobs.Submit(ctx, &jobsv1.SubmitRequest{
+		Owner:   "tools",
+		Project: os.Getenv("SERAI_PROJECT"),
+		Image:   os.Getenv("SERAI_IMAGE"),
+		Command: command,
+	})
 	if err != nil {
 		return 0, err
 	}
-	if len(offered.Responses) == 0 {
-		return 0, errors.New("this provider offers no machine type")
-	}
-	job := serai.JobSpec{
-		Owner:   "tools",
-		Project: os.Getenv("SERAI_PROJECT"),
-		Product: offered.Responses[0].Product,
-		Image:   os.Getenv("SERAI_IMAGE"),
-		Command: command,
-	}.Job()
-	if err := client.Submit(ctx, job); err != nil {
-		return 0, err
-	}
-	fmt.Fprintln(os.Stderr, "serai: job", job.Id, "submitted")
+	fmt.Fprintln(os.Stderr, "serai: job", job.JobId, "submitted")
 
 	logs := make(chan error, 1)
-	go func() { logs <- printLogs(ctx, client, job.Id) }()
-	last, err := printStates(ctx, client, job.Id)
+	go func() { logs <- printLogs(ctx, client, job.JobId) }()
+	last, err := printStates(ctx, client, job.JobId)
 	if err == nil {
 		err = <-logs
 	}
@@ -72,7 +63,7 @@ func run(ctx context.Context, command []string) (int, error) {
 		return 0, err
 	}
 	code := serai.ExitCode(last)
-	fmt.Fprintf(os.Stderr, "serai: job %s ended: exit code %d\n", job.Id, code)
+	fmt.Fprintf(os.Stderr, "serai: job %s ended: exit code %d\n", job.JobId, code)
 	return code, nil
 }
 

@@ -13,7 +13,6 @@ import grpc.aio
 from serai_client.again import Places, Retry
 from serai_client.api.events.v1.events_service_pb2_grpc import EventsServiceStub
 from serai_client.api.jobs.v1 import jobs_service_pb2 as pb
-from serai_client.api.jobs.v1.job_pb2 import Job
 from serai_client.api.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 from serai_client.api.licenses.v1.license_servers_service_pb2_grpc import LicenseServersServiceStub
 from serai_client.api.licenses.v1.licenses_service_pb2_grpc import LicensesServiceStub
@@ -62,10 +61,6 @@ class AsyncClient:
     async def close(self) -> None:
         self._closed = True
         await self.channel.close()
-
-    async def submit(self, job: Job) -> None:
-        """As Client.submit."""
-        await self.jobs.Create(pb.CreateRequest(items=[job]))
 
     async def watch(self, job_id: str) -> AsyncGenerator[pb.JobReport]:
         """The job's report now and after each change, up to the one that is final. After a break the present report comes once more."""

@@ -4,7 +4,7 @@
  * It keeps the token in memory only: it is gone with the page.
  */
 
-import { connect, exitCode, explain, isFinal, newJob, OutputStream, stateName, type JobReport, type Serai } from "@serai/client/web";
+import { connect, exitCode, explain, isFinal, OutputStream, stateName, type JobReport, type Serai } from "@serai/client/web";
 
 const MOST_JOBS = 50;
 
@@ -31,10 +31,7 @@ byId<HTMLFormElement>("connect").addEventListener("submit", (event) =>
 byId<HTMLFormElement>("submit").addEventListener("submit", (event) =>
   act(event, async () => {
     const line = text(new FormData(event.currentTarget as HTMLFormElement), "line");
-    const { responses: offered } = await serai!.jobs.retrieveProducts({});
-    const product = offered[0]?.product;
-    if (product === undefined) throw new Error("this provider offers no machine type");
-    const jobId = await serai!.submit(newJob({ command: ["sh", "-c", line], product, owner: "tools" }));
+    const { jobId } = await serai!.jobs.submit({ owner: "tools", command: ["sh", "-c", line] });
     await list(serai!);
     show(serai!, jobId);
   }),

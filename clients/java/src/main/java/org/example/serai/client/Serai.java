@@ -9,10 +9,8 @@ import java.util.NoSuchElementException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Function;
-import org.example.serai.jobs.v1.CreateRequest;
 import org.example.serai.jobs.v1.FollowRequest;
 import org.example.serai.jobs.v1.FollowResponse;
-import org.example.serai.jobs.v1.Job;
 import org.example.serai.jobs.v1.JobReport;
 import org.example.serai.jobs.v1.JobsServiceGrpc;
 import org.example.serai.jobs.v1.TerminateRequest;
@@ -70,20 +68,9 @@ public final class Serai implements AutoCloseable {
         return channel;
     }
 
-    /**
-     * Hands a job over. When it returns, the server has stored the job; it runs later. The same job may be submitted again when it is not
-     * known whether the first time succeeded: it runs once.
-     *
-     * @return the job's id
-     */
-    public String submit(Job job) {
-        jobs().create(CreateRequest.newBuilder().addItems(job).build());
-        return job.getId();
-    }
-
     /** Asks for a job to be stopped; returns when that is stored. One that is over already stays as it is. */
     public void stop(String jobId) {
-        jobs().terminate(TerminateRequest.newBuilder().addItems(Job.newBuilder().setId(jobId)).build());
+        jobs().terminate(TerminateRequest.newBuilder().addJobIds(jobId).build());
     }
 
     /**

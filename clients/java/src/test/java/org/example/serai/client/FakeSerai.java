@@ -23,23 +23,22 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.Deque;
 import java.util.List;
-import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedDeque;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
-import org.example.serai.jobs.v1.CreateRequest;
-import org.example.serai.jobs.v1.CreateResponse;
 import org.example.serai.jobs.v1.FollowOffset;
 import org.example.serai.jobs.v1.FollowRequest;
 import org.example.serai.jobs.v1.FollowResponse;
 import org.example.serai.jobs.v1.GetRequest;
 import org.example.serai.jobs.v1.GetResponse;
-import org.example.serai.jobs.v1.Job;
 import org.example.serai.jobs.v1.JobReport;
 import org.example.serai.jobs.v1.JobState;
 import org.example.serai.jobs.v1.JobsServiceGrpc;
 import org.example.serai.jobs.v1.OutputStream;
+import org.example.serai.jobs.v1.SubmitRequest;
+import org.example.serai.jobs.v1.SubmitResponse;
 import org.example.serai.jobs.v1.TerminateRequest;
 import org.example.serai.jobs.v1.TerminateResponse;
 import org.example.serai.jobs.v1.WatchRequest;
@@ -55,7 +54,8 @@ final class FakeSerai extends JobsServiceGrpc.JobsServiceImplBase implements Aut
     private static final Context.Key<ServerCall<?, ?>> CALL = Context.key("call");
     private static final Metadata.Key<String> AUTHORIZATION = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
 
-    final Map<String, Job> jobs = new ConcurrentHashMap<>();
+    /** Ids of those that it knows. */
+    final Set<String> jobs = ConcurrentHashMap.newKeySet();
     /** Tokens as they came, one for each call. */
     final List<String> tokens = Collections.synchronizedList(new ArrayList<>());
     /** Offsets of each follow, as they came. */
@@ -113,18 +113,12 @@ final class FakeSerai extends JobsServiceGrpc.JobsServiceImplBase implements Aut
     }
 
     @Override
-    public void create(CreateRequest request, StreamObserver<CreateResponse> answer) {
+    public void submit(SubmitRequest request, StreamObserver<SubmitResponse> answer) {
         if (silent || refused(answer)) {
             return;
         }
-        for (Job job : request.getItemsList()) {
-            Job there = jobs.putIfAbsent(job.getId(), job);
-            if (there != null && !there.equals(job)) {
-                answer.onError(Status.ALREADY_EXISTS.withDescription("a job with other content exists already").asRuntimeException());
-                return;
-            }
-        }
-        answer.onNext(CreateResponse.getDefaultInstance());
+        jobs.add(request.getSubmissionId());
+        answer.onNext(SubmitResponse.newBuilder().setJobId(request.getSubmissionId()).build());
         answer.onCompleted();
     }
 
@@ -190,7 +184,7 @@ final class FakeSerai extends JobsServiceGrpc.JobsServiceImplBase implements Aut
     }
 
     private boolean known(String jobId, StreamObserver<?> answer) {
-        if (jobs.containsKey(jobId)) {
+        if (jobs.contains(jobId)) {
             return true;
         }
         answer.onError(error(Status.Code.NOT_FOUND, "JOB_UNKNOWN", "job " + jobId + "\nis not known"));

@@ -7,15 +7,14 @@ import com.google.protobuf.ByteString;
 import io.grpc.StatusRuntimeException;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
-import org.example.serai.core.v1.ProductReference;
+import java.util.UUID;
 import org.example.serai.jobs.v1.FollowRequest;
 import org.example.serai.jobs.v1.FollowResponse;
 import org.example.serai.jobs.v1.GetRequest;
 import org.example.serai.jobs.v1.JobState;
 import org.example.serai.jobs.v1.OutputStream;
-import org.example.serai.jobs.v1.RetrieveProductsRequest;
+import org.example.serai.jobs.v1.SubmitRequest;
 import org.junit.jupiter.api.DisplayName;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -32,12 +31,17 @@ final class LiveTest {
         String ca = System.getenv().getOrDefault("SERAI_CA", "");
         Options options = Options.defaults().withToken(System.getenv("SERAI_TOKEN")).withCaFile(ca.isEmpty() ? null : Path.of(ca));
         try (Serai serai = Serai.connect(System.getenv("SERAI_ADDRESS"), options)) {
-            ProductReference product =
-                    serai.jobs().retrieveProducts(RetrieveProductsRequest.getDefaultInstance()).getResponses(0).getProduct();
-            String jobId = serai.submit(new JobSpec("tools", product, List.of("sh", "-c", "echo \"$GREETING\""))
-                    .environment(Map.of("GREETING", "hello from Java"))
-                    .project(System.getenv().getOrDefault("SERAI_PROJECT", ""))
-                    .job());
+            SubmitRequest request = SubmitRequest.newBuilder()
+                    .setOwner("tools")
+                    .addAllCommand(List.of("sh", "-c", "echo \"$GREETING\""))
+                    .putEnvironment("GREETING", "hello from Java")
+                    .setSubmissionId(UUID.randomUUID().toString())
+                    .build();
+            String jobId = serai.jobs().submit(request).getJobId();
+            assertEquals(jobId, serai.jobs().submit(request).getJobId());
+            SubmitRequest other = request.toBuilder().clearEnvironment().build();
+            StatusRuntimeException conflict = assertThrows(StatusRuntimeException.class, () -> serai.jobs().submit(other));
+            assertEquals(Optional.of("JOB_CONFLICT"), Errors.reason(conflict));
             assertEquals(JobState.JOB_STATE_SUCCESS, serai.untilFinal(jobId).getState());
             ByteString text = ByteString.EMPTY;
             try (Answers<FollowResponse> pieces = serai.follow(FollowRequest.newBuilder().setJobId(jobId).build())) {

@@ -2,63 +2,19 @@ package org.example.serai.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
-import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.file.Path;
-import java.time.Duration;
 import java.util.List;
-import java.util.Map;
-import org.example.serai.core.v1.ProductReference;
-import org.example.serai.jobs.v1.ApplicationInvocation;
-import org.example.serai.jobs.v1.Job;
 import org.example.serai.jobs.v1.JobReport;
 import org.example.serai.jobs.v1.JobState;
 import org.example.serai.jobs.v1.ReplicaReport;
 import org.junit.jupiter.api.DisplayName;
 import org.junit.jupiter.api.Test;
 
-/** What is made and read without a connection: jobs, results, addresses. */
+/** What is read without a connection: results, addresses, options. */
 final class MessagesTest {
-
-    private static final ProductReference PRODUCT = ProductReference.newBuilder().setId("m").setCategory("c").setProvider("p").build();
-
-    @Test
-    @DisplayName("A job of the program's words, under an id of its own")
-    void minimalJob() {
-        List<String> command = List.of("acme-batch", "--debug", "true", "two words");
-        Job job = new JobSpec("alice", PRODUCT, command).job();
-        assertTrue(job.getId().matches("[A-Za-z0-9_-]{1,64}"));
-        assertNotEquals(job.getId(), new JobSpec("alice", PRODUCT, command).job().getId());
-        ApplicationInvocation invocation = job.getStatus().getResolvedApplication().getInvocation();
-        assertEquals(command, invocation.getInvocationList().stream().map(part -> part.getWord().getWord()).toList());
-        assertFalse(invocation.getAllowMultiNode());
-        assertFalse(job.getOwner().hasProject());
-        assertFalse(job.getSpecification().hasTimeAllocation());
-    }
-
-    @Test
-    @DisplayName("A job of all that can be said")
-    void wholeJob() {
-        Job job = new JobSpec("alice", PRODUCT, List.of("true"))
-                .id("mine")
-                .project("physics")
-                .image("acme/batch:1.0.0")
-                .name("nightly")
-                .replicas(3)
-                .timeLimit(Duration.ofSeconds(5_024).plusNanos(1))
-                .environment(Map.of("MODE", "fast"))
-                .job();
-        ApplicationInvocation invocation = job.getStatus().getResolvedApplication().getInvocation();
-        assertEquals(List.of("mine", "physics", "nightly"), List.of(job.getId(), job.getOwner().getProject(), job.getSpecification().getName()));
-        assertEquals("acme/batch:1.0.0", invocation.getTool().getTool().getDescription().getImage());
-        assertEquals(3, job.getSpecification().getReplicas());
-        assertTrue(invocation.getAllowMultiNode());
-        assertEquals("fast", invocation.getEnvironmentOrThrow("MODE").getWord().getWord());
-        var limit = job.getSpecification().getTimeAllocation();
-        assertEquals(List.of(1, 23, 45), List.of(limit.getHours(), limit.getMinutes(), limit.getSeconds()));
-    }
 
     @Test
     @DisplayName("The exit code is that of the first replica that failed, as a shell would tell it")

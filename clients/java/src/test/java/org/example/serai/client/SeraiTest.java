@@ -20,13 +20,12 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import org.example.serai.client.FakeSerai.Break;
-import org.example.serai.core.v1.ProductReference;
 import org.example.serai.jobs.v1.FollowRequest;
 import org.example.serai.jobs.v1.FollowResponse;
 import org.example.serai.jobs.v1.GetRequest;
-import org.example.serai.jobs.v1.Job;
 import org.example.serai.jobs.v1.JobReport;
 import org.example.serai.jobs.v1.JobState;
+import org.example.serai.jobs.v1.SubmitRequest;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.DisplayName;
@@ -37,9 +36,9 @@ import org.junit.jupiter.api.Timeout;
 @Timeout(60)
 final class SeraiTest {
 
-    private static final ProductReference PRODUCT =
-            ProductReference.newBuilder().setId("example-compute-1").setCategory("example-compute").setProvider("example").build();
-    private static final Job JOB = new JobSpec("user", PRODUCT, List.of("true")).id("one").job();
+    private static final String JOB = "one";
+    private static final SubmitRequest REQUEST =
+            SubmitRequest.newBuilder().setOwner("user").addCommand("true").setSubmissionId(JOB).build();
     private static final Options OPTIONS = Options.defaults().withToken(FakeSerai.TOKEN);
 
     private FakeSerai fake;
@@ -48,7 +47,7 @@ final class SeraiTest {
     @BeforeEach
     void connect() throws IOException {
         fake = new FakeSerai();
-        fake.jobs.put(JOB.getId(), JOB);
+        fake.jobs.add(JOB);
         serai = Serai.connect(fake.address(), OPTIONS);
     }
 
@@ -63,8 +62,8 @@ final class SeraiTest {
     void token() {
         List<String> given = new ArrayList<>(List.of(FakeSerai.TOKEN, "serai_renewed"));
         try (Serai renewing = Serai.connect(fake.address(), OPTIONS.withTokens(() -> given.remove(0)))) {
-            renewing.submit(JOB);
-            StatusRuntimeException error = assertThrows(StatusRuntimeException.class, () -> renewing.untilFinal(JOB.getId()));
+            renewing.jobs().submit(REQUEST);
+            StatusRuntimeException error = assertThrows(StatusRuntimeException.class, () -> renewing.untilFinal(JOB));
             assertEquals("UNAUTHENTICATED: this token is not known", Errors.explain(error));
         }
         assertEquals(List.of("Bearer " + FakeSerai.TOKEN, "Bearer serai_renewed"), fake.tokens);
@@ -75,18 +74,18 @@ final class SeraiTest {
     void deadline() {
         fake.silent = true;
         try (Serai hasty = Serai.connect(fake.address(), OPTIONS.withCallTimeout(Duration.ofMillis(200)))) {
-            assertEquals(Status.Code.DEADLINE_EXCEEDED, codeOf(() -> hasty.submit(JOB)));
+            assertEquals(Status.Code.DEADLINE_EXCEEDED, codeOf(() -> hasty.jobs().submit(REQUEST)));
         }
     }
 
     @Test
-    @DisplayName("A job may be submitted twice; an address where nobody answers is an error at once")
+    @DisplayName("A program is submitted; an address where nobody answers is an error at once")
     void submit() {
         fake.jobs.clear();
-        assertEquals(List.of("one", "one"), List.of(serai.submit(JOB), serai.submit(JOB)));
-        assertEquals(Set.of("one"), fake.jobs.keySet());
+        assertEquals(JOB, serai.jobs().submit(REQUEST).getJobId());
+        assertEquals(Set.of(JOB), fake.jobs);
         try (Serai nobody = Serai.connect("http://127.0.0.1:9", Options.defaults())) {
-            assertEquals(Status.Code.UNAVAILABLE, codeOf(() -> nobody.submit(JOB)));
+            assertEquals(Status.Code.UNAVAILABLE, codeOf(() -> nobody.jobs().submit(REQUEST)));
         }
     }
 
