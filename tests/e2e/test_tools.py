@@ -76,6 +76,27 @@ async def test_a_tools_job_runs_to_its_end_and_core_hears_nothing_of_it(tmp_path
         assert "tool-e2e" not in {charge.job_id for charge in serai.core.accounts.charges}
 
 
+async def test_a_submission_from_the_shell_runs_once(tmp_path: Path) -> None:
+    """Asked for again after kill -9 of the server it is the same job, which has the program's words and its environment as they were."""
+    async with stack(tmp_path) as serai:
+        words = ["jobs", "submit", "--owner", "user", "--env", "GREETING=a  b", "--time-limit", "10m", "--submission-id", "nightly.1"]
+        program = ["sh", "-c", 'echo run >> runs; until [ -e go ]; do sleep 0.1; done; echo "$GREETING"']
+        code, out, err = await serai.cli(*words, *program)
+        assert (code, err) == (0, b"")
+        job_id = out.decode().strip()
+        await serai.until_state(job_id, "RUNNING")
+        await serai.kill()
+        await serai.start()
+        code, again, _ = await serai.cli(*words, "--json", *program)
+        assert (code, json.loads(again)) == (0, {"id": job_id, "state": "RUNNING"})
+        code, _, err = await serai.cli(*words, "true")
+        assert (code, job_id in err.decode()) == (1, True)
+        folder = next(serai.folder.glob(f"drives/user/Jobs/*/{job_id}"))
+        (folder / "go").touch()
+        report = await serai.until_state(job_id, "SUCCESS")
+        assert (report["time_limit_ms"], (folder / "stdout.txt").read_text(), (folder / "runs").read_text()) == (600_000, "a  b\n", "run\n")
+
+
 async def test_what_was_answered_of_tokens_holds_after_kill_9(tmp_path: Path) -> None:
     """Each token whose making was answered opens the door of the next server, and each whose revocation was answered does not; whoever got
     no answer because of the kill has nothing to lose."""
