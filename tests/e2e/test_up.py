@@ -8,11 +8,13 @@ import os
 import signal
 import socket
 import stat
+import time
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
+from fakes.gateway_tokens import claims, key, pem, sign
 from fakes.up import up
 from serai.jobs.v1 import jobs_service_pb2, jobs_service_pb2_grpc
 from serai_devcore.applications import shell_request
@@ -42,6 +44,28 @@ async def test_it_serves_and_stops_in_order(tmp_path: Path, tls: bool) -> None:
         assert not serai.gateway_socket.exists()
         assert not is_there(envoy)
         assert (await serai.front.curl("/healthz")).status == 0
+
+
+async def test_a_new_key_of_core_is_taken_while_all_goes_on(tmp_path: Path) -> None:
+    """Core's old tokens are refused then and its new ones pass, in the same Envoy; a key that is none changes nothing."""
+    async with up(tmp_path) as serai:
+        (envoy,) = serai.envoys()
+        file = tmp_path / "core.key"
+        old, new = serai.bearer(), ("-H", f"Authorization: Bearer {sign(claims(int(time.time() * 1_000)))}")
+        assert (await serai.front.curl(PRODUCTS, *new)).status == 401
+        for content in (b"no key", pem(key())):
+            file.with_suffix(".new").write_bytes(content)
+            file.with_suffix(".new").replace(file)
+            if content == b"no key":
+                async with asyncio.timeout(60):
+                    while "cannot be brought to Envoy" not in serai.log.read_text():
+                        await asyncio.sleep(0.05)
+                assert (await serai.front.curl(PRODUCTS, *old)).status == 200
+        async with asyncio.timeout(60):
+            while (await serai.front.curl(PRODUCTS, *new)).status != 200:
+                await asyncio.sleep(0.05)
+        assert (await serai.front.curl(PRODUCTS, *old)).status == 401
+        assert serai.envoys() == [envoy]
 
 
 async def test_envoy_that_dies_is_started_again(tmp_path: Path) -> None:
@@ -119,7 +143,7 @@ async def test_envoys_check_and_files(tmp_path: Path) -> None:
         folder.mkdir()
         code, _, err = await serai.cli("envoy", "render", "-o", str(folder / "e.yaml"))
         assert code == 0, err
-        assert sorted(path.name for path in folder.iterdir()) == ["e.api.json", "e.binpb", "e.refused.json", "e.yaml"]
+        assert sorted(path.name for path in folder.iterdir()) == ["e.api.json", "e.binpb", "e.jwt.json", "e.refused.json", "e.yaml"]
         certificate, key = (tmp_path / "tls" / name for name in ("provider.test.pem", "provider.test-key.pem"))
         good = certificate.read_text()
         for spoil, words in (

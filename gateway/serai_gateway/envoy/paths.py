@@ -65,9 +65,9 @@ def open_calls(names: Iterable[str]) -> list[OpenCall]:
 
 
 def users_prefixes() -> list[str]:
-    """What stands before the paths of users' own calls, with the slash after it: `/api/licenses/`. YAML."""
+    """What stands before the paths of users' own calls, with the slash after it: `/api/licenses/`."""
     users = {"/".join(route.path.split("/")[:3]) + "/" for route in ROUTES if route.ingoing and route.users}
-    return [json.dumps(prefix) for prefix in sorted(users)]
+    return sorted(users)
 
 
 def streams(descriptors: bytes) -> str:

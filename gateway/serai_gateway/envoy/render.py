@@ -3,8 +3,9 @@
 Values are data: each is written as a JSON string or a number, which is YAML too, so no setting can change the structure. What Envoy itself
 does not find wrong (facts on Envoy §6) is checked here.
 
-Beside the configuration stand files that it names: where the certificates are (read again when these are renewed) and the descriptors by
-which JSON becomes gRPC. They are copies, so that Envoy's user need not reach into the Python environment.
+Beside the configuration stand files that it names: where the certificates are and how tokens are checked, both read again when they change,
+how many refusals are logged, and the descriptors by which JSON becomes gRPC. They are copies, so that Envoy's user need not reach into the
+Python environment.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from urllib.parse import urlsplit
 import jinja2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from serai_gateway.auth import ISSUER, LEEWAY_MS, SCOPE, SUBJECT, KeyFileError
+from serai_gateway.auth import KeyFileError
 from serai_gateway.durable import write_durably
 from serai_gateway.envoy import paths
 from serai_gateway.envoy.keys import key_set
+from serai_gateway.envoy.tokens import token_filter
 from serai_gateway.settings import GatewaySettings, Settings
 from serai_gateway.web import pages
 
@@ -57,6 +59,7 @@ def render(settings: Settings, file: Path) -> Mapping[Path, bytes]:
         beside["api_secret"] = _certificate("api", file, envoy.certificate, envoy.key)
     if envoy.certificate and settings.gateway.web.mode == "host":
         beside["apps_secret"] = _certificate("apps", file, envoy.apps_certificate, envoy.apps_key)
+    beside["jwt"] = token_filter(file, settings)
     beside["refused"] = _refused_lines(file, envoy.refused_lines)
     descriptors = resources.files("serai").joinpath("descriptors.binpb").read_bytes()
     if envoy.tools and settings.tools_socket:
@@ -120,10 +123,6 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "apps_folder": str(Path(envoy.apps_certificate).parent),
         "wildcard": f"*.{web.domain}",
         "not_yet": _not_yet(),
-        "core_issuer": ISSUER,
-        "core_subject": SUBJECT,
-        "core_scope": SCOPE,
-        "users_issuer": gateway.users.issuer,
         "grpc_paths": paths.GRPC,
         "health_paths": paths.HEALTH,
         "tools_paths": paths.TOOLS,
@@ -133,12 +132,9 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "origins": [{"exact": origin} for origin in envoy.allowed_origins],
         "unlimited": [_range(text) for text in envoy.unlimited],
     }
-    keys = _keys(settings)
     return {
         **{key: json.dumps(value) for key, value in quoted.items()},
-        **{key: json.dumps(value) if value else "" for key, value in keys.items()},
         "gateway_socket": json.dumps(gateway.socket) if gateway.socket else "",
-        "providers": any(keys.values()),
         "tls": bool(envoy.certificate),
         "mode": web.mode,
         "tools": envoy.tools and bool(settings.tools_socket),
@@ -159,7 +155,6 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "share_of_strangers": share_of_strangers(envoy.max_connections, ways=2 if web.mode == "host" else 1),
         "max_calls": envoy.max_calls,
         "body_limit_bytes": gateway.body_limit_bytes,
-        "clock_skew_s": LEEWAY_MS // 1_000,
         "idle": _seconds(envoy.idle_ms),
         "connect": _seconds(web.connect_timeout_ms),
         "drain": _seconds(max(100, envoy.drain_ms)),
@@ -167,15 +162,9 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "origin_texts": [json.dumps(origin.replace("%", "%%")) for origin in envoy.allowed_origins],
         "sockets": paths.sockets(names),
         "open_calls": paths.open_calls(names),
-        "users_prefixes": paths.users_prefixes(),
+        "users_prefixes": [json.dumps(prefix) for prefix in paths.users_prefixes()],
         "words": [(status, json.dumps(why)) for status, why in _words(gateway)],
     }
-
-
-def _keys(settings: Settings) -> Mapping[str, str | None]:
-    """JWKS by the template's name; None = there is no such key. KeyFileError."""
-    users = settings.gateway.users.public_key_file
-    return {"core_jwks": key_set(Path(settings.core.public_key_file)), "users_jwks": key_set(Path(users)) if users else None}
 
 
 def _words(gateway: GatewaySettings) -> Iterable[tuple[int, str]]:

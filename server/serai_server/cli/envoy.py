@@ -31,8 +31,10 @@ def command() -> None:
 def render(output: Path | None, config: Path) -> None:
     """Write Envoy's configuration for these settings: [gateway], [gateway.web], [gateway.envoy] and Core's public key.
 
-    There are no secrets in it. Beside FILE stand the files that it names: FILE's name with .binpb and .refused.json, and
+    There are no secrets in it. Beside FILE stand the files that it names: FILE's name with .binpb, .jwt.json and .refused.json, and
     with .api.json and .apps.json where there are certificates. On stdout it is to be looked at.
+
+    Envoy reads FILE's .jwt.json, which has the public keys, again when it is written anew: after a change of a key this command is all.
 
     \b
     serai envoy render -o /etc/serai/envoy/envoy.yaml

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 
 import click
 import msgspec
 import structlog
+from serai_gateway.clock import SystemClock
 from serai_gateway.envoy.process import EnvoyError, Plan, running_envoy
+from serai_gateway.envoy.tokens import KeyKeeper
 
 from serai_server.cli.config import Settings
 from serai_server.cli.envoy import CONFIG, check_certificates, program_or_exit, rendered_or_exit, write_or_exit
@@ -53,12 +55,24 @@ def command(config: Path) -> None:
     async def all_of_it(settings: Settings, hurry: asyncio.Event) -> AsyncGenerator[Serai]:
         async with running(settings, tcp=_needs_tcp(settings)) as serai:
             file.parent.mkdir(mode=0o700, exist_ok=True)
+            keys = KeyKeeper(named.for_gateway(), file, SystemClock())
             fitting = within_descriptors(named, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
             write_or_exit(rendered_or_exit(fitting, config, file))
-            async with running_envoy(_plan(settings, program, file, serai.end_streams), hurry):
+            async with running_envoy(_plan(settings, program, file, serai.end_streams), hurry), _beside(keys.keep()):
                 yield replace(serai, public_url=named.gateway.public_url)
 
     run_until_stopped(settings, all_of_it, expected=(EnvoyError,))
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[object, object, None]) -> AsyncGenerator[None]:
+    """It runs until the block ends."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(work)
+        try:
+            yield
+        finally:
+            task.cancel()
 
 
 def _with_socket(settings: Settings) -> Settings:

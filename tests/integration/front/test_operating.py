@@ -17,12 +17,14 @@ import msgspec
 import pytest
 from aiohttp import web
 from fakes.envoy import program, rendered, running_file, settings_for, validate, whole
-from fakes.gateway_tokens import claims, sign
+from fakes.gateway_tokens import claims, key, pem, sign
 from fakes.nomad_certificates import Authority
 from fakes.up import NAME, FrontDoor
 from fakes.upstreams import upstreams
 from serai_gateway.envoy.process import EnvoyError, Plan, find, running_envoy
 from serai_gateway.envoy.render import TOOLS_MESSAGE_BYTES, CannotRender, render, write
+from serai_gateway.envoy.tokens import token_filter
+from serai_gateway.settings import CoreSettings, ProviderSettings, Settings
 from serai_gateway.web_settings import WebSettings
 from serai_server.rpc.tools_door import MESSAGE_LIMIT_BYTES
 
@@ -110,6 +112,79 @@ async def test_before_there_is_a_key_of_core(tmp_path: Path) -> None:
             assert (await door.curl("/ucloud/example/integration/welcome", body=b"{}")).status == 200
             assert (await door.curl(JOBS, *core(), body=b"{}")).why == "Unauthorized: a valid token for this call is expected"
             assert len(behind.seen) == 1
+            (tmp_path / "core.pem").write_bytes(pem(key()))
+            write(dict([token_filter(file, found)]))
+            async with asyncio.timeout(20):
+                while (await door.curl(JOBS, *core(), body=b"{}")).status != 200:
+                    await asyncio.sleep(0.05)
+
+
+async def test_a_new_key_cuts_nothing(another: Another) -> None:
+    """What is under way when it comes is answered, the connection goes on, the old tokens no longer pass. What is no configuration is not
+    taken."""
+    front = another()
+    folder = front.envoy.folder
+    url = f"http://127.0.0.1:{front.envoy.port}{JOBS}"
+    keys = {"core": key(), "second": key("second")}
+    go, waits = asyncio.Event(), asyncio.Event()
+
+    async def wait(request: web.Request) -> web.StreamResponse:
+        if "wait" in request.query_string:
+            waits.set()
+            await go.wait()
+        return web.Response()
+
+    async def status(session: aiohttp.ClientSession, name: str, query: str = "") -> int:
+        token = sign(claims(int(time.time() * 1_000)), keys[name])
+        async with session.get(url + query, headers={"Host": "localhost", "Authorization": f"Bearer {token}"}) as answer:
+            return answer.status
+
+    async with (
+        upstreams(front.envoy.settings, folder / "tools.sock") as behind,
+        aiohttp.ClientSession() as other,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as one,
+    ):
+        behind.answer = wait
+        under_way = asyncio.create_task(status(one, "core", "?wait=1"))
+        await asyncio.wait_for(waits.wait(), 20)
+        write({folder / "envoy.jwt.json": b"no json"})
+        async with asyncio.timeout(20):
+            while "jwt" not in await asyncio.to_thread((folder / "envoy.log").read_text):
+                await asyncio.sleep(0.05)
+        assert await status(other, "core") == 200
+        assert await status(other, "second") == 401
+        (folder / "core.pem").write_bytes(pem(keys["second"]))
+        write(dict([token_filter(folder / "envoy.yaml", whole_of(front))]))
+        async with asyncio.timeout(20):
+            while await status(other, "second") != 200:
+                await asyncio.sleep(0.05)
+        assert await status(other, "core") == 401
+        go.set()
+        assert await under_way == 200
+        assert await status(one, "second") == 200
+    opened = front.envoy.admin("/stats?filter=http.api.downstream_cx_total")
+    assert int(opened.rpartition(": ")[2]) == 2  # each went on by the one that it had
+
+
+def whole_of(front: Front) -> Settings:
+    core_settings = CoreSettings(url="http://127.0.0.1:9", public_key_file=str(front.envoy.folder / "core.pem"), refresh_token_file="-")
+    return Settings(provider=ProviderSettings(id="example"), core=core_settings, gateway=front.envoy.settings)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"no json"])
+async def test_without_the_rules_of_tokens_nothing_passes(tmp_path: Path, content: bytes) -> None:
+    """Whether it does not start then, or says no to all: no call without a token gets behind it."""
+    settings = settings_for(tmp_path, WebSettings())
+    file = rendered(whole(settings, tmp_path), tmp_path)
+    file.with_suffix(".jwt.json").write_bytes(content)
+    async with upstreams(settings, tmp_path / "tools.sock") as behind:
+        try:
+            with running_file(file, Path(settings.envoy.admin_socket)):
+                answer = await FrontDoor(settings.envoy.port, "localhost").curl(JOBS, body=b"{}")
+                assert answer.status in {0, 401, 500, 502}
+        except AssertionError as error:
+            assert "Envoy does not serve" in str(error)
+        assert behind.seen == []
 
 
 @pytest.mark.parametrize("content", ["", "not a key", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"])
@@ -153,11 +228,10 @@ def test_a_body_that_the_tools_door_does_not_take(tmp_path: Path) -> None:
         ("services: [", 'services: ["serai.jobs.v1.Nope", '),
         ("envoy.binpb", "nope.binpb"),
         ('regex: "/(healthz|readyz)"', 'regex: "/(healthz|readyz"'),
-        ('\\"n\\": \\"', '\\"n\\": \\"*'),
     ],
 )
 def test_envoys_own_check_finds(tmp_path: Path, before: str, after: str) -> None:
-    """Unknown fields, clusters and services, files that are not there, patterns and keys that are none."""
+    """Unknown fields, clusters and services, files that are not there, and patterns that are none."""
     file = rendered(whole(settings_for(tmp_path, WebSettings()), tmp_path, tools_socket=str(tmp_path / "t.sock")), tmp_path)
     text = file.read_text()
     assert before in text
