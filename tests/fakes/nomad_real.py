@@ -120,9 +120,11 @@ class RealAgent:
         (self._folder / "agent.hcl").write_text(self._config)
 
     async def __aexit__(self, *_: object) -> None:
-        """Jobs first, because tasks outlive their agent; then the agent, then what it mounted for them."""
+        """Jobs first, because tasks outlive their agent; then the agent, then what it mounted for them. Their networks are taken away by
+        the agent after their ends are told, and stay for ever when it is gone by then."""
         if self._process is not None and self._process.poll() is None:
             await end_jobs(self.address)
+            await networks_gone(self._folder)
         await self.go_down(signal.SIGTERM)
         await asyncio.to_thread(unmount, self._folder)
 
@@ -187,6 +189,17 @@ async def end_jobs(address: str) -> None:
             if all(a["ClientStatus"] in {"complete", "failed", "lost"} for a in allocations):
                 return
             await asyncio.sleep(0.1)
+
+
+async def networks_gone(folder: Path) -> None:
+    """Until the agent has taken away the network namespaces of its allocations, which have the same names; not for ever."""
+    deadline = time.monotonic() + 30
+    while names(folder / "data" / "alloc") & names(Path("/run/netns")) and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+
+
+def names(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
 
 
 async def _rows(session: aiohttp.ClientSession, path: str) -> list[dict[str, str]]:
