@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
@@ -62,6 +63,8 @@ class EventLog:
         """`funds` is told what Core says of wallets, `licenses` what it says of licenses; None = nobody wants to know, `counts` too."""
         self._counts = counts or LedgerCounts()
         self._licenses = licenses
+        self._unsure: set[int] = set()
+        """Events that Core's consumer has tried to settle: whether that was stored is not known, or what follows from it was not told."""
         self._of_licenses: set[int] = set()
         """Events of licenses that Core's consumer was handed, by this process or one before it, and has not settled: acknowledging a job's
         needs no look at the store."""
@@ -186,18 +189,34 @@ class EventLog:
                 first = await self._store.settle(consumer, settlements)
             self._count(OTHERS, [s for s in settlements if s.sequence in first])
             return
-        await self._tell_licenses(settlements)
         settlements = _once_each(settlements)
+        tried = frozenset(s.sequence for s in settlements)
+        of_licenses, again = self._of_licenses & tried, self._unsure & tried
+        self._of_licenses -= of_licenses
+        try:
+            await self._settle_for_core(settlements, of_licenses, again)
+        except BaseException:
+            # It may have been stored all the same: the commit's answer was lost, or this call was cut off. It comes again.
+            self._of_licenses |= of_licenses
+            self._unsure |= tried
+            raise
+        self._unsure -= tried
+
+    async def _settle_for_core(
+        self, settlements: Sequence[EventSettlement], of_licenses: AbstractSet[int], again: AbstractSet[int]
+    ) -> None:
+        """`of_licenses`: which are of events of licenses and have not been settled; `again`: which are perhaps stored already, while what
+        follows from them was not told."""
+        await self._tell_licenses([s for s in settlements if s.sequence in of_licenses])
         stopping = {s.sequence: target for s in settlements if (target := _STOPS.get(s.outcome)) is not None}
         # Events never change, so which job one belongs to may be read before the transaction.
         events = await self._store.events_at(list(stopping)) if stopping else []
         now_ms = self._clock.now_ms()
         stops = [StopRequest(e.job_id, stopping[e.sequence], now_ms, e.sequence) for e in events if e.job_id]
-        first = await self._store.settle(consumer, settlements, stops)
-        settled = [s for s in settlements if s.sequence in first]
-        self._count(CORE, settled)
+        first = await self._store.settle(CORE, settlements, stops)
+        self._count(CORE, [s for s in settlements if s.sequence in first])
         if self._funds is not None:
-            await self._tell_funds(self._funds, settled, now_ms)
+            await self._tell_funds(self._funds, [s for s in settlements if s.sequence in first or s.sequence in again], now_ms)
 
     def _count(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
         for settlement in settlements:
@@ -205,15 +224,10 @@ class EventLog:
 
     async def _tell_licenses(self, settlements: Sequence[EventSettlement]) -> None:
         """Before it is stored: what gets lost between the two is answered by Core once more."""
-        if self._licenses is None:
+        if self._licenses is None or not settlements:
             return
-        wanted = {
-            s.sequence: s for s in settlements if s.license_core_id or s.outcome is not Outcome.DELIVERED or s.sequence in self._of_licenses
-        }
-        events = await self._store.events_at(list(wanted)) if wanted else []
-        if of_licenses := [(event, wanted[event.sequence]) for event in events if event.license_id]:
-            await self._licenses.settle(of_licenses)
-        self._of_licenses.difference_update(wanted)
+        by_sequence = {s.sequence: s for s in settlements}
+        await self._licenses.settle([(event, by_sequence[event.sequence]) for event in await self._store.events_at(list(by_sequence))])
 
     async def _tell_funds(self, funds: Funds, settlements: Sequence[EventSettlement], now_ms: int) -> None:
         """After it is stored: what gets lost here is read from the store at the next start."""

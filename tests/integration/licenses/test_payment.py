@@ -50,6 +50,24 @@ async def test_one_that_is_paid(of_2021: Money) -> None:
     assert await of_2021.charges() == []
 
 
+async def test_a_second_word_on_an_event_is_not_heard(of_2021: Money) -> None:
+    """Two gateways answer for it, or one answers twice in a call: the first word is what the store has, and what the license is told."""
+    await of_2021.bought("5123")
+    await of_2021.passes()
+    (charge,) = await of_2021.unsettled("charge")
+    paid, short, unknown = [
+        EventSettlement(charge.sequence, outcome, "", 0) for outcome in (Outcome.DELIVERED, Outcome.INSUFFICIENT_FUNDS, Outcome.JOB_UNKNOWN)
+    ]
+    stream = of_2021.log.subscribe(CORE)
+    await anext(stream)
+    await of_2021.log.acknowledge(CORE, [paid, short])
+    assert (await of_2021.row()).payment is Payment.PAID
+    await of_2021.log.acknowledge(CORE, [unknown])
+    row = await of_2021.row()
+    assert (row.payment, row.at_core, row.state) == (Payment.PAID, AtCore.KNOWN, READY)
+    await stream.aclose()
+
+
 async def test_one_without_a_price(of_2021: Money) -> None:
     """PAID at once, and Core is asked nothing."""
     await of_2021.bought("5123", product=FREE)

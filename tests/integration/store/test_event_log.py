@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import msgspec
 import pytest
@@ -27,7 +27,8 @@ from serai_server.rpc.call import Call, Caller
 from serai_server.rpc.events import EventsServicer
 from serai_server.rpc.status import RpcFailure
 from serai_server.store import consumers as rows
-from serai_server.store.model import Committed, EventKind, EventSettlement, NewEvent, Outcome, StoredEvent, Target
+from serai_server.store.api import StoreUnavailable
+from serai_server.store.model import Committed, EventKind, EventSettlement, NewEvent, Outcome, StopRequest, StoredEvent, Target
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
 from serai_server.store.token_model import Role
@@ -311,6 +312,32 @@ async def test_only_the_first_word_on_an_event_counts(server: Server) -> None:
     assert len(funds) == 1
     rows = [await server.store.job(job_id) for job_id in ("1", "2", "3")]
     assert [row.target for row in rows if row is not None] == [Target.RUN, Target.RUN, Target.STOP_NO_CREDITS]
+
+
+@pytest.mark.parametrize("how", ["the commit's answer is lost", "the call is cut off"])
+async def test_what_is_perhaps_stored_is_told_when_it_comes_again(server: Server, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """It is no first word any more by then; that the wallet is empty is known all the same, from then on and not from the next start on."""
+    funds = Funds(server.clock, 60_000)
+    log = EventLog(server.store, server.clock, funds)
+    await server.store.create_jobs([msgspec.structs.replace(new_job("1"), events=(NewEvent("1", EventKind.CHARGE, b"", 0),))])
+    (charge,) = [event.sequence for event in await server.store.events("core", 0, 10)]
+    short = EventSettlement(charge, Outcome.INSUFFICIENT_FUNDS, "", 0)
+    settle = server.store.settle
+    failure = StoreUnavailable("connection lost") if how == "the commit's answer is lost" else asyncio.CancelledError()
+
+    async def lost(consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest] = ()) -> frozenset[int]:
+        await settle(consumer, settlements, stops)
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.store, "settle", lost)
+        with pytest.raises(type(failure)):
+            await log.acknowledge("core", [short])
+    assert len(funds) == 0
+    await log.acknowledge("core", [short])
+    assert len(funds) == 1
+    await log.acknowledge("core", [EventSettlement(charge, Outcome.DELIVERED, "", 0)])
+    assert len(funds) == 1, "a second word"
 
 
 async def test_only_a_subscription_makes_a_consumer(server: Server) -> None:
