@@ -36,7 +36,8 @@ def token_filter(file: Path, settings: Settings) -> tuple[Path, bytes]:
     """
     users = settings.gateway.users
     core = key_set(Path(settings.core.public_key_file)) or _nobodys()
-    core_only: dict[str, object] = {"subjects": {"exact": SUBJECT}, "audiences": [SCOPE], "payload_in_metadata": "core"}
+    # The log is to know Core. The token's claims would tell it too, and every call would pay for all of them.
+    core_only: dict[str, object] = {"subjects": {"exact": SUBJECT}, "audiences": [SCOPE], "header_in_metadata": "core"}
     providers: dict[str, dict[str, object]] = {"core": _provider(ISSUER, core) | core_only}
     rules = [_rule("/ucloud/", "core")]
     if users.public_key_file:
