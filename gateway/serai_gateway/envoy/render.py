@@ -130,7 +130,7 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "services": _services(descriptors),
         "api_domains": _domains(gateway),
         "origins": [{"exact": origin} for origin in envoy.allowed_origins],
-        "unlimited": [_range(text) for text in envoy.unlimited],
+        "unlimited": _ranges(envoy.unlimited),
     }
     return {
         **{key: json.dumps(value) for key, value in quoted.items()},
@@ -202,9 +202,10 @@ def _services(descriptors: bytes) -> list[str]:
     return [f"{file.package}.{service.name}" for file in files if file.package.startswith("serai.") for service in file.service]
 
 
-def _range(text: str) -> Mapping[str, str | int]:
-    network = ip_network(text, strict=False)
-    return {"address_prefix": str(network.network_address), "prefix_len": network.prefixlen}
+def _ranges(texts: Iterable[str]) -> list[Mapping[str, str | int]]:
+    """Each network once, however it was written: Envoy takes none twice."""
+    networks = dict.fromkeys(ip_network(text, strict=False) for text in texts)
+    return [{"address_prefix": str(network.network_address), "prefix_len": network.prefixlen} for network in networks]
 
 
 def _seconds(ms: int) -> str:

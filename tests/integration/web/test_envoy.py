@@ -31,7 +31,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize("mode", ["off", "host", "path"])
 @pytest.mark.parametrize("tls", [False, True])
-@pytest.mark.parametrize("unlimited", [(), ("192.0.2.0/24", "2001:db8::/32")])
+@pytest.mark.parametrize("unlimited", [(), ("192.0.2.0/24", "192.0.2.1/24", "192.0.2.7", "192.0.2.7/32", "2001:db8::/32")])
 def test_envoy_takes_every_form(mode: str, tls: bool, unlimited: tuple[str, ...], tmp_path: Path, certificates: dict[str, str]) -> None:
     """Its own check finds nothing wrong, with certificates and without, however pages are reached, and with addresses of Core's."""
     web = msgspec.convert({"mode": mode, "domain": DOMAIN if mode == "host" else ""}, WebSettings)
