@@ -145,10 +145,10 @@ def _ways(stack: ExitStack, folder: Path) -> Mapping[str, _Way]:
     front_port, front_envoy = front_door(stack, folder, gateway_socket, public_key, servicer_socket)
     ways = {
         "one process": _Way(alone_port, _OURS, warm, token, (alone,)),
+        "two processes": _Way(pair_port, _OURS, warm, token, tuple(pair)),
         "front door": _Way(front_port, _OURS, warm, token, (front_envoy, alone), front_envoy),
         "front door, cold": _Way(front_port, _OURS, cold, token, (front_envoy, alone), front_envoy),
         "transcoder": _Way(front_port, _STANDARD, standard, _TOOL, (front_envoy, servicer), front_envoy),
-        "two processes": _Way(pair_port, _OURS, warm, token, tuple(pair)),
     }
     if (peer := start_peer(stack, folder, min(os.sched_getaffinity(0)))) is not None:
         ways["peer"] = _Way(peer.port, _STANDARD, standard, _TOOL, (peer.pid,))
