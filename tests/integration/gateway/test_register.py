@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from fakes.gateway_tokens import key, pem, spki
@@ -126,6 +127,19 @@ async def test_asking_signing_welcome(site: Site) -> None:
     again = await site.register()
     assert (again.code, "knows provider example" in again.out) == (Exit.OK, True)
     assert len(site.core.approvals) == 1
+
+
+async def test_it_waits_at_the_gateways_socket_too(site: Site) -> None:
+    """An Envoy that comes to the gateway by its socket brings the welcome there; the socket goes with the command."""
+    config, path = site.file("serai.toml"), site.file("g.sock")
+    config.write_text(config.read_text().replace("[gateway]\n", '[gateway]\nsocket = "g.sock"\n'))
+    process = await site.spawn("register", "--json", "--address", site.address)
+    assert [(await step(process))["step"] for _ in range(2)] == ["sign", "waiting"]
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session, session.get("http://x/healthz") as answer:
+        assert answer.status == 200
+    assert await site.core.approve(next(iter(site.core.approvals))) == (200, {})
+    assert (await ended(process)).code == Exit.OK
+    assert not path.exists()
 
 
 async def listens(site: Site) -> bool:
