@@ -114,6 +114,10 @@ class TokenUnknown(SeraiError):
     reason = errors_pb2.ERROR_REASON_TOKEN_UNKNOWN
 
 
+class ConsumerUnknown(SeraiError):
+    reason = errors_pb2.ERROR_REASON_CONSUMER_UNKNOWN
+
+
 class StoreDown(SeraiError):
     reason = errors_pb2.ERROR_REASON_STORE_UNAVAILABLE
 

@@ -165,8 +165,8 @@ async def test_the_command_line_makes_lists_and_revokes(tmp_path: Path) -> None:
         assert secret.rpartition("_")[2] not in serai.log.read_text()
 
 
-async def test_the_command_line_lists_and_drops_consumers(tmp_path: Path) -> None:
-    """Of tools that read the log of events: whose they are; one that is dropped hears of it."""
+async def test_the_command_line_lists_gives_and_drops_consumers(tmp_path: Path) -> None:
+    """Of tools that read the log of events: whose they are, another token that goes on, one that is dropped."""
     async with stack(tmp_path) as serai:
         secret = await token(serai, "--role", "operator")
         async with jobs_at(serai) as channel:
@@ -182,10 +182,17 @@ async def test_the_command_line_lists_and_drops_consumers(tmp_path: Path) -> Non
             assert listed["last_seen_at_ms"] >= listed["oldest_unsettled_at_ms"] > 0
             _, table, _ = await serai.cli("events", "consumers")
             assert secret.split("_")[1].encode() in table
+            new = await token(serai, "--role", "operator")
+            assert (await serai.cli("events", "give", "dashboard", new.split("_")[1]))[0] == 0
+            with pytest.raises(grpc.aio.AioRpcError, match="given to somebody"):
+                while await reading.read() is not grpc.aio.EOF:
+                    pass
+            reading = EventsServiceStub(channel).Subscribe(request, metadata=bearer(new), timeout=2 * START_S)
+            assert await reading.read() is not grpc.aio.EOF
             assert (await serai.cli("events", "drop", "dashboard"))[0] == 0
             with pytest.raises(grpc.aio.AioRpcError, match="was dropped"):
                 while await reading.read() is not grpc.aio.EOF:
                     pass
             code, _, err = await serai.cli("events", "drop", "dashboard")
-            assert code == 2
+            assert code == 3
             assert b"no consumer 'dashboard'" in err

@@ -21,7 +21,7 @@ from serai.jobs.v1.jobs_service_pb2 import (
     UpdateAclItem,
 )
 from serai_backends.model import Capacity
-from serai_server.errors import InvalidRequest, JobConflictError, JobUnknown
+from serai_server.errors import ConsumerUnknown, InvalidRequest, JobConflictError, JobUnknown
 from serai_server.events.consumers import Asker, ConsumerReport
 from serai_server.jobs.origin import Tool
 from serai_server.store.model import Backlog, EventSettlement, StoredEvent
@@ -245,4 +245,8 @@ class MemoryEvents:
 
     async def drop(self, consumer: str) -> None:
         if self.askers.pop(consumer, None) is None:
-            raise InvalidRequest(f"no consumer {consumer!r} is known here", field="consumer")
+            raise ConsumerUnknown(f"no consumer {consumer!r} is known here", field="consumer")
+
+    async def give(self, consumer: str, owner: str) -> None:
+        await self.drop(consumer)
+        self.askers[consumer] = Asker(owner, may_all=False)

@@ -18,7 +18,7 @@ from serai_server.cli.options import config_option, json_option, server_of, sock
 
 @click.group()
 def command() -> None:
-    """See who reads the log of events, and drop those that read no more."""
+    """See who reads the log of events, give it to another tool, and drop those that read no more."""
 
 
 @command.command()
@@ -57,6 +57,25 @@ def drop(*, names: tuple[str, ...], config: Path, socket: Path | None) -> None:
         for name in names:
             service.DropConsumer(pb.DropConsumerRequest(consumer=name), timeout=CALL_S)
     click.echo("dropped", err=True)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("owner")
+@config_option
+@socket_option
+def give(*, name: str, owner: str, config: Path, socket: Path | None) -> None:
+    """Make the consumer NAME another tool's, which goes on where the last one was. Whoever reads by that name is told so.
+
+    OWNER is a token's id, "certificate NAME", or "" for nobody but administrators.
+
+    \b
+    serai tokens create --role operator --name dashboard     # says the id of the new token
+    serai events give dashboard 4f1c2ab0
+    """
+    with service_of(EventsServiceStub, server_of(config, socket)) as service:
+        service.GiveConsumer(pb.GiveConsumerRequest(consumer=name, owner=owner), timeout=CALL_S)
+    click.echo("given", err=True)
 
 
 def _json(one: pb.Consumer) -> output.Json:

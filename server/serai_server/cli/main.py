@@ -22,7 +22,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "jobs": (f"{_HERE}.jobs", "Look at jobs and into them, stop them, give them more time, suspend them."),
     "sessions": (f"{_HERE}.sessions", "See who is at running jobs, and end that."),
     "console": (f"{_HERE}.console", "Get the address of the console, Serai's own page."),
-    "events": (f"{_HERE}.events", "See who reads the log of events, and drop them."),
+    "events": (f"{_HERE}.events", "See who reads the log of events; give or drop them."),
     "tokens": (f"{_HERE}.tokens", "Let tools in: make tokens, see them, take them back."),
     "licenses": (f"{_HERE}.licenses", "Licenses of users, license servers, keys and seats, maintenance."),
     "register": (f"{_HERE}.register", "Make the provider known to UCloud/Core."),

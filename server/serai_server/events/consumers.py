@@ -1,5 +1,5 @@
 """Which consumers there are, and whose they are. Subscribing makes one, and nothing else; each keeps what it has not settled from being
-dropped, so there are not any number of them, and an administrator may drop one."""
+dropped, so there are not any number of them, and an administrator may drop one, or give it to somebody else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from serai_server.errors import Forbidden, InvalidRequest, TooManyConsumers
+from serai_server.errors import ConsumerUnknown, Forbidden, InvalidRequest, TooManyConsumers
 from serai_server.store.api import Store
 from serai_server.store.model import CORE, Backlog, EventSettlement
 
@@ -70,9 +70,9 @@ class Consumers:
             return self._known.setdefault(consumer, Known(owner))
 
     def check_there(self, consumer: str, known: Known) -> None:
-        """Raises InvalidRequest when it was dropped since it was registered."""
+        """Raises ConsumerUnknown when it was dropped or given away since it was registered."""
         if self._known.get(consumer) is not known:
-            raise InvalidRequest(f"the consumer {consumer!r} was dropped; Subscribe makes it anew", field="consumer")
+            raise ConsumerUnknown(f"the consumer {consumer!r} was dropped, or given to somebody; Subscribe again", field="consumer")
 
     @contextmanager
     def subscribed(self, known: Known) -> Generator[None]:
@@ -85,15 +85,15 @@ class Consumers:
 
     @asynccontextmanager
     async def settling(self, consumer: str, settlements: Sequence[EventSettlement], asker: Asker) -> AsyncGenerator[None]:
-        """Until the end of the block it is not dropped. Raises InvalidRequest for one that never subscribed, and for what is no event yet;
-        Forbidden for another's; and StoreUnavailable."""
+        """Until the end of the block it is not dropped. Raises ConsumerUnknown for one that never subscribed; InvalidRequest for what is no
+        event yet; Forbidden for another's; and StoreUnavailable."""
         last = await self._store.last_event()
         if consumer not in self._known:
             async with self._one_by_one:
                 await self._find(consumer)
         known = self._known.get(consumer)
         if known is None:
-            raise InvalidRequest(f"no consumer {consumer!r} is known here; Subscribe makes it", field="consumer")
+            raise ConsumerUnknown(f"no consumer {consumer!r} is known here; Subscribe makes it", field="consumer")
         _check_owner(consumer, known, asker)
         for index, settlement in enumerate(settlements):
             if not 1 <= settlement.sequence <= last:
@@ -108,18 +108,39 @@ class Consumers:
                 known.settled.set()
 
     async def drop(self, consumer: str) -> None:
-        """It keeps nothing any more, and its name is free. Raises InvalidRequest for an unknown one and for Core's; StoreUnavailable."""
+        """It keeps nothing any more, and its name is free. Raises ConsumerUnknown; InvalidRequest for Core's; StoreUnavailable."""
+        async with self._put_out(consumer):
+            await self._store.drop_consumer(consumer)
+
+    async def give(self, consumer: str, owner: str) -> None:
+        """It is `owner`'s (Backlog.owner) and goes on where it was. Raises ConsumerUnknown; InvalidRequest for Core's, and for an owner
+        that is nobody; StoreUnavailable."""
+        await self._check_somebody(owner)
+        async with self._put_out(consumer):
+            await self._store.give_consumer(consumer, owner)
+
+    @asynccontextmanager
+    async def _put_out(self, consumer: str) -> AsyncGenerator[None]:
+        """Whoever reads by its name is put out, and nobody settles or comes in until the end of the block: then the store is asked anew."""
         if consumer == CORE:
             raise InvalidRequest(f"the consumer {CORE!r} is UCloud/Core itself, which must be told what happens", field="consumer")
         async with self._one_by_one:
             known = await self._find(consumer)
             if known is None:
-                raise InvalidRequest(f"no consumer {consumer!r} is known here", field="consumer")
+                raise ConsumerUnknown(f"no consumer {consumer!r} is known here", field="consumer")
             del self._known[consumer]
             while known.settling:
                 known.settled.clear()
                 await known.settled.wait()
-            await self._store.drop_consumer(consumer)
+            yield
+
+    async def _check_somebody(self, owner: str) -> None:
+        """A certificate's name is not looked for: the settings may be about to name it."""
+        if not owner or owner.startswith("certificate "):
+            return
+        if not any(token.id == owner and not token.revoked_at_ms for token in await self._store.tokens.all()):
+            text = "expected the id of a token that is not revoked (`serai tokens list`), or certificate NAME"
+            raise InvalidRequest(text, field="owner")
 
     async def list(self) -> list[ConsumerReport]:
         """All, Core's too, by name. Raises StoreUnavailable."""

@@ -98,7 +98,7 @@ class EventLog:
         and again in the next one unless it was settled. Read at the pace at which it is pulled.
 
         A consumer that is not known begins at the log's start, or at its end when `from_now` is set, and is the asker's.
-        Raises InvalidRequest at once; Forbidden for another's, TooManyConsumers, TakenOver, InvalidRequest when it is dropped, and
+        Raises InvalidRequest at once; Forbidden for another's, TooManyConsumers, TakenOver, ConsumerUnknown when it is dropped, and
         StoreUnavailable while it runs.
         """
         check_consumer(consumer)
@@ -170,15 +170,25 @@ class EventLog:
         return await self._consumers.list()
 
     async def drop(self, consumer: str) -> None:
-        """It keeps nothing any more, and whoever reads by its name is told so. Raises InvalidRequest and StoreUnavailable."""
+        """It keeps nothing any more, and whoever reads by its name is told so.
+
+        Raises ConsumerUnknown, InvalidRequest and StoreUnavailable."""
         check_consumer(consumer)
         await self._consumers.drop(consumer)
         self._wake()
 
+    async def give(self, consumer: str, owner: str) -> None:
+        """It is another identity's, and whoever reads by its name is told so.
+
+        Raises ConsumerUnknown, InvalidRequest and StoreUnavailable."""
+        check_consumer(consumer)
+        await self._consumers.give(consumer, owner)
+        self._wake()
+
     async def acknowledge(self, consumer: str, settlements: Sequence[EventSettlement], asker: Asker = OPERATOR) -> None:
         """Settle events; the first outcome of each stays, and counts. A job that Core does not know, or that cannot be paid for, is
-        stopped in the same transaction; what other consumers say of that counts for nothing. Raises InvalidRequest, Forbidden for
-        another's, and StoreUnavailable.
+        stopped in the same transaction; what other consumers say of that counts for nothing. Raises ConsumerUnknown, InvalidRequest,
+        Forbidden for another's, and StoreUnavailable.
 
         Core's consumer may settle what is no event, which changes nothing: its gateway may have been told by a store that was put back.
         """

@@ -48,6 +48,10 @@ class EventsServicer:
         await self._events.drop(request.consumer)
         return pb.DropConsumerResponse()
 
+    async def GiveConsumer(self, request: pb.GiveConsumerRequest, _call: Call) -> pb.GiveConsumerResponse:
+        await self._events.give(request.consumer, request.owner)
+        return pb.GiveConsumerResponse()
+
 
 async def _until_taken_over(answers: AsyncGenerator[pb.SubscribeResponse, None]) -> AsyncGenerator[pb.SubscribeResponse, None]:
     try:

@@ -102,6 +102,8 @@ class Events(Protocol):
 
     async def drop(self, consumer: str) -> None: ...
 
+    async def give(self, consumer: str, owner: str) -> None: ...
+
 
 class Sessions(Protocol):
     """The use cases of sessions (serai_server.sessions.service)."""

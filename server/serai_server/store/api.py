@@ -153,6 +153,10 @@ class Store(Protocol):
         """Make the consumer known, as its owner's; when it is, note only that it was seen. It begins at the log's start, or at its end."""
         ...
 
+    async def give_consumer(self, consumer: str, owner: str) -> None:
+        """It is the owner's from now on. No effect on one that is not known."""
+        ...
+
     async def drop_consumer(self, consumer: str) -> None:
         """As if it had never been there; what it had not settled is kept for it no more. No effect on one that is not known."""
         ...

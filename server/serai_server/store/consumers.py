@@ -28,6 +28,10 @@ def register(link: Link, consumer: str, *, mark: int, owner: str = "", now_ms: i
         link.execute("UPDATE consumers SET seen_at_ms = ? WHERE name = ? AND seen_at_ms < ?", now_ms, consumer, now_ms)
 
 
+def give(link: Link, consumer: str, owner: str) -> None:
+    link.execute("UPDATE consumers SET owner = ? WHERE name = ?", owner, consumer)
+
+
 def drop(link: Link, consumer: str) -> bool:
     """A part of what is kept of it, so that other writes get their turn; true = that was all, and it is gone. What it settled goes first:
     that is history, and stopped half way the consumer is still what it was."""

@@ -292,7 +292,7 @@ class Backlog:
     settled_to: int = 0
     """Up to this event it has settled everything, but for what it jumped over."""
     owner: str = ""
-    """Who made it (Holder.who); empty = somebody at the server's own socket."""
+    """Who made it or was given it (Holder.who); empty = somebody at the server's own socket."""
     seen_at_ms: int = 0
     """When it last subscribed or settled, to the minute; 0 = not since this is noted."""
 

@@ -73,6 +73,9 @@ class SqlStore:
     async def register_consumer(self, consumer: str, *, from_now: bool, owner: str = "", now_ms: int = 0) -> None:
         await self._owner.submit((), partial(_register, Backlog(consumer, 0, 0, owner=owner, seen_at_ms=now_ms), from_now))
 
+    async def give_consumer(self, consumer: str, owner: str) -> None:
+        await self._owner.submit((), partial(_give, consumer, owner))
+
     async def drop_consumer(self, consumer: str) -> None:
         while not await self._owner.submit((), partial(_drop, consumer)):
             pass
@@ -175,6 +178,11 @@ def _stop(stops: Sequence[StopRequest], batch: Batch, _: Link) -> tuple[frozense
 def _register(new: Backlog, from_now: bool, batch: Batch, link: Link) -> tuple[None, Committed]:
     mark = batch.last_event if from_now else 0
     consumers.register(link, new.consumer, mark=mark, owner=new.owner, now_ms=new.seen_at_ms)
+    return None, Committed()
+
+
+def _give(consumer: str, owner: str, _: Batch, link: Link) -> tuple[None, Committed]:
+    consumers.give(link, consumer, owner)
     return None, Committed()
 
 

@@ -19,7 +19,7 @@ from serai.events.v1.events_service_pb2 import (
     SubscribeRequest,
 )
 from serai_server.counts import LedgerCounts
-from serai_server.errors import Forbidden, InvalidRequest, TooManyConsumers
+from serai_server.errors import ConsumerUnknown, Forbidden, InvalidRequest, TooManyConsumers
 from serai_server.events.consumers import MOST, Asker
 from serai_server.events.log import EventLog, TakenOver
 from serai_server.ledger.funds import Funds
@@ -32,6 +32,7 @@ from serai_server.store.model import Committed, EventKind, EventSettlement, NewE
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
 from serai_server.store.token_model import Role
+from serai_server.tokens.service import TokensService
 
 
 class Server:
@@ -343,7 +344,7 @@ async def test_what_is_perhaps_stored_is_told_when_it_comes_again(server: Server
 async def test_only_a_subscription_makes_a_consumer(server: Server) -> None:
     """Settling for one that never subscribed is refused, and it would keep nothing from being dropped."""
     await server.create("1")
-    with pytest.raises(InvalidRequest, match="no consumer 'typo'") as caught:
+    with pytest.raises(ConsumerUnknown, match="no consumer 'typo'") as caught:
         await server.settle(1, consumer="typo")
     assert caught.value.field == "consumer"
     assert await server.store.consumers() == {}
@@ -437,11 +438,11 @@ async def test_a_dropped_consumer_keeps_nothing(server: Server, monkeypatch: pyt
     await asyncio.sleep(0)
     assert await server.store.prune(server.clock.now_ms() + 1) == 4
     await server.log.drop("old")
-    with pytest.raises(InvalidRequest, match="was dropped"):
+    with pytest.raises(ConsumerUnknown, match="was dropped"):
         await waiting
-    with pytest.raises(InvalidRequest, match="no consumer 'old'"):
+    with pytest.raises(ConsumerUnknown, match="no consumer 'old'"):
         await server.log.acknowledge("old", [EventSettlement(4, Outcome.DELIVERED, "", 0)], A)
-    with pytest.raises(InvalidRequest, match="no consumer 'old'"):
+    with pytest.raises(ConsumerUnknown, match="no consumer 'old'"):
         await server.log.drop("old")
     assert await server.store.consumers() == {"core": ""}
     assert await server.store.prune(server.clock.now_ms() + 1) == 1  # the newest stays
@@ -455,20 +456,60 @@ async def test_cores_consumer_is_not_dropped(server: Server) -> None:
     """Core would never be told what it had not heard yet."""
     with pytest.raises(InvalidRequest, match="UCloud/Core itself"):
         await server.log.drop("core")
+    with pytest.raises(InvalidRequest, match="UCloud/Core itself"):
+        await server.log.give("core", "")
 
 
-async def test_what_is_being_settled_does_not_bring_a_dropped_consumer_back(server: Server) -> None:
-    """The drop comes after it."""
+async def test_a_consumer_is_given_to_another_token(server: Server) -> None:
+    """Who goes on where it was; the one before is put out, and stays so after a restart. Nobody's id is refused and changes nothing."""
+    await server.create("1", "2")
+    tokens = TokensService(server.store, server.clock, lambda: None)
+    (new, _), (old, _) = [await tokens.create("", Role.OPERATOR, "", None, "") for _ in range(2)]
+    await tokens.revoke(old.id, "")
+    events = server.log.subscribe("dashboard", asker=A)
+    assert sequences(await anext(events)) == [1, 2]
+    await server.log.acknowledge("dashboard", [EventSettlement(1, Outcome.DELIVERED, "", 0)], A)
+    for nobody in ("nosuch", old.id):
+        with pytest.raises(InvalidRequest, match="not revoked") as caught:
+            await server.log.give("dashboard", nobody)
+        assert caught.value.field == "owner"
+    with pytest.raises(ConsumerUnknown, match="no consumer 'nosuch'"):
+        await server.log.give("nosuch", new.id)
+    waiting = asyncio.create_task(anext(events))
+    await asyncio.sleep(0)
+    await server.log.give("dashboard", new.id)
+    with pytest.raises(ConsumerUnknown, match="given to somebody"):
+        await waiting
+    for log in (server.log, EventLog(server.store, server.clock)):
+        with pytest.raises(Forbidden):
+            await anext(log.subscribe("dashboard", asker=A))
+        again = log.subscribe("dashboard", asker=Asker(new.id, may_all=False))
+        assert sequences(await anext(again)) == [2]
+        await again.aclose()
+
+
+async def test_what_is_being_settled_does_not_bring_a_dropped_consumer_back(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drop comes after it, also where the store takes it late."""
+    settle, all_there, may_go_on = server.store.settle, asyncio.Barrier(21), asyncio.Event()
+
+    async def late(consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest] = ()) -> frozenset[int]:
+        await all_there.wait()
+        await may_go_on.wait()
+        assert consumer in await server.store.consumers(), "it was dropped before"
+        return await settle(consumer, settlements, stops)
+
     await server.create("1")
     events = server.log.subscribe("old", asker=A)
     await anext(events)
     await events.aclose()
     done = [EventSettlement(1, Outcome.DELIVERED, "", 0)]
+    monkeypatch.setattr(server.store, "settle", late)
     settling = [asyncio.create_task(server.log.acknowledge("old", done, A)) for _ in range(20)]
-    await asyncio.sleep(0)
+    await all_there.wait()
     dropping = asyncio.create_task(server.log.drop("old"))
-    await asyncio.wait({*settling, dropping})
-    assert dropping.exception() is None
+    await server.store.ping()
+    may_go_on.set()
+    await asyncio.gather(*settling, dropping)
     assert await server.store.consumers() == {}
 
 
@@ -493,5 +534,5 @@ async def test_the_list_of_consumers(server: Server) -> None:
     assert (one.last_seen_at_ms, one.oldest_unsettled_at_ms) == (server.clock.now_ms(), 1)
     await servicer.DropConsumer(DropConsumerRequest(consumer="dashboard"), admin)
     assert not (await servicer.ListConsumers(ListConsumersRequest(), admin)).consumers
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(ConsumerUnknown):
         await anext(reading)

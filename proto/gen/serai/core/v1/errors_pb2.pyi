@@ -68,6 +68,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """More sessions or shells than there may be at a time."""
     ERROR_REASON_TOKEN_UNKNOWN: _ErrorReason.ValueType  # 22
     """No token of this id was made here."""
+    ERROR_REASON_CONSUMER_UNKNOWN: _ErrorReason.ValueType  # 23
+    """No consumer of events has this name, or it has been dropped or given away."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Travels as google.rpc.ErrorInfo.reason (the value's name without ERROR_REASON_) with domain "serai"."""
@@ -118,4 +120,6 @@ ERROR_REASON_TOO_MANY_SESSIONS: ErrorReason.ValueType  # 21
 """More sessions or shells than there may be at a time."""
 ERROR_REASON_TOKEN_UNKNOWN: ErrorReason.ValueType  # 22
 """No token of this id was made here."""
+ERROR_REASON_CONSUMER_UNKNOWN: ErrorReason.ValueType  # 23
+"""No consumer of events has this name, or it has been dropped or given away."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -375,7 +375,7 @@ class Consumer(_message.Message):
     name: _builtins.str
     """1 to 64 characters of [a-z0-9._-]; "core" is UCloud/Core."""
     owner: _builtins.str
-    """Who made it, an id of a token or `certificate {name}`; empty = somebody at the server's own socket, which "core" is too."""
+    """Who made it or was given it, an id of a token or `certificate {name}`; empty = somebody at the server's own socket, which "core" is too."""
     settled_to: _builtins.int
     """Up to this event it has settled everything, but for what it jumped over; 0 = nothing."""
     unsettled_events: _builtins.int
@@ -446,3 +446,44 @@ class DropConsumerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DropConsumerResponse: _TypeAlias = DropConsumerResponse  # noqa: Y015
+
+@_typing.final
+class GiveConsumerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """Consumer.name."""
+    owner: _builtins.str
+    """Whose it is from now on, as in Consumer.owner: the id of a token that is not revoked, or `certificate {name}`; empty = only administrators'
+    and the operator's.
+    """
+    def __init__(
+        self,
+        *,
+        consumer: _builtins.str = ...,
+        owner: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "owner", b"owner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GiveConsumerRequest: _TypeAlias = GiveConsumerRequest  # noqa: Y015
+
+@_typing.final
+class GiveConsumerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GiveConsumerResponse: _TypeAlias = GiveConsumerResponse  # noqa: Y015

@@ -55,6 +55,11 @@ class EventsServiceStub:
                 request_serializer=serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerRequest.SerializeToString,
                 response_deserializer=serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerResponse.FromString,
                 _registered_method=True)
+        self.GiveConsumer = channel.unary_unary(
+                '/serai.events.v1.EventsService/GiveConsumer',
+                request_serializer=serai_dot_events_dot_v1_dot_events__service__pb2.GiveConsumerRequest.SerializeToString,
+                response_deserializer=serai_dot_events_dot_v1_dot_events__service__pb2.GiveConsumerResponse.FromString,
+                _registered_method=True)
 
 
 class EventsServiceServicer:
@@ -64,14 +69,14 @@ class EventsServiceServicer:
     def Subscribe(self, request, context):
         """Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
         that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
-        PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
+        PERMISSION_DENIED for that of another identity, but to administrators. NOT_FOUND when it is dropped or given away meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Acknowledge(self, request, context):
-        """Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators.
+        """Settles events. Settling one twice changes nothing. NOT_FOUND for a consumer that never subscribed; PERMISSION_DENIED for a consumer of another identity, but to administrators.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,8 +90,16 @@ class EventsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DropConsumer(self, request, context):
-        """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+        """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. NOT_FOUND for an unknown one, INVALID_ARGUMENT
         for "core".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GiveConsumer(self, request, context):
+        """Makes a consumer another identity's, which goes on where the last one was: for a tool that has a new token. Subscriptions of others end.
+        NOT_FOUND for an unknown consumer, INVALID_ARGUMENT for "core" and for an owner that is nobody.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +127,11 @@ def add_EventsServiceServicer_to_server(servicer, server):
                     servicer.DropConsumer,
                     request_deserializer=serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerRequest.FromString,
                     response_serializer=serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerResponse.SerializeToString,
+            ),
+            'GiveConsumer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GiveConsumer,
+                    request_deserializer=serai_dot_events_dot_v1_dot_events__service__pb2.GiveConsumerRequest.FromString,
+                    response_serializer=serai_dot_events_dot_v1_dot_events__service__pb2.GiveConsumerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +243,33 @@ class EventsService:
             '/serai.events.v1.EventsService/DropConsumer',
             serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerRequest.SerializeToString,
             serai_dot_events_dot_v1_dot_events__service__pb2.DropConsumerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GiveConsumer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serai.events.v1.EventsService/GiveConsumer',
+            serai_dot_events_dot_v1_dot_events__service__pb2.GiveConsumerRequest.SerializeToString,
+            serai_dot_events_dot_v1_dot_events__service__pb2.GiveConsumerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,15 +36,19 @@ class EventsServiceStub:
     Subscribe: _grpc.UnaryStreamMultiCallable[_events_service_pb2.SubscribeRequest, _events_service_pb2.SubscribeResponse]
     """Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
     that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
-    PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
+    PERMISSION_DENIED for that of another identity, but to administrators. NOT_FOUND when it is dropped or given away meanwhile.
     """
     Acknowledge: _grpc.UnaryUnaryMultiCallable[_events_service_pb2.AcknowledgeRequest, _events_service_pb2.AcknowledgeResponse]
-    """Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators."""
+    """Settles events. Settling one twice changes nothing. NOT_FOUND for a consumer that never subscribed; PERMISSION_DENIED for a consumer of another identity, but to administrators."""
     ListConsumers: _grpc.UnaryUnaryMultiCallable[_events_service_pb2.ListConsumersRequest, _events_service_pb2.ListConsumersResponse]
     """All consumers by name, with what they have not settled, which is kept for them."""
     DropConsumer: _grpc.UnaryUnaryMultiCallable[_events_service_pb2.DropConsumerRequest, _events_service_pb2.DropConsumerResponse]
-    """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+    """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. NOT_FOUND for an unknown one, INVALID_ARGUMENT
     for "core".
+    """
+    GiveConsumer: _grpc.UnaryUnaryMultiCallable[_events_service_pb2.GiveConsumerRequest, _events_service_pb2.GiveConsumerResponse]
+    """Makes a consumer another identity's, which goes on where the last one was: for a tool that has a new token. Subscriptions of others end.
+    NOT_FOUND for an unknown consumer, INVALID_ARGUMENT for "core" and for an owner that is nobody.
     """
 
 @_typing.type_check_only
@@ -55,15 +59,19 @@ class EventsServiceAsyncStub(EventsServiceStub):
     Subscribe: _aio.UnaryStreamMultiCallable[_events_service_pb2.SubscribeRequest, _events_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
     that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
-    PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
+    PERMISSION_DENIED for that of another identity, but to administrators. NOT_FOUND when it is dropped or given away meanwhile.
     """
     Acknowledge: _aio.UnaryUnaryMultiCallable[_events_service_pb2.AcknowledgeRequest, _events_service_pb2.AcknowledgeResponse]  # type: ignore[assignment]
-    """Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators."""
+    """Settles events. Settling one twice changes nothing. NOT_FOUND for a consumer that never subscribed; PERMISSION_DENIED for a consumer of another identity, but to administrators."""
     ListConsumers: _aio.UnaryUnaryMultiCallable[_events_service_pb2.ListConsumersRequest, _events_service_pb2.ListConsumersResponse]  # type: ignore[assignment]
     """All consumers by name, with what they have not settled, which is kept for them."""
     DropConsumer: _aio.UnaryUnaryMultiCallable[_events_service_pb2.DropConsumerRequest, _events_service_pb2.DropConsumerResponse]  # type: ignore[assignment]
-    """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+    """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. NOT_FOUND for an unknown one, INVALID_ARGUMENT
     for "core".
+    """
+    GiveConsumer: _aio.UnaryUnaryMultiCallable[_events_service_pb2.GiveConsumerRequest, _events_service_pb2.GiveConsumerResponse]  # type: ignore[assignment]
+    """Makes a consumer another identity's, which goes on where the last one was: for a tool that has a new token. Subscriptions of others end.
+    NOT_FOUND for an unknown consumer, INVALID_ARGUMENT for "core" and for an owner that is nobody.
     """
 
 class EventsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,7 +85,7 @@ class EventsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_events_service_pb2.SubscribeResponse], _abc.AsyncIterator[_events_service_pb2.SubscribeResponse]]:
         """Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
         that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
-        PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
+        PERMISSION_DENIED for that of another identity, but to administrators. NOT_FOUND when it is dropped or given away meanwhile.
         """
 
     @_abc_1.abstractmethod
@@ -86,7 +94,7 @@ class EventsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _events_service_pb2.AcknowledgeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_events_service_pb2.AcknowledgeResponse, _abc.Awaitable[_events_service_pb2.AcknowledgeResponse]]:
-        """Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators."""
+        """Settles events. Settling one twice changes nothing. NOT_FOUND for a consumer that never subscribed; PERMISSION_DENIED for a consumer of another identity, but to administrators."""
 
     @_abc_1.abstractmethod
     def ListConsumers(
@@ -102,8 +110,18 @@ class EventsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _events_service_pb2.DropConsumerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_events_service_pb2.DropConsumerResponse, _abc.Awaitable[_events_service_pb2.DropConsumerResponse]]:
-        """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+        """Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. NOT_FOUND for an unknown one, INVALID_ARGUMENT
         for "core".
+        """
+
+    @_abc_1.abstractmethod
+    def GiveConsumer(
+        self,
+        request: _events_service_pb2.GiveConsumerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_service_pb2.GiveConsumerResponse, _abc.Awaitable[_events_service_pb2.GiveConsumerResponse]]:
+        """Makes a consumer another identity's, which goes on where the last one was: for a tool that has a new token. Subscriptions of others end.
+        NOT_FOUND for an unknown consumer, INVALID_ARGUMENT for "core" and for an owner that is nobody.
         """
 
 def add_EventsServiceServicer_to_server(servicer: EventsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

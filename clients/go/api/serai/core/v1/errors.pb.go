@@ -74,6 +74,8 @@ const (
 	ErrorReason_ERROR_REASON_TOO_MANY_SESSIONS ErrorReason = 21
 	// No token of this id was made here.
 	ErrorReason_ERROR_REASON_TOKEN_UNKNOWN ErrorReason = 22
+	// No consumer of events has this name, or it has been dropped or given away.
+	ErrorReason_ERROR_REASON_CONSUMER_UNKNOWN ErrorReason = 23
 )
 
 // Enum value maps for ErrorReason.
@@ -102,6 +104,7 @@ var (
 		20: "ERROR_REASON_SESSION_UNKNOWN",
 		21: "ERROR_REASON_TOO_MANY_SESSIONS",
 		22: "ERROR_REASON_TOKEN_UNKNOWN",
+		23: "ERROR_REASON_CONSUMER_UNKNOWN",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -127,6 +130,7 @@ var (
 		"ERROR_REASON_SESSION_UNKNOWN":         20,
 		"ERROR_REASON_TOO_MANY_SESSIONS":       21,
 		"ERROR_REASON_TOKEN_UNKNOWN":           22,
+		"ERROR_REASON_CONSUMER_UNKNOWN":        23,
 	}
 )
 
@@ -161,7 +165,7 @@ var File_serai_core_v1_errors_proto protoreflect.FileDescriptor
 
 const file_serai_core_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x1aserai/core/v1/errors.proto\x12\rserai.core.v1\x1a\x1bserai/wire/v1/options.proto*\xb4\v\n" +
+	"\x1aserai/core/v1/errors.proto\x12\rserai.core.v1\x1a\x1bserai/wire/v1/options.proto*\xeb\v\n" +
 	"\vErrorReason\x12/\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x1a\x11\xa2\xc9\x18\r\n" +
 	"\bINTERNAL\x10\xf4\x03\x12;\n" +
@@ -209,6 +213,8 @@ const file_serai_core_v1_errors_proto_rawDesc = "" +
 	"\x1eERROR_REASON_TOO_MANY_SESSIONS\x10\x15\x1a\x1b\xa2\xc9\x18\x17\n" +
 	"\x12RESOURCE_EXHAUSTED\x10\xad\x03\x122\n" +
 	"\x1aERROR_REASON_TOKEN_UNKNOWN\x10\x16\x1a\x12\xa2\xc9\x18\x0e\n" +
+	"\tNOT_FOUND\x10\x94\x03\x125\n" +
+	"\x1dERROR_REASON_CONSUMER_UNKNOWN\x10\x17\x1a\x12\xa2\xc9\x18\x0e\n" +
 	"\tNOT_FOUND\x10\x94\x03B\xad\x01\n" +
 	"\x11com.serai.core.v1B\vErrorsProtoP\x01Z5example.org/serai/clients/go/api/serai/core/v1;corev1\xa2\x02\x03SCX\xaa\x02\rSerai.Core.V1\xca\x02\rSerai\\Core\\V1\xe2\x02\x19Serai\\Core\\V1\\GPBMetadata\xea\x02\x0fSerai::Core::V1b\x06proto3"
 

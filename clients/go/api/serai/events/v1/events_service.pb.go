@@ -785,7 +785,7 @@ type Consumer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 64 characters of [a-z0-9._-]; "core" is UCloud/Core.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Who made it, an id of a token or `certificate {name}`; empty = somebody at the server's own socket, which "core" is too.
+	// Who made it or was given it, an id of a token or `certificate {name}`; empty = somebody at the server's own socket, which "core" is too.
 	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Up to this event it has settled everything, but for what it jumped over; 0 = nothing.
 	SettledTo int64 `protobuf:"varint,3,opt,name=settled_to,json=settledTo,proto3" json:"settled_to,omitempty"`
@@ -961,6 +961,97 @@ func (*DropConsumerResponse) Descriptor() ([]byte, []int) {
 	return file_serai_events_v1_events_service_proto_rawDescGZIP(), []int{12}
 }
 
+type GiveConsumerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Consumer.name.
+	Consumer string `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
+	// Whose it is from now on, as in Consumer.owner: the id of a token that is not revoked, or `certificate {name}`; empty = only administrators'
+	// and the operator's.
+	Owner         string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GiveConsumerRequest) Reset() {
+	*x = GiveConsumerRequest{}
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GiveConsumerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GiveConsumerRequest) ProtoMessage() {}
+
+func (x *GiveConsumerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GiveConsumerRequest.ProtoReflect.Descriptor instead.
+func (*GiveConsumerRequest) Descriptor() ([]byte, []int) {
+	return file_serai_events_v1_events_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GiveConsumerRequest) GetConsumer() string {
+	if x != nil {
+		return x.Consumer
+	}
+	return ""
+}
+
+func (x *GiveConsumerRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+type GiveConsumerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GiveConsumerResponse) Reset() {
+	*x = GiveConsumerResponse{}
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GiveConsumerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GiveConsumerResponse) ProtoMessage() {}
+
+func (x *GiveConsumerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_serai_events_v1_events_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GiveConsumerResponse.ProtoReflect.Descriptor instead.
+func (*GiveConsumerResponse) Descriptor() ([]byte, []int) {
+	return file_serai_events_v1_events_service_proto_rawDescGZIP(), []int{14}
+}
+
 var File_serai_events_v1_events_service_proto protoreflect.FileDescriptor
 
 const file_serai_events_v1_events_service_proto_rawDesc = "" +
@@ -1029,19 +1120,23 @@ const file_serai_events_v1_events_service_proto_rawDesc = "" +
 	"\x10_last_seen_at_ms\"1\n" +
 	"\x13DropConsumerRequest\x12\x1a\n" +
 	"\bconsumer\x18\x01 \x01(\tR\bconsumer\"\x16\n" +
-	"\x14DropConsumerResponse*\xc8\x01\n" +
+	"\x14DropConsumerResponse\"G\n" +
+	"\x13GiveConsumerRequest\x12\x1a\n" +
+	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\"\x16\n" +
+	"\x14GiveConsumerResponse*\xc8\x01\n" +
 	"\x11SettlementOutcome\x12\"\n" +
 	"\x1eSETTLEMENT_OUTCOME_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cSETTLEMENT_OUTCOME_DELIVERED\x10\x01\x12\"\n" +
 	"\x1eSETTLEMENT_OUTCOME_JOB_UNKNOWN\x10\x02\x12)\n" +
 	"%SETTLEMENT_OUTCOME_INSUFFICIENT_FUNDS\x10\x03\x12\x1e\n" +
-	"\x1aSETTLEMENT_OUTCOME_REFUSED\x10\x042\xa7\x04\n" +
-	"\rEventsService\x12\x86\x01\n" +
-	"\tSubscribe\x12!.serai.events.v1.SubscribeRequest\x1a\".serai.events.v1.SubscribeResponse\"0\xaa\xc9\x18\x05\b\x02\x1a\x01\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/events/{consumer}:subscribe0\x01\x12\x8f\x01\n" +
-	"\vAcknowledge\x12#.serai.events.v1.AcknowledgeRequest\x1a$.serai.events.v1.AcknowledgeResponse\"5\xaa\xc9\x18\x05\b\x02\x1a\x01\x01\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/events/{consumer}:acknowledge\x12x\n" +
-	"\rListConsumers\x12%.serai.events.v1.ListConsumersRequest\x1a&.serai.events.v1.ListConsumersResponse\"\x18\xaa\xc9\x18\x02\b\x03\x82\xd3\xe4\x93\x02\f\x12\n" +
-	"/v1/events\x12\x80\x01\n" +
-	"\fDropConsumer\x12$.serai.events.v1.DropConsumerRequest\x1a%.serai.events.v1.DropConsumerResponse\"#\xaa\xc9\x18\x02\b\x03\x82\xd3\xe4\x93\x02\x17*\x15/v1/events/{consumer}B\xc2\x01\n" +
+	"\x1aSETTLEMENT_OUTCOME_REFUSED\x10\x042\xc4\x05\n" +
+	"\rEventsService\x12\x8c\x01\n" +
+	"\tSubscribe\x12!.serai.events.v1.SubscribeRequest\x1a\".serai.events.v1.SubscribeResponse\"6\xaa\xc9\x18\x05\b\x02\x1a\x01\x01\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/consumers/{consumer}:subscribe0\x01\x12\x92\x01\n" +
+	"\vAcknowledge\x12#.serai.events.v1.AcknowledgeRequest\x1a$.serai.events.v1.AcknowledgeResponse\"8\xaa\xc9\x18\x05\b\x02\x1a\x01\x01\x82\xd3\xe4\x93\x02):\x01*\"$/v1/consumers/{consumer}:acknowledge\x12{\n" +
+	"\rListConsumers\x12%.serai.events.v1.ListConsumersRequest\x1a&.serai.events.v1.ListConsumersResponse\"\x1b\xaa\xc9\x18\x02\b\x03\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/consumers\x12\x83\x01\n" +
+	"\fDropConsumer\x12$.serai.events.v1.DropConsumerRequest\x1a%.serai.events.v1.DropConsumerResponse\"&\xaa\xc9\x18\x02\b\x03\x82\xd3\xe4\x93\x02\x1a*\x18/v1/consumers/{consumer}\x12\x8b\x01\n" +
+	"\fGiveConsumer\x12$.serai.events.v1.GiveConsumerRequest\x1a%.serai.events.v1.GiveConsumerResponse\".\xaa\xc9\x18\x02\b\x03\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/consumers/{consumer}:giveB\xc2\x01\n" +
 	"\x13com.serai.events.v1B\x12EventsServiceProtoP\x01Z9example.org/serai/clients/go/api/serai/events/v1;eventsv1\xa2\x02\x03SEX\xaa\x02\x0fSerai.Events.V1\xca\x02\x0fSerai\\Events\\V1\xe2\x02\x1bSerai\\Events\\V1\\GPBMetadata\xea\x02\x11Serai::Events::V1b\x06proto3"
 
 var (
@@ -1057,7 +1152,7 @@ func file_serai_events_v1_events_service_proto_rawDescGZIP() []byte {
 }
 
 var file_serai_events_v1_events_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_serai_events_v1_events_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_serai_events_v1_events_service_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_serai_events_v1_events_service_proto_goTypes = []any{
 	(SettlementOutcome)(0),           // 0: serai.events.v1.SettlementOutcome
 	(*SubscribeRequest)(nil),         // 1: serai.events.v1.SubscribeRequest
@@ -1073,22 +1168,24 @@ var file_serai_events_v1_events_service_proto_goTypes = []any{
 	(*Consumer)(nil),                 // 11: serai.events.v1.Consumer
 	(*DropConsumerRequest)(nil),      // 12: serai.events.v1.DropConsumerRequest
 	(*DropConsumerResponse)(nil),     // 13: serai.events.v1.DropConsumerResponse
-	(*v1.JobUpdate)(nil),             // 14: serai.jobs.v1.JobUpdate
-	(*v11.LicenseUpdate)(nil),        // 15: serai.licenses.v1.LicenseUpdate
-	(*v11.LicenseSpecification)(nil), // 16: serai.licenses.v1.LicenseSpecification
-	(*v12.ResourceOwner)(nil),        // 17: serai.core.v1.ResourceOwner
-	(*v12.ProductReference)(nil),     // 18: serai.core.v1.ProductReference
+	(*GiveConsumerRequest)(nil),      // 14: serai.events.v1.GiveConsumerRequest
+	(*GiveConsumerResponse)(nil),     // 15: serai.events.v1.GiveConsumerResponse
+	(*v1.JobUpdate)(nil),             // 16: serai.jobs.v1.JobUpdate
+	(*v11.LicenseUpdate)(nil),        // 17: serai.licenses.v1.LicenseUpdate
+	(*v11.LicenseSpecification)(nil), // 18: serai.licenses.v1.LicenseSpecification
+	(*v12.ResourceOwner)(nil),        // 19: serai.core.v1.ResourceOwner
+	(*v12.ProductReference)(nil),     // 20: serai.core.v1.ProductReference
 }
 var file_serai_events_v1_events_service_proto_depIdxs = []int32{
 	3,  // 0: serai.events.v1.SubscribeResponse.events:type_name -> serai.events.v1.Event
-	14, // 1: serai.events.v1.Event.job_update:type_name -> serai.jobs.v1.JobUpdate
+	16, // 1: serai.events.v1.Event.job_update:type_name -> serai.jobs.v1.JobUpdate
 	5,  // 2: serai.events.v1.Event.charge:type_name -> serai.events.v1.Charge
-	15, // 3: serai.events.v1.Event.license_update:type_name -> serai.licenses.v1.LicenseUpdate
+	17, // 3: serai.events.v1.Event.license_update:type_name -> serai.licenses.v1.LicenseUpdate
 	4,  // 4: serai.events.v1.Event.license_registration:type_name -> serai.events.v1.LicenseRegistration
-	16, // 5: serai.events.v1.LicenseRegistration.spec:type_name -> serai.licenses.v1.LicenseSpecification
-	17, // 6: serai.events.v1.LicenseRegistration.owner:type_name -> serai.core.v1.ResourceOwner
-	17, // 7: serai.events.v1.Charge.owner:type_name -> serai.core.v1.ResourceOwner
-	18, // 8: serai.events.v1.Charge.product:type_name -> serai.core.v1.ProductReference
+	18, // 5: serai.events.v1.LicenseRegistration.spec:type_name -> serai.licenses.v1.LicenseSpecification
+	19, // 6: serai.events.v1.LicenseRegistration.owner:type_name -> serai.core.v1.ResourceOwner
+	19, // 7: serai.events.v1.Charge.owner:type_name -> serai.core.v1.ResourceOwner
+	20, // 8: serai.events.v1.Charge.product:type_name -> serai.core.v1.ProductReference
 	0,  // 9: serai.events.v1.Settlement.outcome:type_name -> serai.events.v1.SettlementOutcome
 	6,  // 10: serai.events.v1.AcknowledgeRequest.settlements:type_name -> serai.events.v1.Settlement
 	11, // 11: serai.events.v1.ListConsumersResponse.consumers:type_name -> serai.events.v1.Consumer
@@ -1096,12 +1193,14 @@ var file_serai_events_v1_events_service_proto_depIdxs = []int32{
 	7,  // 13: serai.events.v1.EventsService.Acknowledge:input_type -> serai.events.v1.AcknowledgeRequest
 	9,  // 14: serai.events.v1.EventsService.ListConsumers:input_type -> serai.events.v1.ListConsumersRequest
 	12, // 15: serai.events.v1.EventsService.DropConsumer:input_type -> serai.events.v1.DropConsumerRequest
-	2,  // 16: serai.events.v1.EventsService.Subscribe:output_type -> serai.events.v1.SubscribeResponse
-	8,  // 17: serai.events.v1.EventsService.Acknowledge:output_type -> serai.events.v1.AcknowledgeResponse
-	10, // 18: serai.events.v1.EventsService.ListConsumers:output_type -> serai.events.v1.ListConsumersResponse
-	13, // 19: serai.events.v1.EventsService.DropConsumer:output_type -> serai.events.v1.DropConsumerResponse
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
+	14, // 16: serai.events.v1.EventsService.GiveConsumer:input_type -> serai.events.v1.GiveConsumerRequest
+	2,  // 17: serai.events.v1.EventsService.Subscribe:output_type -> serai.events.v1.SubscribeResponse
+	8,  // 18: serai.events.v1.EventsService.Acknowledge:output_type -> serai.events.v1.AcknowledgeResponse
+	10, // 19: serai.events.v1.EventsService.ListConsumers:output_type -> serai.events.v1.ListConsumersResponse
+	13, // 20: serai.events.v1.EventsService.DropConsumer:output_type -> serai.events.v1.DropConsumerResponse
+	15, // 21: serai.events.v1.EventsService.GiveConsumer:output_type -> serai.events.v1.GiveConsumerResponse
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -1125,7 +1224,7 @@ func file_serai_events_v1_events_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_serai_events_v1_events_service_proto_rawDesc), len(file_serai_events_v1_events_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

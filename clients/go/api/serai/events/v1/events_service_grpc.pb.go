@@ -25,6 +25,7 @@ const (
 	EventsService_Acknowledge_FullMethodName   = "/serai.events.v1.EventsService/Acknowledge"
 	EventsService_ListConsumers_FullMethodName = "/serai.events.v1.EventsService/ListConsumers"
 	EventsService_DropConsumer_FullMethodName  = "/serai.events.v1.EventsService/DropConsumer"
+	EventsService_GiveConsumer_FullMethodName  = "/serai.events.v1.EventsService/GiveConsumer"
 )
 
 // EventsServiceClient is the client API for EventsService service.
@@ -35,15 +36,18 @@ const (
 type EventsServiceClient interface {
 	// Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
 	// that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
-	// PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
+	// PERMISSION_DENIED for that of another identity, but to administrators. NOT_FOUND when it is dropped or given away meanwhile.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
-	// Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators.
+	// Settles events. Settling one twice changes nothing. NOT_FOUND for a consumer that never subscribed; PERMISSION_DENIED for a consumer of another identity, but to administrators.
 	Acknowledge(ctx context.Context, in *AcknowledgeRequest, opts ...grpc.CallOption) (*AcknowledgeResponse, error)
 	// All consumers by name, with what they have not settled, which is kept for them.
 	ListConsumers(ctx context.Context, in *ListConsumersRequest, opts ...grpc.CallOption) (*ListConsumersResponse, error)
-	// Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+	// Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. NOT_FOUND for an unknown one, INVALID_ARGUMENT
 	// for "core".
 	DropConsumer(ctx context.Context, in *DropConsumerRequest, opts ...grpc.CallOption) (*DropConsumerResponse, error)
+	// Makes a consumer another identity's, which goes on where the last one was: for a tool that has a new token. Subscriptions of others end.
+	// NOT_FOUND for an unknown consumer, INVALID_ARGUMENT for "core" and for an owner that is nobody.
+	GiveConsumer(ctx context.Context, in *GiveConsumerRequest, opts ...grpc.CallOption) (*GiveConsumerResponse, error)
 }
 
 type eventsServiceClient struct {
@@ -103,6 +107,16 @@ func (c *eventsServiceClient) DropConsumer(ctx context.Context, in *DropConsumer
 	return out, nil
 }
 
+func (c *eventsServiceClient) GiveConsumer(ctx context.Context, in *GiveConsumerRequest, opts ...grpc.CallOption) (*GiveConsumerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GiveConsumerResponse)
+	err := c.cc.Invoke(ctx, EventsService_GiveConsumer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EventsServiceServer is the server API for EventsService service.
 // All implementations must embed UnimplementedEventsServiceServer
 // for forward compatibility.
@@ -111,15 +125,18 @@ func (c *eventsServiceClient) DropConsumer(ctx context.Context, in *DropConsumer
 type EventsServiceServer interface {
 	// Every event that the consumer has not settled, in order, then new ones as they happen; never ends by itself. A consumer
 	// that the server has not seen begins at the log's start, or at its end when `from_now` is set, and is the caller's from then on:
-	// PERMISSION_DENIED for that of another identity, but to administrators. INVALID_ARGUMENT when it is dropped meanwhile.
+	// PERMISSION_DENIED for that of another identity, but to administrators. NOT_FOUND when it is dropped or given away meanwhile.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
-	// Settles events. Settling one twice changes nothing. PERMISSION_DENIED for a consumer of another identity, but to administrators.
+	// Settles events. Settling one twice changes nothing. NOT_FOUND for a consumer that never subscribed; PERMISSION_DENIED for a consumer of another identity, but to administrators.
 	Acknowledge(context.Context, *AcknowledgeRequest) (*AcknowledgeResponse, error)
 	// All consumers by name, with what they have not settled, which is kept for them.
 	ListConsumers(context.Context, *ListConsumersRequest) (*ListConsumersResponse, error)
-	// Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. INVALID_ARGUMENT for an unknown one, and
+	// Forgets a consumer: nothing is kept for it any more, its subscriptions end, and its name is free. NOT_FOUND for an unknown one, INVALID_ARGUMENT
 	// for "core".
 	DropConsumer(context.Context, *DropConsumerRequest) (*DropConsumerResponse, error)
+	// Makes a consumer another identity's, which goes on where the last one was: for a tool that has a new token. Subscriptions of others end.
+	// NOT_FOUND for an unknown consumer, INVALID_ARGUMENT for "core" and for an owner that is nobody.
+	GiveConsumer(context.Context, *GiveConsumerRequest) (*GiveConsumerResponse, error)
 	mustEmbedUnimplementedEventsServiceServer()
 }
 
@@ -141,6 +158,9 @@ func (UnimplementedEventsServiceServer) ListConsumers(context.Context, *ListCons
 }
 func (UnimplementedEventsServiceServer) DropConsumer(context.Context, *DropConsumerRequest) (*DropConsumerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropConsumer not implemented")
+}
+func (UnimplementedEventsServiceServer) GiveConsumer(context.Context, *GiveConsumerRequest) (*GiveConsumerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GiveConsumer not implemented")
 }
 func (UnimplementedEventsServiceServer) mustEmbedUnimplementedEventsServiceServer() {}
 func (UnimplementedEventsServiceServer) testEmbeddedByValue()                       {}
@@ -228,6 +248,24 @@ func _EventsService_DropConsumer_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EventsService_GiveConsumer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GiveConsumerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EventsServiceServer).GiveConsumer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EventsService_GiveConsumer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EventsServiceServer).GiveConsumer(ctx, req.(*GiveConsumerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // EventsService_ServiceDesc is the grpc.ServiceDesc for EventsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -246,6 +284,10 @@ var EventsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DropConsumer",
 			Handler:    _EventsService_DropConsumer_Handler,
+		},
+		{
+			MethodName: "GiveConsumer",
+			Handler:    _EventsService_GiveConsumer_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -50,6 +50,8 @@ pub enum ErrorReason {
     TooManySessions = 21,
     /// No token of this id was made here.
     TokenUnknown = 22,
+    /// No consumer of events has this name, or it has been dropped or given away.
+    ConsumerUnknown = 23,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -81,6 +83,7 @@ impl ErrorReason {
             Self::SessionUnknown => "ERROR_REASON_SESSION_UNKNOWN",
             Self::TooManySessions => "ERROR_REASON_TOO_MANY_SESSIONS",
             Self::TokenUnknown => "ERROR_REASON_TOKEN_UNKNOWN",
+            Self::ConsumerUnknown => "ERROR_REASON_CONSUMER_UNKNOWN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -109,6 +112,7 @@ impl ErrorReason {
             "ERROR_REASON_SESSION_UNKNOWN" => Some(Self::SessionUnknown),
             "ERROR_REASON_TOO_MANY_SESSIONS" => Some(Self::TooManySessions),
             "ERROR_REASON_TOKEN_UNKNOWN" => Some(Self::TokenUnknown),
+            "ERROR_REASON_CONSUMER_UNKNOWN" => Some(Self::ConsumerUnknown),
             _ => None,
         }
     }

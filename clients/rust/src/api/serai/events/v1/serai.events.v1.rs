@@ -138,7 +138,7 @@ pub struct Consumer {
     /// 1 to 64 characters of \[a-z0-9._-\]; "core" is UCloud/Core.
     #[prost(string, tag="1")]
     pub name: ::prost::alloc::string::String,
-    /// Who made it, an id of a token or `certificate {name}`; empty = somebody at the server's own socket, which "core" is too.
+    /// Who made it or was given it, an id of a token or `certificate {name}`; empty = somebody at the server's own socket, which "core" is too.
     #[prost(string, tag="2")]
     pub owner: ::prost::alloc::string::String,
     /// Up to this event it has settled everything, but for what it jumped over; 0 = nothing.
@@ -165,6 +165,19 @@ pub struct DropConsumerRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DropConsumerResponse {
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GiveConsumerRequest {
+    /// Consumer.name.
+    #[prost(string, tag="1")]
+    pub consumer: ::prost::alloc::string::String,
+    /// Whose it is from now on, as in Consumer.owner: the id of a token that is not revoked, or `certificate {name}`; empty = only administrators'
+    /// and the operator's.
+    #[prost(string, tag="2")]
+    pub owner: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GiveConsumerResponse {
 }
 /// What became of an event at its consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -190,5 +190,31 @@ pub mod events_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        pub async fn give_consumer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GiveConsumerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GiveConsumerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/serai.events.v1.EventsService/GiveConsumer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("serai.events.v1.EventsService", "GiveConsumer"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
