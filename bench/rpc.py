@@ -143,6 +143,9 @@ class _Nothing:
     async def drop(self, consumer: str) -> None:
         raise NotImplementedError
 
+    async def give(self, consumer: str, owner: str) -> None:
+        raise NotImplementedError
+
 
 async def _serve(folder: Path) -> None:
     # As a server in production logs: nothing for a call that went well.
