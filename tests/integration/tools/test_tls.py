@@ -41,9 +41,10 @@ def place(folder: Path, server: Pair, clients: Authority | None = None, at: str 
     return Place(folder, listen=at, tls=files)
 
 
-async def listed(through: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> list[str]:
+async def listed(through: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = (), *, patient: bool = False) -> list[str]:
+    """`patient`: also when the first connections are refused."""
     async with through:
-        answer = await JobsServiceStub(through).List(pb.ListRequest(), metadata=metadata, timeout=CALL_S)
+        answer = await JobsServiceStub(through).List(pb.ListRequest(), metadata=metadata, timeout=CALL_S, wait_for_ready=patient)
     return [found.id for found in answer.jobs]
 
 
@@ -233,7 +234,8 @@ async def test_who_takes_every_connection_of_the_port_takes_nobody_elses(tmp_pat
         assert await listed(site.channel(), token) == []
         for _, other in held:
             other.close()
-        assert await listed(channel(site.address, ca), token) == []
+        # The server notices in a moment that they have gone.
+        assert await listed(channel(site.address, ca), token, patient=True) == []
 
 
 async def _end(reader: asyncio.StreamReader) -> bytes:
