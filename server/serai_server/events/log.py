@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
@@ -63,11 +62,13 @@ class EventLog:
         """`funds` is told what Core says of wallets, `licenses` what it says of licenses; None = nobody wants to know, `counts` too."""
         self._counts = counts or LedgerCounts()
         self._licenses = licenses
+        self._cores_word = asyncio.Lock()
+        """Core's words are taken down one call after the other: what one leaves half done is known to the next."""
         self._unsure: set[int] = set()
         """Events that Core's consumer has tried to settle: whether that was stored is not known, or what follows from it was not told."""
         self._of_licenses: set[int] = set()
-        """Events of licenses that Core's consumer was handed, by this process or one before it, and has not settled: acknowledging a job's
-        needs no look at the store."""
+        """All events of licenses that Core's consumer was handed, by this process or one before it, and has not settled, and perhaps some
+        that it has: acknowledging a job's needs no look at the store."""
         self._store = store
         self._funds = funds
         self._clock = clock
@@ -116,6 +117,8 @@ class EventLog:
         self._core_is_read = True
         self._wake()
         try:
+            async with self._cores_word:
+                await self._catch_up()
             async with aclosing(self._follow(CORE, from_now, limit, turn)) as batches:
                 async for batch in batches:
                     yield batch
@@ -199,50 +202,60 @@ class EventLog:
                 first = await self._store.settle(consumer, settlements)
             self._count(OTHERS, [s for s in settlements if s.sequence in first])
             return
-        settlements = _once_each(settlements)
+        async with self._cores_word:
+            await self._catch_up()
+            await self._settle_for_core(_once_each(settlements))
+
+    async def _catch_up(self) -> None:
+        """What follows from settlements that may have been stored all the same: a commit's answer was lost, or a call was cut off. Core's
+        gateway may never repeat them: it may be gone, and the next one is not handed what is settled."""
+        if not self._unsure:
+            return
+        # The writes that such calls left behind come first, so that what is not found now never was stored.
+        await self._store.ping()
+        await self._tell_funds(await self._store.settled(CORE, list(self._unsure)))
+        self._unsure.clear()
+
+    async def _settle_for_core(self, settlements: Sequence[EventSettlement]) -> None:
+        """Killed before the licenses are told, or between that and the settlement: the events are handed out and answered once more. After
+        it: all is stored but what is known of wallets, which the next start reads."""
         tried = frozenset(s.sequence for s in settlements)
-        of_licenses, again = self._of_licenses & tried, self._unsure & tried
-        self._of_licenses -= of_licenses
         try:
-            await self._settle_for_core(settlements, of_licenses, again)
+            await self._tell_licenses([s for s in settlements if s.sequence in self._of_licenses])
+            stopping = {s.sequence: target for s in settlements if (target := _STOPS.get(s.outcome)) is not None}
+            # Events never change, so which job one belongs to may be read before the transaction.
+            events = await self._store.events_at(list(stopping)) if stopping else []
+            now_ms = self._clock.now_ms()
+            stops = [StopRequest(e.job_id, stopping[e.sequence], now_ms, e.sequence) for e in events if e.job_id]
+            first = await self._store.settle(CORE, settlements, stops)
+            self._count(CORE, [s for s in settlements if s.sequence in first])
+            await self._tell_funds([s for s in settlements if s.sequence in first])
         except BaseException:
-            # It may have been stored all the same: the commit's answer was lost, or this call was cut off. It comes again.
-            self._of_licenses |= of_licenses
             self._unsure |= tried
             raise
-        self._unsure -= tried
-
-    async def _settle_for_core(
-        self, settlements: Sequence[EventSettlement], of_licenses: AbstractSet[int], again: AbstractSet[int]
-    ) -> None:
-        """`of_licenses`: which are of events of licenses and have not been settled; `again`: which are perhaps stored already, while what
-        follows from them was not told."""
-        await self._tell_licenses([s for s in settlements if s.sequence in of_licenses])
-        stopping = {s.sequence: target for s in settlements if (target := _STOPS.get(s.outcome)) is not None}
-        # Events never change, so which job one belongs to may be read before the transaction.
-        events = await self._store.events_at(list(stopping)) if stopping else []
-        now_ms = self._clock.now_ms()
-        stops = [StopRequest(e.job_id, stopping[e.sequence], now_ms, e.sequence) for e in events if e.job_id]
-        first = await self._store.settle(CORE, settlements, stops)
-        self._count(CORE, [s for s in settlements if s.sequence in first])
-        if self._funds is not None:
-            await self._tell_funds(self._funds, [s for s in settlements if s.sequence in first or s.sequence in again], now_ms)
+        self._of_licenses -= tried
 
     def _count(self, consumer: str, settlements: Sequence[EventSettlement]) -> None:
         for settlement in settlements:
             self._counts.settled.add((consumer, settlement.outcome.name))
 
     async def _tell_licenses(self, settlements: Sequence[EventSettlement]) -> None:
-        """Before it is stored: what gets lost between the two is answered by Core once more."""
+        """Before it is stored: what gets lost between the two is answered by Core once more. Not of what Core has said its word on."""
         if self._licenses is None or not settlements:
             return
-        by_sequence = {s.sequence: s for s in settlements}
-        await self._licenses.settle([(event, by_sequence[event.sequence]) for event in await self._store.events_at(list(by_sequence))])
+        said = {s.sequence for s in await self._store.settled(CORE, [s.sequence for s in settlements])}
+        by_sequence = {s.sequence: s for s in settlements if s.sequence not in said}
+        events = await self._store.events_at(list(by_sequence)) if by_sequence else []
+        if events:
+            await self._licenses.settle([(event, by_sequence[event.sequence]) for event in events])
 
-    async def _tell_funds(self, funds: Funds, settlements: Sequence[EventSettlement], now_ms: int) -> None:
-        """After it is stored: what gets lost here is read from the store at the next start."""
+    async def _tell_funds(self, settlements: Sequence[EventSettlement]) -> None:
+        """After it is stored: what gets lost here is read from the store, by `_catch_up` or at the next start."""
+        funds = self._funds
+        if funds is None:
+            return
         wanted = {
-            s.sequence: s.outcome is Outcome.DELIVERED
+            s.sequence: s
             for s in settlements
             # A detail says that Core's word on the funds of this charge is not to be trusted.
             if s.outcome is Outcome.INSUFFICIENT_FUNDS or (s.outcome is Outcome.DELIVERED and not s.detail and len(funds))
@@ -252,10 +265,11 @@ class EventLog:
             if job is None:
                 continue
             wallet = wallet_of(job.owner, job.project, job.product)
-            if wanted[event.sequence]:
+            word = wanted[event.sequence]
+            if word.outcome is Outcome.DELIVERED:
                 funds.paid(wallet)
             else:
-                funds.short(wallet, now_ms)
+                funds.short(wallet, word.at_ms)
 
     async def undelivered_count(self, job_id: str, consumer: str) -> int:
         """Events of the job that the consumer has not settled."""

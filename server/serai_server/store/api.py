@@ -168,6 +168,10 @@ class Store(Protocol):
         """
         ...
 
+    async def settled(self, consumer: str, sequences: Sequence[int]) -> list[EventSettlement]:
+        """What the consumer has said of these events, in order of sequence; those that it has not settled are left out."""
+        ...
+
     async def intervals(self, job_id: str) -> list[Interval]:
         """In the order in which they began; only the last one may be open."""
         ...

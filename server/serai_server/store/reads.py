@@ -31,7 +31,19 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serai_server.store.api import StoreUnavailable, WriteRefused
-from serai_server.store.model import Backlog, Interval, JobFilter, JobPage, JobRecord, LedgerRow, Outcome, StoredEvent, StoredJob, Unpaid
+from serai_server.store.model import (
+    Backlog,
+    EventSettlement,
+    Interval,
+    JobFilter,
+    JobPage,
+    JobRecord,
+    LedgerRow,
+    Outcome,
+    StoredEvent,
+    StoredJob,
+    Unpaid,
+)
 from serai_server.store.rows import (
     Row,
     Value,
@@ -43,6 +55,7 @@ from serai_server.store.rows import (
     as_job,
     as_pair,
     as_record,
+    as_settlement,
     as_text,
     as_unpaid,
 )
@@ -154,11 +167,17 @@ class Reader:
         return await self.run((self._events, self._events.values(consumer=consumer, after=after, most=limit)), as_event)
 
     async def events_at(self, sequences: Sequence[int]) -> list[StoredEvent]:
-        wanted = sorted(set(sequences))
         found: list[StoredEvent] = []
-        for start in range(0, len(wanted), _AT_ONCE):
-            part = wanted[start : start + _AT_ONCE]
+        for part in _in_parts(sequences):
             found += await self.run(select(events).where(events.c.sequence.in_(part)).order_by(events.c.sequence), as_event)
+        return found
+
+    async def settled(self, consumer: str, sequences: Sequence[int]) -> list[EventSettlement]:
+        c = settlements.c
+        query = select(c.sequence, c.outcome, c.detail, c.at_ms).where(c.consumer == consumer).order_by(c.sequence)
+        found: list[EventSettlement] = []
+        for part in _in_parts(sequences):
+            found += await self.run(query.where(c.sequence.in_(part)), as_settlement)
         return found
 
     async def intervals(self, job_id: str) -> list[Interval]:
@@ -189,6 +208,12 @@ class Reader:
         """Blocks until the reads under way have ended."""
         self._pool.shutdown()
         self._engine.dispose()
+
+
+def _in_parts(sequences: Sequence[int]) -> list[list[int]]:
+    """In order, each once."""
+    wanted = sorted(set(sequences))
+    return [wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE)]
 
 
 def _events_query() -> Select[Any]:

@@ -9,11 +9,13 @@ from typing import Any
 from serai_server.store.model import (
     Backlog,
     EventKind,
+    EventSettlement,
     Interval,
     JobChange,
     JobRecord,
     LedgerRow,
     NewJob,
+    Outcome,
     State,
     StoredEvent,
     StoredJob,
@@ -38,6 +40,11 @@ def as_record(row: Row) -> JobRecord:
 
 def as_event(row: Row) -> StoredEvent:
     return StoredEvent(row[0], row[1], EventKind(row[2]), row[3], row[4], license_id=row[5])
+
+
+def as_settlement(row: Row) -> EventSettlement:
+    """Without Core's id of a license, which is kept with the license."""
+    return EventSettlement(row[0], Outcome(row[1]), row[2], row[3])
 
 
 def as_interval(row: Row) -> Interval:

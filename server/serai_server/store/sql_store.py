@@ -121,6 +121,9 @@ class SqlStore:
     async def events_at(self, sequences: Sequence[int]) -> list[StoredEvent]:
         return await self._reader.events_at(sequences)
 
+    async def settled(self, consumer: str, sequences: Sequence[int]) -> list[EventSettlement]:
+        return await self._reader.settled(consumer, sequences)
+
     async def intervals(self, job_id: str) -> list[Interval]:
         return await self._reader.intervals(job_id)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.license_money import FREE, SOLVER, Money, money
@@ -17,8 +19,9 @@ from serai_server.errors import InvalidRequest, LicenseUnknown, WrongState
 from serai_server.licenses import words
 from serai_server.licenses.access import Actor
 from serai_server.licenses.states import revived
+from serai_server.store.api import StoreUnavailable
 from serai_server.store.license_model import AtCore, LicenseChange, LicenseState, Payment, StoredLicense
-from serai_server.store.model import CORE, EventSettlement, Outcome
+from serai_server.store.model import CORE, EventSettlement, Outcome, StoredEvent
 
 ALICE = Actor("alice")
 MAYBE = "Core may have been sent this charge before; its word on funds does not count"
@@ -65,6 +68,96 @@ async def test_a_second_word_on_an_event_is_not_heard(of_2021: Money) -> None:
     await of_2021.log.acknowledge(CORE, [unknown])
     row = await of_2021.row()
     assert (row.payment, row.at_core, row.state) == (Payment.PAID, AtCore.KNOWN, READY)
+    await stream.aclose()
+
+
+async def test_a_word_that_fails_is_not_overtaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two acknowledgements at once, and the first cannot tell the license: the second does, and a server that starts then finds it paid."""
+    began, fail = asyncio.Event(), asyncio.Event()
+    async with money(tmp_path, today=False) as first:
+        await first.bought("5123")
+        await first.passes()
+        (charge,) = await first.unsettled("charge")
+        stream = first.log.subscribe(CORE)
+        await anext(stream)
+        tell = first.settlements.settle
+
+        async def settle(settled: Sequence[tuple[StoredEvent, EventSettlement]]) -> None:
+            if not began.is_set():
+                began.set()
+                await fail.wait()
+                raise StoreUnavailable("connection lost")
+            await tell(settled)
+
+        monkeypatch.setattr(first.settlements, "settle", settle)
+        paid = [EventSettlement(charge.sequence, Outcome.DELIVERED, "", 0)]
+        failing = asyncio.create_task(first.log.acknowledge(CORE, paid))
+        await began.wait()
+        other = asyncio.create_task(first.log.acknowledge(CORE, paid))
+        for _ in range(3):
+            await first.store.ping()  # the other one gets as far as it can
+        fail.set()
+        with pytest.raises(StoreUnavailable):
+            await failing
+        await other
+        await stream.aclose()
+    async with money(tmp_path, today=False) as second:
+        await second.log.acknowledge(CORE, paid)
+        assert ((await second.row()).payment, await second.charges()) == (Payment.PAID, [])
+
+
+@pytest.mark.parametrize(
+    ("killed", "payment", "settled"),
+    [
+        ("before the license is told", Payment.ASKED, False),
+        ("before the event is settled", Payment.PAID, False),
+        ("after it", Payment.PAID, True),
+    ],
+)
+async def test_killed_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str, payment: Payment, settled: bool) -> None:
+    """What is not settled comes again, and what is settled is paid."""
+    async with money(tmp_path, today=False) as first:
+        await first.bought("5123")
+        await first.passes()
+        (charge,) = await first.unsettled("charge")
+        settle = first.store.settle
+
+        async def kill(*given: Any) -> None:
+            if settled:
+                await settle(*given)
+            raise asyncio.CancelledError
+
+        stream = first.log.subscribe(CORE)
+        await anext(stream)
+        monkeypatch.setattr(first.settlements if killed == "before the license is told" else first.store, "settle", kill)
+        with pytest.raises(asyncio.CancelledError):
+            await first.log.acknowledge(CORE, [EventSettlement(charge.sequence, Outcome.DELIVERED, "", 0)])
+        await stream.aclose()
+    async with money(tmp_path, today=False) as second:
+        assert ((await second.row()).payment, len(await second.charges())) == (payment, 0 if settled else 1)
+        await second.answer(Outcome.DELIVERED)
+        assert ((await second.row()).payment, await second.charges()) == (Payment.PAID, [])
+
+
+async def test_a_second_word_after_an_answer_that_was_lost(of_2021: Money, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has the first one, and so has the license, though nobody was told that it is stored."""
+    await of_2021.bought("5123")
+    await of_2021.passes()
+    (charge,) = await of_2021.unsettled("charge")
+    stream = of_2021.log.subscribe(CORE)
+    await anext(stream)
+    settle = of_2021.store.settle
+
+    async def lost(*given: Any) -> None:
+        await settle(*given)
+        raise StoreUnavailable("connection lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(of_2021.store, "settle", lost)
+        with pytest.raises(StoreUnavailable):
+            await of_2021.log.acknowledge(CORE, [EventSettlement(charge.sequence, Outcome.INSUFFICIENT_FUNDS, "", 0)])
+    await of_2021.log.acknowledge(CORE, [EventSettlement(charge.sequence, Outcome.DELIVERED, "", 0)])
+    assert (await of_2021.row()).payment is Payment.UNPAID
     await stream.aclose()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 
 import msgspec
 import pytest
@@ -339,6 +339,34 @@ async def test_what_is_perhaps_stored_is_told_when_it_comes_again(server: Server
     assert len(funds) == 1
     await log.acknowledge("core", [EventSettlement(charge, Outcome.DELIVERED, "", 0)])
     assert len(funds) == 1, "a second word"
+
+
+async def test_what_is_perhaps_stored_is_told_when_the_gateway_is_gone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It died just as the commit's answer was lost, so that it never repeats the settlement: whoever subscribes next makes it known."""
+    funds = Funds(server.clock, 60_000)
+    log = EventLog(server.store, server.clock, funds)
+    await server.store.create_jobs([msgspec.structs.replace(new_job("1"), events=(NewEvent("1", EventKind.CHARGE, b"", 0),))])
+    (charge,) = [event.sequence for event in await server.store.events("core", 0, 10)]
+    settling = asyncio.create_task(log.acknowledge("core", [EventSettlement(charge, Outcome.INSUFFICIENT_FUNDS, "", 0)]))
+    submitted, settle = asyncio.Event(), server.store.settle
+
+    def watched(consumer: str, settlements: Sequence[EventSettlement], stops: Sequence[StopRequest] = ()) -> Awaitable[frozenset[int]]:
+        submitted.set()
+        return settle(consumer, settlements, stops)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.store, "settle", watched)
+        await submitted.wait()
+        settling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await settling
+    assert len(funds) == 0
+    next_gateway = log.subscribe("core")
+    waiting = asyncio.create_task(anext(next_gateway))
+    await server.create("2")
+    await waiting
+    assert len(funds) == 1
+    await next_gateway.aclose()
 
 
 async def test_only_a_subscription_makes_a_consumer(server: Server) -> None:
