@@ -101,6 +101,22 @@ async def test_a_killed_serai_leaves_no_envoy(tmp_path: Path) -> None:
         assert (await serai.front.curl(PRODUCTS, *serai.bearer())).status == 200
 
 
+async def test_a_second_one_is_refused(tmp_path: Path) -> None:
+    """Neither the same settings again nor others that want a port which Envoy has: it says which, and what to do; nothing is started, and
+    all calls go on to the first. Whose port it is does not matter."""
+    async with up(tmp_path / "first", tls=False) as first, up(tmp_path / "other", tls=False, started=False) as other:
+        settings = other.folder / "serai.toml"
+        settings.write_text(settings.read_text().replace(str(other.front.port), str(first.front.port)))
+        for second in (first, other):
+            code, _, err = await second.cli("up")
+            assert code == 1
+            assert f"somebody else listens on 127.0.0.1 port {first.front.port}, which gateway.envoy.port names" in err.decode()
+            assert "Stop it first, or set another gateway.envoy.port" in err.decode()
+        assert not (other.folder / "state" / "serai.sock").exists()
+        for _ in range(20):
+            assert (await first.front.curl(PRODUCTS, *first.bearer())).status == 200
+
+
 async def test_a_stop_ends_what_would_go_on_for_ever(tmp_path: Path) -> None:
     """Who watches through Envoy is told that the server stops, by gRPC's status and not by a broken connection; the stop does not wait for
     streams, although it would for calls."""

