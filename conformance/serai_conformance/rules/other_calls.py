@@ -36,7 +36,7 @@ async def extend_time(visit: Visit) -> None:
 
 @rule("extend.lasts", "A job that got more time lives beyond its first limit.", "2021 §1.7: a time to add", needs=("timeExtension", "logs"))
 async def extend_lasts(visit: Visit) -> None:
-    script = "echo kit-out; sleep 6; echo kit-beyond; exec sleep 3600"
+    script = "echo kit-out; sleep 12; echo kit-beyond; exec sleep 3600"
     async with visit.having(visit.program(script, limit_s=4)) as job:
         found = await _extend(visit, job, _TIME)
         if not found.ok:
