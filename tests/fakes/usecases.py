@@ -24,6 +24,7 @@ from serai_backends.model import Capacity
 from serai_server.errors import ConsumerUnknown, InvalidRequest, JobConflictError, JobUnknown
 from serai_server.events.consumers import Asker, ConsumerReport
 from serai_server.jobs.origin import Tool
+from serai_server.own_jobs import SUBMITTED
 from serai_server.store.model import Backlog, EventSettlement, StoredEvent
 
 STDOUT, STDERR = jobs_service_pb2.OUTPUT_STREAM_STDOUT, jobs_service_pb2.OUTPUT_STREAM_STDERR
@@ -75,7 +76,7 @@ class MemoryJobs:
 
     async def submit(self, request: SubmitRequest, tool: Tool | None = None) -> SubmitResponse:
         self.submitted.append(request)
-        made = job(f"tool-{request.submission_id or len(self.jobs)}", owner=request.owner, project=request.project)
+        made = job(f"{SUBMITTED}{request.submission_id or len(self.jobs)}", owner=request.owner, project=request.project)
         await self.create([made], tool)
         return SubmitResponse(job_id=made.id, state=self.reports[made.id].state)
 

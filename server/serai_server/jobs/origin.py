@@ -23,6 +23,9 @@ class Tool:
         """`at` is the job's path. Raises InvalidRequest, Forbidden."""
         if not is_own(job.id):
             raise InvalidRequest(f"expected an id that begins with {PREFIX}: other ids are for UCloud's jobs", field=f"{at}.id")
-        if self.only_project and job.owner.project != self.only_project:
-            words = f"you are limited to project {self.only_project!r}; no job of another one can be made"
-            raise Forbidden(words, field=f"{at}.owner.project")
+        self.check_project(job.owner.project, f"{at}.owner.project")
+
+    def check_project(self, project: str, at: str) -> None:
+        """Raises Forbidden for another one than the tool is limited to. `at`: the path."""
+        if self.only_project and project != self.only_project:
+            raise Forbidden(f"you are limited to project {self.only_project!r}; no job of another one can be made", field=at)

@@ -35,10 +35,10 @@ from serai_server.jobs.registry import Registry
 from serai_server.jobs.reports import report
 from serai_server.jobs.requests import Policy, is_job_id, new_job
 from serai_server.jobs.spec import licenses_of
-from serai_server.jobs.submissions import of_submission, whole_job
+from serai_server.jobs.submissions import Submission, of_submission, whole_job
 from serai_server.ledger.funds import Funds, wallet_of
 from serai_server.licenses.in_jobs import LicensesInJobs, Whose
-from serai_server.own_jobs import is_own
+from serai_server.own_jobs import SUBMITTED, is_own, is_submitted
 from serai_server.store.api import JobConflict, Store
 from serai_server.store.model import JobFilter, NewJob, State, StoredJob
 
@@ -81,6 +81,18 @@ class JobsService:
         StoreUnavailable.
         """
         check_count(items)
+        for index, item in enumerate(items):
+            if is_submitted(item.id):  # in the same words whether there is such a job or not
+                raise InvalidRequest(f"ids that begin with {SUBMITTED} are given by Submit; choose another one", field=f"items[{index}].id")
+        try:
+            await self._store.create_jobs(await self._new_jobs(items, tool))
+        except JobConflict as error:
+            raise JobConflictError(
+                f"a job {error.job_id} with other content exists already; a job's id cannot be used again", field=f"items[{error.index}].id"
+            ) from error
+
+    async def _new_jobs(self, items: Sequence[Job], tool: Tool | None) -> list[NewJob]:
+        """As they will be stored. Raises as `create`, but for the last two."""
         jobs: list[NewJob] = []
         ids: set[str] = set()
         origin = recorded(self._traces.current()) if self._traces is not None else ""
@@ -97,19 +109,20 @@ class JobsService:
                 job = msgspec.structs.replace(job, notes=notes.with_origin(job.notes, origin))
             await self._check_funds(job)
             jobs.append(await self._with_licenses(job, item, index))
-        try:
-            await self._store.create_jobs(jobs)
-        except JobConflict as error:
-            raise JobConflictError(
-                f"a job {error.job_id} with other content exists already; a job's id cannot be used again", field=f"items[{error.index}].id"
-            ) from error
+        return jobs
 
     async def submit(self, request: SubmitRequest, tool: Tool | None = None) -> SubmitResponse:
-        """Store the job that is described, or find the one of the same submission. Raises as `create`."""
-        job = whole_job(request, self._catalog, tool.only_project if tool else "")
-        with of_submission(job):
-            await self.create([job], tool)
-        return SubmitResponse(job_id=job.id, state=(await self.get(job.id)).state)
+        """Store the job that is described, or find the one of the same submission; that is not made of the request anew, so that neither
+        other settings nor another release keep it from being found. Raises as `create`."""
+        submission = Submission.of(request, tool)
+        if request.submission_id and (there := await self._store.job(submission.job_id)) is not None:
+            return submission.answer(there)
+        job = whole_job(request, submission, self._catalog)
+        with of_submission():
+            (made,) = await self._new_jobs([job], tool)
+        new = msgspec.structs.replace(made, digest=submission.digest)
+        (row,) = await self._store.decide([new.id], lambda _place, there: new if there is None else None)
+        return submission.answer(row)
 
     async def _with_licenses(self, job: NewJob, item: Job, index: int) -> NewJob:
         """The job with its claims on licenses. Raises InvalidRequest, WrongState, NotEnoughLicenses."""

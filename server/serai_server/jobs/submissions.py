@@ -11,7 +11,9 @@ import re
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from google.protobuf.json_format import MessageToJson
 from serai.core.v1.resources_pb2 import NameAndVersion, ProductReference, ResourceOwner, SimpleDuration
 from serai.jobs.v1.application_pb2 import (
     TOOL_BACKEND_DOCKER,
@@ -26,14 +28,16 @@ from serai.jobs.v1.application_pb2 import (
     ToolReference,
     WordInvocation,
 )
-from serai.jobs.v1.job_pb2 import JOB_STATE_IN_QUEUE, Job, JobSpecification, JobStatus
-from serai.jobs.v1.jobs_service_pb2 import SubmitRequest
+from serai.jobs.v1.job_pb2 import JOB_STATE_IN_QUEUE, Job, JobSpecification, JobState, JobStatus
+from serai.jobs.v1.jobs_service_pb2 import SubmitRequest, SubmitResponse
 
 from serai_server.errors import InvalidRequest, JobConflictError, SeraiError
+from serai_server.jobs import origin
 from serai_server.jobs.durations import LONGEST_DAYS, LONGEST_MS
 from serai_server.jobs.invocation import ENVIRONMENT_NAME, MOST_ARGUMENT_BYTES
 from serai_server.jobs.products import Catalog, Product
-from serai_server.own_jobs import PREFIX
+from serai_server.own_jobs import SUBMITTED
+from serai_server.store.model import StoredJob
 
 _WHAT = NameAndVersion(name="tool", version="1")
 """The application of all such jobs."""
@@ -55,15 +59,43 @@ _FIELDS = {
 """Paths in the job to the fields that they are made of."""
 
 
-def whole_job(request: SubmitRequest, catalog: Catalog, only_project: str) -> Job:
-    """`only_project`: the one that the caller is limited to; empty = not limited. Raises InvalidRequest."""
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a SubmitRequest is known by once it is stored."""
+
+    job_id: str
+    """By chance, or the same for the same submission_id of the same callers."""
+    project: str
+    """Whose job it is; empty = none's."""
+    digest: bytes
+    """Of the request itself. What is made of it depends on the settings and on this program, which a repeat may find changed."""
+
+    @classmethod
+    def of(cls, request: SubmitRequest, tool: origin.Tool | None) -> Submission:
+        """`tool`: who asks, None = not a tool at its door. Raises InvalidRequest, Forbidden."""
+        only_project = tool.only_project if tool else ""
+        project = request.project or only_project
+        if tool is not None:
+            tool.check_project(project, "project")
+        return cls(_job_id(request.submission_id, only_project), project, _digest(request, project))
+
+    def answer(self, job: StoredJob | None) -> SubmitResponse:
+        """For the job that is stored under its id. Raises JobConflictError when it is that of another request."""
+        if job is None or job.digest != self.digest:
+            words = f"job {self.job_id} was submitted with this submission_id and other content; for another job use another one"
+            raise JobConflictError(words, field="submission_id")
+        return SubmitResponse(job_id=job.id, state=JobState.ValueType(job.state.value))
+
+
+def whole_job(request: SubmitRequest, submission: Submission, catalog: Catalog) -> Job:
+    """Raises InvalidRequest."""
     if not request.command:
         raise InvalidRequest("expected a program to run, and its arguments", field="command")
     _check_environment(request)
     product = _product(request, catalog)
     job = Job(
-        id=_job_id(request.submission_id, only_project),
-        owner=ResourceOwner(created_by=request.owner, project=request.project or only_project or None),
+        id=submission.job_id,
+        owner=ResourceOwner(created_by=request.owner, project=submission.project or None),
         specification=JobSpecification(
             application=_WHAT,
             product=ProductReference(id=product.id, category=product.category, provider=product.provider),
@@ -78,26 +110,37 @@ def whole_job(request: SubmitRequest, catalog: Catalog, only_project: str) -> Jo
 
 
 @contextmanager
-def of_submission(job: Job) -> Generator[None]:
+def of_submission() -> Generator[None]:
     """Errors about the job, made alone, are told as those of the SubmitRequest."""
     try:
         yield
-    except JobConflictError as error:
-        words = f"job {job.id} was submitted with this submission_id and other content; for another job use another one"
-        raise JobConflictError(words, field="submission_id") from error
     except SeraiError as error:
         error.field = _FIELDS.get(error.field.removeprefix("items[0]."), "")
         raise
+
+
+def _digest(request: SubmitRequest, project: str) -> bytes:
+    """Of what it says, however it is said: protobuf's JSON leaves out what is not set, so that a field of a later release changes nothing
+    for requests without it; and what means the same as to be left out is."""
+    said = SubmitRequest()
+    said.CopyFrom(request)
+    said.project = project
+    if said.replicas == 1:
+        said.ClearField("replicas")
+    if not said.product.ByteSize():
+        said.ClearField("product")
+    text = MessageToJson(said, preserving_proto_field_name=True, indent=None, sort_keys=True)
+    return hashlib.sha256(f"submission\0{text}".encode()).digest()
 
 
 def _job_id(submission_id: str, only_project: str) -> str:
     """By chance, or the same for the same submission. Callers that are limited to a project take nothing from those of another one, and
     learn nothing of what they chose."""
     if not submission_id:
-        return PREFIX + secrets.token_hex(_ID_BYTES)
+        return SUBMITTED + secrets.token_hex(_ID_BYTES)
     if not _SUBMISSION_ID.fullmatch(submission_id):
         raise InvalidRequest("expected 1 to 64 letters, digits, '.', '_' and '-'", field="submission_id")
-    return PREFIX + hashlib.sha256(f"{submission_id}\0{only_project}".encode()).hexdigest()[: 2 * _ID_BYTES]
+    return SUBMITTED + hashlib.sha256(f"{submission_id}\0{only_project}".encode()).hexdigest()[: 2 * _ID_BYTES]
 
 
 def _check_environment(request: SubmitRequest) -> None:

@@ -353,7 +353,7 @@ class TestSubmit:
         options = ["--owner", "alice", "--project", "p", "--image", "debian:12", "--product", "c/c1", "--replicas", "2", "--name", "a b"]
         more = ["--time-limit", "1h", "--env", "A=1", "--env", "B=x=y", "--submission-id", "n1"]
         ran = serai("jobs", "submit", *options, *more, program=["sh", "-c", "echo --owner $A"])
-        assert (ran.code, ran.out, ran.err) == (Exit.OK, b"tool-n1\n", "")
+        assert (ran.code, ran.out, ran.err) == (Exit.OK, b"tool-s-n1\n", "")
         assert server.front.jobs.submitted == [
             SubmitRequest(
                 owner="alice",
@@ -372,7 +372,7 @@ class TestSubmit:
     def test_for_programs(self, server: Server, serai: Serai) -> None:
         """The id and the state; what is not said is left to the server."""
         ran = serai("jobs", "submit", "--owner", "alice", "--json", program=["date"])
-        assert (ran.code, ran.json) == (Exit.OK, {"id": "tool-0", "state": "IN_QUEUE"})
+        assert (ran.code, ran.json) == (Exit.OK, {"id": "tool-s-0", "state": "IN_QUEUE"})
         assert server.front.jobs.submitted == [SubmitRequest(owner="alice", command=["date"], replicas=1)]
 
     @pytest.mark.parametrize(

@@ -87,8 +87,12 @@ async def site_on(folder: Path) -> AsyncGenerator[Site]:
         await core.jobs.create(jobs)
         for one in jobs:
             await until(core, one.id, lambda row: row.state is State.RUNNING)
-        front = dispatcher(jobs=core.jobs, changes=core.changes, events=core.events, health=Health(), clock=clock, log=silent())
-        yield Site(core, front)
+        yield fronted(core, clock)
+
+
+def fronted(core: Core, clock: FakeClock) -> Site:
+    front = dispatcher(jobs=core.jobs, changes=core.changes, events=core.events, health=Health(), clock=clock, log=silent())
+    return Site(core, front)
 
 
 def of(project: str, job_id: str, owner: str = "user") -> Job:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes.core_on import until
+from fakes.clock import FakeClock
+from fakes.core_on import PRODUCTS, START_MS, core_on, until
 from google.rpc import code_pb2, error_details_pb2, status_pb2
-from integration.tools.test_project_limit import FREE, LIMITED, site_on, tool
+from integration.tools.test_project_limit import FREE, LIMITED, Able, fronted, of, site_on, tool
 from serai.core.v1.resources_pb2 import ProductReference
 from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai.jobs.v1.job_pb2 import JOB_STATE_IN_QUEUE, JOB_STATE_RUNNING
 from serai_server.jobs import notes
-from serai_server.store.model import State
+from serai_server.jobs.origin import Tool
+from serai_server.jobs.submissions import Submission
+from serai_server.store.api import StoreUnavailable
+from serai_server.store.model import State, StoredJob
 from serai_server.store.token_model import Role
 
 
@@ -69,10 +74,65 @@ async def test_a_limited_tool_submits_for_its_project_alone(tmp_path: Path) -> N
             status = await site.refused("Submit", asked(submission, "q"))
             assert (status.code, fields_of(status)) == (code_pb2.PERMISSION_DENIED, ["project"])
         other = answered(await site.ask("Submit", asked("x"), tool("q"))).job_id
+        status = await site.refused("Submit", asked("x", "p"), tool("q"))
+        assert (status.code, fields_of(status)) == (code_pb2.PERMISSION_DENIED, ["project"])
         mine = answered(await site.ask("Submit", asked("x"))).job_id
         assert mine != other
         rows = [await site.core.store.job(job_id) for job_id in (mine, other)]
         assert [row and row.project for row in rows] == ["p", "q"]
+
+
+async def test_nobody_takes_or_learns_the_id_of_a_submission(tmp_path: Path) -> None:
+    """What Create says of such an id is the same whether there is such a job or not, to whomever: so a project's word is free for it,
+    whatever tools of others guessed, and they learn nothing of it."""
+    async with site_on(tmp_path) as site:
+        guessed = Submission.of(asked("weekly"), Tool("0123456789ab", "p")).job_id
+        refusals: list[status_pb2.Status] = []
+        for project, whose in (("q", tool("q")), ("p", FREE), ("p", LIMITED)):
+            status = await site.refused("Create", pb.CreateRequest(items=[of(project, guessed)]), whose)
+            assert (status.code, fields_of(status)) == (code_pb2.INVALID_ARGUMENT, ["items[0].id"])
+            refusals.append(status)
+        assert answered(await site.ask("Submit", asked("weekly"))).job_id == guessed
+        for project, whose in (("q", tool("q")), ("p", FREE), ("p", LIMITED)):
+            assert await site.refused("Create", pb.CreateRequest(items=[of(project, guessed)]), whose) == refusals.pop(0)
+        hidden = await site.refused("Get", pb.GetRequest(job_id=guessed), tool("q"))
+        absent = await site.refused("Get", pb.GetRequest(job_id=guessed[:-1] + "x"), tool("q"))
+        assert hidden.code == absent.code == code_pb2.NOT_FOUND
+        assert hidden.message.replace(guessed, "") == absent.message.replace(guessed[:-1] + "x", "")
+
+
+async def test_a_repeat_finds_its_job_whatever_was_changed_since(tmp_path: Path) -> None:
+    """Also when the server has started anew with other settings, by which its machine type is not sold any more and another one is the
+    first that runs such programs."""
+    named, unnamed, gone = asked("named"), asked("unnamed", product=None), asked("gone")
+    clock, machine = FakeClock(START_MS), Able()
+    async with core_on(tmp_path, machine, clock) as core:
+        first = [answered(await fronted(core, clock).ask("Submit", one)).job_id for one in (named, unnamed)]
+    async with core_on(tmp_path, machine, clock, products=(replace(PRODUCTS[0], id="newer"), PRODUCTS[0])) as core:
+        assert [answered(await fronted(core, clock).ask("Submit", one)).job_id for one in (named, unnamed)] == first
+    async with core_on(tmp_path, machine, clock, products=(replace(PRODUCTS[0], id="newer"),)) as core:
+        site = fronted(core, clock)
+        assert [answered(await site.ask("Submit", one)).job_id for one in (named, unnamed)] == first
+        status = await site.refused("Submit", asked("named", replicas=2))
+        assert (status.code, fields_of(status)) == (code_pb2.ALREADY_EXISTS, ["submission_id"])
+        status = await site.refused("Submit", gone)
+        assert (status.code, fields_of(status)) == (code_pb2.INVALID_ARGUMENT, ["product"])
+
+
+async def test_what_is_stored_is_answered_without_another_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that goes away right after its commit takes the answer not with it: "nothing was changed" would have the tool ask for a
+    second job."""
+
+    async def away(_job_id: str) -> StoredJob | None:
+        raise StoreUnavailable("away")
+
+    async with site_on(tmp_path) as site:
+        with monkeypatch.context() as patch:
+            patch.setattr(site.core.store, "job", away)
+            made = answered(await site.ask("Submit", asked()))
+        assert made.state == JOB_STATE_IN_QUEUE
+        row = await site.core.store.job(made.job_id)
+        assert row is not None
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER])

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from serai.core.v1.resources_pb2 import ProductReference
 from serai.jobs.v1.application_pb2 import ToolBackend
+from serai.jobs.v1.job_pb2 import Job
 from serai.jobs.v1.jobs_service_pb2 import SubmitRequest
 from serai_backends.model import Features, Resources
-from serai_server.errors import Forbidden, InvalidRequest, JobConflictError, SeraiError, Unsupported
+from serai_server.errors import Forbidden, InvalidRequest, SeraiError, Unsupported
 from serai_server.jobs.durations import LONGEST_MS
 from serai_server.jobs.invocation import Writing, build_command
 from serai_server.jobs.origin import Tool
 from serai_server.jobs.products import MINUTE_MS, Catalog, Product
 from serai_server.jobs.requests import Policy, new_job
 from serai_server.jobs.spec import app_of, encoded_application
-from serai_server.jobs.submissions import of_submission, whole_job
+from serai_server.jobs.submissions import Submission, of_submission, whole_job
+from serai_server.own_jobs import is_own, is_submitted
 from serai_server.store.model import NewJob
 
 DOCKER, NATIVE = ToolBackend.TOOL_BACKEND_DOCKER, ToolBackend.TOOL_BACKEND_NATIVE
@@ -41,9 +41,13 @@ def asked(**fields: object) -> SubmitRequest:
 
 def taken(request: SubmitRequest, tool: Tool | None = None, catalog: Catalog = CATALOG) -> NewJob:
     """As JobsService does it, but for the store."""
-    job = whole_job(request, catalog, tool.only_project if tool else "")
-    with of_submission(job):
+    job = made(request, tool, catalog)
+    with of_submission():
         return new_job(job, 0, catalog, POLICY, 5, tool=tool)
+
+
+def made(request: SubmitRequest, tool: Tool | None = None, catalog: Catalog = CATALOG) -> Job:
+    return whole_job(request, Submission.of(request, tool), catalog)
 
 
 def test_all_that_is_said_is_in_the_job() -> None:
@@ -52,7 +56,7 @@ def test_all_that_is_said_is_in_the_job() -> None:
         project="p", image="debian:12", environment={"B": "2 $A", "A": ""}, replicas=3, time_limit_ms=3_723_001, name="try",
         product=ProductReference(id="small"),
     )  # fmt: skip
-    job = whole_job(request, CATALOG, "")
+    job = made(request)
     app = app_of(encoded_application(job))
     command = build_command(app, Writing({}, {}, "", False, {}))
     assert (command.argv, command.environment) == (("echo", "Hello  you"), (("A", ""), ("B", "2 $A")))
@@ -83,7 +87,7 @@ def test_what_is_not_said_has_a_meaning() -> None:
 )
 def test_machine_types(reference: ProductReference | None, image: str, found: str, backend: ToolBackend.ValueType) -> None:
     """As much of the name as it takes to tell it from others; a program without an image is the machine's own where that runs such."""
-    job = whole_job(asked(product=reference, image=image), CATALOG, "")
+    job = made(asked(product=reference, image=image))
     assert f"{job.specification.product.category}/{job.specification.product.id}" == found
     assert job.specification.product.provider == "example"
     assert job.status.resolved_application.invocation.tool.tool.description.backend == backend
@@ -142,15 +146,58 @@ def test_a_machine_type_that_runs_no_such_program() -> None:
 
 
 def test_ids() -> None:
-    """By chance without a submission's id; with one always the same, and another one for callers that are limited to a project."""
-    assert whole_job(asked(), CATALOG, "").id != whole_job(asked(), CATALOG, "").id
-    ids = {whole_job(asked(submission_id=name), CATALOG, project).id for name in ("a", "b", "a.p") for project in ("", "p", "q")}
-    again = {
-        whole_job(asked(submission_id=name, replicas=2), CATALOG, project).id for name in ("a", "b", "a.p") for project in ("", "p", "q")
-    }
-    assert len(ids) == 9
-    assert ids == again
-    assert all(job_id.startswith("tool-") and len(job_id) <= 64 for job_id in ids)
+    """By chance without a submission's id; with one always the same, and another one for callers that are limited to a project. None is
+    one that Create takes."""
+
+    def id_of(project: str, **fields: object) -> str:
+        return Submission.of(asked(**fields), Tool("0123456789ab", project)).job_id
+
+    assert id_of("") != id_of("")
+    every = [(name, project) for name in ("a", "b", "a.p") for project in ("", "p", "q")]
+    ids = [id_of(project, submission_id=name) for name, project in every]
+    assert ids == [id_of(project, submission_id=name, replicas=2) for name, project in every]
+    assert len(set(ids)) == 9
+    assert all(is_submitted(job_id) and is_own(job_id) and len(job_id) <= 64 for job_id in [*ids, id_of("")])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"replicas": 1}),
+        ({}, {"product": ProductReference()}),
+        ({"project": "p"}, {}),
+        ({"environment": {"A": "1", "B": "2", "C": "3"}}, {"environment": {"C": "3", "B": "2", "A": "1"}}),
+    ],
+)
+def test_the_same_said_otherwise(one: dict[str, object], other: dict[str, object]) -> None:
+    """What is left out is the same as what it means."""
+    tool = Tool("0123456789ab", "p")
+    assert Submission.of(asked(**one), tool).digest == Submission.of(asked(**other), tool).digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"owner": "bob"},
+        {"project": "q"},
+        {"image": "debian:12"},
+        {"command": ["echo", "Hello", "you"]},
+        {"environment": {"A": ""}},
+        {"product": ProductReference(id="big", category="cpu")},
+        {"replicas": 2},
+        {"time_limit_ms": 1},
+        {"name": "x"},
+    ],
+)
+def test_other_content(other: dict[str, object]) -> None:
+    """Each field counts."""
+    assert Submission.of(asked(**other), None).digest != Submission.of(asked(), None).digest
+
+
+def test_the_digest_stays_over_releases() -> None:
+    """It is kept with jobs, and compared with what another release says of the same request."""
+    request = asked(submission_id="x", environment={"A": "1"}, time_limit_ms=5, product=ProductReference(id="small"))
+    assert Submission.of(request, None).digest.hex() == "1281f2114081a5bf3d143826f31ff63809a66cfbc34a97ea2e685076d364f850"
 
 
 def test_a_caller_that_is_limited_to_a_project() -> None:
@@ -173,12 +220,6 @@ def test_paths_in_the_job_do_not_come_out(inside: str, field: str) -> None:
     def fail(error: SeraiError) -> None:
         raise error
 
-    job = whole_job(asked(), CATALOG, "")
-    with pytest.raises(InvalidRequest) as caught, of_submission(job):
+    with pytest.raises(InvalidRequest) as caught, of_submission():
         fail(InvalidRequest("words", field=inside))
     assert (caught.value.field, caught.value.text) == (field, "words")
-    make: Callable[[], SeraiError] = lambda: JobConflictError("a job", field="items[0].id")  # noqa: E731
-    with pytest.raises(JobConflictError) as conflict, of_submission(job):
-        fail(make())
-    assert conflict.value.field == "submission_id"
-    assert job.id in conflict.value.text

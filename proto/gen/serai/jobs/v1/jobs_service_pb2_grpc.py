@@ -174,7 +174,7 @@ class JobsServiceServicer:
 
     def Submit(self, request, context):
         """Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
-        begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+        begins with `tool-s-`, which Create takes from nobody, and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
         ALREADY_EXISTS for a submission_id that was used with other content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -47,7 +47,7 @@ class JobsServiceStub:
     """
     Submit: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.SubmitRequest, _jobs_service_pb2.SubmitResponse]
     """Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
-    begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+    begins with `tool-s-`, which Create takes from nobody, and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
     ALREADY_EXISTS for a submission_id that was used with other content.
     """
     CreateBulk: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateBulkRequest, _jobs_service_pb2.CreateBulkResponse]
@@ -114,7 +114,7 @@ class JobsServiceAsyncStub(JobsServiceStub):
     """
     Submit: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.SubmitRequest, _jobs_service_pb2.SubmitResponse]  # type: ignore[assignment]
     """Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
-    begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+    begins with `tool-s-`, which Create takes from nobody, and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
     ALREADY_EXISTS for a submission_id that was used with other content.
     """
     CreateBulk: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateBulkRequest, _jobs_service_pb2.CreateBulkResponse]  # type: ignore[assignment]
@@ -190,7 +190,7 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_service_pb2.SubmitResponse, _abc.Awaitable[_jobs_service_pb2.SubmitResponse]]:
         """Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
-        begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+        begins with `tool-s-`, which Create takes from nobody, and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
         ALREADY_EXISTS for a submission_id that was used with other content.
         """
 

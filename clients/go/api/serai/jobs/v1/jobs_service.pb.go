@@ -294,8 +294,9 @@ type SubmitRequest struct {
 	// For people; part of the output folder's name. Empty = none.
 	Name string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
 	// Makes repeats safe: 1 to 64 letters, digits, '.', '_' and '-' of the caller's choice. The same content once more is answered with the same job,
-	// which runs once. Callers that are limited to a project share theirs with those of that project; all others share theirs. Empty = each
-	// call makes a new job.
+	// which runs once, whatever was changed in the settings since; other content is ALREADY_EXISTS, for ever, because jobs are kept for ever.
+	// What is left out is the same content as its default said. Callers that are limited to a project share theirs with those of that project;
+	// all others share theirs. Empty = each call makes a new job.
 	SubmissionId  string `protobuf:"bytes,10,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

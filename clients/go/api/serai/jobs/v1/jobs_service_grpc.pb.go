@@ -62,7 +62,7 @@ type JobsServiceClient interface {
 	// nothing of them.
 	Create(ctx context.Context, in *CreateRequest, opts ...grpc.CallOption) (*CreateResponse, error)
 	// Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
-	// begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+	// begins with `tool-s-`, which Create takes from nobody, and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
 	// ALREADY_EXISTS for a submission_id that was used with other content.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
 	// Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait.
@@ -372,7 +372,7 @@ type JobsServiceServer interface {
 	// nothing of them.
 	Create(context.Context, *CreateRequest) (*CreateResponse, error)
 	// Stores one job that runs one program, described as a person would, and answers; it runs later. Serai makes the whole job of it, with an id that
-	// begins with `tool-` and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
+	// begins with `tool-s-`, which Create takes from nobody, and all rules of Create for such jobs. What this cannot say (applications with parameters, inputs, peers) is for Create.
 	// ALREADY_EXISTS for a submission_id that was used with other content.
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
 	// Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait.

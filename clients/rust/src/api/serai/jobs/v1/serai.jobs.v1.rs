@@ -1190,8 +1190,9 @@ pub struct SubmitRequest {
     #[prost(string, tag="9")]
     pub name: ::prost::alloc::string::String,
     /// Makes repeats safe: 1 to 64 letters, digits, '.', '_' and '-' of the caller's choice. The same content once more is answered with the same job,
-    /// which runs once. Callers that are limited to a project share theirs with those of that project; all others share theirs. Empty = each
-    /// call makes a new job.
+    /// which runs once, whatever was changed in the settings since; other content is ALREADY_EXISTS, for ever, because jobs are kept for ever.
+    /// What is left out is the same content as its default said. Callers that are limited to a project share theirs with those of that project;
+    /// all others share theirs. Empty = each call makes a new job.
     #[prost(string, tag="10")]
     pub submission_id: ::prost::alloc::string::String,
 }
