@@ -108,8 +108,10 @@ class PublicKeyFile:
             mark = self._look()
             if mark == self._mark:
                 return
+            content = self._path.read_bytes()
+            # Not before: what could not be read now is read at the next look.
             self._mark = mark
-            key = parse_public_key(self._path.read_bytes())
+            key = parse_public_key(content)
         except (OSError, KeyFileError) as error:
             _log.warning(
                 "a public key cannot be read again, the last one stays in force",

@@ -34,17 +34,21 @@ def token_filter(file: Path, settings: Settings) -> tuple[Path, bytes]:
 
     Where there is no key of Core yet, no token is good.
     """
-    users = settings.gateway.users
-    core = key_set(Path(settings.core.public_key_file)) or _nobodys()
+    users_file = settings.gateway.users.public_key_file
+    users = key_set(Path(users_file)) if users_file else ""
+    if users is None:
+        raise KeyFileError(f"there is no {users_file}")
+    return _with_keys(file, settings, key_set(Path(settings.core.public_key_file)) or _nobodys(), users)
+
+
+def _with_keys(file: Path, settings: Settings, core: str, users: str) -> tuple[Path, bytes]:
+    """As token_filter, with these sets of keys; `users` empty = they have none."""
     # The log is to know Core. The token's claims would tell it too, and every call would pay for all of them.
     core_only: dict[str, object] = {"subjects": {"exact": SUBJECT}, "audiences": [SCOPE], "header_in_metadata": "core"}
     providers: dict[str, dict[str, object]] = {"core": _provider(ISSUER, core) | core_only}
     rules = [_rule("/ucloud/", "core")]
-    if users.public_key_file:
-        jwks = key_set(Path(users.public_key_file))
-        if jwks is None:
-            raise KeyFileError(f"there is no {users.public_key_file}")
-        providers["users"] = _provider(users.issuer, jwks)
+    if users:
+        providers["users"] = _provider(settings.gateway.users.issuer, users)
         rules += [_rule(prefix, "users") for prefix in paths.users_prefixes()]
     config = {"@type": _TYPE, "providers": providers, "rules": rules}
     kind = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
@@ -76,38 +80,73 @@ def _nobodys() -> str:
 
 
 class KeyKeeper:
-    """Brings a changed key to a running Envoy."""
+    """Brings changed keys to a running Envoy."""
 
     def __init__(self, settings: Settings, file: Path, clock: Clock) -> None:
         """`file`: the configuration, which is rendered after this is made: what changes from now on is noticed."""
         self._settings = settings
         self._file = file
         self._clock = clock
-        names = (settings.core.public_key_file, settings.gateway.users.public_key_file)
-        self._keys = [Path(name) for name in names if name]
-        self._seen = self._look()
+        users = settings.gateway.users.public_key_file
+        self._core = _Key(Path(settings.core.public_key_file))
+        self._users = _Key(Path(users)) if users else None
+        self._told: list[str] = []
+        _, self._there = self._wanted()
 
     async def keep(self) -> None:
-        """For ever. A file that went bad or away leaves the last key in force, as in the gateway."""
+        """For ever. A file that went bad or away leaves its last key in force, as in the gateway; the other one is looked at all the same.
+        What cannot be brought to Envoy is tried again at each look."""
         while True:
             await self._clock.sleep(LOOK_S)
-            now = self._look()
-            if now == self._seen:
-                continue
-            self._seen = now
-            if None in now:
-                _log.warning("a public key's file is gone, Envoy keeps the last one", files=[str(file) for file in self._keys])
-                continue
-            try:
-                path, content = token_filter(self._file, self._settings)
-                write_durably(path, content, 0o644)
-            except (KeyFileError, OSError) as error:
-                _log.warning("a public key cannot be brought to Envoy, the last one stays in force", text=str(error))
-            else:
-                _log.info("Envoy has been given a changed public key")
+            problems = [text for key in (self._core, self._users) if key is not None and (text := key.look())]
+            path, wanted = self._wanted()
+            if wanted != self._there:
+                try:
+                    write_durably(path, wanted, 0o644)
+                except OSError as error:
+                    problems.append(f"{path} cannot be written: {error.strerror}")
+                else:
+                    self._there = wanted
+                    _log.info("Envoy has been given a changed public key")
+            self._tell(problems)
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        return [_mark(file) for file in self._keys]
+    def _wanted(self) -> tuple[Path, bytes]:
+        return _with_keys(self._file, self._settings, self._core.jwks, "" if self._users is None else self._users.jwks)
+
+    def _tell(self, problems: list[str]) -> None:
+        """Once, not at each look."""
+        for text in problems:
+            if text not in self._told:
+                _log.warning("a changed public key cannot be brought to Envoy, the last one stays in force", text=text)
+        self._told = problems
+
+
+class _Key:
+    """A file of a public key, and the last good key of it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._seen: tuple[int, int, int] | None = None
+        """Mark of the file as it was read; None = nothing good was read yet."""
+        self.jwks = ""
+        """The set with the key; nobody's as long as there is none."""
+        self.look()
+        self.jwks = self.jwks or _nobodys()
+
+    def look(self) -> str:
+        """What is wrong with the file, which leaves the last key; empty = nothing."""
+        now = _mark(self._file)
+        if now is None:
+            return "" if self._seen is None else f"{self._file} is gone"
+        if now == self._seen:
+            return ""
+        try:
+            jwks = key_set(self._file)
+        except KeyFileError as error:
+            return str(error)
+        if jwks is not None:
+            self.jwks, self._seen = jwks, now
+        return ""
 
 
 def _mark(file: Path) -> tuple[int, int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import re
@@ -192,6 +193,23 @@ def test_a_key_file_that_went_bad_leaves_the_last_key(check: TokenCheck, key_fil
         check.check(bearer(sign(claims(clock.now_ms()))))
     key_file.write_bytes(pem(key("new")))
     os.utime(key_file, ns=(1, 1))
+    clock.move(1_000)
+    check.check(bearer(sign(claims(clock.now_ms()), key("new"))))
+
+
+def test_a_key_that_could_not_be_read_is_read_later(
+    check: TokenCheck, key_file: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file was there and whole, but the process had no descriptor left just then: the next look finds the new key."""
+    key_file.write_bytes(pem(key("new")))
+
+    def exhausted(_: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", exhausted)
+        clock.move(1_000)
+        check.check(bearer(sign(claims(clock.now_ms()))))
     clock.move(1_000)
     check.check(bearer(sign(claims(clock.now_ms()), key("new"))))
 
