@@ -58,6 +58,7 @@ class FakeEventLog:
         if fault != "before":
             message = events_pb2.AcknowledgeRequest.FromString(request)
             assert message.consumer == "core"
+            assert 1 <= len(message.settlements) <= 1_000  # the server refuses others
             for settlement in message.settlements:
                 self.acknowledged.append(settlement.sequence)
                 if settlement.sequence not in self.outcomes:

@@ -23,6 +23,8 @@ What tools of a site ask of Serai, in protobuf's standard JSON; the same methods
 
 64-bit integers are text, so that no reader loses digits; bytes are base64; enum values have their full names. \
 What is left out has its zero value. \
+**A field of a body that does not exist is ignored**: a misspelled one counts as left out. \
+A query parameter that does not exist is refused. \
 Times are ms since epoch.
 
 A tool shows a token: `Authorization: Bearer serai_…`, made with `serai tokens create`. Each call names the role that it needs; \

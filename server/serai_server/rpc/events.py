@@ -11,7 +11,7 @@ from serai.events.v1 import events_service_pb2 as pb
 from serai_server.clock import Clock
 from serai_server.errors import Forbidden, InvalidRequest
 from serai_server.events.consumers import Asker, ConsumerReport
-from serai_server.events.log import CORE, TakenOver
+from serai_server.events.log import CORE, MOST_AT_ONCE, TakenOver
 from serai_server.rpc.call import Call
 from serai_server.rpc.iterate import converted
 from serai_server.rpc.ports import Events
@@ -35,6 +35,9 @@ class EventsServicer:
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, call: Call) -> pb.AcknowledgeResponse:
         _check_consumer(request.consumer, call)
+        if not 1 <= len(request.settlements) <= MOST_AT_ONCE:
+            # At /v1 a misspelled field is one that was not sent: that must not look like success.
+            raise InvalidRequest(f"expected 1 to {MOST_AT_ONCE} settlements, found {len(request.settlements)}", field="settlements")
         now_ms = self._clock.now_ms()
         await self._events.acknowledge(
             request.consumer, [_settlement(s, i, now_ms) for i, s in enumerate(request.settlements)], _asker(call)

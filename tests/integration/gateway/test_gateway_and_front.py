@@ -120,7 +120,9 @@ async def test_what_this_provider_does_not_do(client: Client) -> None:
 async def test_events_are_subscribed_and_acknowledged(upstream: Upstream) -> None:
     """The two calls that deliveries live on are there under their names, with the server's own errors."""
     metadata = {"serai-caller": "core"}
-    await upstream.unary(ACKNOWLEDGE, events_pb2.AcknowledgeRequest(consumer="core").SerializeToString(), metadata, 5)
+    delivered = events_pb2.Settlement(sequence=1, outcome=events_pb2.SETTLEMENT_OUTCOME_DELIVERED)
+    settled = events_pb2.AcknowledgeRequest(consumer="core", settlements=[delivered])
+    await upstream.unary(ACKNOWLEDGE, settled.SerializeToString(), metadata, 5)
     request = events_pb2.SubscribeRequest(consumer="")
     with pytest.raises(UpstreamError, match="INVALID_ARGUMENT"):
         async with asyncio.timeout(20), closing(upstream.stream(SUBSCRIBE, request.SerializeToString(), metadata)) as stream:

@@ -551,12 +551,11 @@ async def test_the_list_of_consumers(server: Server) -> None:
     reading = aiter(servicer.Subscribe(SubscribeRequest(consumer="dashboard"), tool))
     await anext(reading)
     server.clock.move(120_000)
-    await servicer.Acknowledge(
-        AcknowledgeRequest(consumer="dashboard", settlements=[Settlement(sequence=1, outcome=SETTLEMENT_OUTCOME_DELIVERED)]), tool
-    )
+    settled = AcknowledgeRequest(consumer="dashboard", settlements=[Settlement(sequence=1, outcome=SETTLEMENT_OUTCOME_DELIVERED)])
+    await servicer.Acknowledge(settled, tool)
     with pytest.raises(Forbidden):
-        await servicer.Acknowledge(AcknowledgeRequest(consumer="dashboard"), Call("m", "1", tool="token-b", tool_role=Role.OPERATOR))
-    await servicer.Acknowledge(AcknowledgeRequest(consumer="dashboard"), admin)
+        await servicer.Acknowledge(settled, Call("m", "1", tool="token-b", tool_role=Role.OPERATOR))
+    await servicer.Acknowledge(settled, admin)
     (one,) = (await servicer.ListConsumers(ListConsumersRequest(), admin)).consumers
     assert (one.name, one.owner, one.settled_to, one.unsettled_events, one.subscriptions) == ("dashboard", "token-a", 1, 2, 1)
     assert (one.last_seen_at_ms, one.oldest_unsettled_at_ms) == (server.clock.now_ms(), 1)

@@ -47,13 +47,16 @@ async def test_a_tools_job_uses_no_license(tmp_path: Path) -> None:
 
 async def test_no_tool_is_core_to_the_event_log(tmp_path: Path) -> None:
     """Neither to read nor to settle, whatever its role: what is settled in that name, Core is never told. Another name is fine."""
+    settled = [events_pb.Settlement(sequence=1, outcome=events_pb.SETTLEMENT_OUTCOME_DELIVERED)]
     async with tools_site(tmp_path) as site, site.channel() as channel:
         for role in (Role.OPERATOR, Role.ADMIN):
             events, shown = EventsServiceStub(channel), bearer(await site.token(role))
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await events.Acknowledge(events_pb.AcknowledgeRequest(consumer="core"), metadata=shown, timeout=CALL_S)
+                await events.Acknowledge(events_pb.AcknowledgeRequest(consumer="core", settlements=settled), metadata=shown, timeout=CALL_S)
             assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await events.Subscribe(events_pb.SubscribeRequest(consumer="core"), metadata=shown, timeout=CALL_S).read()
             assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-            await events.Acknowledge(events_pb.AcknowledgeRequest(consumer="dashboard"), metadata=shown, timeout=CALL_S)
+            await events.Acknowledge(
+                events_pb.AcknowledgeRequest(consumer="dashboard", settlements=settled), metadata=shown, timeout=CALL_S
+            )

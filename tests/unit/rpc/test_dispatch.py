@@ -269,6 +269,17 @@ async def test_acknowledge_settles(server: Dispatcher, front: Front) -> None:
     assert front.events.settled == {"core": [EventSettlement(1, Outcome.DELIVERED, "", at), EventSettlement(2, Outcome.REFUSED, "why", at)]}
 
 
+@pytest.mark.parametrize("found", [0, 1_001])
+async def test_settlements_are_some(server: Dispatcher, front: Front, found: int) -> None:
+    """A request without any does not look like success: as JSON its field's name may have been misspelled. Nor may there be too many."""
+    settlement = events_service_pb2.Settlement(sequence=1, outcome=events_service_pb2.SETTLEMENT_OUTCOME_DELIVERED)
+    request = events_service_pb2.AcknowledgeRequest(consumer="core", settlements=[settlement] * found)
+    status = await refused(server, EVENTS + "Acknowledge", request)
+    assert (status.code, reason_of(status)) == (code_pb2.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert status.message == f"settlements: expected 1 to 1000 settlements, found {found}"
+    assert front.events.settled == {}
+
+
 async def test_an_outcome_must_be_one(server: Dispatcher, front: Front) -> None:
     """An outcome that is missing or unknown settles nothing, the others of the request neither."""
     request = events_service_pb2.AcknowledgeRequest(

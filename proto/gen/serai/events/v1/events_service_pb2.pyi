@@ -294,7 +294,9 @@ class AcknowledgeRequest(_message.Message):
     consumer: _builtins.str
     """As in SubscribeRequest."""
     @_builtins.property
-    def settlements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Settlement]: ...
+    def settlements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Settlement]:
+        """1 to 1000."""
+
     def __init__(
         self,
         *,

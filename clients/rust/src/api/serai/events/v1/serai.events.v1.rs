@@ -118,6 +118,7 @@ pub struct AcknowledgeRequest {
     /// As in SubscribeRequest.
     #[prost(string, tag="1")]
     pub consumer: ::prost::alloc::string::String,
+    /// 1 to 1000.
     #[prost(message, repeated, tag="2")]
     pub settlements: ::prost::alloc::vec::Vec<Settlement>,
 }
