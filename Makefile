@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check nomad clients bench conformance chaos property fuzz generate release-baseline lock format
+.PHONY: help setup demo test check nomad clients bench conformance chaos property fuzz generate release-baseline wheel lock format
 
 help: ## What can be made here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ setup: .venv/.ready ## The environment: venv with hashed lock; as root also Debi
 demo: setup ## The main job, everything embedded: Core's request in, replicas run, Core told, bill made
 	@serai demo
 
-test: setup ## All tests; about 8 minutes on 2 cores
+test: setup ## All tests; about 20 minutes on 2 cores
 	@python -m pytest -n 2 -q
 
 # -rsP: what was skipped and why, and what the tests measured
@@ -49,6 +49,10 @@ generate: setup ## Write proto/gen, docs/api, and the clients' code that is comm
 release-baseline: setup ## Note what this version promises (proto/releases), before it is tagged: CONTRIBUTING.md, Changing the API
 	@python tools/generate.py --imports && PYTHONPATH=tools python -m contract.baseline make
 
+wheel: setup ## dist/: the wheel, and the list of what it needs, by hash; docs/production.md installs from there
+	@rm -f dist/serai-*.whl && python -m hatchling build -t wheel -d dist > /dev/null && cp requirements.run.lock.txt dist/
+	@ls dist/serai-*.whl dist/requirements.run.lock.txt
+
 bench: setup ## Ratios of speed, side by side in one run
 	@python -m bench
 
@@ -62,10 +66,10 @@ chaos: setup ## The long form of the tests that kill and break things: 1,000 kil
 property: setup ## 10,000 random lives of jobs in each generation of Core, every bill compared with an oracle; a million events of a cluster
 	@SERAI_PROPERTY=long python -m pytest -q -n 2 tests/property -rP
 
-lock: ## Write requirements.lock.txt anew from pyproject.toml, and the Python client's from that
 fuzz: setup ## A million wrong inputs at everything that reads or listens; FUZZ=short is the same in two minutes, as CI runs it
 	@python -m fuzz $(if $(filter short,$(FUZZ)),--short) $(if $(SEED),--seed $(SEED))
 
-lock: ## Write requirements.lock.txt anew from pyproject.toml
+lock: ## Write requirements.lock.txt anew from pyproject.toml, and from that what only runs Serai, and the Python client's
 	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements.lock.txt -q
+	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra envoy --extra otel pyproject.toml -c requirements.lock.txt -o requirements.run.lock.txt -q
 	@uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra test clients/python/pyproject.toml -c requirements.lock.txt -o clients/python/requirements.lock.txt -q

@@ -42,7 +42,7 @@ if whole; then
   echo "bringing .venv up to date with the lock"
 else
   can_make_venv || exit 1
-  echo "making .venv from the lock; about a minute"
+  echo "making .venv from the lock; one to three minutes"
   python3 -m venv --clear .venv
 fi
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock.txt

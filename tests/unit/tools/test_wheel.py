@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -45,3 +47,23 @@ def test_the_wheel_has_the_pages(inside: set[str]) -> None:
     pages = below(CONSOLE / "pages")
     assert "serai_gateway/console/pages/jobs.html" in pages
     assert pages <= inside
+
+
+def locked(file: str) -> dict[str, tuple[str, frozenset[str]]]:
+    """By package: its version and hashes."""
+    found = re.split(r"^(?=[a-z0-9])", (ROOT / file).read_text("utf-8"), flags=re.MULTILINE)
+    entries = ((re.match(r"([a-z0-9.-]+)==(\S+)", entry), entry) for entry in found)
+    return {named[1]: (named[2], frozenset(re.findall(r"--hash=(\S+)", entry))) for named, entry in entries if named is not None}
+
+
+def test_what_runs_is_what_was_tested() -> None:
+    """The lock of production machines has all that Serai needs there, with Envoy and OpenTelemetry, as the tests had it, by its hashes; and
+    nothing that only develops it."""
+    run, tested = locked("requirements.run.lock.txt"), locked("requirements.lock.txt")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = {re.split(r"[^a-z0-9-]", one)[0] for one in (*project["dependencies"], *extras["envoy"], *extras["otel"])}
+    assert len(wanted) > 20
+    assert wanted <= run.keys()
+    assert {name: tested.get(name) for name in run} == run
+    assert "pytest" not in run
