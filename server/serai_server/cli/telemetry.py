@@ -72,9 +72,8 @@ async def traces_sent(settings: TracesSettings) -> AsyncGenerator[Traces | None]
         from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio  # noqa: PLC0415
         from serai_telemetry.otel import OtelTraces  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise CliError(
-            "traces.endpoint is set, and OpenTelemetry is not installed: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
-        ) from error
+        packages = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+        raise CliError(f"traces.endpoint is set, and OpenTelemetry is not installed: pip install {packages}") from error
     resource = Resource.create({"service.name": "serai", "service.version": version("serai")})
     provider = TracerProvider(sampler=ParentBasedTraceIdRatio(settings.sample_ratio), resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.endpoint)))
