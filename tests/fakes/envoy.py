@@ -69,7 +69,7 @@ def program() -> str:
 def settings_for(folder: Path, web: WebSettings, *, public_url: str = "", certificates: Mapping[str, str] | None = None) -> GatewaySettings:
     """A gateway and an Envoy on free ports of loopback, all files in `folder`, whose path must be short enough for a socket."""
     port, apps_port = free_port(), free_port()
-    files = EnvoySettings(host="127.0.0.1", port=port, apps_port=apps_port, access_log=str(folder / "access.log"), refused_lines=100_000)
+    files = EnvoySettings(host="127.0.0.1", port=port, apps_port=apps_port, access_log=str(folder / "access.log"), stranger_lines=100_000)
     files = msgspec.structs.replace(files, **(certificates or {}))
     public = public_url or f"http://localhost:{port}"
     return GatewaySettings(port=free_port(), public_url=public, web=web, envoy=files, access_log=False, stop_grace_ms=0).relative_to(

@@ -21,6 +21,8 @@ GRPC = rf"/{_SERVICES}/[A-Za-z]+"
 """Of the tools' gRPC. What else is served at the tools' door is reached from nowhere."""
 HEALTH = r"/grpc\.health\.v1\.Health/(Check|List)"
 """Of gRPC too, and for everybody."""
+TOOLS_TOKEN = "(?i:bearer) +serai_[A-Za-z0-9_-]+"  # noqa: S105 - a pattern
+"""What looks like a tool's token; whether it is one the server knows."""
 TOOLS = rf"({GRPC}|/v1/.*)"
 _SEGMENT = "[A-Za-z0-9_-]+"
 

@@ -4,8 +4,8 @@ Values are data: each is written as a JSON string or a number, which is YAML too
 does not find wrong (facts on Envoy §6) is checked here.
 
 Beside the configuration stand files that it names: where the certificates are and how tokens are checked, both read again when they change,
-how many refusals are logged, and the descriptors by which JSON becomes gRPC. They are copies, so that Envoy's user need not reach into the
-Python environment.
+how many requests of strangers are logged, and the descriptors by which JSON becomes gRPC. They are copies, so that Envoy's user need not
+reach into the Python environment.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def render(settings: Settings, file: Path) -> Mapping[Path, bytes]:
     if envoy.certificate and settings.gateway.web.mode == "host":
         beside["apps_secret"] = _certificate("apps", file, envoy.apps_certificate, envoy.apps_key)
     beside["jwt"] = token_filter(file, settings)
-    beside["refused"] = _refused_lines(file, envoy.refused_lines)
+    for name in ("answered", "refused"):
+        beside[name] = _lines(file, name, envoy.stranger_lines)
     descriptors = resources.files("serai").joinpath("descriptors.binpb").read_bytes()
     if envoy.tools and settings.tools_socket:
         beside["descriptors"] = file.with_suffix(".binpb"), descriptors
@@ -84,13 +85,13 @@ def _certificate(name: str, file: Path, certificate: str, key: str) -> tuple[Pat
     return file.with_suffix(f".{name}.json"), json.dumps(content, indent=1).encode() + b"\n"
 
 
-def _refused_lines(file: Path, per_s: int) -> tuple[Path, bytes]:
-    """How many refusals have a line in the access log, all in all; Envoy takes that from a file only."""
+def _lines(file: Path, name: str, per_s: int) -> tuple[Path, bytes]:
+    """How many requests of strangers have a line in the access log, all in all; Envoy takes that from a file only."""
     bucket = {"max_tokens": 20 * per_s, "tokens_per_fill": per_s, "fill_interval": "1s"}
     resource = {"@type": "type.googleapis.com/envoy.type.v3.TokenBucket", **bucket}
     kind = "type.googleapis.com/envoy.service.discovery.v3.Resource"
-    content = {"resources": [{"@type": kind, "name": "refused", "version": "1", "resource": resource}]}
-    return file.with_suffix(".refused.json"), json.dumps(content, indent=1).encode() + b"\n"
+    content = {"resources": [{"@type": kind, "name": name, "version": "1", "resource": resource}]}
+    return file.with_suffix(f".{name}.json"), json.dumps(content, indent=1).encode() + b"\n"
 
 
 def _templates() -> jinja2.Environment:
@@ -125,6 +126,7 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "not_yet": _not_yet(),
         "grpc_paths": paths.GRPC,
         "health_paths": paths.HEALTH,
+        "tools_token": paths.TOOLS_TOKEN,
         "tools_paths": paths.TOOLS,
         "stream_paths": paths.streams(descriptors),
         "services": _services(descriptors),

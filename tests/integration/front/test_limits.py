@@ -262,36 +262,6 @@ async def test_strangers_do_not_take_the_connections_of_those_who_are_named(anot
             writer.close()
 
 
-async def test_refusals_do_not_fill_the_log(another: Another) -> None:
-    """Of those without Core's token only so many have a line, whatever they were refused for, and all are counted; what was answered, what
-    failed, and Core's own refusals have theirs."""
-
-    async def refuse(request: web.Request) -> web.StreamResponse:
-        return web.Response(status=402 if request.path == JOBS else 200)
-
-    front = another(refused_lines=1, rate=5)
-    forged = sign(claims(int(time.time() * 1_000)), key("other"))
-    async with upstreams(*behind(front)) as there:
-        there.answer = refuse
-        assert await burst(front, 100, JOBS, forged) == [401] * 100
-        assert (await burst(front, 200, "/console/")).count(429) >= 100
-        async with front.door.channel() as channel:
-            for _ in range(20):
-                with pytest.raises(grpc.aio.AioRpcError):
-                    await channel.unary_unary("/serai.jobs.v1.JobsService/Get")(b"")
-        for _ in range(30):
-            assert (await front.door.curl(JOBS, *core(), body=b"{}")).status == 402
-        async with asyncio.timeout(20):
-            while [line["status"] for line in front.envoy.lines()].count(402) < 30:
-                await asyncio.sleep(0.02)
-    refused = [line for line in front.envoy.lines() if line["status"] in {401, 429} or line["grpc"] in {8, 16}]
-    assert 1 <= len(refused) <= 60  # 20 at once, and one for each second that this took
-    denied = front.envoy.admin("/stats?filter=access_log.process_ratelimit.denied")
-    assert int(denied.rpartition(": ")[2]) >= 200
-    counted = front.envoy.admin("/stats?filter=http.api.downstream_rq_4xx")
-    assert int(counted.rpartition(": ")[2]) >= 230
-
-
 @pytest.fixture
 def changed(tmp_path: Path) -> Generator[Callable[[str, str], Front]]:
     """Makes a plain Envoy with a number of its configuration changed to one that shows within a test."""
