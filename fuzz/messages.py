@@ -42,6 +42,7 @@ _OF_TOOLS: Sequence[Message] = (
         submission_id="nightly",
     ),
     jobs.ExtendRequest(job_ids=_JOBS, added_ms=60_000),
+    jobs.ExtendRequest(job_ids=_JOBS, time_limit_ms=7_200_000),
     jobs.SuspendRequest(job_ids=_JOBS),
     jobs.UnsuspendRequest(job_ids=_JOBS),
     jobs.TerminateRequest(job_ids=_JOBS),

@@ -119,6 +119,15 @@ class TellsLimits(Protocol):
 
 
 @runtime_checkable
+class NeedsImages(Protocol):
+    """A backend on which some machine types run nothing but images of containers."""
+
+    def needs_image(self, product: str) -> bool:
+        """Whether a job of this machine type, `{category}/{id}`, that names no image can never run."""
+        ...
+
+
+@runtime_checkable
 class TellsTrouble(Protocol):
     """A backend that follows something which may be away."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
-from serai_backends.api import Backend
+from serai_backends.api import Backend, NeedsImages
 from serai_backends.clock import wall_ms
 from serai_backends.common.work_queue import WorkQueue
 from serai_telemetry.spans import Traces
@@ -219,7 +219,7 @@ async def running_core(
         web=backend.features.web and plan.web_pages,
         secrets=backend.features.secrets and bool(plan.licenses.products),
     )
-    catalog = Catalog(plan.products, features)
+    catalog = Catalog(plan.products, features, backend.needs_image if isinstance(backend, NeedsImages) else None)
     if problems := catalog.unsellable():
         raise PlanError("; ".join(problems))
     queue = WorkQueue(clock, jitter)

@@ -97,6 +97,9 @@ class MemoryJobs:
     async def extend_by(self, job_ids: Sequence[str], added_ms: int) -> None:
         self._ask(f"extend by {added_ms}", job_ids)
 
+    async def extend_to(self, job_ids: Sequence[str], time_limit_ms: int) -> None:
+        self._ask(f"extend to {time_limit_ms}", job_ids)
+
     async def suspend(self, job_ids: Sequence[str], at: str = "items") -> None:
         self._ask("suspend", job_ids)
 

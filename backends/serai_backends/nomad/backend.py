@@ -86,6 +86,9 @@ class NomadBackend:
             native=bool(drivers & {"exec", "raw_exec"}),
         )
 
+    def needs_image(self, product: str) -> bool:
+        return self._settings.needs_image(product)
+
     @property
     def trouble(self) -> str:
         return self._feed.trouble

@@ -116,6 +116,11 @@ class NomadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         """Of a machine type `{category}/{id}`; None = the settings have none for it."""
         return next((p for p in self.placements if p.product == product), next((p for p in self.placements if p.product == "*"), None))
 
+    def needs_image(self, product: str) -> bool:
+        """Whether its programs run in containers, which are made of an image."""
+        placement = self.placement(product)
+        return placement is not None and placement.driver in {"docker", "podman"}
+
     def node_drive(self, drive: str) -> str:
         """A drive's root as the nodes see it."""
         return self.node_drives.get(drive) or self.drives.get(drive) or f"{self.node_drives_dir or self.drives_dir}/{drive}"

@@ -12,6 +12,7 @@ from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 
 from serai_server.cli import output
 from serai_server.cli.client import CALL_S, service_of
+from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.options import config_option, json_option, server_of, socket_option
 
 _SPAN = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,5})s)?")
@@ -35,19 +36,26 @@ class Span(click.ParamType[int]):
 
 @click.command()
 @click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...")
-@click.option("--by", "added_ms", required=True, type=Span(), help="Time to add to the limit: 1h30m, 45m, 90s.")
+@click.option("--by", "added_ms", default=0, type=Span(), help="Time to add to the limit: 1h30m, 45m, 90s.")
+@click.option("--to", "time_limit_ms", default=0, type=Span(), help="The limit to have at least, in all; safe to ask again.")
 @json_option
 @config_option
 @socket_option
-def extend(job_ids: tuple[str, ...], added_ms: int, *, as_json: bool, config: Path, socket: Path | None) -> None:
+def extend(job_ids: tuple[str, ...], added_ms: int, time_limit_ms: int, *, as_json: bool, config: Path, socket: Path | None) -> None:
     """Add time to the limits of jobs, all of them or none. Core is told the new limits.
+
+    --by adds once more each time that it is asked; --to gives what is lacking to that much in all, and takes nothing from a job that has
+    more.
 
     \b
     serai jobs extend 4711 --by 1h30m
+    serai jobs extend 4711 4712 --to 4h
     """
+    if bool(added_ms) == bool(time_limit_ms):
+        raise CliError("expected either --by or --to, such as --by 1h30m", Exit.USAGE)
     unique = list(dict.fromkeys(job_ids))
     with service_of(JobsServiceStub, server_of(config, socket)) as service:
-        service.Extend(pb.ExtendRequest(job_ids=unique, added_ms=added_ms), timeout=CALL_S)
+        service.Extend(pb.ExtendRequest(job_ids=unique, added_ms=added_ms, time_limit_ms=time_limit_ms), timeout=CALL_S)
         _show(service, unique, as_json=as_json)
 
 

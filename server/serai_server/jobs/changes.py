@@ -34,7 +34,7 @@ _Item = TypeVar("_Item", UpdateAclItem, Job)
 
 _MANY = 20
 _SHORTEST_MS = 1_000
-"""Of time that is added."""
+"""Of time that is asked for."""
 
 
 class JobChanges:
@@ -66,27 +66,37 @@ class JobChanges:
         """
         check_count(items)
         added = [duration_ms(item.requested_time, f"items[{i}].requestedTime") for i, item in enumerate(items)]
-        await self._extend([item.job.id for item in items], added, "items", lambda place: f"items[{place}].requestedTime")
+        ids = [item.job.id for item in items]
+        await self._extend(ids, "items", lambda place, now: now + added[place], lambda place: f"items[{place}].requestedTime")
 
     async def extend_by(self, job_ids: Sequence[str], added_ms: int) -> None:
         """Add the same time to the limits of jobs, as `extend` does."""
         check_count(job_ids, "job_ids")
-        if not _SHORTEST_MS <= added_ms <= LONGEST_MS:
-            raise InvalidRequest(f"expected {_SHORTEST_MS} to {LONGEST_MS} ms, found {added_ms}", field="added_ms")
-        await self._extend(job_ids, [added_ms] * len(job_ids), "job_ids", lambda _: "added_ms")
+        _check_time(added_ms, "added_ms")
+        await self._extend(job_ids, "job_ids", lambda _, limit_ms: limit_ms + added_ms, lambda _: "added_ms")
 
-    async def _extend(self, job_ids: Sequence[str], added: Sequence[int], at: str, time_at: Callable[[int], str]) -> None:
-        """`at`: the list's name in the request; `time_at`: the path of a job's added time."""
+    async def extend_to(self, job_ids: Sequence[str], time_limit_ms: int) -> None:
+        """Give jobs at least this limit, ms of RUNNING in all; one that has as much already is left as it is, so that to ask again changes
+        nothing. Raises as `extend`."""
+        check_count(job_ids, "job_ids")
+        _check_time(time_limit_ms, "time_limit_ms")
+        await self._extend(job_ids, "job_ids", lambda _, limit_ms: max(limit_ms, time_limit_ms), lambda _: "time_limit_ms")
+
+    async def _extend(self, job_ids: Sequence[str], at: str, extended: Callable[[int, int], int], time_at: Callable[[int], str]) -> None:
+        """`at`: the list's name in the request; `extended`: (place, limit that the job has) → the one that it gets, ms; `time_at`: the path
+        of the time that is asked for it."""
         now_ms = self._clock.now_ms()
 
-        def longer(place: int, job: StoredJob | None) -> JobChange:
+        def longer(place: int, job: StoredJob | None) -> JobChange | None:
             job_id = job_ids[place]
             known = self._open(job_id, job, f"{at}[{place}]", "time_extension")
             if not known.time_limit_ms:
                 raise WrongState(f"job {job_id} has no time limit that could be extended")
             if known.target.stop:
                 raise WrongState(f"job {job_id} is being ended already")
-            limit_ms = known.time_limit_ms + added[place]
+            limit_ms = extended(place, known.time_limit_ms)
+            if limit_ms == known.time_limit_ms:
+                return None
             if limit_ms > LONGEST_MS:
                 raise InvalidRequest(f"job {job_id} would have more than {causes.duration(LONGEST_MS)} in all", field=time_at(place))
             told = Update(None, causes.extended(limit_ms), limit_ms - known.ran_ms)
@@ -252,6 +262,12 @@ def check_count(items: Sequence[object], field: str = "items") -> None:
     """Raises InvalidRequest."""
     if not 1 <= len(items) <= MOST_ITEMS:
         raise InvalidRequest(f"expected 1 to {MOST_ITEMS} items, found {len(items)}", field=field)
+
+
+def _check_time(asked_ms: int, field: str) -> None:
+    """Raises InvalidRequest."""
+    if not _SHORTEST_MS <= asked_ms <= LONGEST_MS:
+        raise InvalidRequest(f"expected {_SHORTEST_MS} to {LONGEST_MS} ms, found {asked_ms}", field=field)
 
 
 def _check_ids(job_ids: Sequence[str], at: str) -> None:

@@ -21,7 +21,8 @@ SCRIPT = "/etc/ucloud/script.sh"
 
 MOST_ARGUMENT_BYTES = 131_071
 """Linux refuses a longer single argument (MAX_ARG_STRLEN)."""
-_MAX_TOTAL_BYTES = 1_048_576
+MOST_COMMAND_BYTES = 1_048_576
+"""Of the command line and the environment together."""
 _WIDEST_CHARACTER = 4
 """Bytes in UTF-8."""
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -127,6 +128,11 @@ def _flag(flag: Flag, writing: Writing) -> Iterable[str]:
     return (flag.flag,) if given.value.boolean.value else ()
 
 
+def command_bytes(words: Iterable[str]) -> int:
+    """What words of a command line or `NAME=value` count for in MOST_COMMAND_BYTES."""
+    return sum(len(word.encode()) + 1 for word in words)
+
+
 def _check_sizes(argv: list[str], environment: Mapping[str, str], path: str) -> None:
     words = [*argv, *(f"{k}={v}" for k, v in environment.items())] if environment else argv
     together = "".join(words)
@@ -136,13 +142,12 @@ def _check_sizes(argv: list[str], environment: Mapping[str, str], path: str) -> 
         raise InvalidRequest("an argument of the command line holds half a character", field=f"{path}.parameters") from error
     if len(together) * _WIDEST_CHARACTER < MOST_ARGUMENT_BYTES and "\0" not in together:
         return  # nearly every command there is
-    total = 0
     for word in words:
-        size = len(word.encode())
         if "\0" in word:
             raise InvalidRequest("an argument of the command line holds a NUL character", field=f"{path}.parameters")
-        if size > MOST_ARGUMENT_BYTES:
+        if len(word.encode()) > MOST_ARGUMENT_BYTES:
             raise InvalidRequest(f"an argument of the command line is longer than {MOST_ARGUMENT_BYTES} bytes", field=f"{path}.parameters")
-        total += size + 1
-    if total > _MAX_TOTAL_BYTES:
-        raise InvalidRequest(f"the command line is longer than {_MAX_TOTAL_BYTES} bytes in all", field=f"{path}.parameters")
+    if command_bytes(words) > MOST_COMMAND_BYTES:
+        raise InvalidRequest(
+            f"the command line is longer than {MOST_COMMAND_BYTES} bytes in all, with the environment", field=f"{path}.parameters"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -52,7 +52,9 @@ class Product:
 class Catalog:
     """The products of the settings, found by reference."""
 
-    def __init__(self, products: Iterable[Product], features: Features) -> None:
+    def __init__(self, products: Collection[Product], features: Features, needs_image: Callable[[str], bool] | None = None) -> None:
+        """`needs_image` as a backend's that is a NeedsImages; None = no machine type does."""
+        self._imageless = {p.key for p in products if needs_image is None or not needs_image(f"{p.category}/{p.id}")}
         self._products = {(p.provider, p.category, p.id): p for p in products}
         self._by_key = {p.key: p for p in self._products.values()}
         self._offered = {p.key: replace(features, **dict.fromkeys(p.without, False)) for p in self._products.values()}
@@ -83,6 +85,10 @@ class Catalog:
     def offered(self, product: Product) -> Features:
         """What the backend can do, without what the settings keep from this product."""
         return self._offered[product.key]
+
+    def needs_image(self, product: Product) -> bool:
+        """A job of it that names no image can never run."""
+        return product.key not in self._imageless
 
     def unsellable(self) -> list[str]:
         """What the settings sell and the backend cannot run, in words; empty = all is well."""

@@ -47,6 +47,9 @@ def new_job(job: Job, index: int, catalog: Catalog, policy: Policy, now_ms: int,
     app = app_of(encoded)
     only_project = tool is not None and tool.only_project != ""
     check(job, app, product, catalog.offered(product), replace(policy, only_project=only_project), at=at)
+    if not app.image and catalog.needs_image(product):
+        where = f"{at}.status.resolvedApplication.invocation.tool.tool.description.image"
+        raise InvalidRequest("expected an image: this machine type runs nothing but images of containers", field=where)
     replicas = _replicas(spec, app, policy, path)
     drive = policy.drive(job.owner.created_by, job.owner.project)
     folder = output_folder(drive, app.title or spec.application.name, spec.name, job.id)

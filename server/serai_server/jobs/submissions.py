@@ -34,7 +34,7 @@ from serai.jobs.v1.jobs_service_pb2 import SubmitRequest, SubmitResponse
 from serai_server.errors import InvalidRequest, JobConflictError, SeraiError
 from serai_server.jobs import origin
 from serai_server.jobs.durations import LONGEST_DAYS, LONGEST_MS
-from serai_server.jobs.invocation import ENVIRONMENT_NAME, MOST_ARGUMENT_BYTES
+from serai_server.jobs.invocation import ENVIRONMENT_NAME, MOST_ARGUMENT_BYTES, MOST_COMMAND_BYTES, command_bytes
 from serai_server.jobs.products import Catalog, Product
 from serai_server.own_jobs import SUBMITTED
 from serai_server.store.model import StoredJob
@@ -55,6 +55,7 @@ _FIELDS = {
     "specification.product": "product",
     "specification.replicas": "replicas",
     "specification.timeAllocation": "time_limit_ms",
+    "status.resolvedApplication.invocation.tool.tool.description.image": "image",
 }
 """Paths in the job to the fields that they are made of."""
 
@@ -152,6 +153,9 @@ def _check_environment(request: SubmitRequest) -> None:
             raise InvalidRequest(f"the value of {name[:64]} holds a NUL character", field="environment")
         if len(name) + len(value.encode()) >= MOST_ARGUMENT_BYTES:
             raise InvalidRequest(f"{name[:64]} is longer than {MOST_ARGUMENT_BYTES} bytes with its value", field="environment")
+    command = command_bytes(request.command)
+    if command <= MOST_COMMAND_BYTES < command + command_bytes(f"{k}={v}" for k, v in request.environment.items()):
+        raise InvalidRequest(f"the environment is longer than {MOST_COMMAND_BYTES} bytes together with the command", field="environment")
 
 
 def _product(request: SubmitRequest, catalog: Catalog) -> Product:
@@ -165,9 +169,12 @@ def _product(request: SubmitRequest, catalog: Catalog) -> Product:
             raise InvalidRequest(f"several machine types are called that; say which of {names}", field="product")
         name = "/".join(part for part in (asked.provider, asked.category, asked.id) if part)
         raise InvalidRequest(f"{name} is not a machine type of this provider", field="product")
-    for product in found:
-        if "docker" in product.tools or ("native" in product.tools and not request.image):
+    runs = [product for product in found if "docker" in product.tools or ("native" in product.tools and not request.image)]
+    for product in runs:
+        if request.image or not catalog.needs_image(product):
             return product
+    if runs:
+        raise InvalidRequest("expected an image: this provider's machine types run nothing but images of containers", field="image")
     raise InvalidRequest("no machine type of this provider runs such a program; name one", field="product")
 
 

@@ -91,7 +91,6 @@ class JobsServicer:
     async def Terminate(self, request: pb.TerminateRequest, call: Call) -> pb.TerminateResponse:
         at = _named(request)
         asked = request.items if at == _ITEMS else [Job(id=job_id) for job_id in request.job_ids]
-        check_count(asked, at)
         # A job that is not known counts as done, and so does one that the caller may not know.
         if items := await self._limit.known(call, asked):
             await self._changes.terminate(items, for_core=call.caller is Caller.CORE)
@@ -99,13 +98,19 @@ class JobsServicer:
 
     async def Extend(self, request: pb.ExtendRequest, call: Call) -> pb.ExtendResponse:
         if _named(request) == _ITEMS:
-            if request.added_ms:
-                raise InvalidRequest("expected job_ids beside it, and no items", field="added_ms")
+            for field in ("added_ms", "time_limit_ms"):
+                if getattr(request, field):
+                    raise InvalidRequest("expected job_ids beside it, and no items", field=field)
             await self._limit.check_each(call, [item.job.id for item in request.items], _ITEMS)
             await self._changes.extend(request.items)
             return pb.ExtendResponse(responses=_done(request.items))
         await self._limit.check_each(call, request.job_ids, _JOB_IDS)
-        await self._changes.extend_by(request.job_ids, request.added_ms)
+        if request.added_ms and request.time_limit_ms:
+            raise InvalidRequest("expected either added_ms or time_limit_ms, found both", field="time_limit_ms")
+        if request.time_limit_ms:
+            await self._changes.extend_to(request.job_ids, request.time_limit_ms)
+        else:
+            await self._changes.extend_by(request.job_ids, request.added_ms)
         return pb.ExtendResponse(responses=_done(request.job_ids))
 
     async def Suspend(self, request: pb.SuspendRequest, call: Call) -> pb.SuspendResponse:
@@ -131,6 +136,7 @@ class JobsServicer:
         return pb.OnUpdatedLabelsResponse(responses=_done(request.items))
 
     async def Disown(self, request: pb.DisownRequest, _call: Call) -> pb.DisownResponse:
+        _check_ids(request.job_ids)
         await self._changes.disown(request.job_ids)
         return pb.DisownResponse()
 
@@ -166,14 +172,27 @@ _ITEMS, _JOB_IDS = "items", "job_ids"
 
 
 def _named(request: pb.TerminateRequest | pb.ExtendRequest | pb.SuspendRequest | pb.UnsuspendRequest) -> str:
-    """In which of its fields the request names jobs: UCloud's or the tools'. Raises InvalidRequest for both and for neither."""
+    """In which of its fields the request names jobs: UCloud's or the tools'. Raises InvalidRequest for both and for neither, for too many,
+    and for a job that a tool names twice."""
     if not request.job_ids:
         if not request.items:
             raise InvalidRequest(f"expected 1 to {MOST_ITEMS} jobs", field=_JOB_IDS)
+        check_count(request.items, _ITEMS)
         return _ITEMS
     if request.items:
         raise InvalidRequest("expected either job_ids or items, found both", field=_JOB_IDS)
+    _check_ids(request.job_ids)
     return _JOB_IDS
+
+
+def _check_ids(job_ids: Sequence[str]) -> None:
+    """Raises InvalidRequest for too many or none, and for one that is there twice: what is meant by that cannot be told."""
+    check_count(job_ids, _JOB_IDS)
+    seen: set[str] = set()
+    for place, job_id in enumerate(job_ids):
+        if job_id in seen:
+            raise InvalidRequest(f"job {job_id[:64]!r} is in the request twice", field=f"{_JOB_IDS}[{place}]")
+        seen.add(job_id)
 
 
 def _ids(request: pb.SuspendRequest | pb.UnsuspendRequest) -> Sequence[str]:

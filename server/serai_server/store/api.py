@@ -11,8 +11,8 @@ StoreError
 └── VersionConflict    the job changed since it was read
 
 After StoreUnavailable nothing was changed, but for one case: a connection lost while COMMIT was under way. Then the outcome cannot be known
-at once; the listener is told of it as soon as the database answers again, and repeating the write is harmless, but for an
-extension of a job's time, which would count twice.
+at once; the listener is told of it as soon as the database answers again, and repeating the write is harmless, but for time
+that is added to a job's limit, which would count twice.
 """
 
 from __future__ import annotations

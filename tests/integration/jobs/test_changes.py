@@ -30,6 +30,7 @@ from serai.jobs.v1.jobs_service_pb2 import ExtendItem, UpdateAclItem
 from serai_backends.model import Features, JobObservation
 from serai_server.errors import InvalidRequest, JobConflictError, JobUnknown, NotEnoughCredits, SeraiError, Unsupported, WrongState
 from serai_server.jobs import causes
+from serai_server.jobs.durations import LONGEST_MS
 from serai_server.jobs.products import MINUTE_MS
 from serai_server.main import Core
 from serai_server.store.model import EventKind, EventSettlement, Outcome, State, Target
@@ -88,6 +89,32 @@ async def test_more_time_for_a_running_and_for_a_waiting_job(tmp_path: Path) -> 
         row = await until(core, "1", settled)
         assert (row.state, row.status) == (State.EXPIRED, "The job has reached its time limit of 1 hour 30 minutes 30 seconds.")
         assert (await until(core, "2", lambda _: True)).time_limit_ms == 35 * MINUTE_MS
+
+
+async def test_a_limit_that_is_asked_for_twice_is_given_once(tmp_path: Path) -> None:
+    """So a tool whose answer got lost asks again. A job that has more already keeps it, one without a limit is refused as ever, and Core
+    is told of what changed alone."""
+    clock = FakeClock(START_MS)
+    async with core_on(tmp_path, Able(machine_at(clock)), clock) as core:
+        await core.jobs.create([job("1", "hang", minutes=30), job("2", "hang", minutes=300), job("3", "hang", minutes=0)])
+        for job_id in ("1", "2"):
+            await until(core, job_id, lambda row: row.state is State.RUNNING)
+        for _ in range(2):
+            await core.changes.extend_to(["1", "2"], 240 * MINUTE_MS)
+        found = [await core.store.job(job_id) for job_id in ("1", "2")]
+        assert [row and row.time_limit_ms for row in found] == [240 * MINUTE_MS, 300 * MINUTE_MS]
+        told_of = [[u.new_time_allocation for u in await updates(core, i) if u.HasField("new_time_allocation")] for i in ("1", "2")]
+        assert told_of == [[240 * MINUTE_MS], []]
+        for wrong in (999, LONGEST_MS + 1):
+            with pytest.raises(InvalidRequest) as error:
+                await core.changes.extend_to(["1"], wrong)
+            assert error.value.field == "time_limit_ms"
+        with pytest.raises(WrongState):
+            await core.changes.extend_to(["1", "3"], 250 * MINUTE_MS)
+        clock.move(239 * MINUTE_MS)
+        await until(core, "1", lambda row: row.state is State.RUNNING)
+        clock.move(2 * MINUTE_MS)
+        await until(core, "1", lambda row: row.state.final)
 
 
 async def test_more_time_that_comes_while_the_limit_is_found_to_be_reached(tmp_path: Path) -> None:

@@ -401,6 +401,19 @@ class TestChanges:
         assert (ran.code, [j["id"] for j in ran.json["jobs"]]) == (Exit.OK, ["1", "2"])
         assert server.front.jobs.asked == [("extend by 5400000", ["1", "2"])]
 
+    def test_a_limit_in_all(self, server: Server, serai: Serai) -> None:
+        """`--to` says it."""
+        ran = serai("jobs", "extend", "1", "2", "--to", "4h", "--json")
+        assert (ran.code, [j["id"] for j in ran.json["jobs"]]) == (Exit.OK, ["1", "2"])
+        assert server.front.jobs.asked == [("extend to 14400000", ["1", "2"])]
+
+    @pytest.mark.parametrize("options", [[], ["--by", "1h", "--to", "4h"]])
+    def test_either_more_or_in_all(self, server: Server, serai: Serai, options: list[str]) -> None:
+        """Both, or neither, is a mistake that is said in words."""
+        ran = serai("jobs", "extend", "1", *options)
+        assert (ran.code, server.front.jobs.asked) == (Exit.USAGE, [])
+        assert "either --by or --to" in ran.err
+
     @pytest.mark.parametrize("span", ["", "0s", "-5m", "1d", "90"])
     def test_a_span_that_is_none(self, server: Server, serai: Serai, span: str) -> None:
         """Words that show what one looks like, and nothing is asked."""

@@ -113,6 +113,7 @@ ASKS: Mapping[str, Callable[[str], Message]] = {
     "Suspend": lambda job_id: pb.SuspendRequest(items=[pb.SuspendItem(job=Job(id=job_id))]),
     "Unsuspend": lambda job_id: pb.UnsuspendRequest(items=[pb.UnsuspendItem(job=Job(id=job_id))]),
     "Extend by ids": lambda job_id: pb.ExtendRequest(job_ids=[job_id], added_ms=60_000),
+    "Extend to a limit": lambda job_id: pb.ExtendRequest(job_ids=[job_id], time_limit_ms=3_600_000),
     "Suspend by ids": lambda job_id: pb.SuspendRequest(job_ids=[job_id]),
     "Unsuspend by ids": lambda job_id: pb.UnsuspendRequest(job_ids=[job_id]),
 }
@@ -173,6 +174,16 @@ async def test_an_end_is_only_for_ones_own_jobs(tmp_path: Path) -> None:
         assert (await until(site.core, "tool-other", lambda row: True)).target.stop is False
         too_many = pb.TerminateRequest(items=ids(*map(str, range(1_001))))
         assert (await site.refused("Terminate", too_many)).code == code_pb2.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("who", [LIMITED, FREE], ids=["limited", "not limited"])
+@pytest.mark.parametrize("name", ["Extend", "Suspend", "Unsuspend", "Terminate"])
+async def test_too_many_jobs_are_refused_in_the_name_of_their_field(tmp_path: Path, name: str, who: Identify) -> None:
+    """Whoever asks."""
+    async with site_on(tmp_path) as site:
+        request = getattr(pb, f"{name}Request")(job_ids=map(str, range(1_001)))
+        status = await site.refused(name, request, who)
+        assert (status.code, status.message) == (code_pb2.INVALID_ARGUMENT, "job_ids: expected 1 to 1000 items, found 1001")
 
 
 @pytest.mark.parametrize("who", [LIMITED, FREE], ids=["limited", "not limited"])

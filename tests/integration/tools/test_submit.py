@@ -135,6 +135,27 @@ async def test_what_is_stored_is_answered_without_another_look(tmp_path: Path, m
         assert row is not None
 
 
+class OfContainers(Able):
+    """Runs nothing without an image on the first machine type."""
+
+    def needs_image(self, product: str) -> bool:
+        return product == "example-compute/example-compute-1"
+
+
+async def test_the_backend_says_where_an_image_is_needed(tmp_path: Path) -> None:
+    """Without one the job is refused at once, in the words of the request; and one that names no machine type goes to the first that takes
+    it."""
+    clock = FakeClock(START_MS)
+    async with core_on(tmp_path, OfContainers(), clock) as core:
+        site = fronted(core, clock)
+        status = await site.refused("Submit", asked())
+        assert (status.code, fields_of(status)) == (code_pb2.INVALID_ARGUMENT, ["image"])
+        for image, found in (("", "unit"), ("debian:12", "example-compute-1")):
+            row = await core.store.job(answered(await site.ask("Submit", asked(product=None, image=image))).job_id)
+            assert row is not None
+            assert row.product == f"example/example-compute/{found}"
+
+
 @pytest.mark.parametrize("role", [Role.VIEWER])
 async def test_who_may_only_look_submits_nothing(tmp_path: Path, role: Role) -> None:
     """Neither for all projects nor for one."""

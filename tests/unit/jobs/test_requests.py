@@ -49,6 +49,24 @@ def test_replicas_left_out_are_one_and_no_limit_is_none() -> None:
     assert (row.replicas, row.time_limit_ms) == (1, 0)
 
 
+@pytest.mark.parametrize("kind", [ToolBackend.TOOL_BACKEND_DOCKER, ToolBackend.TOOL_BACKEND_NATIVE])
+def test_a_machine_type_of_containers_needs_an_image(kind: ToolBackend.ValueType) -> None:
+    """So its job is refused when it comes, and not when it shall run; with one it is taken, under either of its names."""
+    sold = replace(PRODUCT, tools=frozenset({"docker", "native"}))
+    catalog = Catalog([sold], Features(native=True), needs_image=lambda name: name == "example-compute/example-compute-1")
+    job = seed_job()
+    tool = job.status.resolved_application.invocation.tool.tool.description
+    tool.backend = kind
+    assert new_job(job, 0, catalog, POLICY, 5).id == job.id
+    tool.ClearField("image")
+    with pytest.raises(InvalidRequest) as error:
+        new_job(job, 0, catalog, POLICY, 5)
+    assert error.value.field == "items[0].status.resolvedApplication.invocation.tool.tool.description.image"
+    assert new_job(job, 0, Catalog([sold], Features(native=True)), POLICY, 5).id == job.id
+    tool.container = "acme/batch:1.0.0"
+    assert new_job(job, 0, catalog, POLICY, 5).id == job.id
+
+
 def wrong(change: Change) -> Job:
     job = seed_job()
     change(job)

@@ -93,6 +93,32 @@ def test_machine_types(reference: ProductReference | None, image: str, found: st
     assert job.status.resolved_application.invocation.tool.tool.description.backend == backend
 
 
+CONTAINERS = Catalog(
+    [product("big", "cpu", "docker"), product("both", "cpu", "docker", "native"), product("bare", "metal", "native")],
+    FEATURES,
+    needs_image=lambda name: name.startswith("cpu/"),
+)
+"""As with Nomad: where a job's container is made, there is none without an image."""
+
+
+@pytest.mark.parametrize(("image", "found"), [("", "metal/bare"), ("debian:12", "cpu/big")])
+def test_the_first_machine_type_that_can_run_it(image: str, found: str) -> None:
+    """One whose programs are in containers is none for a program without an image, be it the first."""
+    assert taken(asked(image=image), catalog=CONTAINERS).product == f"example/{found}"
+
+
+@pytest.mark.parametrize("name", ["big", "both"])
+def test_a_machine_type_that_needs_an_image(name: str) -> None:
+    """Refused at once, and not when it shall run; also where no machine type is named and each needs one."""
+    alone = Catalog([product(name, "cpu", "docker", "native")], FEATURES, needs_image=lambda _name: True)
+    for request, catalog in ((asked(product=ProductReference(id=name)), CONTAINERS), (asked(), alone)):
+        with pytest.raises(InvalidRequest) as error:
+            taken(request, catalog=catalog)
+        assert error.value.field == "image"
+        assert "expected an image" in error.value.text
+    assert taken(asked(product=ProductReference(id=name), image="debian:12"), catalog=CONTAINERS).product == f"example/cpu/{name}"
+
+
 def test_programs_of_the_machine_alone() -> None:
     """A site without containers runs what has no image, and says so of what has one."""
     metal = Catalog([product("bare", "metal", "native")], FEATURES)
@@ -115,6 +141,9 @@ WRONG: list[tuple[dict[str, object], str, str]] = [
     ({"environment": {"A=B": ""}}, "environment", "'A=B'"),
     ({"environment": {"A": "\0"}}, "environment", "NUL"),
     ({"environment": {"A": "a" * 200_000}}, "environment", "longer than"),
+    ({"environment": {f"A{n}": "a" * 100_000 for n in range(11)}}, "environment", "together with the command"),
+    ({"command": ["a" * 100_000] * 9, "environment": {"A": "a" * 100_000, "B": "b" * 100_000}}, "environment", "together with"),
+    ({"command": ["a" * 100_000] * 11, "environment": {"A": "a"}}, "command", "longer than"),
     ({"product": ProductReference(id="big")}, "product", "cpu/big, gpu/big"),
     ({"product": ProductReference(id="none")}, "product", "none is not a machine type"),
     ({"product": ProductReference(id="big", category="metal")}, "product", "metal/big is not"),

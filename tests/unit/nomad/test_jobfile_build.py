@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from serai_backends.errors import SubmissionRefused
 from serai_backends.model import Mount, Peer, ReplicaSpec, Resources
@@ -53,6 +54,25 @@ def test_no_word_of_a_user_stands_where_nomad_replaces(driver: Driver) -> None:
     main = dict(task(job))
     del main["Templates"]
     assert "MARK" not in json.dumps(main)
+
+
+@pytest.mark.parametrize("driver", ["docker", "podman", "raw_exec", "exec"])
+def test_which_drivers_need_an_image(driver: Driver) -> None:
+    """The settings say it of a machine type exactly where a job without one is refused; so the server need not wait for that."""
+    cluster = settings(driver, work="volume" if driver == "exec" else "path")
+    described = spec(image="")
+    if cluster.needs_image(described.product):
+        with pytest.raises(SubmissionRefused, match="names no container image"):
+            build(described, 1, OWNER, cluster)
+    else:
+        build(described, 1, OWNER, cluster)
+
+
+def test_each_machine_type_needs_what_its_own_placement_does() -> None:
+    """One without a placement needs nothing: its jobs cannot run at all."""
+    placements = (Placement(product="cpu/bare", driver="raw_exec"), Placement(product="cpu/box"))
+    some = msgspec.structs.replace(settings(), placements=placements)
+    assert [some.needs_image(name) for name in ("cpu/bare", "cpu/box", "cpu/other")] == [False, True, False]
 
 
 @pytest.mark.parametrize("described", [spec(argv=("x" * 9_000,)), spec(environment=(("E", "x" * 9_000),)), spec(scripts=("x" * 9_000,))])

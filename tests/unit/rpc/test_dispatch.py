@@ -131,6 +131,7 @@ async def test_get_list_and_products(server: Dispatcher, front: Front) -> None:
         ("Disown", pb.DisownRequest(job_ids=["1", "x"]), ("disown", ["1", "x"])),
         ("Terminate", pb.TerminateRequest(items=[job("1")]), ("terminate for core", ["1"])),
         ("Extend", pb.ExtendRequest(job_ids=["1"], added_ms=60_000), ("extend by 60000", ["1"])),
+        ("Extend", pb.ExtendRequest(job_ids=["1"], time_limit_ms=60_000), ("extend to 60000", ["1"])),
         ("Suspend", pb.SuspendRequest(job_ids=["1"]), ("suspend", ["1"])),
         ("Unsuspend", pb.UnsuspendRequest(job_ids=["1"]), ("unsuspend", ["1"])),
         ("Terminate", pb.TerminateRequest(job_ids=["1"]), ("terminate for core", ["1"])),
@@ -156,10 +157,19 @@ async def test_what_is_asked_of_jobs_reaches_them(
         ("Terminate", pb.TerminateRequest(items=[job("1")], job_ids=["2"]), "job_ids"),
         ("Terminate", pb.TerminateRequest(), "job_ids"),
         ("Terminate", pb.TerminateRequest(job_ids=["1"] * 1_001), "job_ids"),
+        ("Extend", pb.ExtendRequest(items=[pb.ExtendItem(job=job("1"))], time_limit_ms=1_000), "time_limit_ms"),
+        ("Extend", pb.ExtendRequest(job_ids=["1"], added_ms=1_000, time_limit_ms=1_000), "time_limit_ms"),
+        ("Extend", pb.ExtendRequest(job_ids=["1", "2", "1"], added_ms=1_000), "job_ids[2]"),
+        ("Suspend", pb.SuspendRequest(job_ids=["1", "1"]), "job_ids[1]"),
+        ("Unsuspend", pb.UnsuspendRequest(job_ids=["1", "1"]), "job_ids[1]"),
+        ("Terminate", pb.TerminateRequest(job_ids=["1", "1"]), "job_ids[1]"),
+        ("Disown", pb.DisownRequest(job_ids=["1", "1"]), "job_ids[1]"),
+        ("Disown", pb.DisownRequest(), "job_ids"),
     ],
 )
 async def test_jobs_are_named_in_one_way(server: Dispatcher, front: Front, name: str, request_: Message, field: str) -> None:
-    """A tool's or UCloud's: both, or neither, is refused with the field's path, and nothing is done."""
+    """A tool's or UCloud's: both, or neither, is refused with the field's path, and nothing is done; so is a job that a tool names twice,
+    as if it were meant twice."""
     await front.jobs.create([job("1")])
     with pytest.raises(RpcFailure) as caught:
         await ask(server, JOBS + name, request_)

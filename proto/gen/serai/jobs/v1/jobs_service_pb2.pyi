@@ -179,7 +179,7 @@ class SubmitRequest(_message.Message):
     project: _builtins.str
     """Project id of the owner; empty = the project that the caller's token is limited to, and else the owner's personal workspace."""
     image: _builtins.str
-    """The container's image, like "debian:12"; empty = none, where programs are those of the machine."""
+    """The container's image, like "debian:12". Empty = none, for machine types that run programs without one; which do depends on the provider."""
     replicas: _builtins.int
     """That run the command at the same time; 0 = 1."""
     time_limit_ms: _builtins.int
@@ -203,7 +203,7 @@ class SubmitRequest(_message.Message):
     @_builtins.property
     def product(self) -> _resources_pb2.ProductReference:
         """The machine type of each replica. `category` and `provider` may be left out where the rest names one only; unset = the first of
-        RetrieveProducts that runs such a program.
+        RetrieveProducts that runs such a program, with an image or without.
         """
 
     def __init__(
@@ -333,15 +333,22 @@ class ExtendRequest(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     JOB_IDS_FIELD_NUMBER: _builtins.int
     ADDED_MS_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
     added_ms: _builtins.int
-    """Time to add to the limit of each job of job_ids, ms: no new total. 1,000 or more."""
+    """Time to add to the limit of each job of job_ids, ms: no new total. 1,000 or more; 0 = time_limit_ms says it. Asked again, because the
+    answer got lost, it is added again.
+    """
+    time_limit_ms: _builtins.int
+    """The limit that each job of job_ids has at least from now on, ms of RUNNING in all. 1,000 or more; 0 = added_ms says it. Safe to ask again:
+    a job that has as much already is left as it is, and none gets less.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExtendItem]:
         """UCloud's way to name jobs, each with its time."""
 
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The tools' way, with added_ms; 1 to 1,000."""
+        """The tools' way, with added_ms or time_limit_ms; 1 to 1,000, each once."""
 
     def __init__(
         self,
@@ -349,10 +356,11 @@ class ExtendRequest(_message.Message):
         items: _abc.Iterable[Global___ExtendItem] | None = ...,
         job_ids: _abc.Iterable[_builtins.str] | None = ...,
         added_ms: _builtins.int = ...,
+        time_limit_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_ms", b"added_ms", "items", b"items", "job_ids", b"job_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_ms", b"added_ms", "items", b"items", "job_ids", b"job_ids", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,8 @@ if _version_not_supported:
 class JobsServiceStub:
     """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
-    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several, each once: one that is
+    there twice is INVALID_ARGUMENT. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
     way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
@@ -156,7 +157,8 @@ class JobsServiceStub:
 class JobsServiceServicer:
     """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
-    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several, each once: one that is
+    there twice is INVALID_ARGUMENT. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
     way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
@@ -189,7 +191,8 @@ class JobsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Extend(self, request, context):
-        """Adds time to jobs that are not over. All items or none.
+        """Adds time to jobs that are not over and have a limit. All items or none. A call whose answer got lost is safe to repeat with time_limit_ms
+        alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -447,7 +450,8 @@ def add_JobsServiceServicer_to_server(servicer, server):
 class JobsService:
     """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
-    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several, each once: one that is
+    there twice is INVALID_ARGUMENT. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
     way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,

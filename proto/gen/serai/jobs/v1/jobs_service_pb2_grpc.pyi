@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class JobsServiceStub:
     """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
-    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several, each once: one that is
+    there twice is INVALID_ARGUMENT. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
     way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
@@ -53,7 +54,9 @@ class JobsServiceStub:
     CreateBulk: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateBulkRequest, _jobs_service_pb2.CreateBulkResponse]
     """Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait."""
     Extend: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.ExtendRequest, _jobs_service_pb2.ExtendResponse]
-    """Adds time to jobs that are not over. All items or none."""
+    """Adds time to jobs that are not over and have a limit. All items or none. A call whose answer got lost is safe to repeat with time_limit_ms
+    alone.
+    """
     OpenInteractiveSession: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.OpenInteractiveSessionRequest, _jobs_service_pb2.OpenInteractiveSessionResponse]
     """Opens shells, web pages or desktops of running jobs; one answer for each item."""
     Suspend: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.SuspendRequest, _jobs_service_pb2.SuspendResponse]
@@ -99,7 +102,8 @@ class JobsServiceStub:
 class JobsServiceAsyncStub(JobsServiceStub):
     """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
-    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several, each once: one that is
+    there twice is INVALID_ARGUMENT. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
     way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
@@ -120,7 +124,9 @@ class JobsServiceAsyncStub(JobsServiceStub):
     CreateBulk: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.CreateBulkRequest, _jobs_service_pb2.CreateBulkResponse]  # type: ignore[assignment]
     """Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait."""
     Extend: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.ExtendRequest, _jobs_service_pb2.ExtendResponse]  # type: ignore[assignment]
-    """Adds time to jobs that are not over. All items or none."""
+    """Adds time to jobs that are not over and have a limit. All items or none. A call whose answer got lost is safe to repeat with time_limit_ms
+    alone.
+    """
     OpenInteractiveSession: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.OpenInteractiveSessionRequest, _jobs_service_pb2.OpenInteractiveSessionResponse]  # type: ignore[assignment]
     """Opens shells, web pages or desktops of running jobs; one answer for each item."""
     Suspend: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.SuspendRequest, _jobs_service_pb2.SuspendResponse]  # type: ignore[assignment]
@@ -165,7 +171,8 @@ class JobsServiceAsyncStub(JobsServiceStub):
 class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 
-    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+    Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several, each once: one that is
+    there twice is INVALID_ARGUMENT. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
     way; a request has the one or the other.
 
     Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
@@ -208,7 +215,9 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_service_pb2.ExtendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_service_pb2.ExtendResponse, _abc.Awaitable[_jobs_service_pb2.ExtendResponse]]:
-        """Adds time to jobs that are not over. All items or none."""
+        """Adds time to jobs that are not over and have a limit. All items or none. A call whose answer got lost is safe to repeat with time_limit_ms
+        alone.
+        """
 
     @_abc_1.abstractmethod
     def OpenInteractiveSession(

@@ -278,14 +278,14 @@ type SubmitRequest struct {
 	Owner string `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Project id of the owner; empty = the project that the caller's token is limited to, and else the owner's personal workspace.
 	Project string `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
-	// The container's image, like "debian:12"; empty = none, where programs are those of the machine.
+	// The container's image, like "debian:12". Empty = none, for machine types that run programs without one; which do depends on the provider.
 	Image string `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
 	// The program and its arguments, each as it is: no shell is between. Required.
 	Command []string `protobuf:"bytes,4,rep,name=command,proto3" json:"command,omitempty"`
 	// Environment variables by name, beside what Serai sets.
 	Environment map[string]string `protobuf:"bytes,5,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The machine type of each replica. `category` and `provider` may be left out where the rest names one only; unset = the first of
-	// RetrieveProducts that runs such a program.
+	// RetrieveProducts that runs such a program, with an image or without.
 	Product *v1.ProductReference `protobuf:"bytes,6,opt,name=product,proto3" json:"product,omitempty"`
 	// That run the command at the same time; 0 = 1.
 	Replicas int32 `protobuf:"varint,7,opt,name=replicas,proto3" json:"replicas,omitempty"`
@@ -635,10 +635,14 @@ type ExtendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UCloud's way to name jobs, each with its time.
 	Items []*ExtendItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
-	// The tools' way, with added_ms; 1 to 1,000.
+	// The tools' way, with added_ms or time_limit_ms; 1 to 1,000, each once.
 	JobIds []string `protobuf:"bytes,2,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
-	// Time to add to the limit of each job of job_ids, ms: no new total. 1,000 or more.
-	AddedMs       int64 `protobuf:"varint,3,opt,name=added_ms,json=addedMs,proto3" json:"added_ms,omitempty"`
+	// Time to add to the limit of each job of job_ids, ms: no new total. 1,000 or more; 0 = time_limit_ms says it. Asked again, because the
+	// answer got lost, it is added again.
+	AddedMs int64 `protobuf:"varint,3,opt,name=added_ms,json=addedMs,proto3" json:"added_ms,omitempty"`
+	// The limit that each job of job_ids has at least from now on, ms of RUNNING in all. 1,000 or more; 0 = added_ms says it. Safe to ask again:
+	// a job that has as much already is left as it is, and none gets less.
+	TimeLimitMs   int64 `protobuf:"varint,4,opt,name=time_limit_ms,json=timeLimitMs,proto3" json:"time_limit_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -690,6 +694,13 @@ func (x *ExtendRequest) GetJobIds() []string {
 func (x *ExtendRequest) GetAddedMs() int64 {
 	if x != nil {
 		return x.AddedMs
+	}
+	return 0
+}
+
+func (x *ExtendRequest) GetTimeLimitMs() int64 {
+	if x != nil {
+		return x.TimeLimitMs
 	}
 	return 0
 }
@@ -3854,11 +3865,12 @@ const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"\rCreateOutcome\x129\n" +
 	"\acreated\x18\x01 \x01(\v2\x1d.serai.jobs.v1.CreateResponseH\x00R\acreated\x12#\n" +
 	"\ferror_status\x18\x02 \x01(\fH\x00R\verrorStatusB\t\n" +
-	"\aoutcome\"\x84\x01\n" +
+	"\aoutcome\"\xb0\x01\n" +
 	"\rExtendRequest\x12/\n" +
 	"\x05items\x18\x01 \x03(\v2\x19.serai.jobs.v1.ExtendItemR\x05items\x12\x1f\n" +
 	"\ajob_ids\x18\x02 \x03(\tB\x06\x92\xc9\x18\x02(\x01R\x06jobIds\x12!\n" +
-	"\badded_ms\x18\x03 \x01(\x03B\x06\x92\xc9\x18\x02(\x01R\aaddedMs\"\x88\x01\n" +
+	"\badded_ms\x18\x03 \x01(\x03B\x06\x92\xc9\x18\x02(\x01R\aaddedMs\x12*\n" +
+	"\rtime_limit_ms\x18\x04 \x01(\x03B\x06\x92\xc9\x18\x02(\x01R\vtimeLimitMs\"\x88\x01\n" +
 	"\n" +
 	"ExtendItem\x12,\n" +
 	"\x03job\x18\x01 \x01(\v2\x12.serai.jobs.v1.JobB\x06\x92\xc9\x18\x02 \x01R\x03job\x12L\n" +

@@ -51,7 +51,8 @@ const (
 //
 // Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 //
-// Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+// Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several, each once: one that is
+// there twice is INVALID_ARGUMENT. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
 // way; a request has the one or the other.
 //
 // Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
@@ -67,7 +68,8 @@ type JobsServiceClient interface {
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
 	// Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait.
 	CreateBulk(ctx context.Context, in *CreateBulkRequest, opts ...grpc.CallOption) (*CreateBulkResponse, error)
-	// Adds time to jobs that are not over. All items or none.
+	// Adds time to jobs that are not over and have a limit. All items or none. A call whose answer got lost is safe to repeat with time_limit_ms
+	// alone.
 	Extend(ctx context.Context, in *ExtendRequest, opts ...grpc.CallOption) (*ExtendResponse, error)
 	// Opens shells, web pages or desktops of running jobs; one answer for each item.
 	OpenInteractiveSession(ctx context.Context, in *OpenInteractiveSessionRequest, opts ...grpc.CallOption) (*OpenInteractiveSessionResponse, error)
@@ -361,7 +363,8 @@ type JobsService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 //
 // Calls of UCloud/Core of both generations, and Submit, Get, List, Watch, CreateBulk, Disown for tools and the gateway.
 //
-// Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
+// Tools name jobs by `job_ids`, 1 to 1,000 of them, wherever a call is about several, each once: one that is
+// there twice is INVALID_ARGUMENT. `items` of Extend, Suspend, Unsuspend and Terminate is UCloud's
 // way; a request has the one or the other.
 //
 // Errors of every call: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT with the path of the field in BadRequest,
@@ -377,7 +380,8 @@ type JobsServiceServer interface {
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
 	// Many Create requests in one call, each answered by itself. For the gateway, which gathers requests that wait.
 	CreateBulk(context.Context, *CreateBulkRequest) (*CreateBulkResponse, error)
-	// Adds time to jobs that are not over. All items or none.
+	// Adds time to jobs that are not over and have a limit. All items or none. A call whose answer got lost is safe to repeat with time_limit_ms
+	// alone.
 	Extend(context.Context, *ExtendRequest) (*ExtendResponse, error)
 	// Opens shells, web pages or desktops of running jobs; one answer for each item.
 	OpenInteractiveSession(context.Context, *OpenInteractiveSessionRequest) (*OpenInteractiveSessionResponse, error)

@@ -1167,7 +1167,7 @@ pub struct SubmitRequest {
     /// Project id of the owner; empty = the project that the caller's token is limited to, and else the owner's personal workspace.
     #[prost(string, tag="2")]
     pub project: ::prost::alloc::string::String,
-    /// The container's image, like "debian:12"; empty = none, where programs are those of the machine.
+    /// The container's image, like "debian:12". Empty = none, for machine types that run programs without one; which do depends on the provider.
     #[prost(string, tag="3")]
     pub image: ::prost::alloc::string::String,
     /// The program and its arguments, each as it is: no shell is between. Required.
@@ -1177,7 +1177,7 @@ pub struct SubmitRequest {
     #[prost(map="string, string", tag="5")]
     pub environment: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
     /// The machine type of each replica. `category` and `provider` may be left out where the rest names one only; unset = the first of
-    /// RetrieveProducts that runs such a program.
+    /// RetrieveProducts that runs such a program, with an image or without.
     #[prost(message, optional, tag="6")]
     pub product: ::core::option::Option<super::super::core::v1::ProductReference>,
     /// That run the command at the same time; 0 = 1.
@@ -1240,12 +1240,17 @@ pub struct ExtendRequest {
     /// UCloud's way to name jobs, each with its time.
     #[prost(message, repeated, tag="1")]
     pub items: ::prost::alloc::vec::Vec<ExtendItem>,
-    /// The tools' way, with added_ms; 1 to 1,000.
+    /// The tools' way, with added_ms or time_limit_ms; 1 to 1,000, each once.
     #[prost(string, repeated, tag="2")]
     pub job_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Time to add to the limit of each job of job_ids, ms: no new total. 1,000 or more.
+    /// Time to add to the limit of each job of job_ids, ms: no new total. 1,000 or more; 0 = time_limit_ms says it. Asked again, because the
+    /// answer got lost, it is added again.
     #[prost(int64, tag="3")]
     pub added_ms: i64,
+    /// The limit that each job of job_ids has at least from now on, ms of RUNNING in all. 1,000 or more; 0 = added_ms says it. Safe to ask again:
+    /// a job that has as much already is left as it is, and none gets less.
+    #[prost(int64, tag="4")]
+    pub time_limit_ms: i64,
 }
 /// More time for one job.
 #[derive(Clone, PartialEq, ::prost::Message)]
