@@ -12,7 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 from serai_gateway.codec import Codec
 from serai_gateway.routes import ROUTES
 
-from contract import examples
+from contract import examples, v1_examples
 from contract.comments import Comments, summary_of
 from contract.schemas import Schema, described
 from contract.served import Binding, Served, query_fields
@@ -131,7 +131,10 @@ class V1Document:
         return {"description": "Done.", "content": {"application/json": content}}
 
     def _example(self, one: Served, message: Descriptor, *, is_answer: bool) -> Schema:
-        """UCloud's documented messages of the same method, in standard JSON."""
+        """What a tool sends; where nothing is written of that, UCloud's documented messages of the same method, in standard JSON."""
+        sent = v1_examples.REQUESTS.get(one.method.full_name)
+        if sent is not None and not is_answer:
+            return {"examples": {f"tool-{index}": {"summary": name, "value": value} for index, (name, value) in enumerate(sent.items(), 1)}}
         path = f"/{one.method.containing_service.full_name}/{one.method.name}"
         route = next((route for route in ROUTES if route.method == path), None)
         if route is None:

@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from serai.jobs.v1 import jobs_service_pb2
 
 METHODS = list(served(own_files(descriptor_set())))
@@ -74,6 +75,36 @@ def test_each_field_has_a_place(one: Served, binding: Binding) -> None:
         given |= set(schema.get("properties", {}))
     missing = {field.json_name for field in request.fields} - given
     assert missing == ({"offsets"} if (request.name, binding.verb) == ("FollowRequest", "get") else set())
+
+
+def examples_of(one: Served, binding: Binding) -> list[dict[str, Any]]:
+    body = openapi.operation("v1", *shown(one, binding)).get("requestBody", {"content": {"application/json": {}}})
+    return [example["value"] for example in body["content"]["application/json"].get("examples", {}).values()]
+
+
+@pytest.mark.parametrize(("one", "binding"), [(one, binding) for one, binding in WAYS if binding.body], ids=named)
+def test_examples_are_requests(one: Served, binding: Binding) -> None:
+    """Each call with something in its body has one, which fits the schema and is read as the request, to the last field; what stands in the
+    path does not stand in it."""
+    request = one.method.input_type
+    found = examples_of(one, binding)
+    assert bool(found) == bool({field.name for field in request.fields} - set(binding.variables))
+    for example in found:
+        assert openapi.request("v1", *shown(one, binding)).faults(example) == []
+        message = json_format.ParseDict(example, GetMessageClass(request)())  # which refuses fields that do not exist
+        given = {field.name for field, _ in message.ListFields()}
+        assert given
+        assert not given & set(binding.variables)
+
+
+@pytest.mark.parametrize("name", ["Terminate", "Extend", "Suspend", "Unsuspend"])
+def test_tools_name_jobs_by_their_ids(name: str) -> None:
+    """And not as UCloud does, by the whole job."""
+    ((one, binding),) = ((one, binding) for one, binding in WAYS if one.method.full_name == f"serai.jobs.v1.JobsService.{name}")
+    assert examples_of(one, binding)
+    for example in examples_of(one, binding):
+        assert example["jobIds"]
+        assert "items" not in example
 
 
 def test_wrong_values_do_not_fit() -> None:
