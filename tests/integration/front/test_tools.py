@@ -9,6 +9,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import cast
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -210,12 +211,15 @@ async def test_json(front: Front) -> None:
         ("/v1/jobs:terminate", b'{"items":', 400),
         ("/v1/jobs:terminate", b"[]", 400),
         ("/v1/jobs:terminate", b'{"items":7}', 400),
+        ("/v1/jobs?pageSize=7", None, 400),
+        ("/v1/sessions", b'{"jobId":"1","kind":"SHELL"}', 400),
+        ("/v1/jobs/1", b"{}", 404),
         ("/v1/", None, 404),
     ],
 )
 async def test_json_that_is_refused(front: Front, path: str, body: bytes | None, status: int) -> None:
     """In UCloud's form, with words; no message reaches the server."""
-    answer = await front.door.curl(path, *AS_TOOL, body=body)
+    answer = await front.door.curl(path, *AS_TOOL, body=body, h2=False)  # over HTTP/2 a body that nobody reads costs some curls the answer
     assert (answer.status, front.behind.messages) == (status, []), answer
     if "%" not in path:
         assert answer.why
@@ -293,6 +297,7 @@ async def test_a_call_of_json_ends_in_time(another: Another) -> None:
         assert (await stream).status == 200
 
 
+NEEDED = "a token is needed here: authorization: Bearer serai_... (`serai tokens create` makes one)"
 NO_TOKENS = ((), ("-H", "authorization: Bearer eyJhbGciOiJSUzI1NiJ9.e30.x"), ("-H", "authorization: Basic serai_x"), (*AS_TOOL, *AS_TOOL))
 
 
@@ -301,13 +306,13 @@ async def test_without_a_tools_token_nothing_passes(front: Front, who: tuple[str
     """Refused in the caller's own form, before a body has come; a page's script can read it."""
     unsent = ("-H", "content-length: 900000", "--max-time", "20")  # it never comes
     answer = await front.door.curl("/v1/jobs", *who, *FROM, *unsent, "-X", "POST", h2=False)
-    assert (answer.status, answer.why) == (401, "Unauthorized: a valid token for this call is expected")
+    assert (answer.status, answer.why) == (401, NEEDED)
     assert answer.header("access-control-allow-origin") == ORIGIN
     for kind in ("application/grpc", "application/grpc-web+proto"):
         asked = ("-H", f"content-type: {kind}", *unsent, "-X", "POST")
         answer = await front.door.curl(SHELL, *who, *FROM, *asked, h2=False)
         assert (answer.status, answer.header("grpc-status")) == (401 if "web" in kind else 200, "16"), answer
-        assert "token" in answer.header("grpc-message")
+        assert unquote(answer.header("grpc-message")) == NEEDED
         assert answer.header("access-control-allow-origin") == ORIGIN
     assert front.behind.called == []
 
