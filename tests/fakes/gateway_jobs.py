@@ -144,10 +144,10 @@ class OurJobs:
     def _page(self, request: jobs_pb2.ListRequest) -> jobs_pb2.ListResponse:
         assert request.active_only
         self.listed += 1
-        start = int(request.page.page_token or 0)
-        end = start + request.page.page_size
+        start = int(request.page_token or 0)
+        end = start + request.page_size
         ids = list(self.active)
         answer = jobs_pb2.ListResponse(jobs=[jobs_pb2.JobReport(id=one, age_ms=self.active[one]) for one in ids[start:end]])
         if end < len(ids):
-            answer.page.next_page_token = str(end)
+            answer.next_page_token = str(end)
         return answer

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
-from serai.core.v1.resources_pb2 import NameAndVersion, PageInfo, ProductReference, ResourceOwner
+from serai.core.v1.resources_pb2 import NameAndVersion, ProductReference, ResourceOwner
 from serai.jobs.v1 import job_pb2, jobs_service_pb2
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
 from serai.jobs.v1.jobs_service_pb2 import (
@@ -138,11 +138,11 @@ class MemoryJobs:
 
     async def list(self, request: ListRequest) -> ListResponse:
         self._raise()
-        start = int(request.page.page_token or 0)
-        size = request.page.page_size or 100
+        start = int(request.page_token or 0)
+        size = request.page_size or 100
         found = [r for r in reversed(self.reports.values()) if self._wanted(r, request)]
         more = str(start + size) if len(found) > start + size else ""
-        return ListResponse(jobs=found[start : start + size], page=PageInfo(next_page_token=more))
+        return ListResponse(jobs=found[start : start + size], next_page_token=more)
 
     async def watch(self, job_id: str) -> AsyncIterator[JobReport]:
         self.open_iterators += 1
@@ -187,8 +187,8 @@ class MemoryJobs:
     def _wanted(report: JobReport, request: ListRequest) -> bool:
         return (
             (not request.states or report.state in request.states)
-            and (not request.created_by or report.owner.created_by == request.created_by)
-            and (not request.project or report.owner.project == request.project)
+            and (not request.owner or report.owner == request.owner)
+            and (not request.project or report.project == request.project)
             and not (request.active_only and report.state in FINAL)
         )
 
@@ -198,7 +198,8 @@ class MemoryJobs:
         return JobReport(
             id=item.id,
             state=job_pb2.JOB_STATE_IN_QUEUE,
-            owner=item.owner,
+            owner=item.owner.created_by,
+            project=item.owner.project,
             application=spec.application,
             product=spec.product,
             name=spec.name,

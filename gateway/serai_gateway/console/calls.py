@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta
 from serai.core.v1 import errors_pb2
-from serai.core.v1.resources_pb2 import PageRequest
 from serai.jobs.v1 import jobs_service_pb2 as jobs_pb2
 from serai.sessions.v1 import sessions_service_pb2 as sessions_pb2
 
@@ -77,9 +76,10 @@ class Query:
         except ValueError as error:
             raise invalid("state: there is no such state") from error
         return jobs_pb2.ListRequest(
-            page=PageRequest(page_size=page_size, page_token=self.text("page")),
+            page_size=page_size,
+            page_token=self.text("page"),
             states=states,
-            created_by=self.text("owner"),
+            owner=self.text("owner"),
             active_only=self.text("active") == "1",
         )
 

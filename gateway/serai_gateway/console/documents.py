@@ -123,8 +123,8 @@ def job(report: JobReport) -> Job:
         status=report.status,
         stopping=report.stopping,
         final=state in FINAL,
-        owner=report.owner.created_by,
-        project=report.owner.project or None,
+        owner=report.owner,
+        project=report.project or None,
         application=f"{application.name} {application.version}".strip(),
         product=_product(report.product),
         name=report.name or None,
@@ -146,7 +146,7 @@ def job(report: JobReport) -> Job:
 
 
 def jobs(answer: ListResponse) -> Jobs:
-    return Jobs([job(report) for report in answer.jobs], answer.page.next_page_token or None)
+    return Jobs([job(report) for report in answer.jobs], answer.next_page_token or None)
 
 
 def utilization(answer: RetrieveUtilizationResponse) -> Utilization:

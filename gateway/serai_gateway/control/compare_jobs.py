@@ -88,10 +88,10 @@ class JobComparison:
         """Active jobs that are not young."""
         ours: list[str] = []
         request = jobs_pb2.ListRequest(active_only=True)
-        request.page.page_size = _PAGE
+        request.page_size = _PAGE
         while True:
             answer = jobs_pb2.ListResponse.FromString(await asked_of_server(self._upstream, LIST, request.SerializeToString()))
             ours += [job.id for job in answer.jobs if job.age_ms > YOUNG_MS]
-            if not answer.page.next_page_token:
+            if not answer.next_page_token:
                 return ours
-            request.page.page_token = answer.page.next_page_token
+            request.page_token = answer.next_page_token

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 import grpc
-from serai.core.v1.resources_pb2 import PageRequest
 from serai.jobs.v1 import jobs_service_pb2 as pb
 from serai.jobs.v1.jobs_service_pb2_grpc import JobsServiceStub
 
@@ -61,7 +60,7 @@ def list_jobs(
     serai jobs list --state FAILURE --owner alice --limit 10
     serai jobs list --json --limit 0 | jq '.jobs[] | select(.replicas > 1) | .id'
     """
-    request = pb.ListRequest(states=[output.state_number(s) for s in states], created_by=owner, project=project, active_only=active)
+    request = pb.ListRequest(states=[output.state_number(s) for s in states], owner=owner, project=project, active_only=active)
     with service_of(JobsServiceStub, server_of(config, socket)) as service:
         reports = [report for report, _ in zip(_pages(service, request, limit), range(limit or 2**62), strict=False)]
     if as_json:
@@ -76,10 +75,10 @@ def list_jobs(
 def _pages(service: JobsServiceStub, request: pb.ListRequest, limit: int) -> Iterator[pb.JobReport]:
     token = ""
     while True:
-        request.page.CopyFrom(PageRequest(page_size=min(limit or _PAGE, _PAGE), page_token=token))
+        request.page_size, request.page_token = min(limit or _PAGE, _PAGE), token
         page = service.List(request, timeout=CALL_S)
         yield from page.jobs
-        token = page.page.next_page_token
+        token = page.next_page_token
         if not token:
             return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from serai.core.v1.resources_pb2 import NameAndVersion, ResourceOwner
+from serai.core.v1.resources_pb2 import NameAndVersion
 from serai.jobs.v1.job_pb2 import JobState
 from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaReport
 from serai_backends.model import ReplicaObservation
@@ -22,7 +22,8 @@ def report(job: StoredJob, undelivered: int, now_ms: int, claims: Iterable[Claim
         id=job.id,
         state=JobState.ValueType(int(job.state)),
         status=job.status,
-        owner=ResourceOwner(created_by=job.owner, project=job.project or None),
+        owner=job.owner,
+        project=job.project,
         application=NameAndVersion(name=name, version=version),
         product=reference_of(job.product),
         name=job.name,

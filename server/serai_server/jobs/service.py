@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 import msgspec
-from serai.core.v1.resources_pb2 import PageInfo
 from serai.jobs.v1.job_pb2 import ComputeSupport, Job
 from serai.jobs.v1.jobs_service_pb2 import (
     FollowRequest,
@@ -173,24 +172,24 @@ class JobsService:
 
     async def list(self, request: ListRequest) -> ListResponse:
         """Newest first. Raises InvalidRequest for a page token that was not given out here."""
-        for field, text in (("created_by", request.created_by), ("project", request.project), ("page.page_token", request.page.page_token)):
+        for field, text in (("owner", request.owner), ("project", request.project), ("page_token", request.page_token)):
             if "\0" in text:
                 raise InvalidRequest("expected a text without NUL characters", field=field)
         condition = JobFilter(
             states=_states(request),
-            owner=request.created_by,
+            owner=request.owner,
             project=request.project or None,
             active_only=request.active_only,
         )
-        size = min(request.page.page_size or 100, 1_000)
+        size = min(request.page_size or 100, 1_000)
         if size < 1:
-            raise InvalidRequest("expected 1 to 1000, or 0 for 100", field="page.page_size")
+            raise InvalidRequest("expected 1 to 1000, or 0 for 100", field="page_size")
         try:
-            page = await self._store.jobs(condition, size, request.page.page_token)
+            page = await self._store.jobs(condition, size, request.page_token)
         except ValueError as error:
-            raise InvalidRequest("not a token that this server gave out", field="page.page_token") from error
+            raise InvalidRequest("not a token that this server gave out", field="page_token") from error
         now_ms = self._clock.now_ms()
-        return ListResponse(jobs=[report(job, 0, now_ms) for job in page.jobs], page=PageInfo(next_page_token=page.next_token))
+        return ListResponse(jobs=[report(job, 0, now_ms) for job in page.jobs], next_page_token=page.next_token)
 
     async def watch(self, job_id: str) -> AsyncIterator[JobReport]:
         """The job's report now and after each change, until it is final. Raises JobUnknown."""

@@ -201,7 +201,7 @@ def _ids(request: pb.SuspendRequest | pb.UnsuspendRequest) -> Sequence[str]:
 
 def _for_core(answer: pb.ListResponse) -> pb.ListResponse:
     """Without the site's own: the gateway asks Core for each job, and stops those that it does not have."""
-    return pb.ListResponse(jobs=[report for report in answer.jobs if not is_own(report.id)], page=answer.page)
+    return pb.ListResponse(jobs=[report for report in answer.jobs if not is_own(report.id)], next_page_token=answer.next_page_token)
 
 
 _KINDS = {

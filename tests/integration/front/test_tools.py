@@ -189,13 +189,13 @@ async def test_json(front: Front) -> None:
     """A path's variable and a query's parameter become the request, and the answer is protobuf's JSON."""
     report = jobs_service_pb2.JobReport(id="51231")
     front.behind.reply = jobs_service_pb2.ListResponse(jobs=[report]).SerializeToString()
-    answer = await front.door.curl("/v1/jobs?page.pageSize=7&activeOnly=true", *AS_TOOL)
+    answer = await front.door.curl("/v1/jobs?pageSize=7&activeOnly=true", *AS_TOOL)
     assert answer.status == 200, answer
     assert (answer.json["jobs"][0]["id"], answer.json["jobs"][0]["status"]) == ("51231", "")
     method, told = front.behind.called[0]
     assert (method, told["authorization"]) == ("/serai.jobs.v1.JobsService/List", TOOL[1])
     asked = jobs_service_pb2.ListRequest.FromString(front.behind.messages[0])
-    assert (asked.page.page_size, asked.active_only) == (7, True)
+    assert (asked.page_size, asked.active_only) == (7, True)
     front.behind.reply = b""
     assert (await front.door.curl("/v1/jobs/51231", *AS_TOOL)).status == 200
     assert jobs_service_pb2.GetRequest.FromString(front.behind.messages[1]).job_id == "51231"

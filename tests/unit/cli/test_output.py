@@ -7,7 +7,7 @@ import time
 
 import pytest
 from rich.console import Console
-from serai.core.v1.resources_pb2 import NameAndVersion, ProductReference, ResourceOwner
+from serai.core.v1.resources_pb2 import NameAndVersion, ProductReference
 from serai.jobs.v1 import job_pb2
 from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaReport
 from serai_server.cli import output
@@ -27,7 +27,7 @@ def evil_report() -> JobReport:
         id="1",
         state=job_pb2.JOB_STATE_RUNNING,
         status=EVIL,
-        owner=ResourceOwner(created_by=EVIL),
+        owner=EVIL,
         application=NameAndVersion(name=EVIL, version="1"),
         name=EVIL,
         output_folder=EVIL,
@@ -57,7 +57,7 @@ def listed_report() -> JobReport:
         id="1792000000123",
         state=job_pb2.JOB_STATE_RUNNING,
         status=STATUS,
-        owner=ResourceOwner(created_by="JaneDoe#1234"),
+        owner="JaneDoe#1234",
         application=NameAndVersion(name="acme-batch", version="1.0.0"),
         replicas=3,
         created_at_ms=1_792_000_000_000,
@@ -97,7 +97,7 @@ def test_the_job_id_is_whole_on_any_terminal(width: int) -> None:
 def test_a_pipe_gets_every_column() -> None:
     """A script that counts columns must not depend on what stands in them."""
     report = listed_report()
-    report.owner.created_by = "x" * 150
+    report.owner = "x" * 150
     assert [h for h in ("CREATED", "REPLICAS", "RAN", "STATUS") if h not in printed(output.jobs_table([report]), 400)] == []
 
 

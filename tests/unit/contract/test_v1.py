@@ -125,7 +125,7 @@ def test_what_is_deprecated_is_marked() -> None:
                 method.options.deprecated = (service.name, method.name) == ("JobsService", "Watch")
         for message in file.message_type:
             for field in message.field:
-                field.options.deprecated = (message.name, field.name) in {("ListRequest", "created_by"), ("JobReport", "name")}
+                field.options.deprecated = (message.name, field.name) in {("ListRequest", "owner"), ("JobReport", "name")}
     pool = DescriptorPool()
     for file in changed.file:
         pool.Add(file)  # pyright: ignore[reportUnknownMemberType] - types-protobuf has none for it
@@ -134,7 +134,7 @@ def test_what_is_deprecated_is_marked() -> None:
     calls = {path: call for path, verbs in made["paths"].items() for call in verbs.values() if "deprecated" in call}
     assert list(calls) == ["/v1/jobs/{jobId}:watch"]
     parameters = made["paths"]["/v1/jobs"]["get"]["parameters"]
-    assert [one["name"] for one in parameters if "deprecated" in one] == ["createdBy"]
+    assert [one["name"] for one in parameters if "deprecated" in one] == ["owner"]
     report = made["components"]["schemas"]["answer.jobs.JobReport"]["properties"]
     assert [name for name, schema in report.items() if "deprecated" in schema] == ["name"]
 

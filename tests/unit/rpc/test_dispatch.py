@@ -113,7 +113,7 @@ async def test_get_list_and_products(server: Dispatcher, front: Front) -> None:
     """The calls of tools give what the use cases say."""
     await front.jobs.create([job("1"), job("2", owner="bob")])
     assert pb.GetResponse.FromString(await ask(server, JOBS + "Get", pb.GetRequest(job_id="2"))).job.id == "2"
-    listed = pb.ListResponse.FromString(await ask(server, JOBS + "List", pb.ListRequest(created_by="alice")))
+    listed = pb.ListResponse.FromString(await ask(server, JOBS + "List", pb.ListRequest(owner="alice")))
     assert [r.id for r in listed.jobs] == ["1"]
     products = pb.RetrieveProductsResponse.FromString(await ask(server, JOBS + "RetrieveProducts", pb.RetrieveProductsRequest()))
     assert [p.product.id for p in products.responses] == ["c1"]

@@ -61,7 +61,7 @@ async function list(from: Serai): Promise<void> {
 function row(from: Serai, job: JobReport): HTMLTableRowElement {
   const made = document.createElement("tr");
   made.dataset["job"] = job.id;
-  for (const words of [job.id, stateName(job.state), job.owner?.createdBy ?? ""]) made.insertCell().textContent = words;
+  for (const words of [job.id, stateName(job.state), job.owner]) made.insertCell().textContent = words;
   const button = document.createElement("button");
   button.textContent = "Show";
   button.addEventListener("click", () => show(from, job.id));

@@ -1473,19 +1473,22 @@ Global___GetResponse: _TypeAlias = GetResponse  # noqa: Y015
 class ListRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    PAGE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
-    CREATED_BY_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
     ACTIVE_ONLY_FIELD_NUMBER: _builtins.int
-    created_by: _builtins.str
-    """Empty = everyone."""
+    page_size: _builtins.int
+    """1 to 1,000; 0 = 100."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty = from the start."""
+    owner: _builtins.str
+    """JobReport.owner; empty = everyone."""
     project: _builtins.str
     """Empty = every project."""
     active_only: _builtins.bool
     """true: only jobs that are not final."""
-    @_builtins.property
-    def page(self) -> _resources_pb2.PageRequest: ...
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Empty = every state."""
@@ -1493,15 +1496,16 @@ class ListRequest(_message.Message):
     def __init__(
         self,
         *,
-        page: _resources_pb2.PageRequest | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
         states: _abc.Iterable[_job_pb2.JobState.ValueType] | None = ...,
-        created_by: _builtins.str = ...,
+        owner: _builtins.str = ...,
         project: _builtins.str = ...,
         active_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_only", b"active_only", "created_by", b"created_by", "page", b"page", "project", b"project", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_only", b"active_only", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "project", b"project", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1512,20 +1516,20 @@ class ListResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOBS_FIELD_NUMBER: _builtins.int
-    PAGE_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty = this was the last page."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobReport]: ...
-    @_builtins.property
-    def page(self) -> _resources_pb2.PageInfo: ...
     def __init__(
         self,
         *,
         jobs: _abc.Iterable[Global___JobReport] | None = ...,
-        page: _resources_pb2.PageInfo | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "page", b"page"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1620,11 +1624,14 @@ class JobReport(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     AGE_MS_FIELD_NUMBER: _builtins.int
     LICENSES_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The job's id."""
     state: _job_pb2.JobState.ValueType
     status: _builtins.str
     """The last words that were told about it; empty = none yet."""
+    owner: _builtins.str
+    """UCloud username of whom it is for."""
     name: _builtins.str
     """That the user gave; empty = none."""
     replicas: _builtins.int
@@ -1651,8 +1658,8 @@ class JobReport(_message.Message):
     """Periods of the product's unit that were billed for each replica."""
     age_ms: _builtins.int
     """ms since it was created, by the server's own clock: to be compared with nothing of another clock."""
-    @_builtins.property
-    def owner(self) -> _resources_pb2.ResourceOwner: ...
+    project: _builtins.str
+    """Project id of the owner; empty = the owner's personal workspace."""
     @_builtins.property
     def application(self) -> _resources_pb2.NameAndVersion: ...
     @_builtins.property
@@ -1677,7 +1684,7 @@ class JobReport(_message.Message):
         id: _builtins.str = ...,
         state: _job_pb2.JobState.ValueType = ...,
         status: _builtins.str = ...,
-        owner: _resources_pb2.ResourceOwner | None = ...,
+        owner: _builtins.str = ...,
         application: _resources_pb2.NameAndVersion | None = ...,
         product: _resources_pb2.ProductReference | None = ...,
         name: _builtins.str = ...,
@@ -1697,10 +1704,11 @@ class JobReport(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         age_ms: _builtins.int = ...,
         licenses: _abc.Iterable[Global___JobLicense] | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "application", b"application", "ended_at_ms", b"ended_at_ms", "owner", b"owner", "product", b"product", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "application", b"application", "ended_at_ms", b"ended_at_ms", "product", b"product", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "acl", b"acl", "age_ms", b"age_ms", "application", b"application", "charged_periods", b"charged_periods", "created_at_ms", b"created_at_ms", "ended_at_ms", b"ended_at_ms", "id", b"id", "labels", b"labels", "licenses", b"licenses", "name", b"name", "output_folder", b"output_folder", "owner", b"owner", "product", b"product", "ran_ms", b"ran_ms", "replica_reports", b"replica_reports", "replicas", b"replicas", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "state", b"state", "status", b"status", "stopping", b"stopping", "time_limit_ms", b"time_limit_ms", "undelivered_events", b"undelivered_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms", "_running_since_ms", b"_running_since_ms", "_started_at_ms", b"_started_at_ms", "_time_limit_ms", b"_time_limit_ms", "acl", b"acl", "age_ms", b"age_ms", "application", b"application", "charged_periods", b"charged_periods", "created_at_ms", b"created_at_ms", "ended_at_ms", b"ended_at_ms", "id", b"id", "labels", b"labels", "licenses", b"licenses", "name", b"name", "output_folder", b"output_folder", "owner", b"owner", "product", b"product", "project", b"project", "ran_ms", b"ran_ms", "replica_reports", b"replica_reports", "replicas", b"replicas", "running_since_ms", b"running_since_ms", "started_at_ms", b"started_at_ms", "state", b"state", "status", b"status", "stopping", b"stopping", "time_limit_ms", b"time_limit_ms", "undelivered_events", b"undelivered_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ended_at_ms: _TypeAlias = _typing.Literal["ended_at_ms"]  # noqa: Y015
     _WhichOneofArgType__ended_at_ms: _TypeAlias = _typing.Literal["_ended_at_ms", b"_ended_at_ms"]  # noqa: Y015

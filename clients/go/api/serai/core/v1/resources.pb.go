@@ -1153,107 +1153,6 @@ func (x *CommonErrorMessage) GetDetailedCode() int32 {
 	return 0
 }
 
-// A page of a listing for tools.
-type PageRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 to 1,000; 0 = 100.
-	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// `next_page_token` of the page before; empty = from the start.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PageRequest) Reset() {
-	*x = PageRequest{}
-	mi := &file_serai_core_v1_resources_proto_msgTypes[13]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PageRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PageRequest) ProtoMessage() {}
-
-func (x *PageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_core_v1_resources_proto_msgTypes[13]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PageRequest.ProtoReflect.Descriptor instead.
-func (*PageRequest) Descriptor() ([]byte, []int) {
-	return file_serai_core_v1_resources_proto_rawDescGZIP(), []int{13}
-}
-
-func (x *PageRequest) GetPageSize() int32 {
-	if x != nil {
-		return x.PageSize
-	}
-	return 0
-}
-
-func (x *PageRequest) GetPageToken() string {
-	if x != nil {
-		return x.PageToken
-	}
-	return ""
-}
-
-// Where the next page of a listing begins.
-type PageInfo struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Empty = this was the last page.
-	NextPageToken string `protobuf:"bytes,1,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PageInfo) Reset() {
-	*x = PageInfo{}
-	mi := &file_serai_core_v1_resources_proto_msgTypes[14]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PageInfo) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PageInfo) ProtoMessage() {}
-
-func (x *PageInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_serai_core_v1_resources_proto_msgTypes[14]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PageInfo.ProtoReflect.Descriptor instead.
-func (*PageInfo) Descriptor() ([]byte, []int) {
-	return file_serai_core_v1_resources_proto_rawDescGZIP(), []int{14}
-}
-
-func (x *PageInfo) GetNextPageToken() string {
-	if x != nil {
-		return x.NextPageToken
-	}
-	return ""
-}
-
 var File_serai_core_v1_resources_proto protoreflect.FileDescriptor
 
 const file_serai_core_v1_resources_proto_rawDesc = "" +
@@ -1332,13 +1231,7 @@ const file_serai_core_v1_resources_proto_rawDesc = "" +
 	"\n" +
 	"error_code\x18\x03 \x01(\tH\x00R\terrorCode\x88\x01\x01\x12#\n" +
 	"\rdetailed_code\x18\x04 \x01(\x05R\fdetailedCodeB\r\n" +
-	"\v_error_code\"I\n" +
-	"\vPageRequest\x12\x1b\n" +
-	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
-	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"2\n" +
-	"\bPageInfo\x12&\n" +
-	"\x0fnext_page_token\x18\x01 \x01(\tR\rnextPageToken*\x81\x01\n" +
+	"\v_error_code*\x81\x01\n" +
 	"\n" +
 	"Permission\x12\x1a\n" +
 	"\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -1382,7 +1275,7 @@ func file_serai_core_v1_resources_proto_rawDescGZIP() []byte {
 }
 
 var file_serai_core_v1_resources_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_serai_core_v1_resources_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_serai_core_v1_resources_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_serai_core_v1_resources_proto_goTypes = []any{
 	(Permission)(0),             // 0: serai.core.v1.Permission
 	(ProductPriceUnit)(0),       // 1: serai.core.v1.ProductPriceUnit
@@ -1401,8 +1294,6 @@ var file_serai_core_v1_resources_proto_goTypes = []any{
 	(*ComputeProduct)(nil),      // 14: serai.core.v1.ComputeProduct
 	(*FindByStringId)(nil),      // 15: serai.core.v1.FindByStringId
 	(*CommonErrorMessage)(nil),  // 16: serai.core.v1.CommonErrorMessage
-	(*PageRequest)(nil),         // 17: serai.core.v1.PageRequest
-	(*PageInfo)(nil),            // 18: serai.core.v1.PageInfo
 }
 var file_serai_core_v1_resources_proto_depIdxs = []int32{
 	8,  // 0: serai.core.v1.AclEntity.user:type_name -> serai.core.v1.UserEntity
@@ -1440,7 +1331,7 @@ func file_serai_core_v1_resources_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_serai_core_v1_resources_proto_rawDesc), len(file_serai_core_v1_resources_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   15,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -3095,15 +3095,18 @@ func (x *GetResponse) GetJob() *JobReport {
 
 type ListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Page  *v1.PageRequest        `protobuf:"bytes,1,opt,name=page,proto3" json:"page,omitempty"`
+	// 1 to 1,000; 0 = 100.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// `next_page_token` of the page before; empty = from the start.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Empty = every state.
-	States []JobState `protobuf:"varint,2,rep,packed,name=states,proto3,enum=serai.jobs.v1.JobState" json:"states,omitempty"`
-	// Empty = everyone.
-	CreatedBy string `protobuf:"bytes,3,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	States []JobState `protobuf:"varint,3,rep,packed,name=states,proto3,enum=serai.jobs.v1.JobState" json:"states,omitempty"`
+	// JobReport.owner; empty = everyone.
+	Owner string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Empty = every project.
-	Project string `protobuf:"bytes,4,opt,name=project,proto3" json:"project,omitempty"`
+	Project string `protobuf:"bytes,5,opt,name=project,proto3" json:"project,omitempty"`
 	// true: only jobs that are not final.
-	ActiveOnly    bool `protobuf:"varint,5,opt,name=active_only,json=activeOnly,proto3" json:"active_only,omitempty"`
+	ActiveOnly    bool `protobuf:"varint,6,opt,name=active_only,json=activeOnly,proto3" json:"active_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3138,11 +3141,18 @@ func (*ListRequest) Descriptor() ([]byte, []int) {
 	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{56}
 }
 
-func (x *ListRequest) GetPage() *v1.PageRequest {
+func (x *ListRequest) GetPageSize() int32 {
 	if x != nil {
-		return x.Page
+		return x.PageSize
 	}
-	return nil
+	return 0
+}
+
+func (x *ListRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
 }
 
 func (x *ListRequest) GetStates() []JobState {
@@ -3152,9 +3162,9 @@ func (x *ListRequest) GetStates() []JobState {
 	return nil
 }
 
-func (x *ListRequest) GetCreatedBy() string {
+func (x *ListRequest) GetOwner() string {
 	if x != nil {
-		return x.CreatedBy
+		return x.Owner
 	}
 	return ""
 }
@@ -3174,9 +3184,10 @@ func (x *ListRequest) GetActiveOnly() bool {
 }
 
 type ListResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Jobs          []*JobReport           `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
-	Page          *v1.PageInfo           `protobuf:"bytes,2,opt,name=page,proto3" json:"page,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Jobs  []*JobReport           `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// Empty = this was the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3218,11 +3229,11 @@ func (x *ListResponse) GetJobs() []*JobReport {
 	return nil
 }
 
-func (x *ListResponse) GetPage() *v1.PageInfo {
+func (x *ListResponse) GetNextPageToken() string {
 	if x != nil {
-		return x.Page
+		return x.NextPageToken
 	}
-	return nil
+	return ""
 }
 
 type WatchRequest struct {
@@ -3321,8 +3332,9 @@ type JobReport struct {
 	Id    string   `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	State JobState `protobuf:"varint,2,opt,name=state,proto3,enum=serai.jobs.v1.JobState" json:"state,omitempty"`
 	// The last words that were told about it; empty = none yet.
-	Status      string               `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
-	Owner       *v1.ResourceOwner    `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
+	Status string `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	// UCloud username of whom it is for.
+	Owner       string               `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
 	Application *v1.NameAndVersion   `protobuf:"bytes,5,opt,name=application,proto3" json:"application,omitempty"`
 	Product     *v1.ProductReference `protobuf:"bytes,6,opt,name=product,proto3" json:"product,omitempty"`
 	// That the user gave; empty = none.
@@ -3357,7 +3369,9 @@ type JobReport struct {
 	// ms since it was created, by the server's own clock: to be compared with nothing of another clock.
 	AgeMs int64 `protobuf:"varint,22,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
 	// Licenses that it uses, until it is final; empty in answers about several jobs.
-	Licenses      []*JobLicense `protobuf:"bytes,23,rep,name=licenses,proto3" json:"licenses,omitempty"`
+	Licenses []*JobLicense `protobuf:"bytes,23,rep,name=licenses,proto3" json:"licenses,omitempty"`
+	// Project id of the owner; empty = the owner's personal workspace.
+	Project       string `protobuf:"bytes,24,opt,name=project,proto3" json:"project,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3413,11 +3427,11 @@ func (x *JobReport) GetStatus() string {
 	return ""
 }
 
-func (x *JobReport) GetOwner() *v1.ResourceOwner {
+func (x *JobReport) GetOwner() string {
 	if x != nil {
 		return x.Owner
 	}
-	return nil
+	return ""
 }
 
 func (x *JobReport) GetApplication() *v1.NameAndVersion {
@@ -3551,6 +3565,13 @@ func (x *JobReport) GetLicenses() []*JobLicense {
 		return x.Licenses
 	}
 	return nil
+}
+
+func (x *JobReport) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
 }
 
 // A license of a job, with its seats. A job holds the seats of all its licenses, or none.
@@ -4004,27 +4025,28 @@ const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"GetRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"9\n" +
 	"\vGetResponse\x12*\n" +
-	"\x03job\x18\x01 \x01(\v2\x18.serai.jobs.v1.JobReportR\x03job\"\xc8\x01\n" +
-	"\vListRequest\x12.\n" +
-	"\x04page\x18\x01 \x01(\v2\x1a.serai.core.v1.PageRequestR\x04page\x12/\n" +
-	"\x06states\x18\x02 \x03(\x0e2\x17.serai.jobs.v1.JobStateR\x06states\x12\x1d\n" +
+	"\x03job\x18\x01 \x01(\v2\x18.serai.jobs.v1.JobReportR\x03job\"\xcb\x01\n" +
+	"\vListRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"created_by\x18\x03 \x01(\tR\tcreatedBy\x12\x18\n" +
-	"\aproject\x18\x04 \x01(\tR\aproject\x12\x1f\n" +
-	"\vactive_only\x18\x05 \x01(\bR\n" +
-	"activeOnly\"i\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12/\n" +
+	"\x06states\x18\x03 \x03(\x0e2\x17.serai.jobs.v1.JobStateR\x06states\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\x12\x18\n" +
+	"\aproject\x18\x05 \x01(\tR\aproject\x12\x1f\n" +
+	"\vactive_only\x18\x06 \x01(\bR\n" +
+	"activeOnly\"d\n" +
 	"\fListResponse\x12,\n" +
-	"\x04jobs\x18\x01 \x03(\v2\x18.serai.jobs.v1.JobReportR\x04jobs\x12+\n" +
-	"\x04page\x18\x02 \x01(\v2\x17.serai.core.v1.PageInfoR\x04page\"%\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x18.serai.jobs.v1.JobReportR\x04jobs\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"%\n" +
 	"\fWatchRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\";\n" +
 	"\rWatchResponse\x12*\n" +
-	"\x03job\x18\x01 \x01(\v2\x18.serai.jobs.v1.JobReportR\x03job\"\xc6\b\n" +
+	"\x03job\x18\x01 \x01(\v2\x18.serai.jobs.v1.JobReportR\x03job\"\xc2\b\n" +
 	"\tJobReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x17.serai.jobs.v1.JobStateR\x05state\x12\x16\n" +
-	"\x06status\x18\x03 \x01(\tR\x06status\x122\n" +
-	"\x05owner\x18\x04 \x01(\v2\x1c.serai.core.v1.ResourceOwnerR\x05owner\x12?\n" +
+	"\x06status\x18\x03 \x01(\tR\x06status\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\x12?\n" +
 	"\vapplication\x18\x05 \x01(\v2\x1d.serai.core.v1.NameAndVersionR\vapplication\x129\n" +
 	"\aproduct\x18\x06 \x01(\v2\x1f.serai.core.v1.ProductReferenceR\aproduct\x12\x12\n" +
 	"\x04name\x18\a \x01(\tR\x04name\x12\x1a\n" +
@@ -4044,7 +4066,8 @@ const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"\x03acl\x18\x14 \x03(\v2\x1f.serai.core.v1.ResourceAclEntryR\x03acl\x12<\n" +
 	"\x06labels\x18\x15 \x03(\v2$.serai.jobs.v1.JobReport.LabelsEntryR\x06labels\x12\x15\n" +
 	"\x06age_ms\x18\x16 \x01(\x03R\x05ageMs\x125\n" +
-	"\blicenses\x18\x17 \x03(\v2\x19.serai.jobs.v1.JobLicenseR\blicenses\x1a9\n" +
+	"\blicenses\x18\x17 \x03(\v2\x19.serai.jobs.v1.JobLicenseR\blicenses\x12\x18\n" +
+	"\aproject\x18\x18 \x01(\tR\aproject\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x10\n" +
@@ -4231,9 +4254,7 @@ var file_serai_jobs_v1_jobs_service_proto_goTypes = []any{
 	(*ApplicationParameter)(nil),             // 77: serai.jobs.v1.ApplicationParameter
 	(*AppParameterValue)(nil),                // 78: serai.jobs.v1.AppParameterValue
 	(*ComputeSupport)(nil),                   // 79: serai.jobs.v1.ComputeSupport
-	(*v1.PageRequest)(nil),                   // 80: serai.core.v1.PageRequest
-	(*v1.PageInfo)(nil),                      // 81: serai.core.v1.PageInfo
-	(*v1.NameAndVersion)(nil),                // 82: serai.core.v1.NameAndVersion
+	(*v1.NameAndVersion)(nil),                // 80: serai.core.v1.NameAndVersion
 }
 var file_serai_jobs_v1_jobs_service_proto_depIdxs = []int32{
 	69, // 0: serai.jobs.v1.CreateRequest.items:type_name -> serai.jobs.v1.Job
@@ -4286,71 +4307,68 @@ var file_serai_jobs_v1_jobs_service_proto_depIdxs = []int32{
 	54, // 47: serai.jobs.v1.RetrieveUtilizationResponse.used_capacity:type_name -> serai.jobs.v1.CpuAndMemory
 	55, // 48: serai.jobs.v1.RetrieveUtilizationResponse.queue_status:type_name -> serai.jobs.v1.QueueStatus
 	62, // 49: serai.jobs.v1.GetResponse.job:type_name -> serai.jobs.v1.JobReport
-	80, // 50: serai.jobs.v1.ListRequest.page:type_name -> serai.core.v1.PageRequest
-	71, // 51: serai.jobs.v1.ListRequest.states:type_name -> serai.jobs.v1.JobState
-	62, // 52: serai.jobs.v1.ListResponse.jobs:type_name -> serai.jobs.v1.JobReport
-	81, // 53: serai.jobs.v1.ListResponse.page:type_name -> serai.core.v1.PageInfo
-	62, // 54: serai.jobs.v1.WatchResponse.job:type_name -> serai.jobs.v1.JobReport
-	71, // 55: serai.jobs.v1.JobReport.state:type_name -> serai.jobs.v1.JobState
-	75, // 56: serai.jobs.v1.JobReport.owner:type_name -> serai.core.v1.ResourceOwner
-	82, // 57: serai.jobs.v1.JobReport.application:type_name -> serai.core.v1.NameAndVersion
-	70, // 58: serai.jobs.v1.JobReport.product:type_name -> serai.core.v1.ProductReference
-	65, // 59: serai.jobs.v1.JobReport.replica_reports:type_name -> serai.jobs.v1.ReplicaReport
-	73, // 60: serai.jobs.v1.JobReport.acl:type_name -> serai.core.v1.ResourceAclEntry
-	67, // 61: serai.jobs.v1.JobReport.labels:type_name -> serai.jobs.v1.JobReport.LabelsEntry
-	63, // 62: serai.jobs.v1.JobReport.licenses:type_name -> serai.jobs.v1.JobLicense
-	70, // 63: serai.jobs.v1.JobLicense.product:type_name -> serai.core.v1.ProductReference
-	73, // 64: serai.jobs.v1.JobNotes.acl:type_name -> serai.core.v1.ResourceAclEntry
-	68, // 65: serai.jobs.v1.JobNotes.labels:type_name -> serai.jobs.v1.JobNotes.LabelsEntry
-	2,  // 66: serai.jobs.v1.JobsService.Create:input_type -> serai.jobs.v1.CreateRequest
-	5,  // 67: serai.jobs.v1.JobsService.Submit:input_type -> serai.jobs.v1.SubmitRequest
-	7,  // 68: serai.jobs.v1.JobsService.CreateBulk:input_type -> serai.jobs.v1.CreateBulkRequest
-	10, // 69: serai.jobs.v1.JobsService.Extend:input_type -> serai.jobs.v1.ExtendRequest
-	14, // 70: serai.jobs.v1.JobsService.OpenInteractiveSession:input_type -> serai.jobs.v1.OpenInteractiveSessionRequest
-	21, // 71: serai.jobs.v1.JobsService.Suspend:input_type -> serai.jobs.v1.SuspendRequest
-	24, // 72: serai.jobs.v1.JobsService.Unsuspend:input_type -> serai.jobs.v1.UnsuspendRequest
-	27, // 73: serai.jobs.v1.JobsService.Terminate:input_type -> serai.jobs.v1.TerminateRequest
-	29, // 74: serai.jobs.v1.JobsService.UpdateAcl:input_type -> serai.jobs.v1.UpdateAclRequest
-	32, // 75: serai.jobs.v1.JobsService.Verify:input_type -> serai.jobs.v1.VerifyRequest
-	47, // 76: serai.jobs.v1.JobsService.Follow:input_type -> serai.jobs.v1.FollowRequest
-	50, // 77: serai.jobs.v1.JobsService.RetrieveProducts:input_type -> serai.jobs.v1.RetrieveProductsRequest
-	52, // 78: serai.jobs.v1.JobsService.RetrieveUtilization:input_type -> serai.jobs.v1.RetrieveUtilizationRequest
-	34, // 79: serai.jobs.v1.JobsService.OnUpdatedLabels:input_type -> serai.jobs.v1.OnUpdatedLabelsRequest
-	36, // 80: serai.jobs.v1.JobsService.RequestDynamicParameters:input_type -> serai.jobs.v1.RequestDynamicParametersRequest
-	38, // 81: serai.jobs.v1.JobsService.AttachResource:input_type -> serai.jobs.v1.AttachResourceRequest
-	40, // 82: serai.jobs.v1.JobsService.DetachResource:input_type -> serai.jobs.v1.DetachResourceRequest
-	42, // 83: serai.jobs.v1.JobsService.OpenTerminalInFolder:input_type -> serai.jobs.v1.OpenTerminalInFolderRequest
-	45, // 84: serai.jobs.v1.JobsService.Disown:input_type -> serai.jobs.v1.DisownRequest
-	56, // 85: serai.jobs.v1.JobsService.Get:input_type -> serai.jobs.v1.GetRequest
-	58, // 86: serai.jobs.v1.JobsService.List:input_type -> serai.jobs.v1.ListRequest
-	60, // 87: serai.jobs.v1.JobsService.Watch:input_type -> serai.jobs.v1.WatchRequest
-	3,  // 88: serai.jobs.v1.JobsService.Create:output_type -> serai.jobs.v1.CreateResponse
-	6,  // 89: serai.jobs.v1.JobsService.Submit:output_type -> serai.jobs.v1.SubmitResponse
-	8,  // 90: serai.jobs.v1.JobsService.CreateBulk:output_type -> serai.jobs.v1.CreateBulkResponse
-	12, // 91: serai.jobs.v1.JobsService.Extend:output_type -> serai.jobs.v1.ExtendResponse
-	16, // 92: serai.jobs.v1.JobsService.OpenInteractiveSession:output_type -> serai.jobs.v1.OpenInteractiveSessionResponse
-	23, // 93: serai.jobs.v1.JobsService.Suspend:output_type -> serai.jobs.v1.SuspendResponse
-	26, // 94: serai.jobs.v1.JobsService.Unsuspend:output_type -> serai.jobs.v1.UnsuspendResponse
-	28, // 95: serai.jobs.v1.JobsService.Terminate:output_type -> serai.jobs.v1.TerminateResponse
-	31, // 96: serai.jobs.v1.JobsService.UpdateAcl:output_type -> serai.jobs.v1.UpdateAclResponse
-	33, // 97: serai.jobs.v1.JobsService.Verify:output_type -> serai.jobs.v1.VerifyResponse
-	49, // 98: serai.jobs.v1.JobsService.Follow:output_type -> serai.jobs.v1.FollowResponse
-	51, // 99: serai.jobs.v1.JobsService.RetrieveProducts:output_type -> serai.jobs.v1.RetrieveProductsResponse
-	53, // 100: serai.jobs.v1.JobsService.RetrieveUtilization:output_type -> serai.jobs.v1.RetrieveUtilizationResponse
-	35, // 101: serai.jobs.v1.JobsService.OnUpdatedLabels:output_type -> serai.jobs.v1.OnUpdatedLabelsResponse
-	37, // 102: serai.jobs.v1.JobsService.RequestDynamicParameters:output_type -> serai.jobs.v1.RequestDynamicParametersResponse
-	39, // 103: serai.jobs.v1.JobsService.AttachResource:output_type -> serai.jobs.v1.AttachResourceResponse
-	41, // 104: serai.jobs.v1.JobsService.DetachResource:output_type -> serai.jobs.v1.DetachResourceResponse
-	44, // 105: serai.jobs.v1.JobsService.OpenTerminalInFolder:output_type -> serai.jobs.v1.OpenTerminalInFolderResponse
-	46, // 106: serai.jobs.v1.JobsService.Disown:output_type -> serai.jobs.v1.DisownResponse
-	57, // 107: serai.jobs.v1.JobsService.Get:output_type -> serai.jobs.v1.GetResponse
-	59, // 108: serai.jobs.v1.JobsService.List:output_type -> serai.jobs.v1.ListResponse
-	61, // 109: serai.jobs.v1.JobsService.Watch:output_type -> serai.jobs.v1.WatchResponse
-	88, // [88:110] is the sub-list for method output_type
-	66, // [66:88] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	71, // 50: serai.jobs.v1.ListRequest.states:type_name -> serai.jobs.v1.JobState
+	62, // 51: serai.jobs.v1.ListResponse.jobs:type_name -> serai.jobs.v1.JobReport
+	62, // 52: serai.jobs.v1.WatchResponse.job:type_name -> serai.jobs.v1.JobReport
+	71, // 53: serai.jobs.v1.JobReport.state:type_name -> serai.jobs.v1.JobState
+	80, // 54: serai.jobs.v1.JobReport.application:type_name -> serai.core.v1.NameAndVersion
+	70, // 55: serai.jobs.v1.JobReport.product:type_name -> serai.core.v1.ProductReference
+	65, // 56: serai.jobs.v1.JobReport.replica_reports:type_name -> serai.jobs.v1.ReplicaReport
+	73, // 57: serai.jobs.v1.JobReport.acl:type_name -> serai.core.v1.ResourceAclEntry
+	67, // 58: serai.jobs.v1.JobReport.labels:type_name -> serai.jobs.v1.JobReport.LabelsEntry
+	63, // 59: serai.jobs.v1.JobReport.licenses:type_name -> serai.jobs.v1.JobLicense
+	70, // 60: serai.jobs.v1.JobLicense.product:type_name -> serai.core.v1.ProductReference
+	73, // 61: serai.jobs.v1.JobNotes.acl:type_name -> serai.core.v1.ResourceAclEntry
+	68, // 62: serai.jobs.v1.JobNotes.labels:type_name -> serai.jobs.v1.JobNotes.LabelsEntry
+	2,  // 63: serai.jobs.v1.JobsService.Create:input_type -> serai.jobs.v1.CreateRequest
+	5,  // 64: serai.jobs.v1.JobsService.Submit:input_type -> serai.jobs.v1.SubmitRequest
+	7,  // 65: serai.jobs.v1.JobsService.CreateBulk:input_type -> serai.jobs.v1.CreateBulkRequest
+	10, // 66: serai.jobs.v1.JobsService.Extend:input_type -> serai.jobs.v1.ExtendRequest
+	14, // 67: serai.jobs.v1.JobsService.OpenInteractiveSession:input_type -> serai.jobs.v1.OpenInteractiveSessionRequest
+	21, // 68: serai.jobs.v1.JobsService.Suspend:input_type -> serai.jobs.v1.SuspendRequest
+	24, // 69: serai.jobs.v1.JobsService.Unsuspend:input_type -> serai.jobs.v1.UnsuspendRequest
+	27, // 70: serai.jobs.v1.JobsService.Terminate:input_type -> serai.jobs.v1.TerminateRequest
+	29, // 71: serai.jobs.v1.JobsService.UpdateAcl:input_type -> serai.jobs.v1.UpdateAclRequest
+	32, // 72: serai.jobs.v1.JobsService.Verify:input_type -> serai.jobs.v1.VerifyRequest
+	47, // 73: serai.jobs.v1.JobsService.Follow:input_type -> serai.jobs.v1.FollowRequest
+	50, // 74: serai.jobs.v1.JobsService.RetrieveProducts:input_type -> serai.jobs.v1.RetrieveProductsRequest
+	52, // 75: serai.jobs.v1.JobsService.RetrieveUtilization:input_type -> serai.jobs.v1.RetrieveUtilizationRequest
+	34, // 76: serai.jobs.v1.JobsService.OnUpdatedLabels:input_type -> serai.jobs.v1.OnUpdatedLabelsRequest
+	36, // 77: serai.jobs.v1.JobsService.RequestDynamicParameters:input_type -> serai.jobs.v1.RequestDynamicParametersRequest
+	38, // 78: serai.jobs.v1.JobsService.AttachResource:input_type -> serai.jobs.v1.AttachResourceRequest
+	40, // 79: serai.jobs.v1.JobsService.DetachResource:input_type -> serai.jobs.v1.DetachResourceRequest
+	42, // 80: serai.jobs.v1.JobsService.OpenTerminalInFolder:input_type -> serai.jobs.v1.OpenTerminalInFolderRequest
+	45, // 81: serai.jobs.v1.JobsService.Disown:input_type -> serai.jobs.v1.DisownRequest
+	56, // 82: serai.jobs.v1.JobsService.Get:input_type -> serai.jobs.v1.GetRequest
+	58, // 83: serai.jobs.v1.JobsService.List:input_type -> serai.jobs.v1.ListRequest
+	60, // 84: serai.jobs.v1.JobsService.Watch:input_type -> serai.jobs.v1.WatchRequest
+	3,  // 85: serai.jobs.v1.JobsService.Create:output_type -> serai.jobs.v1.CreateResponse
+	6,  // 86: serai.jobs.v1.JobsService.Submit:output_type -> serai.jobs.v1.SubmitResponse
+	8,  // 87: serai.jobs.v1.JobsService.CreateBulk:output_type -> serai.jobs.v1.CreateBulkResponse
+	12, // 88: serai.jobs.v1.JobsService.Extend:output_type -> serai.jobs.v1.ExtendResponse
+	16, // 89: serai.jobs.v1.JobsService.OpenInteractiveSession:output_type -> serai.jobs.v1.OpenInteractiveSessionResponse
+	23, // 90: serai.jobs.v1.JobsService.Suspend:output_type -> serai.jobs.v1.SuspendResponse
+	26, // 91: serai.jobs.v1.JobsService.Unsuspend:output_type -> serai.jobs.v1.UnsuspendResponse
+	28, // 92: serai.jobs.v1.JobsService.Terminate:output_type -> serai.jobs.v1.TerminateResponse
+	31, // 93: serai.jobs.v1.JobsService.UpdateAcl:output_type -> serai.jobs.v1.UpdateAclResponse
+	33, // 94: serai.jobs.v1.JobsService.Verify:output_type -> serai.jobs.v1.VerifyResponse
+	49, // 95: serai.jobs.v1.JobsService.Follow:output_type -> serai.jobs.v1.FollowResponse
+	51, // 96: serai.jobs.v1.JobsService.RetrieveProducts:output_type -> serai.jobs.v1.RetrieveProductsResponse
+	53, // 97: serai.jobs.v1.JobsService.RetrieveUtilization:output_type -> serai.jobs.v1.RetrieveUtilizationResponse
+	35, // 98: serai.jobs.v1.JobsService.OnUpdatedLabels:output_type -> serai.jobs.v1.OnUpdatedLabelsResponse
+	37, // 99: serai.jobs.v1.JobsService.RequestDynamicParameters:output_type -> serai.jobs.v1.RequestDynamicParametersResponse
+	39, // 100: serai.jobs.v1.JobsService.AttachResource:output_type -> serai.jobs.v1.AttachResourceResponse
+	41, // 101: serai.jobs.v1.JobsService.DetachResource:output_type -> serai.jobs.v1.DetachResourceResponse
+	44, // 102: serai.jobs.v1.JobsService.OpenTerminalInFolder:output_type -> serai.jobs.v1.OpenTerminalInFolderResponse
+	46, // 103: serai.jobs.v1.JobsService.Disown:output_type -> serai.jobs.v1.DisownResponse
+	57, // 104: serai.jobs.v1.JobsService.Get:output_type -> serai.jobs.v1.GetResponse
+	59, // 105: serai.jobs.v1.JobsService.List:output_type -> serai.jobs.v1.ListResponse
+	61, // 106: serai.jobs.v1.JobsService.Watch:output_type -> serai.jobs.v1.WatchResponse
+	85, // [85:107] is the sub-list for method output_type
+	63, // [63:85] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_serai_jobs_v1_jobs_service_proto_init() }

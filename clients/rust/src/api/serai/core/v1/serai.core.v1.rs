@@ -295,23 +295,6 @@ pub struct CommonErrorMessage {
     #[prost(int32, tag="4")]
     pub detailed_code: i32,
 }
-/// A page of a listing for tools.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct PageRequest {
-    /// 1 to 1,000; 0 = 100.
-    #[prost(int32, tag="1")]
-    pub page_size: i32,
-    /// `next_page_token` of the page before; empty = from the start.
-    #[prost(string, tag="2")]
-    pub page_token: ::prost::alloc::string::String,
-}
-/// Where the next page of a listing begins.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct PageInfo {
-    /// Empty = this was the last page.
-    #[prost(string, tag="1")]
-    pub next_page_token: ::prost::alloc::string::String,
-}
 /// What somebody may do with a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -1611,27 +1611,32 @@ pub struct GetResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRequest {
-    #[prost(message, optional, tag="1")]
-    pub page: ::core::option::Option<super::super::core::v1::PageRequest>,
+    /// 1 to 1,000; 0 = 100.
+    #[prost(int32, tag="1")]
+    pub page_size: i32,
+    /// `next_page_token` of the page before; empty = from the start.
+    #[prost(string, tag="2")]
+    pub page_token: ::prost::alloc::string::String,
     /// Empty = every state.
-    #[prost(enumeration="JobState", repeated, tag="2")]
+    #[prost(enumeration="JobState", repeated, tag="3")]
     pub states: ::prost::alloc::vec::Vec<i32>,
-    /// Empty = everyone.
-    #[prost(string, tag="3")]
-    pub created_by: ::prost::alloc::string::String,
-    /// Empty = every project.
+    /// JobReport.owner; empty = everyone.
     #[prost(string, tag="4")]
+    pub owner: ::prost::alloc::string::String,
+    /// Empty = every project.
+    #[prost(string, tag="5")]
     pub project: ::prost::alloc::string::String,
     /// true: only jobs that are not final.
-    #[prost(bool, tag="5")]
+    #[prost(bool, tag="6")]
     pub active_only: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListResponse {
     #[prost(message, repeated, tag="1")]
     pub jobs: ::prost::alloc::vec::Vec<JobReport>,
-    #[prost(message, optional, tag="2")]
-    pub page: ::core::option::Option<super::super::core::v1::PageInfo>,
+    /// Empty = this was the last page.
+    #[prost(string, tag="2")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
@@ -1655,8 +1660,9 @@ pub struct JobReport {
     /// The last words that were told about it; empty = none yet.
     #[prost(string, tag="3")]
     pub status: ::prost::alloc::string::String,
-    #[prost(message, optional, tag="4")]
-    pub owner: ::core::option::Option<super::super::core::v1::ResourceOwner>,
+    /// UCloud username of whom it is for.
+    #[prost(string, tag="4")]
+    pub owner: ::prost::alloc::string::String,
     #[prost(message, optional, tag="5")]
     pub application: ::core::option::Option<super::super::core::v1::NameAndVersion>,
     #[prost(message, optional, tag="6")]
@@ -1711,6 +1717,9 @@ pub struct JobReport {
     /// Licenses that it uses, until it is final; empty in answers about several jobs.
     #[prost(message, repeated, tag="23")]
     pub licenses: ::prost::alloc::vec::Vec<JobLicense>,
+    /// Project id of the owner; empty = the owner's personal workspace.
+    #[prost(string, tag="24")]
+    pub project: ::prost::alloc::string::String,
 }
 /// A license of a job, with its seats. A job holds the seats of all its licenses, or none.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
