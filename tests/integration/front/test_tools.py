@@ -211,7 +211,7 @@ async def test_json(front: Front) -> None:
         ("/v1/jobs:terminate", b'{"items":', 400),
         ("/v1/jobs:terminate", b"[]", 400),
         ("/v1/jobs:terminate", b'{"items":7}', 400),
-        ("/v1/jobs?pageSize=7", None, 400),
+        ("/v1/jobs?pagesize=7", None, 400),
         ("/v1/sessions", b'{"jobId":"1","kind":"SHELL"}', 400),
         ("/v1/jobs/1", b"{}", 404),
         ("/v1/", None, 404),
