@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,9 @@ import pytest
 from msgspec import inspect
 from serai.core.v1 import errors_pb2
 from serai.wire.v1 import options_pb2
-from serai_server.cli.config import SHAPE
+from serai_devcore import Generation
+from serai_server.cli import kit
+from serai_server.cli.config import SHAPE, load
 from serai_server.cli.config_command import example_text
 from serai_server.cli.exits import MEANINGS, Exit
 from serai_server.cli.main import cli
@@ -147,3 +150,19 @@ def test_each_cause_has_a_row(cause: causes.Cause) -> None:
 def test_there_are_twenty_causes_and_more() -> None:
     """Each with a key and words of its own."""
     assert len({c.key for c in causes.TABLE}) == len({c.words for c in causes.TABLE}) == len(causes.TABLE) > 20
+
+
+def test_the_stand_ins_socket_is_where_the_clients_look(tmp_path: Path) -> None:
+    """clients/README.md sends people to the socket of a provider with the stand-in's settings."""
+    file = tmp_path / ".devcore" / kit.SETTINGS
+    file.parent.mkdir()
+    made = kit.Kit(core_url="http://127.0.0.1:8080", generation=Generation.G2021)
+    file.write_text(kit.settings_text(made), encoding="utf-8")
+    named = re.findall(r"SERAI_ADDRESS=unix:\.\./\.\./(\S+)", (DOCS.parent / "clients" / "README.md").read_text("utf-8"))
+    assert named == [str(load(file).socket.relative_to(tmp_path))]
+
+
+def test_tokens_that_pages_have_one_make_are_not_committed() -> None:
+    """docs/quickstart.md writes one into the checkout."""
+    (name,) = re.findall(r"> (\S+\.token)\)", (DOCS / "quickstart.md").read_text("utf-8"))
+    assert any(fnmatch(f"/{name}", line) for line in (DOCS.parent / ".gitignore").read_text("utf-8").splitlines())

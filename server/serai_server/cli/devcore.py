@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import time
 from collections.abc import Mapping
@@ -76,7 +77,8 @@ def command(
     try:
         asyncio.run(_run(wish))
     except OSError as error:
-        raise CliError(f"cannot run on port {port} with files in {folder}: {error.strerror or error}") from error
+        words = "somebody listens there already; stop that, or choose another with --port" if error.errno == errno.EADDRINUSE else ""
+        raise CliError(f"cannot run on port {port} with files in {folder}: {words or error.strerror or error}") from error
 
 
 async def _run(wish: _Wish) -> None:
@@ -97,9 +99,11 @@ async def _run(wish: _Wish) -> None:
             key, refresh_token = _keys(wish.folder)
             provider = core.add_provider(wish.provider, url=wish.provider_url, key=key, refresh_token=refresh_token)
             core.users.adopt(_key(wish.folder / USERS_PRIVATE_KEY))
-            click.echo(_words(wish, core, written := _write(wish, core, provider)))
+            written = _write(wish, core, provider)
             if not written and (differs := _differences(wish, core)):
-                click.echo(f"serai: {differs}", err=True)
+                # Before the many words: what they say to do next does not work with such settings.
+                click.echo(f"serai: {differs}\n", err=True)
+            click.echo(_words(wish, core, written))
         else:
             click.echo(_words_alone(core))
         await stop.wait()
@@ -107,7 +111,7 @@ async def _run(wish: _Wish) -> None:
 
 def _keys(folder: Path) -> tuple[PrivateKey, str | None]:
     """The pair and the refresh token of an earlier run, or new ones."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ignore = folder / ".gitignore"
     if not ignore.exists():
         # Keys in a checkout must not be committed by accident.

@@ -112,6 +112,8 @@ def cli(context: click.Context, *, server: str, token_file: Path | None, ca: Pat
 
 def main() -> Never:
     """Entry of the `serai` script. Ends the process with a code of the table in exits.py."""
+    # Whom we fork becomes another program at once. gRPC would get ready for each fork all the same, and write that it could not.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     sys.exit(run(sys.argv[1:]))
 
 

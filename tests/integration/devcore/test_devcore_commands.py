@@ -56,8 +56,10 @@ def fetch(url: str, body: bytes | None = None) -> bytes:
 
 
 def test_devcore_writes_what_a_provider_needs_and_ends_on_sigterm(tmp_path: Path) -> None:
-    """Keys, token (0600), settings that pass the check; exit code 0."""
+    """Keys, token (0600), settings that pass the check, in a folder that is nobody else's, or the doctor would warn of it; exit code 0."""
+    tmp_path /= "made"
     with devcore(tmp_path) as (process, url):
+        assert tmp_path.stat().st_mode & 0o777 == 0o700
         assert json.loads(fetch(f"{url}/devcore/jobs")) == {"items": []}
         assert fetch(f"{url}/devcore/token").count(b".") == 2
         settings = load(tmp_path / kit.SETTINGS)
@@ -118,7 +120,7 @@ def test_devcore_keeps_keys_and_settings_of_an_earlier_run(tmp_path: Path) -> No
 
 
 def test_settings_of_another_stand_in_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """They are left alone; what differs is told, and what to do. Settings of this very one are not worth a word."""
+    """They are left alone; what differs is told before all else, and what to do. Settings of this very one are not worth a word."""
     with devcore(tmp_path) as (_, url):
         pass
     capfd.readouterr()
@@ -128,6 +130,11 @@ def test_settings_of_another_stand_in_are_said(tmp_path: Path, capfd: pytest.Cap
         f"serai: {tmp_path / kit.SETTINGS} is from before and is not of this stand-in: core.generation is '2021' there and '2026' here; "
     )
     assert capfd.readouterr().err.startswith(words)
+    both = serai("devcore", "--dir", str(tmp_path), "--port", "0")
+    with subprocess.Popen(both, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(f"serai: {tmp_path / kit.SETTINGS} is from before")
+        process.terminate()
     with devcore(tmp_path, "--port", url.rpartition(":")[2]):
         pass
     assert capfd.readouterr().err == ""
@@ -144,7 +151,8 @@ def test_devcore_says_in_words_what_it_cannot_do(tmp_path: Path) -> None:
         other = tmp_path / "other"
         nothing = subprocess.run(serai("devcore", "--dir", str(other), "--port", port), capture_output=True, text=True, check=False)
     assert (taken.returncode, "Traceback" in taken.stderr) == (1, False)
-    assert port in taken.stderr
+    assert f"cannot run on port {port}" in taken.stderr
+    assert "choose another with --port" in taken.stderr
     assert (nothing.returncode, other.exists()) == (1, False)
     (tmp_path / "core-private-key.pem").write_text("not a key")
     bad = subprocess.run(serai("devcore", "--dir", str(tmp_path), "--port", "0"), capture_output=True, text=True, check=False)

@@ -1,6 +1,7 @@
 // Runs a program as a job of Serai: submits it, tells its states, writes what it writes, and ends with its exit code.
 //
-//	SERAI_ADDRESS=https://serai.example.org SERAI_TOKEN=serai_… go run ./examples/run-job sh -c 'echo Hello'
+//	go build -o build/ ./examples/run-job
+//	SERAI_ADDRESS=https://serai.example.org SERAI_TOKEN=serai_… build/run-job sh -c 'echo Hello'
 //
 // Its own words come on stderr and begin with "serai: ". 125 = the job could not be submitted or followed.
 package main
