@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-ToolRole = Literal["viewer", "operator", "admin"]
+from serai_server.socket_path import too_long
 
-_LONGEST_SOCKET_PATH = 107
+ToolRole = Literal["viewer", "operator", "admin"]
 
 
 class ToolsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,9 +44,7 @@ class ToolsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     def contradictions(self) -> list[str]:
         """What no single value shows to be wrong, a line for each."""
-        problems: list[str] = []
-        if len(self.socket.encode()) > _LONGEST_SOCKET_PATH:
-            problems.append(f"server.tools.socket: its path is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket may have")
+        problems = too_long({"server.tools.socket": self.socket})
         if (self.certificate == "") != (self.key == ""):
             problems.append("server.tools.certificate and server.tools.key: one does nothing without the other")
         if self.client_ca and not self.certificate:

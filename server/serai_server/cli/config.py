@@ -36,13 +36,13 @@ from serai_server.settings import (
     StoreSettings,
     TracesSettings,
 )
+from serai_server.socket_path import too_long
 from serai_server.tools_settings import client_contradictions
 
 DEFAULT_FILE = "serai.toml"
 ENVIRONMENT = "SERAI_CONFIG"
 
 _PERIOD_MS = {"minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS, "unit": 0}
-_LONGEST_SOCKET_PATH = 107
 _HIGHEST_PORT = 65_535
 _NOMAD_FILES = ("token_file", "ca_cert", "ca_path", "client_cert", "client_key")
 
@@ -219,8 +219,7 @@ def _contradictions(settings: Settings) -> list[str]:
     for name, listen in (("listen", settings.metrics.listen), ("gateway_listen", settings.metrics.gateway_listen)):
         if listen and int(listen.rpartition(":")[2]) > _HIGHEST_PORT:
             problems.append(f"metrics.{name}: a port is at most {_HIGHEST_PORT}")
-    if len(settings.server.socket.encode()) > _LONGEST_SOCKET_PATH:
-        problems.append(f"server.socket: its path is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket may have")
+    problems += too_long({"server.socket": settings.server.socket})
     problems += settings.server.tools.contradictions() + client_contradictions(settings.server.clients)
     ids: set[str] = set()
     for index, drive in enumerate(settings.drives.mapped):
@@ -242,17 +241,15 @@ def _contradictions(settings: Settings) -> list[str]:
 
 def _gateway_contradictions(settings: Settings) -> list[str]:
     web, public = settings.gateway.web, urlsplit(settings.gateway.public_url)
-    problems: list[str] = []
-    if len(settings.gateway.socket.encode()) > _LONGEST_SOCKET_PATH:
-        problems.append(f"gateway.socket: its path is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket may have")
+    problems = too_long(
+        {"gateway.socket": settings.gateway.socket, "gateway.web.authz_socket": web.authz_socket if web.mode != "off" else ""}
+    )
     if web.mode != "host":
         return problems
     if not web.domain:
         problems.append("gateway.web.domain: mode host needs the domain below which the pages' names are")
     elif f".{public.hostname or ''}".endswith(f".{web.domain}"):
         problems.append(f"gateway.web.domain: {public.hostname} of gateway.public_url is in it; pages need a domain of their own")
-    if len(web.authz_socket.encode()) > _LONGEST_SOCKET_PATH:
-        problems.append(f"gateway.web.authz_socket: its path is longer than the {_LONGEST_SOCKET_PATH} bytes that a Unix socket may have")
     return problems
 
 

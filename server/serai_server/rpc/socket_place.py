@@ -15,8 +15,7 @@ from pathlib import Path
 
 import grpc.aio
 
-_LONGEST_PATH = 107
-"""Bytes of a Unix socket's path, the closing zero byte left out (unix(7))."""
+from serai_server.socket_path import too_long
 
 
 class SocketInUse(Exception):
@@ -48,8 +47,8 @@ def socket_place(path: Path, setting: str = "server.socket", group: str = "") ->
 
     Raises SocketInUse, and OSError for a folder that cannot be written.
     """
-    if len(os.fsencode(path)) > _LONGEST_PATH:
-        raise SocketInUse(f"the socket's path is longer than the {_LONGEST_PATH} bytes that a Unix socket may have: {path}")
+    if problems := too_long({setting: str(path)}):
+        raise SocketInUse(problems[0])
     _make_folder(path.parent, group)
     lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
