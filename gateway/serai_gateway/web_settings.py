@@ -55,9 +55,9 @@ class EnvoySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Unix socket of Envoy's own administration, 0600; empty = `envoy-admin.sock` in state_dir."""
     access_log: str = "/dev/stdout"
     """Where Envoy writes one JSON line for each request."""
-    stranger_lines: Annotated[int, Meta(ge=1, le=1_000_000)] = 5
-    """Lines a second for requests of all who are neither Core nor a tool that was let in, twenty times as many at once: so many for those
-    that were answered, and so many for those that were refused, failed or broke off. Those beyond it are counted only."""
+    stranger_lines: Annotated[int, Meta(ge=1, le=1_000_000)] = 10
+    """Lines a second for requests of all who are neither Core nor a tool that was let in, twenty times as many at once; those beyond it are
+    counted only."""
     idle_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 3_600_000
     """ms for which a WebSocket, a stream or a page's request may be silent."""
     tools: bool = True

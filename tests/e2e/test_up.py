@@ -159,7 +159,7 @@ async def test_envoys_check_and_files(tmp_path: Path) -> None:
         folder.mkdir()
         code, _, err = await serai.cli("envoy", "render", "-o", str(folder / "e.yaml"))
         assert code == 0, err
-        assert sorted(path.name for path in folder.iterdir()) == ["e.api.json", "e.binpb", "e.jwt.json", "e.refused.json", "e.yaml"]
+        assert sorted(path.name for path in folder.iterdir()) == ["e.api.json", "e.binpb", "e.jwt.json", "e.strangers.json", "e.yaml"]
         certificate, key = (tmp_path / "tls" / name for name in ("provider.test.pem", "provider.test-key.pem"))
         good = certificate.read_text()
         for spoil, words in (

@@ -60,8 +60,7 @@ def render(settings: Settings, file: Path) -> Mapping[Path, bytes]:
     if envoy.certificate and settings.gateway.web.mode == "host":
         beside["apps_secret"] = _certificate("apps", file, envoy.apps_certificate, envoy.apps_key)
     beside["jwt"] = token_filter(file, settings)
-    for name in ("answered", "refused"):
-        beside[name] = _lines(file, name, envoy.stranger_lines)
+    beside["strangers"] = _stranger_lines(file, envoy.stranger_lines)
     descriptors = resources.files("serai").joinpath("descriptors.binpb").read_bytes()
     if envoy.tools and settings.tools_socket:
         beside["descriptors"] = file.with_suffix(".binpb"), descriptors
@@ -85,13 +84,13 @@ def _certificate(name: str, file: Path, certificate: str, key: str) -> tuple[Pat
     return file.with_suffix(f".{name}.json"), json.dumps(content, indent=1).encode() + b"\n"
 
 
-def _lines(file: Path, name: str, per_s: int) -> tuple[Path, bytes]:
+def _stranger_lines(file: Path, per_s: int) -> tuple[Path, bytes]:
     """How many requests of strangers have a line in the access log, all in all; Envoy takes that from a file only."""
     bucket = {"max_tokens": 20 * per_s, "tokens_per_fill": per_s, "fill_interval": "1s"}
     resource = {"@type": "type.googleapis.com/envoy.type.v3.TokenBucket", **bucket}
     kind = "type.googleapis.com/envoy.service.discovery.v3.Resource"
-    content = {"resources": [{"@type": kind, "name": name, "version": "1", "resource": resource}]}
-    return file.with_suffix(f".{name}.json"), json.dumps(content, indent=1).encode() + b"\n"
+    content = {"resources": [{"@type": kind, "name": "strangers", "version": "1", "resource": resource}]}
+    return file.with_suffix(".strangers.json"), json.dumps(content, indent=1).encode() + b"\n"
 
 
 def _templates() -> jinja2.Environment:

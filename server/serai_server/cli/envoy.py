@@ -16,6 +16,7 @@ from serai_gateway.envoy.render import render as rendered
 from serai_server.cli.config import Settings
 from serai_server.cli.exits import CliError, Exit
 from serai_server.cli.options import config_option, settings_or_exit
+from serai_server.socket_path import too_long
 
 CONFIG = "envoy.yaml"
 
@@ -31,7 +32,7 @@ def command() -> None:
 def render(output: Path | None, config: Path) -> None:
     """Write Envoy's configuration for these settings: [gateway], [gateway.web], [gateway.envoy] and Core's public key.
 
-    There are no secrets in it. Beside FILE stand the files that it names: FILE's name with .binpb, .jwt.json and .refused.json, and
+    There are no secrets in it. Beside FILE stand the files that it names: FILE's name with .binpb, .jwt.json and .strangers.json, and
     with .api.json and .apps.json where there are certificates. On stdout it is to be looked at.
 
     Envoy reads FILE's .jwt.json, which has the public keys, again when it is written anew: after a change of a key this command is all.
@@ -71,6 +72,10 @@ def check(config: Path) -> None:
 
 def rendered_or_exit(settings: Settings, config: Path, file: Path) -> Mapping[Path, bytes]:
     """Contents by path. CliError (USAGE) with a line for each problem."""
+    # The settings were looked at before; these come from `serai up` or are of no concern without an Envoy.
+    gateway = settings.gateway
+    if problems := too_long({"gateway.socket": gateway.socket, "gateway.envoy.admin_socket": gateway.envoy.admin_socket}):
+        raise CliError("\n".join(f"{config}: {problem}" for problem in problems), Exit.USAGE)
     try:
         return rendered(settings.for_gateway(), file)
     except CannotRender as error:
