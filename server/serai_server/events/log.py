@@ -27,6 +27,8 @@ from serai_server.store.model import CORE, EventKind, EventSettlement, Outcome, 
 
 MOST_AT_ONCE = 1_000
 """Events in one message at most, and when the consumer does not say."""
+MOST_BYTES = 2 * 1024 * 1024
+"""Of the events in one message, about; one that is longer comes by itself. Clients of gRPC take 4 MiB."""
 
 log = structlog.get_logger("serai.events")
 
@@ -141,7 +143,7 @@ class EventLog:
             news = self._news
             self._check_turn(turn)
             self._consumers.check_there(consumer, known)
-            events = await self._store.events(consumer, after, limit)
+            events = _together(await self._store.events(consumer, after, limit))
             if events:
                 after = events[-1].sequence
                 if consumer == CORE:
@@ -274,6 +276,16 @@ class EventLog:
     async def undelivered_count(self, job_id: str, consumer: str) -> int:
         """Events of the job that the consumer has not settled."""
         return await self._store.undelivered_count(job_id, consumer)
+
+
+def _together(events: list[StoredEvent]) -> list[StoredEvent]:
+    """The first ones, as many as one message holds."""
+    room = MOST_BYTES
+    for place, event in enumerate(events):
+        room -= len(event.body)
+        if room < 0:
+            return events[: max(place, 1)]
+    return events
 
 
 def _once_each(settlements: Sequence[EventSettlement]) -> list[EventSettlement]:

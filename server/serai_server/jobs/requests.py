@@ -24,6 +24,8 @@ from serai_server.store.model import EventKind, NewEvent, NewJob
 
 MOST_ITEMS = 1_000
 """Of one bulk request (facts 2021 §7)."""
+LONGEST_TEXT = 1_024
+"""Characters of a name that is kept beside the job and told in lists. As much as today's Core takes for a text of one line."""
 
 __all__ = ["MOST_ITEMS", "Policy", "is_job_id", "new_job"]
 
@@ -36,7 +38,7 @@ def new_job(job: Job, index: int, catalog: Catalog, policy: Policy, now_ms: int,
         raise InvalidRequest("expected an id of 1 to 64 letters, digits, '-' and '_'", field=f"{at}.id")
     if not job.owner.created_by:
         raise InvalidRequest("expected the username of the job's owner", field=f"{at}.owner.createdBy")
-    _without_nul(job, at)
+    _check_names(job, at)
     if tool is not None:
         tool.check(job, at)
     product = _product(spec, catalog, path)
@@ -73,18 +75,24 @@ def new_job(job: Job, index: int, catalog: Catalog, policy: Policy, now_ms: int,
     )
 
 
-def _without_nul(job: Job, at: str) -> None:
-    """PostgreSQL keeps no NUL in a text, and no name of a person or a program has one."""
-    spec = job.specification
+def _check_names(job: Job, at: str) -> None:
+    """PostgreSQL keeps no NUL in a text, and no name of a person or a program has one; none is longer than what a list can hold many of."""
+    spec, tool = job.specification, job.status.resolved_application.invocation.tool.tool.description
     for field, value in (
         ("owner.createdBy", job.owner.created_by),
         ("owner.project", job.owner.project),
         ("specification.application.name", spec.application.name),
         ("specification.application.version", spec.application.version),
         ("specification.name", spec.name),
+        ("specification.product.id", spec.product.id),
+        ("specification.product.category", spec.product.category),
+        ("specification.product.provider", spec.product.provider),
+        ("status.resolvedApplication.invocation.tool.tool.description.image", tool.image or tool.container),
     ):
         if "\0" in value:
             raise InvalidRequest("expected a text without NUL characters", field=f"{at}.{field}")
+        if len(value) > LONGEST_TEXT:
+            raise InvalidRequest(f"expected at most {LONGEST_TEXT} characters, found {len(value)}", field=f"{at}.{field}")
 
 
 def _digest(job: Job, application: bytes) -> bytes:

@@ -45,6 +45,8 @@ _TITLE = "Tool"
 """Its title, which is in the output folder's path."""
 _SUBMISSION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ID_BYTES = 16
+_LONGEST_SHOWN = 200
+"""Characters of what was asked for, in words about it."""
 
 _FIELDS = {
     "owner": "owner",
@@ -168,7 +170,7 @@ def _product(request: SubmitRequest, catalog: Catalog) -> Product:
             names = ", ".join(f"{p.category}/{p.id}" for p in found[:5])
             raise InvalidRequest(f"several machine types are called that; say which of {names}", field="product")
         name = "/".join(part for part in (asked.provider, asked.category, asked.id) if part)
-        raise InvalidRequest(f"{name} is not a machine type of this provider", field="product")
+        raise InvalidRequest(f"{name[:_LONGEST_SHOWN]} is not a machine type of this provider", field="product")
     runs = [product for product in found if "docker" in product.tools or ("native" in product.tools and not request.image)]
     for product in runs:
         if request.image or not catalog.needs_image(product):

@@ -116,7 +116,9 @@ class Store(Protocol):
     async def job(self, job_id: str) -> StoredJob | None: ...
 
     async def jobs(self, condition: JobFilter, limit: int, token: str) -> JobPage:
-        """Newest first (created_at_ms, id). Raises ValueError for a token that is not of this store's making."""
+        """Newest first (created_at_ms, id), without their bodies; fewer than `limit` where their texts are long.
+
+        Raises ValueError for a token that is not of this store's making."""
         ...
 
     async def active_records(self) -> list[JobRecord]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import (
@@ -67,6 +68,9 @@ READERS = 4
 
 _Values: TypeAlias = tuple[Value, ...] | dict[str, Value]
 
+PAGE_BYTES = 2 * 1024 * 1024
+"""Of the rows in one page of jobs, about: what is told of them stays within the 4 MiB that clients of gRPC take."""
+
 _AT_ONCE = 10_000
 """Most sequences that one statement asks for."""
 
@@ -96,21 +100,24 @@ class Reader:
         self._events = _Prepared(engine, _events_query())
 
     async def run(self, statement: Executable | tuple[_Prepared, _Values], convert: Callable[[Row], T]) -> list[T]:
+        return await self._gathered(statement, lambda rows: [convert(row) for row in rows])
+
+    async def _gathered(self, statement: Executable | tuple[_Prepared, _Values], gather: Callable[[Iterable[Row]], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, statement, convert)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, statement, gather)
         except RuntimeError as error:
             raise StoreUnavailable("the store is closed") from error
 
-    def _read(self, statement: Executable | tuple[_Prepared, _Values], convert: Callable[[Row], T], again: bool = True) -> list[T]:
+    def _read(self, statement: Executable | tuple[_Prepared, _Values], gather: Callable[[Iterable[Row]], T], again: bool = True) -> T:
         try:
             with self._engine.connect() as connection:
                 if isinstance(statement, tuple):
-                    return [convert(row) for row in connection.exec_driver_sql(statement[0].sql, statement[1])]
-                return [convert(row) for row in connection.execute(statement)]
+                    return gather(connection.exec_driver_sql(statement[0].sql, statement[1]))
+                return gather(connection.execute(statement))
         except DBAPIError as error:
             if error.connection_invalidated and again:
                 # The pool's connections were lost with the server; the pool has dropped them and makes new ones.
-                return self._read(statement, convert, again=False)
+                return self._read(statement, gather, again=False)
             cause = error.orig or error
             kind = WriteRefused if type(cause).__name__ == "DataError" else StoreUnavailable
             raise kind(f"the database could not be read: {self._describe(cause)}") from error
@@ -124,7 +131,7 @@ class Reader:
         return found[0] if found else None
 
     async def page(self, condition: JobFilter, limit: int, token: str) -> JobPage:
-        query = select(jobs)
+        query = select(*_LISTED)
         if condition.states:
             query = query.where(jobs.c.state.in_([int(s) for s in condition.states]))
         if condition.owner:
@@ -136,9 +143,8 @@ class Reader:
         if token:
             created_at_ms, job_id = read_token(token)
             query = query.where(or_(jobs.c.created_at_ms < created_at_ms, and_(jobs.c.created_at_ms == created_at_ms, jobs.c.id < job_id)))
-        found = await self.run(query.order_by(jobs.c.created_at_ms.desc(), jobs.c.id.desc()).limit(limit + 1), as_job)
-        page = tuple(found[:limit])
-        return JobPage(page, make_token(page[-1]) if page and len(found) > limit else "")
+        query = query.order_by(jobs.c.created_at_ms.desc(), jobs.c.id.desc()).limit(limit + 1)
+        return await self._gathered(query, partial(_as_page, limit=limit))
 
     async def active_records(self) -> list[JobRecord]:
         c = jobs.c
@@ -208,6 +214,28 @@ class Reader:
         """Blocks until the reads under way have ended."""
         self._pool.shutdown()
         self._engine.dispose()
+
+
+_LISTED = [literal(b"").label("body") if column.name == "body" else column for column in jobs.c]
+"""A job's body is the largest of it by far, and no list needs it."""
+
+
+def _as_page(rows: Iterable[Row], limit: int) -> JobPage:
+    """Of at most `limit` jobs that fit, but of one in any case."""
+    page: list[StoredJob] = []
+    room = PAGE_BYTES
+    for job in map(as_job, rows):
+        room -= _size(job)
+        if page and (room < 0 or len(page) == limit):
+            return JobPage(tuple(page), make_token(page[-1]))
+        page.append(job)
+    return JobPage(tuple(page), "")
+
+
+def _size(job: StoredJob) -> int:
+    """Bytes that differ from job to job."""
+    texts = (job.id, job.owner, job.project, job.application, job.product, job.name, job.output_folder, job.status)
+    return sum(len(text.encode()) for text in texts) + len(job.replica_facts) + len(job.notes)
 
 
 def _in_parts(sequences: Sequence[int]) -> list[list[int]]:

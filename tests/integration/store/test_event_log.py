@@ -21,7 +21,7 @@ from serai.events.v1.events_service_pb2 import (
 from serai_server.counts import LedgerCounts
 from serai_server.errors import ConsumerUnknown, Forbidden, InvalidRequest, TooManyConsumers
 from serai_server.events.consumers import MOST, Asker
-from serai_server.events.log import EventLog, TakenOver
+from serai_server.events.log import MOST_BYTES, EventLog, TakenOver
 from serai_server.ledger.funds import Funds
 from serai_server.rpc.call import Call, Caller
 from serai_server.rpc.events import EventsServicer
@@ -395,6 +395,15 @@ async def test_what_has_not_happened_is_not_settled(server: Server, sequence: in
     assert len(await server.store.events("dashboard", 0, 10)) == 2
     await server.settle(1, sequence)
     assert len(await server.store.events("core", 0, 10)) == 1
+
+
+async def test_a_message_is_bounded_by_bytes_too(server: Server) -> None:
+    """However long what is told of the jobs, a message stays within what clients take, and nothing is left out."""
+    big = [NewEvent("1", EventKind.JOB_UPDATE, bytes(size), 1) for size in (MOST_BYTES // 2, MOST_BYTES // 2, 2 * MOST_BYTES, 1)]
+    await server.store.create_jobs([msgspec.structs.replace(new_job("1"), events=tuple(big))])
+    events = server.log.subscribe("tool")
+    assert [sequences(await anext(events)) for _ in range(3)] == [[1, 2], [3], [4]]
+    await events.aclose()
 
 
 async def test_there_are_only_so_many_consumers(server: Server) -> None:

@@ -21,6 +21,7 @@ from serai_server.store.model import (
     Target,
 )
 from serai_server.store.open import open_store
+from serai_server.store.reads import PAGE_BYTES
 from serai_server.store.sql_store import SqlStore
 
 ODD = "ünïcode \U0001f600 'quoted' %s ?"
@@ -296,3 +297,27 @@ async def test_all_is_there_after_opening_again(url: str) -> None:
         assert await store.job("1") == row
         await store.create_jobs([new_job("2")])
         assert [(e.sequence, e.job_id) for e in await store.events("core", 0, 10)] == [(1, "1"), (2, "1"), (3, "2")]
+
+
+async def test_a_page_is_bounded_by_bytes_too(store: SqlStore) -> None:
+    """Whatever texts are stored, a page fits into one message, and the next one goes on behind it; the largest job comes by itself."""
+    long, longest = "n" * (PAGE_BYTES // 3), "n" * (2 * PAGE_BYTES)
+    names = [long] * 5 + [longest, "short", "short"]
+    await store.create_jobs([msgspec.structs.replace(new_job(f"{n}", created_at_ms=n), name=name) for n, name in enumerate(names)])
+    seen: list[list[str]] = []
+    token = ""
+    while not seen or token:
+        page = await store.jobs(JobFilter(), 1_000, token)
+        token = page.next_token
+        seen.append([job.id for job in page.jobs])
+    assert seen == [["7", "6"], ["5"], ["4", "3"], ["2", "1"], ["0"]]
+
+
+async def test_a_page_is_read_without_bodies(store: SqlStore) -> None:
+    """They are the largest part of a job, and what is told in a list is not in them."""
+    await store.create_jobs([new_job("1")])
+    (job,) = (await store.jobs(JobFilter(), 10, "")).jobs
+    assert job.body == b""
+    whole = await store.job("1")
+    assert whole is not None
+    assert whole.body

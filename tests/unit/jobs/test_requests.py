@@ -27,6 +27,10 @@ CATALOG = Catalog([PRODUCT], Features(logs=True))
 POLICY = Policy(most_replicas=100, undeclared_parameters=False, drive=lambda user, project: project or user)
 
 
+LONG = "a" * 1_025
+IMAGE = "items[0].status.resolvedApplication.invocation.tool.tool.description.image"
+
+
 def make(job: Job, policy: Policy = POLICY) -> NewJob:
     return new_job(job, 0, CATALOG, policy, 5)
 
@@ -38,6 +42,13 @@ def test_the_seeds_job_is_taken() -> None:
     assert row.output_folder == "/user/Jobs/Acme batch/54112"
     update = JobUpdate.FromString(row.events[0].body)
     assert (update.output_folder, update.HasField("state")) == (row.output_folder, False)
+
+
+def test_names_as_long_as_cores_are_taken() -> None:
+    """Today's Core takes 1,024 characters for a text of one line."""
+    job = seed_job()
+    job.specification.name = "é" * 1_024
+    assert make(job).name == job.specification.name
 
 
 def test_replicas_left_out_are_one_and_no_limit_is_none() -> None:
@@ -61,7 +72,7 @@ def test_a_machine_type_of_containers_needs_an_image(kind: ToolBackend.ValueType
     tool.ClearField("image")
     with pytest.raises(InvalidRequest) as error:
         new_job(job, 0, catalog, POLICY, 5)
-    assert error.value.field == "items[0].status.resolvedApplication.invocation.tool.tool.description.image"
+    assert error.value.field == IMAGE
     assert new_job(job, 0, Catalog([sold], Features(native=True)), POLICY, 5).id == job.id
     tool.container = "acme/batch:1.0.0"
     assert new_job(job, 0, catalog, POLICY, 5).id == job.id
@@ -79,6 +90,13 @@ WRONG: list[tuple[Change, str]] = [
     (lambda j: setattr(j, "id", "1" * 65), "items[0].id"),
     (lambda j: setattr(j, "id", "5\n"), "items[0].id"),
     (lambda j: j.owner.ClearField("created_by"), "items[0].owner.createdBy"),
+    (lambda j: setattr(j.owner, "created_by", LONG), "items[0].owner.createdBy"),
+    (lambda j: setattr(j.owner, "project", LONG), "items[0].owner.project"),
+    (lambda j: setattr(j.specification, "name", LONG), "items[0].specification.name"),
+    (lambda j: setattr(j.specification.application, "name", LONG), "items[0].specification.application.name"),
+    (lambda j: setattr(j.specification.application, "version", LONG), "items[0].specification.application.version"),
+    (lambda j: setattr(j.specification.product, "id", LONG), "items[0].specification.product.id"),
+    (lambda j: setattr(j.status.resolved_application.invocation.tool.tool.description, "image", LONG), IMAGE),
     (lambda j: setattr(j.specification.product, "id", "other"), "items[0].specification.product"),
     (lambda j: setattr(j.specification, "replicas", 0), "items[0].specification.replicas"),
     (lambda j: setattr(j.specification, "replicas", -1), "items[0].specification.replicas"),

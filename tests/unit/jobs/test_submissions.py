@@ -133,6 +133,10 @@ WRONG: list[tuple[dict[str, object], str, str]] = [
     ({"owner": "a\0"}, "owner", "NUL"),
     ({"project": "\0"}, "project", "NUL"),
     ({"name": "\0"}, "name", "NUL"),
+    ({"owner": "a" * 1_025}, "owner", "at most 1024 characters, found 1025"),
+    ({"project": "a" * 1_025}, "project", "at most 1024"),
+    ({"name": "a" * 15_500_000}, "name", "at most 1024 characters, found 15500000"),
+    ({"image": "a" * 1_025}, "image", "at most 1024"),
     ({"command": []}, "command", "program"),
     ({"command": ["a\0"]}, "command", "NUL"),
     ({"command": ["a" * 200_000]}, "command", "longer than"),
@@ -166,6 +170,13 @@ def test_a_wrong_field_is_named_as_in_the_request(fields: dict[str, object], fie
     assert error.value.field == field
     assert words in error.value.text
     assert "items" not in error.value.text
+
+
+def test_a_refusal_is_short_whatever_was_asked_for() -> None:
+    """It goes where an answer's end goes, which has little room."""
+    with pytest.raises(InvalidRequest) as error:
+        taken(asked(product=ProductReference(id="x" * 100_000)))
+    assert len(error.value.text) < 1_000
 
 
 def test_a_machine_type_that_runs_no_such_program() -> None:
