@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from serai.jobs.v1 import job_pb2
-from serai.jobs.v1.jobs_service_pb2 import FollowRequest, FollowResponse, JobReport, OutputStream, ReplicaReport
+from serai.jobs.v1.jobs_service_pb2 import FollowRequest, FollowResponse, JobReport, OutputStream, ReplicaPhase, ReplicaReport
 from serai.sessions.v1 import sessions_service_pb2 as sessions_pb2
 from serai_gateway.clock import SystemClock
 from serai_gateway.codec import Codec
@@ -86,7 +86,8 @@ class LivingJobs(MemoryJobs):
         report.started_at_ms = report.running_since_ms = T0 + 5_000
         report.charged_periods = 2
         report.replica_reports.extend(
-            ReplicaReport(rank=rank, phase="running", node="here", started_at_ms=T0 + 5_000) for rank in range(replicas)
+            ReplicaReport(rank=rank, phase=ReplicaPhase.REPLICA_PHASE_RUNNING, node="here", started_at_ms=T0 + 5_000)
+            for rank in range(replicas)
         )
         await self.change(job_id, job_pb2.JOB_STATE_RUNNING, "running")
         return report
@@ -94,7 +95,7 @@ class LivingJobs(MemoryJobs):
     async def ends(self, job_id: str, status: str = "done") -> None:
         report = self.reports[job_id]
         for replica in report.replica_reports:
-            replica.phase, replica.exit_code, replica.ended_at_ms = "exited", 0, T0 + 70_000
+            replica.phase, replica.exit_code, replica.ended_at_ms = ReplicaPhase.REPLICA_PHASE_EXITED, 0, T0 + 70_000
         report.ran_ms = 65_000
         report.ClearField("running_since_ms")
         await self.change(job_id, job_pb2.JOB_STATE_SUCCESS, status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from serai.core.v1.resources_pb2 import ProductReference
 from serai.jobs.v1.job_pb2 import JobState
-from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ListResponse, ReplicaReport, RetrieveUtilizationResponse
+from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ListResponse, ReplicaPhase, ReplicaReport, RetrieveUtilizationResponse
 from serai.sessions.v1 import sessions_service_pb2 as sessions_pb2
 
 _STATE = "JOB_STATE_"
@@ -21,6 +21,7 @@ KINDS = {
 class Replica(msgspec.Struct, frozen=True):
     rank: int
     phase: str
+    """As people say it: "running", "out of memory", …; empty = not told, or one that a later release knows."""
     exit_code: int | None
     signal: int | None
     node: str | None
@@ -173,10 +174,15 @@ def _license(one: JobLicense) -> License:
     return License(one.id, _product(one.product), one.seats, one.held_at_ms if one.HasField("held_at_ms") else None)
 
 
+def _phase(phase: ReplicaPhase.ValueType) -> str:
+    known = ReplicaPhase.DESCRIPTOR.values_by_number.get(phase)
+    return known.name.removeprefix("REPLICA_PHASE_").lower().replace("_", " ") if known is not None and phase else ""
+
+
 def _replica(one: ReplicaReport) -> Replica:
     return Replica(
         rank=one.rank,
-        phase=one.phase,
+        phase=_phase(one.phase),
         exit_code=one.exit_code if one.HasField("exit_code") else None,
         signal=one.signal if one.HasField("signal") else None,
         node=one.node or None,

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from serai.core.v1.resources_pb2 import Permission, ProductReference, ResourceAclEntry
 from serai.jobs.v1.job_pb2 import JobState
-from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaReport
+from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaPhase, ReplicaReport
 
 _PIPE_WIDTH = 200
 _GAP = 2
@@ -50,6 +50,12 @@ def state_name(state: JobState.ValueType) -> str:
 
 def state_number(name: str) -> JobState.ValueType:
     return JobState.Value(_PREFIX + name)
+
+
+def phase_words(phase: ReplicaPhase.ValueType) -> str:
+    """ "running", "out of memory", …; empty = not told, or one that a later release knows."""
+    known = ReplicaPhase.DESCRIPTOR.values_by_number.get(phase)
+    return known.name.removeprefix("REPLICA_PHASE_").lower().replace("_", " ") if known is not None and phase else ""
 
 
 def clean(text: str) -> str:
@@ -123,7 +129,7 @@ def _permissions(entry: ResourceAclEntry) -> list[str]:
 def _replica_json(replica: ReplicaReport) -> Json:
     return {
         "rank": replica.rank,
-        "phase": replica.phase,
+        "phase": phase_words(replica.phase),
         "exit_code": replica.exit_code if replica.HasField("exit_code") else None,
         "signal": replica.signal if replica.HasField("signal") else None,
         "node": replica.node or None,
@@ -205,7 +211,7 @@ def replicas_table(replicas: Sequence[ReplicaReport], room: int | None = None) -
     rows = [
         (
             Text(str(replica.rank)),
-            Text(clean(replica.phase)),
+            Text(phase_words(replica.phase)),
             _end(replica),
             Text(clean(replica.node)),
             Text(when(replica.started_at_ms)),

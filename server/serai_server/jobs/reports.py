@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from serai.core.v1.resources_pb2 import NameAndVersion
 from serai.jobs.v1.job_pb2 import JobState
-from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaReport
-from serai_backends.model import ReplicaObservation
+from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaPhase, ReplicaReport
+from serai_backends.model import End, Phase, ReplicaObservation
 
 from serai_server.jobs import facts, notes
 from serai_server.licenses.products import reference_of
@@ -58,7 +58,7 @@ def _license(claim: Claim) -> JobLicense:
 def _replica(seen: ReplicaObservation) -> ReplicaReport:
     return ReplicaReport(
         rank=seen.rank,
-        phase=_phase(seen),
+        phase=_PHASES.get(seen.end or seen.phase, ReplicaPhase.REPLICA_PHASE_UNSPECIFIED),
         exit_code=seen.exit_code,
         signal=seen.signal,
         node=seen.node,
@@ -68,6 +68,14 @@ def _replica(seen: ReplicaObservation) -> ReplicaReport:
     )
 
 
-def _phase(seen: ReplicaObservation) -> str:
-    """Where it is, and once it is over how it ended: the words of ReplicaReport.phase."""
-    return (seen.end or seen.phase).value.replace("_", " ")
+_PHASES: Mapping[Phase | End, ReplicaPhase.ValueType] = {
+    Phase.WAITING: ReplicaPhase.REPLICA_PHASE_WAITING,
+    Phase.RUNNING: ReplicaPhase.REPLICA_PHASE_RUNNING,
+    End.EXITED: ReplicaPhase.REPLICA_PHASE_EXITED,
+    End.SIGNALED: ReplicaPhase.REPLICA_PHASE_SIGNALED,
+    End.CANCELED: ReplicaPhase.REPLICA_PHASE_CANCELED,
+    End.OUT_OF_MEMORY: ReplicaPhase.REPLICA_PHASE_OUT_OF_MEMORY,
+    End.START_FAILED: ReplicaPhase.REPLICA_PHASE_START_FAILED,
+    End.LOST: ReplicaPhase.REPLICA_PHASE_LOST,
+}
+"""How it ended, or else where it is."""

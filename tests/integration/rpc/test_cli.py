@@ -19,7 +19,7 @@ from fakes.front import Front, served
 from fakes.usecases import STDERR, STDOUT, job
 from serai.core.v1.resources_pb2 import ProductReference
 from serai.jobs.v1 import job_pb2
-from serai.jobs.v1.jobs_service_pb2 import FollowResponse, ReplicaReport, SubmitRequest
+from serai.jobs.v1.jobs_service_pb2 import FollowResponse, ReplicaPhase, ReplicaReport, SubmitRequest
 from serai_devcore import Generation
 from serai_devcore.clock import SystemClock
 from serai_devcore.tokens import TokenIssuer
@@ -122,7 +122,10 @@ class TestShow:
     def test_people_get_all_of_it(self, server: Server, serai: Serai) -> None:
         """The job, and each replica with how it ended."""
         server.front.jobs.reports["3"].replica_reports.extend(
-            [ReplicaReport(rank=0, phase="exited", exit_code=0), ReplicaReport(rank=1, phase="exited", signal=9, cause="out of memory")]
+            [
+                ReplicaReport(rank=0, phase=ReplicaPhase.REPLICA_PHASE_EXITED, exit_code=0),
+                ReplicaReport(rank=1, phase=ReplicaPhase.REPLICA_PHASE_EXITED, signal=9, cause="out of memory"),
+            ]
         )
         text = serai("jobs", "show", "3").out.decode()
         assert "example/c/c1" in text

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from serai.core.v1.resources_pb2 import NameAndVersion, ProductReference
 from serai.jobs.v1 import job_pb2
-from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaReport
+from serai.jobs.v1.jobs_service_pb2 import JobLicense, JobReport, ReplicaPhase, ReplicaReport
 from serai_server.cli import output
 
 EVIL = "a\x1b[31mred\x07\n[bold]x[/bold]"
@@ -31,7 +31,7 @@ def evil_report() -> JobReport:
         application=NameAndVersion(name=EVIL, version="1"),
         name=EVIL,
         output_folder=EVIL,
-        replica_reports=[ReplicaReport(rank=0, phase="exited", exit_code=1, cause=EVIL, node=EVIL)],
+        replica_reports=[ReplicaReport(rank=0, phase=ReplicaPhase.REPLICA_PHASE_EXITED, exit_code=1, cause=EVIL, node=EVIL)],
     )
 
 
@@ -103,7 +103,9 @@ def test_a_pipe_gets_every_column() -> None:
 
 def test_a_narrow_terminal_tells_why_a_replica_ended() -> None:
     """Times and machine give way to the cause."""
-    replica = ReplicaReport(rank=1, phase="start failed", cause="program acme was not found", node="node-with-a-long-name")
+    replica = ReplicaReport(
+        rank=1, phase=ReplicaPhase.REPLICA_PHASE_START_FAILED, cause="program acme was not found", node="node-with-a-long-name"
+    )
     replica.started_at_ms = replica.ended_at_ms = 1_792_000_000_000
     text = printed(output.replicas_table([replica], 80), 80)
     assert words(text, "CAUSE") == "program acme was not found"
@@ -171,6 +173,16 @@ def test_a_jobs_licenses_and_their_seats_are_told() -> None:
         {"id": "7", "product": solver, "seats": 1, "held_at_ms": 5},
         {"id": "8", "product": solver, "seats": 3, "held_at_ms": None},
     ]
+
+
+@pytest.mark.parametrize(("number", "words"), [(2, "running"), (6, "out of memory"), (0, ""), (99, "")])
+def test_phases_in_words(number: int, words: str) -> None:
+    """In tables and for scripts; one that a later server knows is none that could be said, and the rest of the job is."""
+    report = JobReport(id="1", state=job_pb2.JOB_STATE_RUNNING, replica_reports=[ReplicaReport(phase=ReplicaPhase.ValueType(number))])
+    ranks = output.job_json(report)["ranks"]
+    assert isinstance(ranks, list)
+    assert ranks[0]["phase"] == words
+    assert words in printed(output.replicas_table(report.replica_reports))
 
 
 def test_json_has_null_for_what_is_not_there() -> None:

@@ -70,6 +70,52 @@ OUTPUT_STREAM_STDERR: OutputStream.ValueType  # 2
 """Standard error."""
 Global___OutputStream: _TypeAlias = OutputStream  # noqa: Y015
 
+class _ReplicaPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReplicaPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplicaPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPLICA_PHASE_UNSPECIFIED: _ReplicaPhase.ValueType  # 0
+    REPLICA_PHASE_WAITING: _ReplicaPhase.ValueType  # 1
+    """It has not started."""
+    REPLICA_PHASE_RUNNING: _ReplicaPhase.ValueType  # 2
+    """Its program has started. It is not over, and may be suspended with its job."""
+    REPLICA_PHASE_EXITED: _ReplicaPhase.ValueType  # 3
+    """Its program ended by itself."""
+    REPLICA_PHASE_SIGNALED: _ReplicaPhase.ValueType  # 4
+    """A signal ended it."""
+    REPLICA_PHASE_CANCELED: _ReplicaPhase.ValueType  # 5
+    """A stop ended it, or kept it from starting."""
+    REPLICA_PHASE_OUT_OF_MEMORY: _ReplicaPhase.ValueType  # 6
+    """The limit of its memory ended it."""
+    REPLICA_PHASE_START_FAILED: _ReplicaPhase.ValueType  # 7
+    """Its program was never executed."""
+    REPLICA_PHASE_LOST: _ReplicaPhase.ValueType  # 8
+    """Nobody saw how it ended."""
+
+class ReplicaPhase(_ReplicaPhase, metaclass=_ReplicaPhaseEnumTypeWrapper):
+    """Where a replica is, and once it is over how it ended."""
+
+REPLICA_PHASE_UNSPECIFIED: ReplicaPhase.ValueType  # 0
+REPLICA_PHASE_WAITING: ReplicaPhase.ValueType  # 1
+"""It has not started."""
+REPLICA_PHASE_RUNNING: ReplicaPhase.ValueType  # 2
+"""Its program has started. It is not over, and may be suspended with its job."""
+REPLICA_PHASE_EXITED: ReplicaPhase.ValueType  # 3
+"""Its program ended by itself."""
+REPLICA_PHASE_SIGNALED: ReplicaPhase.ValueType  # 4
+"""A signal ended it."""
+REPLICA_PHASE_CANCELED: ReplicaPhase.ValueType  # 5
+"""A stop ended it, or kept it from starting."""
+REPLICA_PHASE_OUT_OF_MEMORY: ReplicaPhase.ValueType  # 6
+"""The limit of its memory ended it."""
+REPLICA_PHASE_START_FAILED: ReplicaPhase.ValueType  # 7
+"""Its program was never executed."""
+REPLICA_PHASE_LOST: ReplicaPhase.ValueType  # 8
+"""Nobody saw how it ended."""
+Global___ReplicaPhase: _TypeAlias = ReplicaPhase  # noqa: Y015
+
 @_typing.final
 class CreateRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -1851,10 +1897,7 @@ class ReplicaReport(_message.Message):
     ENDED_AT_MS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Which replica; 0 to replicas - 1."""
-    phase: _builtins.str
-    """In words: "waiting", "running", or how it ended: "exited" by itself, "signaled", "canceled" by a stop, "out of memory",
-    "start failed" (its program was never executed), "lost" (nobody saw how it ended).
-    """
+    phase: Global___ReplicaPhase.ValueType
     exit_code: _builtins.int
     """Unset while it runs, and when it ended by a signal."""
     signal: _builtins.int
@@ -1871,7 +1914,7 @@ class ReplicaReport(_message.Message):
         self,
         *,
         rank: _builtins.int = ...,
-        phase: _builtins.str = ...,
+        phase: Global___ReplicaPhase.ValueType = ...,
         exit_code: _builtins.int | None = ...,
         signal: _builtins.int | None = ...,
         node: _builtins.str = ...,

@@ -135,6 +135,82 @@ func (OutputStream) EnumDescriptor() ([]byte, []int) {
 	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{1}
 }
 
+// Where a replica is, and once it is over how it ended.
+type ReplicaPhase int32
+
+const (
+	ReplicaPhase_REPLICA_PHASE_UNSPECIFIED ReplicaPhase = 0
+	// It has not started.
+	ReplicaPhase_REPLICA_PHASE_WAITING ReplicaPhase = 1
+	// Its program has started. It is not over, and may be suspended with its job.
+	ReplicaPhase_REPLICA_PHASE_RUNNING ReplicaPhase = 2
+	// Its program ended by itself.
+	ReplicaPhase_REPLICA_PHASE_EXITED ReplicaPhase = 3
+	// A signal ended it.
+	ReplicaPhase_REPLICA_PHASE_SIGNALED ReplicaPhase = 4
+	// A stop ended it, or kept it from starting.
+	ReplicaPhase_REPLICA_PHASE_CANCELED ReplicaPhase = 5
+	// The limit of its memory ended it.
+	ReplicaPhase_REPLICA_PHASE_OUT_OF_MEMORY ReplicaPhase = 6
+	// Its program was never executed.
+	ReplicaPhase_REPLICA_PHASE_START_FAILED ReplicaPhase = 7
+	// Nobody saw how it ended.
+	ReplicaPhase_REPLICA_PHASE_LOST ReplicaPhase = 8
+)
+
+// Enum value maps for ReplicaPhase.
+var (
+	ReplicaPhase_name = map[int32]string{
+		0: "REPLICA_PHASE_UNSPECIFIED",
+		1: "REPLICA_PHASE_WAITING",
+		2: "REPLICA_PHASE_RUNNING",
+		3: "REPLICA_PHASE_EXITED",
+		4: "REPLICA_PHASE_SIGNALED",
+		5: "REPLICA_PHASE_CANCELED",
+		6: "REPLICA_PHASE_OUT_OF_MEMORY",
+		7: "REPLICA_PHASE_START_FAILED",
+		8: "REPLICA_PHASE_LOST",
+	}
+	ReplicaPhase_value = map[string]int32{
+		"REPLICA_PHASE_UNSPECIFIED":   0,
+		"REPLICA_PHASE_WAITING":       1,
+		"REPLICA_PHASE_RUNNING":       2,
+		"REPLICA_PHASE_EXITED":        3,
+		"REPLICA_PHASE_SIGNALED":      4,
+		"REPLICA_PHASE_CANCELED":      5,
+		"REPLICA_PHASE_OUT_OF_MEMORY": 6,
+		"REPLICA_PHASE_START_FAILED":  7,
+		"REPLICA_PHASE_LOST":          8,
+	}
+)
+
+func (x ReplicaPhase) Enum() *ReplicaPhase {
+	p := new(ReplicaPhase)
+	*p = x
+	return p
+}
+
+func (x ReplicaPhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReplicaPhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_serai_jobs_v1_jobs_service_proto_enumTypes[2].Descriptor()
+}
+
+func (ReplicaPhase) Type() protoreflect.EnumType {
+	return &file_serai_jobs_v1_jobs_service_proto_enumTypes[2]
+}
+
+func (x ReplicaPhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReplicaPhase.Descriptor instead.
+func (ReplicaPhase) EnumDescriptor() ([]byte, []int) {
+	return file_serai_jobs_v1_jobs_service_proto_rawDescGZIP(), []int{2}
+}
+
 type CreateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1,000.
@@ -3742,10 +3818,8 @@ func (x *JobNotes) GetTraceParent() string {
 type ReplicaReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which replica; 0 to replicas - 1.
-	Rank int32 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
-	// In words: "waiting", "running", or how it ended: "exited" by itself, "signaled", "canceled" by a stop, "out of memory",
-	// "start failed" (its program was never executed), "lost" (nobody saw how it ended).
-	Phase string `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
+	Rank  int32        `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
+	Phase ReplicaPhase `protobuf:"varint,2,opt,name=phase,proto3,enum=serai.jobs.v1.ReplicaPhase" json:"phase,omitempty"`
 	// Unset while it runs, and when it ended by a signal.
 	ExitCode *int32 `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3,oneof" json:"exit_code,omitempty"`
 	// Unset unless a signal ended it.
@@ -3799,11 +3873,11 @@ func (x *ReplicaReport) GetRank() int32 {
 	return 0
 }
 
-func (x *ReplicaReport) GetPhase() string {
+func (x *ReplicaReport) GetPhase() ReplicaPhase {
 	if x != nil {
 		return x.Phase
 	}
-	return ""
+	return ReplicaPhase_REPLICA_PHASE_UNSPECIFIED
 }
 
 func (x *ReplicaReport) GetExitCode() int32 {
@@ -4093,10 +4167,10 @@ const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
-	"\x06_price\"\xab\x02\n" +
+	"\x06_price\"\xc8\x02\n" +
 	"\rReplicaReport\x12\x12\n" +
-	"\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x14\n" +
-	"\x05phase\x18\x02 \x01(\tR\x05phase\x12 \n" +
+	"\x04rank\x18\x01 \x01(\x05R\x04rank\x121\n" +
+	"\x05phase\x18\x02 \x01(\x0e2\x1b.serai.jobs.v1.ReplicaPhaseR\x05phase\x12 \n" +
 	"\texit_code\x18\x03 \x01(\x05H\x00R\bexitCode\x88\x01\x01\x12\x1b\n" +
 	"\x06signal\x18\x04 \x01(\x05H\x01R\x06signal\x88\x01\x01\x12\x12\n" +
 	"\x04node\x18\x05 \x01(\tR\x04node\x12\x14\n" +
@@ -4116,7 +4190,17 @@ const file_serai_jobs_v1_jobs_service_proto_rawDesc = "" +
 	"\fOutputStream\x12\x1d\n" +
 	"\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n" +
-	"\x14OUTPUT_STREAM_STDERR\x10\x022\xe1\x19\n" +
+	"\x14OUTPUT_STREAM_STDERR\x10\x02*\x8e\x02\n" +
+	"\fReplicaPhase\x12\x1d\n" +
+	"\x19REPLICA_PHASE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15REPLICA_PHASE_WAITING\x10\x01\x12\x19\n" +
+	"\x15REPLICA_PHASE_RUNNING\x10\x02\x12\x18\n" +
+	"\x14REPLICA_PHASE_EXITED\x10\x03\x12\x1a\n" +
+	"\x16REPLICA_PHASE_SIGNALED\x10\x04\x12\x1a\n" +
+	"\x16REPLICA_PHASE_CANCELED\x10\x05\x12\x1f\n" +
+	"\x1bREPLICA_PHASE_OUT_OF_MEMORY\x10\x06\x12\x1e\n" +
+	"\x1aREPLICA_PHASE_START_FAILED\x10\a\x12\x16\n" +
+	"\x12REPLICA_PHASE_LOST\x10\b2\xe1\x19\n" +
 	"\vJobsService\x12\x8c\x01\n" +
 	"\x06Create\x12\x1c.serai.jobs.v1.CreateRequest\x1a\x1d.serai.jobs.v1.CreateResponse\"E\x82\xc9\x18#\n" +
 	"\x04POST\x12\x17/ucloud/{provider}/jobs\x18\x01 \x01\xaa\xc9\x18\a\b\x02\x10\x01\x1a\x01\x01\x82\xd3\xe4\x93\x02\r:\x01*\"\b/v1/jobs\x12i\n" +
@@ -4171,204 +4255,206 @@ func file_serai_jobs_v1_jobs_service_proto_rawDescGZIP() []byte {
 	return file_serai_jobs_v1_jobs_service_proto_rawDescData
 }
 
-var file_serai_jobs_v1_jobs_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_serai_jobs_v1_jobs_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_serai_jobs_v1_jobs_service_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_serai_jobs_v1_jobs_service_proto_goTypes = []any{
 	(InteractiveSessionType)(0),              // 0: serai.jobs.v1.InteractiveSessionType
 	(OutputStream)(0),                        // 1: serai.jobs.v1.OutputStream
-	(*CreateRequest)(nil),                    // 2: serai.jobs.v1.CreateRequest
-	(*CreateResponse)(nil),                   // 3: serai.jobs.v1.CreateResponse
-	(*CreatedJob)(nil),                       // 4: serai.jobs.v1.CreatedJob
-	(*SubmitRequest)(nil),                    // 5: serai.jobs.v1.SubmitRequest
-	(*SubmitResponse)(nil),                   // 6: serai.jobs.v1.SubmitResponse
-	(*CreateBulkRequest)(nil),                // 7: serai.jobs.v1.CreateBulkRequest
-	(*CreateBulkResponse)(nil),               // 8: serai.jobs.v1.CreateBulkResponse
-	(*CreateOutcome)(nil),                    // 9: serai.jobs.v1.CreateOutcome
-	(*ExtendRequest)(nil),                    // 10: serai.jobs.v1.ExtendRequest
-	(*ExtendItem)(nil),                       // 11: serai.jobs.v1.ExtendItem
-	(*ExtendResponse)(nil),                   // 12: serai.jobs.v1.ExtendResponse
-	(*Acknowledged)(nil),                     // 13: serai.jobs.v1.Acknowledged
-	(*OpenInteractiveSessionRequest)(nil),    // 14: serai.jobs.v1.OpenInteractiveSessionRequest
-	(*OpenInteractiveSessionItem)(nil),       // 15: serai.jobs.v1.OpenInteractiveSessionItem
-	(*OpenInteractiveSessionResponse)(nil),   // 16: serai.jobs.v1.OpenInteractiveSessionResponse
-	(*OpenSession)(nil),                      // 17: serai.jobs.v1.OpenSession
-	(*ShellSession)(nil),                     // 18: serai.jobs.v1.ShellSession
-	(*WebSession)(nil),                       // 19: serai.jobs.v1.WebSession
-	(*VncSession)(nil),                       // 20: serai.jobs.v1.VncSession
-	(*SuspendRequest)(nil),                   // 21: serai.jobs.v1.SuspendRequest
-	(*SuspendItem)(nil),                      // 22: serai.jobs.v1.SuspendItem
-	(*SuspendResponse)(nil),                  // 23: serai.jobs.v1.SuspendResponse
-	(*UnsuspendRequest)(nil),                 // 24: serai.jobs.v1.UnsuspendRequest
-	(*UnsuspendItem)(nil),                    // 25: serai.jobs.v1.UnsuspendItem
-	(*UnsuspendResponse)(nil),                // 26: serai.jobs.v1.UnsuspendResponse
-	(*TerminateRequest)(nil),                 // 27: serai.jobs.v1.TerminateRequest
-	(*TerminateResponse)(nil),                // 28: serai.jobs.v1.TerminateResponse
-	(*UpdateAclRequest)(nil),                 // 29: serai.jobs.v1.UpdateAclRequest
-	(*UpdateAclItem)(nil),                    // 30: serai.jobs.v1.UpdateAclItem
-	(*UpdateAclResponse)(nil),                // 31: serai.jobs.v1.UpdateAclResponse
-	(*VerifyRequest)(nil),                    // 32: serai.jobs.v1.VerifyRequest
-	(*VerifyResponse)(nil),                   // 33: serai.jobs.v1.VerifyResponse
-	(*OnUpdatedLabelsRequest)(nil),           // 34: serai.jobs.v1.OnUpdatedLabelsRequest
-	(*OnUpdatedLabelsResponse)(nil),          // 35: serai.jobs.v1.OnUpdatedLabelsResponse
-	(*RequestDynamicParametersRequest)(nil),  // 36: serai.jobs.v1.RequestDynamicParametersRequest
-	(*RequestDynamicParametersResponse)(nil), // 37: serai.jobs.v1.RequestDynamicParametersResponse
-	(*AttachResourceRequest)(nil),            // 38: serai.jobs.v1.AttachResourceRequest
-	(*AttachResourceResponse)(nil),           // 39: serai.jobs.v1.AttachResourceResponse
-	(*DetachResourceRequest)(nil),            // 40: serai.jobs.v1.DetachResourceRequest
-	(*DetachResourceResponse)(nil),           // 41: serai.jobs.v1.DetachResourceResponse
-	(*OpenTerminalInFolderRequest)(nil),      // 42: serai.jobs.v1.OpenTerminalInFolderRequest
-	(*OpenTerminalInFolderItem)(nil),         // 43: serai.jobs.v1.OpenTerminalInFolderItem
-	(*OpenTerminalInFolderResponse)(nil),     // 44: serai.jobs.v1.OpenTerminalInFolderResponse
-	(*DisownRequest)(nil),                    // 45: serai.jobs.v1.DisownRequest
-	(*DisownResponse)(nil),                   // 46: serai.jobs.v1.DisownResponse
-	(*FollowRequest)(nil),                    // 47: serai.jobs.v1.FollowRequest
-	(*FollowOffset)(nil),                     // 48: serai.jobs.v1.FollowOffset
-	(*FollowResponse)(nil),                   // 49: serai.jobs.v1.FollowResponse
-	(*RetrieveProductsRequest)(nil),          // 50: serai.jobs.v1.RetrieveProductsRequest
-	(*RetrieveProductsResponse)(nil),         // 51: serai.jobs.v1.RetrieveProductsResponse
-	(*RetrieveUtilizationRequest)(nil),       // 52: serai.jobs.v1.RetrieveUtilizationRequest
-	(*RetrieveUtilizationResponse)(nil),      // 53: serai.jobs.v1.RetrieveUtilizationResponse
-	(*CpuAndMemory)(nil),                     // 54: serai.jobs.v1.CpuAndMemory
-	(*QueueStatus)(nil),                      // 55: serai.jobs.v1.QueueStatus
-	(*GetRequest)(nil),                       // 56: serai.jobs.v1.GetRequest
-	(*GetResponse)(nil),                      // 57: serai.jobs.v1.GetResponse
-	(*ListRequest)(nil),                      // 58: serai.jobs.v1.ListRequest
-	(*ListResponse)(nil),                     // 59: serai.jobs.v1.ListResponse
-	(*WatchRequest)(nil),                     // 60: serai.jobs.v1.WatchRequest
-	(*WatchResponse)(nil),                    // 61: serai.jobs.v1.WatchResponse
-	(*JobReport)(nil),                        // 62: serai.jobs.v1.JobReport
-	(*JobLicense)(nil),                       // 63: serai.jobs.v1.JobLicense
-	(*JobNotes)(nil),                         // 64: serai.jobs.v1.JobNotes
-	(*ReplicaReport)(nil),                    // 65: serai.jobs.v1.ReplicaReport
-	nil,                                      // 66: serai.jobs.v1.SubmitRequest.EnvironmentEntry
-	nil,                                      // 67: serai.jobs.v1.JobReport.LabelsEntry
-	nil,                                      // 68: serai.jobs.v1.JobNotes.LabelsEntry
-	(*Job)(nil),                              // 69: serai.jobs.v1.Job
-	(*v1.ProductReference)(nil),              // 70: serai.core.v1.ProductReference
-	(JobState)(0),                            // 71: serai.jobs.v1.JobState
-	(*v1.SimpleDuration)(nil),                // 72: serai.core.v1.SimpleDuration
-	(*v1.ResourceAclEntry)(nil),              // 73: serai.core.v1.ResourceAclEntry
-	(*v1.AclEntity)(nil),                     // 74: serai.core.v1.AclEntity
-	(*v1.ResourceOwner)(nil),                 // 75: serai.core.v1.ResourceOwner
-	(*Application)(nil),                      // 76: serai.jobs.v1.Application
-	(*ApplicationParameter)(nil),             // 77: serai.jobs.v1.ApplicationParameter
-	(*AppParameterValue)(nil),                // 78: serai.jobs.v1.AppParameterValue
-	(*ComputeSupport)(nil),                   // 79: serai.jobs.v1.ComputeSupport
-	(*v1.NameAndVersion)(nil),                // 80: serai.core.v1.NameAndVersion
+	(ReplicaPhase)(0),                        // 2: serai.jobs.v1.ReplicaPhase
+	(*CreateRequest)(nil),                    // 3: serai.jobs.v1.CreateRequest
+	(*CreateResponse)(nil),                   // 4: serai.jobs.v1.CreateResponse
+	(*CreatedJob)(nil),                       // 5: serai.jobs.v1.CreatedJob
+	(*SubmitRequest)(nil),                    // 6: serai.jobs.v1.SubmitRequest
+	(*SubmitResponse)(nil),                   // 7: serai.jobs.v1.SubmitResponse
+	(*CreateBulkRequest)(nil),                // 8: serai.jobs.v1.CreateBulkRequest
+	(*CreateBulkResponse)(nil),               // 9: serai.jobs.v1.CreateBulkResponse
+	(*CreateOutcome)(nil),                    // 10: serai.jobs.v1.CreateOutcome
+	(*ExtendRequest)(nil),                    // 11: serai.jobs.v1.ExtendRequest
+	(*ExtendItem)(nil),                       // 12: serai.jobs.v1.ExtendItem
+	(*ExtendResponse)(nil),                   // 13: serai.jobs.v1.ExtendResponse
+	(*Acknowledged)(nil),                     // 14: serai.jobs.v1.Acknowledged
+	(*OpenInteractiveSessionRequest)(nil),    // 15: serai.jobs.v1.OpenInteractiveSessionRequest
+	(*OpenInteractiveSessionItem)(nil),       // 16: serai.jobs.v1.OpenInteractiveSessionItem
+	(*OpenInteractiveSessionResponse)(nil),   // 17: serai.jobs.v1.OpenInteractiveSessionResponse
+	(*OpenSession)(nil),                      // 18: serai.jobs.v1.OpenSession
+	(*ShellSession)(nil),                     // 19: serai.jobs.v1.ShellSession
+	(*WebSession)(nil),                       // 20: serai.jobs.v1.WebSession
+	(*VncSession)(nil),                       // 21: serai.jobs.v1.VncSession
+	(*SuspendRequest)(nil),                   // 22: serai.jobs.v1.SuspendRequest
+	(*SuspendItem)(nil),                      // 23: serai.jobs.v1.SuspendItem
+	(*SuspendResponse)(nil),                  // 24: serai.jobs.v1.SuspendResponse
+	(*UnsuspendRequest)(nil),                 // 25: serai.jobs.v1.UnsuspendRequest
+	(*UnsuspendItem)(nil),                    // 26: serai.jobs.v1.UnsuspendItem
+	(*UnsuspendResponse)(nil),                // 27: serai.jobs.v1.UnsuspendResponse
+	(*TerminateRequest)(nil),                 // 28: serai.jobs.v1.TerminateRequest
+	(*TerminateResponse)(nil),                // 29: serai.jobs.v1.TerminateResponse
+	(*UpdateAclRequest)(nil),                 // 30: serai.jobs.v1.UpdateAclRequest
+	(*UpdateAclItem)(nil),                    // 31: serai.jobs.v1.UpdateAclItem
+	(*UpdateAclResponse)(nil),                // 32: serai.jobs.v1.UpdateAclResponse
+	(*VerifyRequest)(nil),                    // 33: serai.jobs.v1.VerifyRequest
+	(*VerifyResponse)(nil),                   // 34: serai.jobs.v1.VerifyResponse
+	(*OnUpdatedLabelsRequest)(nil),           // 35: serai.jobs.v1.OnUpdatedLabelsRequest
+	(*OnUpdatedLabelsResponse)(nil),          // 36: serai.jobs.v1.OnUpdatedLabelsResponse
+	(*RequestDynamicParametersRequest)(nil),  // 37: serai.jobs.v1.RequestDynamicParametersRequest
+	(*RequestDynamicParametersResponse)(nil), // 38: serai.jobs.v1.RequestDynamicParametersResponse
+	(*AttachResourceRequest)(nil),            // 39: serai.jobs.v1.AttachResourceRequest
+	(*AttachResourceResponse)(nil),           // 40: serai.jobs.v1.AttachResourceResponse
+	(*DetachResourceRequest)(nil),            // 41: serai.jobs.v1.DetachResourceRequest
+	(*DetachResourceResponse)(nil),           // 42: serai.jobs.v1.DetachResourceResponse
+	(*OpenTerminalInFolderRequest)(nil),      // 43: serai.jobs.v1.OpenTerminalInFolderRequest
+	(*OpenTerminalInFolderItem)(nil),         // 44: serai.jobs.v1.OpenTerminalInFolderItem
+	(*OpenTerminalInFolderResponse)(nil),     // 45: serai.jobs.v1.OpenTerminalInFolderResponse
+	(*DisownRequest)(nil),                    // 46: serai.jobs.v1.DisownRequest
+	(*DisownResponse)(nil),                   // 47: serai.jobs.v1.DisownResponse
+	(*FollowRequest)(nil),                    // 48: serai.jobs.v1.FollowRequest
+	(*FollowOffset)(nil),                     // 49: serai.jobs.v1.FollowOffset
+	(*FollowResponse)(nil),                   // 50: serai.jobs.v1.FollowResponse
+	(*RetrieveProductsRequest)(nil),          // 51: serai.jobs.v1.RetrieveProductsRequest
+	(*RetrieveProductsResponse)(nil),         // 52: serai.jobs.v1.RetrieveProductsResponse
+	(*RetrieveUtilizationRequest)(nil),       // 53: serai.jobs.v1.RetrieveUtilizationRequest
+	(*RetrieveUtilizationResponse)(nil),      // 54: serai.jobs.v1.RetrieveUtilizationResponse
+	(*CpuAndMemory)(nil),                     // 55: serai.jobs.v1.CpuAndMemory
+	(*QueueStatus)(nil),                      // 56: serai.jobs.v1.QueueStatus
+	(*GetRequest)(nil),                       // 57: serai.jobs.v1.GetRequest
+	(*GetResponse)(nil),                      // 58: serai.jobs.v1.GetResponse
+	(*ListRequest)(nil),                      // 59: serai.jobs.v1.ListRequest
+	(*ListResponse)(nil),                     // 60: serai.jobs.v1.ListResponse
+	(*WatchRequest)(nil),                     // 61: serai.jobs.v1.WatchRequest
+	(*WatchResponse)(nil),                    // 62: serai.jobs.v1.WatchResponse
+	(*JobReport)(nil),                        // 63: serai.jobs.v1.JobReport
+	(*JobLicense)(nil),                       // 64: serai.jobs.v1.JobLicense
+	(*JobNotes)(nil),                         // 65: serai.jobs.v1.JobNotes
+	(*ReplicaReport)(nil),                    // 66: serai.jobs.v1.ReplicaReport
+	nil,                                      // 67: serai.jobs.v1.SubmitRequest.EnvironmentEntry
+	nil,                                      // 68: serai.jobs.v1.JobReport.LabelsEntry
+	nil,                                      // 69: serai.jobs.v1.JobNotes.LabelsEntry
+	(*Job)(nil),                              // 70: serai.jobs.v1.Job
+	(*v1.ProductReference)(nil),              // 71: serai.core.v1.ProductReference
+	(JobState)(0),                            // 72: serai.jobs.v1.JobState
+	(*v1.SimpleDuration)(nil),                // 73: serai.core.v1.SimpleDuration
+	(*v1.ResourceAclEntry)(nil),              // 74: serai.core.v1.ResourceAclEntry
+	(*v1.AclEntity)(nil),                     // 75: serai.core.v1.AclEntity
+	(*v1.ResourceOwner)(nil),                 // 76: serai.core.v1.ResourceOwner
+	(*Application)(nil),                      // 77: serai.jobs.v1.Application
+	(*ApplicationParameter)(nil),             // 78: serai.jobs.v1.ApplicationParameter
+	(*AppParameterValue)(nil),                // 79: serai.jobs.v1.AppParameterValue
+	(*ComputeSupport)(nil),                   // 80: serai.jobs.v1.ComputeSupport
+	(*v1.NameAndVersion)(nil),                // 81: serai.core.v1.NameAndVersion
 }
 var file_serai_jobs_v1_jobs_service_proto_depIdxs = []int32{
-	69, // 0: serai.jobs.v1.CreateRequest.items:type_name -> serai.jobs.v1.Job
-	4,  // 1: serai.jobs.v1.CreateResponse.responses:type_name -> serai.jobs.v1.CreatedJob
-	66, // 2: serai.jobs.v1.SubmitRequest.environment:type_name -> serai.jobs.v1.SubmitRequest.EnvironmentEntry
-	70, // 3: serai.jobs.v1.SubmitRequest.product:type_name -> serai.core.v1.ProductReference
-	71, // 4: serai.jobs.v1.SubmitResponse.state:type_name -> serai.jobs.v1.JobState
-	2,  // 5: serai.jobs.v1.CreateBulkRequest.requests:type_name -> serai.jobs.v1.CreateRequest
-	9,  // 6: serai.jobs.v1.CreateBulkResponse.outcomes:type_name -> serai.jobs.v1.CreateOutcome
-	3,  // 7: serai.jobs.v1.CreateOutcome.created:type_name -> serai.jobs.v1.CreateResponse
-	11, // 8: serai.jobs.v1.ExtendRequest.items:type_name -> serai.jobs.v1.ExtendItem
-	69, // 9: serai.jobs.v1.ExtendItem.job:type_name -> serai.jobs.v1.Job
-	72, // 10: serai.jobs.v1.ExtendItem.requested_time:type_name -> serai.core.v1.SimpleDuration
-	13, // 11: serai.jobs.v1.ExtendResponse.responses:type_name -> serai.jobs.v1.Acknowledged
-	15, // 12: serai.jobs.v1.OpenInteractiveSessionRequest.items:type_name -> serai.jobs.v1.OpenInteractiveSessionItem
-	69, // 13: serai.jobs.v1.OpenInteractiveSessionItem.job:type_name -> serai.jobs.v1.Job
+	70, // 0: serai.jobs.v1.CreateRequest.items:type_name -> serai.jobs.v1.Job
+	5,  // 1: serai.jobs.v1.CreateResponse.responses:type_name -> serai.jobs.v1.CreatedJob
+	67, // 2: serai.jobs.v1.SubmitRequest.environment:type_name -> serai.jobs.v1.SubmitRequest.EnvironmentEntry
+	71, // 3: serai.jobs.v1.SubmitRequest.product:type_name -> serai.core.v1.ProductReference
+	72, // 4: serai.jobs.v1.SubmitResponse.state:type_name -> serai.jobs.v1.JobState
+	3,  // 5: serai.jobs.v1.CreateBulkRequest.requests:type_name -> serai.jobs.v1.CreateRequest
+	10, // 6: serai.jobs.v1.CreateBulkResponse.outcomes:type_name -> serai.jobs.v1.CreateOutcome
+	4,  // 7: serai.jobs.v1.CreateOutcome.created:type_name -> serai.jobs.v1.CreateResponse
+	12, // 8: serai.jobs.v1.ExtendRequest.items:type_name -> serai.jobs.v1.ExtendItem
+	70, // 9: serai.jobs.v1.ExtendItem.job:type_name -> serai.jobs.v1.Job
+	73, // 10: serai.jobs.v1.ExtendItem.requested_time:type_name -> serai.core.v1.SimpleDuration
+	14, // 11: serai.jobs.v1.ExtendResponse.responses:type_name -> serai.jobs.v1.Acknowledged
+	16, // 12: serai.jobs.v1.OpenInteractiveSessionRequest.items:type_name -> serai.jobs.v1.OpenInteractiveSessionItem
+	70, // 13: serai.jobs.v1.OpenInteractiveSessionItem.job:type_name -> serai.jobs.v1.Job
 	0,  // 14: serai.jobs.v1.OpenInteractiveSessionItem.session_type:type_name -> serai.jobs.v1.InteractiveSessionType
-	17, // 15: serai.jobs.v1.OpenInteractiveSessionResponse.responses:type_name -> serai.jobs.v1.OpenSession
-	18, // 16: serai.jobs.v1.OpenSession.shell:type_name -> serai.jobs.v1.ShellSession
-	19, // 17: serai.jobs.v1.OpenSession.web:type_name -> serai.jobs.v1.WebSession
-	20, // 18: serai.jobs.v1.OpenSession.vnc:type_name -> serai.jobs.v1.VncSession
-	22, // 19: serai.jobs.v1.SuspendRequest.items:type_name -> serai.jobs.v1.SuspendItem
-	69, // 20: serai.jobs.v1.SuspendItem.job:type_name -> serai.jobs.v1.Job
-	25, // 21: serai.jobs.v1.UnsuspendRequest.items:type_name -> serai.jobs.v1.UnsuspendItem
-	69, // 22: serai.jobs.v1.UnsuspendItem.job:type_name -> serai.jobs.v1.Job
-	69, // 23: serai.jobs.v1.TerminateRequest.items:type_name -> serai.jobs.v1.Job
-	13, // 24: serai.jobs.v1.TerminateResponse.responses:type_name -> serai.jobs.v1.Acknowledged
-	30, // 25: serai.jobs.v1.UpdateAclRequest.items:type_name -> serai.jobs.v1.UpdateAclItem
-	69, // 26: serai.jobs.v1.UpdateAclItem.resource:type_name -> serai.jobs.v1.Job
-	73, // 27: serai.jobs.v1.UpdateAclItem.added:type_name -> serai.core.v1.ResourceAclEntry
-	74, // 28: serai.jobs.v1.UpdateAclItem.deleted:type_name -> serai.core.v1.AclEntity
-	13, // 29: serai.jobs.v1.UpdateAclResponse.responses:type_name -> serai.jobs.v1.Acknowledged
-	69, // 30: serai.jobs.v1.VerifyRequest.items:type_name -> serai.jobs.v1.Job
-	69, // 31: serai.jobs.v1.OnUpdatedLabelsRequest.items:type_name -> serai.jobs.v1.Job
-	13, // 32: serai.jobs.v1.OnUpdatedLabelsResponse.responses:type_name -> serai.jobs.v1.Acknowledged
-	75, // 33: serai.jobs.v1.RequestDynamicParametersRequest.owner:type_name -> serai.core.v1.ResourceOwner
-	76, // 34: serai.jobs.v1.RequestDynamicParametersRequest.application:type_name -> serai.jobs.v1.Application
-	77, // 35: serai.jobs.v1.RequestDynamicParametersResponse.parameters:type_name -> serai.jobs.v1.ApplicationParameter
-	69, // 36: serai.jobs.v1.AttachResourceRequest.job:type_name -> serai.jobs.v1.Job
-	78, // 37: serai.jobs.v1.AttachResourceRequest.resource:type_name -> serai.jobs.v1.AppParameterValue
-	69, // 38: serai.jobs.v1.DetachResourceRequest.job:type_name -> serai.jobs.v1.Job
-	78, // 39: serai.jobs.v1.DetachResourceRequest.resource:type_name -> serai.jobs.v1.AppParameterValue
-	43, // 40: serai.jobs.v1.OpenTerminalInFolderRequest.items:type_name -> serai.jobs.v1.OpenTerminalInFolderItem
-	17, // 41: serai.jobs.v1.OpenTerminalInFolderResponse.responses:type_name -> serai.jobs.v1.OpenSession
-	48, // 42: serai.jobs.v1.FollowRequest.offsets:type_name -> serai.jobs.v1.FollowOffset
+	18, // 15: serai.jobs.v1.OpenInteractiveSessionResponse.responses:type_name -> serai.jobs.v1.OpenSession
+	19, // 16: serai.jobs.v1.OpenSession.shell:type_name -> serai.jobs.v1.ShellSession
+	20, // 17: serai.jobs.v1.OpenSession.web:type_name -> serai.jobs.v1.WebSession
+	21, // 18: serai.jobs.v1.OpenSession.vnc:type_name -> serai.jobs.v1.VncSession
+	23, // 19: serai.jobs.v1.SuspendRequest.items:type_name -> serai.jobs.v1.SuspendItem
+	70, // 20: serai.jobs.v1.SuspendItem.job:type_name -> serai.jobs.v1.Job
+	26, // 21: serai.jobs.v1.UnsuspendRequest.items:type_name -> serai.jobs.v1.UnsuspendItem
+	70, // 22: serai.jobs.v1.UnsuspendItem.job:type_name -> serai.jobs.v1.Job
+	70, // 23: serai.jobs.v1.TerminateRequest.items:type_name -> serai.jobs.v1.Job
+	14, // 24: serai.jobs.v1.TerminateResponse.responses:type_name -> serai.jobs.v1.Acknowledged
+	31, // 25: serai.jobs.v1.UpdateAclRequest.items:type_name -> serai.jobs.v1.UpdateAclItem
+	70, // 26: serai.jobs.v1.UpdateAclItem.resource:type_name -> serai.jobs.v1.Job
+	74, // 27: serai.jobs.v1.UpdateAclItem.added:type_name -> serai.core.v1.ResourceAclEntry
+	75, // 28: serai.jobs.v1.UpdateAclItem.deleted:type_name -> serai.core.v1.AclEntity
+	14, // 29: serai.jobs.v1.UpdateAclResponse.responses:type_name -> serai.jobs.v1.Acknowledged
+	70, // 30: serai.jobs.v1.VerifyRequest.items:type_name -> serai.jobs.v1.Job
+	70, // 31: serai.jobs.v1.OnUpdatedLabelsRequest.items:type_name -> serai.jobs.v1.Job
+	14, // 32: serai.jobs.v1.OnUpdatedLabelsResponse.responses:type_name -> serai.jobs.v1.Acknowledged
+	76, // 33: serai.jobs.v1.RequestDynamicParametersRequest.owner:type_name -> serai.core.v1.ResourceOwner
+	77, // 34: serai.jobs.v1.RequestDynamicParametersRequest.application:type_name -> serai.jobs.v1.Application
+	78, // 35: serai.jobs.v1.RequestDynamicParametersResponse.parameters:type_name -> serai.jobs.v1.ApplicationParameter
+	70, // 36: serai.jobs.v1.AttachResourceRequest.job:type_name -> serai.jobs.v1.Job
+	79, // 37: serai.jobs.v1.AttachResourceRequest.resource:type_name -> serai.jobs.v1.AppParameterValue
+	70, // 38: serai.jobs.v1.DetachResourceRequest.job:type_name -> serai.jobs.v1.Job
+	79, // 39: serai.jobs.v1.DetachResourceRequest.resource:type_name -> serai.jobs.v1.AppParameterValue
+	44, // 40: serai.jobs.v1.OpenTerminalInFolderRequest.items:type_name -> serai.jobs.v1.OpenTerminalInFolderItem
+	18, // 41: serai.jobs.v1.OpenTerminalInFolderResponse.responses:type_name -> serai.jobs.v1.OpenSession
+	49, // 42: serai.jobs.v1.FollowRequest.offsets:type_name -> serai.jobs.v1.FollowOffset
 	1,  // 43: serai.jobs.v1.FollowOffset.stream:type_name -> serai.jobs.v1.OutputStream
 	1,  // 44: serai.jobs.v1.FollowResponse.stream:type_name -> serai.jobs.v1.OutputStream
-	79, // 45: serai.jobs.v1.RetrieveProductsResponse.responses:type_name -> serai.jobs.v1.ComputeSupport
-	54, // 46: serai.jobs.v1.RetrieveUtilizationResponse.capacity:type_name -> serai.jobs.v1.CpuAndMemory
-	54, // 47: serai.jobs.v1.RetrieveUtilizationResponse.used_capacity:type_name -> serai.jobs.v1.CpuAndMemory
-	55, // 48: serai.jobs.v1.RetrieveUtilizationResponse.queue_status:type_name -> serai.jobs.v1.QueueStatus
-	62, // 49: serai.jobs.v1.GetResponse.job:type_name -> serai.jobs.v1.JobReport
-	71, // 50: serai.jobs.v1.ListRequest.states:type_name -> serai.jobs.v1.JobState
-	62, // 51: serai.jobs.v1.ListResponse.jobs:type_name -> serai.jobs.v1.JobReport
-	62, // 52: serai.jobs.v1.WatchResponse.job:type_name -> serai.jobs.v1.JobReport
-	71, // 53: serai.jobs.v1.JobReport.state:type_name -> serai.jobs.v1.JobState
-	80, // 54: serai.jobs.v1.JobReport.application:type_name -> serai.core.v1.NameAndVersion
-	70, // 55: serai.jobs.v1.JobReport.product:type_name -> serai.core.v1.ProductReference
-	65, // 56: serai.jobs.v1.JobReport.replica_reports:type_name -> serai.jobs.v1.ReplicaReport
-	73, // 57: serai.jobs.v1.JobReport.acl:type_name -> serai.core.v1.ResourceAclEntry
-	67, // 58: serai.jobs.v1.JobReport.labels:type_name -> serai.jobs.v1.JobReport.LabelsEntry
-	63, // 59: serai.jobs.v1.JobReport.licenses:type_name -> serai.jobs.v1.JobLicense
-	70, // 60: serai.jobs.v1.JobLicense.product:type_name -> serai.core.v1.ProductReference
-	73, // 61: serai.jobs.v1.JobNotes.acl:type_name -> serai.core.v1.ResourceAclEntry
-	68, // 62: serai.jobs.v1.JobNotes.labels:type_name -> serai.jobs.v1.JobNotes.LabelsEntry
-	2,  // 63: serai.jobs.v1.JobsService.Create:input_type -> serai.jobs.v1.CreateRequest
-	5,  // 64: serai.jobs.v1.JobsService.Submit:input_type -> serai.jobs.v1.SubmitRequest
-	7,  // 65: serai.jobs.v1.JobsService.CreateBulk:input_type -> serai.jobs.v1.CreateBulkRequest
-	10, // 66: serai.jobs.v1.JobsService.Extend:input_type -> serai.jobs.v1.ExtendRequest
-	14, // 67: serai.jobs.v1.JobsService.OpenInteractiveSession:input_type -> serai.jobs.v1.OpenInteractiveSessionRequest
-	21, // 68: serai.jobs.v1.JobsService.Suspend:input_type -> serai.jobs.v1.SuspendRequest
-	24, // 69: serai.jobs.v1.JobsService.Unsuspend:input_type -> serai.jobs.v1.UnsuspendRequest
-	27, // 70: serai.jobs.v1.JobsService.Terminate:input_type -> serai.jobs.v1.TerminateRequest
-	29, // 71: serai.jobs.v1.JobsService.UpdateAcl:input_type -> serai.jobs.v1.UpdateAclRequest
-	32, // 72: serai.jobs.v1.JobsService.Verify:input_type -> serai.jobs.v1.VerifyRequest
-	47, // 73: serai.jobs.v1.JobsService.Follow:input_type -> serai.jobs.v1.FollowRequest
-	50, // 74: serai.jobs.v1.JobsService.RetrieveProducts:input_type -> serai.jobs.v1.RetrieveProductsRequest
-	52, // 75: serai.jobs.v1.JobsService.RetrieveUtilization:input_type -> serai.jobs.v1.RetrieveUtilizationRequest
-	34, // 76: serai.jobs.v1.JobsService.OnUpdatedLabels:input_type -> serai.jobs.v1.OnUpdatedLabelsRequest
-	36, // 77: serai.jobs.v1.JobsService.RequestDynamicParameters:input_type -> serai.jobs.v1.RequestDynamicParametersRequest
-	38, // 78: serai.jobs.v1.JobsService.AttachResource:input_type -> serai.jobs.v1.AttachResourceRequest
-	40, // 79: serai.jobs.v1.JobsService.DetachResource:input_type -> serai.jobs.v1.DetachResourceRequest
-	42, // 80: serai.jobs.v1.JobsService.OpenTerminalInFolder:input_type -> serai.jobs.v1.OpenTerminalInFolderRequest
-	45, // 81: serai.jobs.v1.JobsService.Disown:input_type -> serai.jobs.v1.DisownRequest
-	56, // 82: serai.jobs.v1.JobsService.Get:input_type -> serai.jobs.v1.GetRequest
-	58, // 83: serai.jobs.v1.JobsService.List:input_type -> serai.jobs.v1.ListRequest
-	60, // 84: serai.jobs.v1.JobsService.Watch:input_type -> serai.jobs.v1.WatchRequest
-	3,  // 85: serai.jobs.v1.JobsService.Create:output_type -> serai.jobs.v1.CreateResponse
-	6,  // 86: serai.jobs.v1.JobsService.Submit:output_type -> serai.jobs.v1.SubmitResponse
-	8,  // 87: serai.jobs.v1.JobsService.CreateBulk:output_type -> serai.jobs.v1.CreateBulkResponse
-	12, // 88: serai.jobs.v1.JobsService.Extend:output_type -> serai.jobs.v1.ExtendResponse
-	16, // 89: serai.jobs.v1.JobsService.OpenInteractiveSession:output_type -> serai.jobs.v1.OpenInteractiveSessionResponse
-	23, // 90: serai.jobs.v1.JobsService.Suspend:output_type -> serai.jobs.v1.SuspendResponse
-	26, // 91: serai.jobs.v1.JobsService.Unsuspend:output_type -> serai.jobs.v1.UnsuspendResponse
-	28, // 92: serai.jobs.v1.JobsService.Terminate:output_type -> serai.jobs.v1.TerminateResponse
-	31, // 93: serai.jobs.v1.JobsService.UpdateAcl:output_type -> serai.jobs.v1.UpdateAclResponse
-	33, // 94: serai.jobs.v1.JobsService.Verify:output_type -> serai.jobs.v1.VerifyResponse
-	49, // 95: serai.jobs.v1.JobsService.Follow:output_type -> serai.jobs.v1.FollowResponse
-	51, // 96: serai.jobs.v1.JobsService.RetrieveProducts:output_type -> serai.jobs.v1.RetrieveProductsResponse
-	53, // 97: serai.jobs.v1.JobsService.RetrieveUtilization:output_type -> serai.jobs.v1.RetrieveUtilizationResponse
-	35, // 98: serai.jobs.v1.JobsService.OnUpdatedLabels:output_type -> serai.jobs.v1.OnUpdatedLabelsResponse
-	37, // 99: serai.jobs.v1.JobsService.RequestDynamicParameters:output_type -> serai.jobs.v1.RequestDynamicParametersResponse
-	39, // 100: serai.jobs.v1.JobsService.AttachResource:output_type -> serai.jobs.v1.AttachResourceResponse
-	41, // 101: serai.jobs.v1.JobsService.DetachResource:output_type -> serai.jobs.v1.DetachResourceResponse
-	44, // 102: serai.jobs.v1.JobsService.OpenTerminalInFolder:output_type -> serai.jobs.v1.OpenTerminalInFolderResponse
-	46, // 103: serai.jobs.v1.JobsService.Disown:output_type -> serai.jobs.v1.DisownResponse
-	57, // 104: serai.jobs.v1.JobsService.Get:output_type -> serai.jobs.v1.GetResponse
-	59, // 105: serai.jobs.v1.JobsService.List:output_type -> serai.jobs.v1.ListResponse
-	61, // 106: serai.jobs.v1.JobsService.Watch:output_type -> serai.jobs.v1.WatchResponse
-	85, // [85:107] is the sub-list for method output_type
-	63, // [63:85] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	80, // 45: serai.jobs.v1.RetrieveProductsResponse.responses:type_name -> serai.jobs.v1.ComputeSupport
+	55, // 46: serai.jobs.v1.RetrieveUtilizationResponse.capacity:type_name -> serai.jobs.v1.CpuAndMemory
+	55, // 47: serai.jobs.v1.RetrieveUtilizationResponse.used_capacity:type_name -> serai.jobs.v1.CpuAndMemory
+	56, // 48: serai.jobs.v1.RetrieveUtilizationResponse.queue_status:type_name -> serai.jobs.v1.QueueStatus
+	63, // 49: serai.jobs.v1.GetResponse.job:type_name -> serai.jobs.v1.JobReport
+	72, // 50: serai.jobs.v1.ListRequest.states:type_name -> serai.jobs.v1.JobState
+	63, // 51: serai.jobs.v1.ListResponse.jobs:type_name -> serai.jobs.v1.JobReport
+	63, // 52: serai.jobs.v1.WatchResponse.job:type_name -> serai.jobs.v1.JobReport
+	72, // 53: serai.jobs.v1.JobReport.state:type_name -> serai.jobs.v1.JobState
+	81, // 54: serai.jobs.v1.JobReport.application:type_name -> serai.core.v1.NameAndVersion
+	71, // 55: serai.jobs.v1.JobReport.product:type_name -> serai.core.v1.ProductReference
+	66, // 56: serai.jobs.v1.JobReport.replica_reports:type_name -> serai.jobs.v1.ReplicaReport
+	74, // 57: serai.jobs.v1.JobReport.acl:type_name -> serai.core.v1.ResourceAclEntry
+	68, // 58: serai.jobs.v1.JobReport.labels:type_name -> serai.jobs.v1.JobReport.LabelsEntry
+	64, // 59: serai.jobs.v1.JobReport.licenses:type_name -> serai.jobs.v1.JobLicense
+	71, // 60: serai.jobs.v1.JobLicense.product:type_name -> serai.core.v1.ProductReference
+	74, // 61: serai.jobs.v1.JobNotes.acl:type_name -> serai.core.v1.ResourceAclEntry
+	69, // 62: serai.jobs.v1.JobNotes.labels:type_name -> serai.jobs.v1.JobNotes.LabelsEntry
+	2,  // 63: serai.jobs.v1.ReplicaReport.phase:type_name -> serai.jobs.v1.ReplicaPhase
+	3,  // 64: serai.jobs.v1.JobsService.Create:input_type -> serai.jobs.v1.CreateRequest
+	6,  // 65: serai.jobs.v1.JobsService.Submit:input_type -> serai.jobs.v1.SubmitRequest
+	8,  // 66: serai.jobs.v1.JobsService.CreateBulk:input_type -> serai.jobs.v1.CreateBulkRequest
+	11, // 67: serai.jobs.v1.JobsService.Extend:input_type -> serai.jobs.v1.ExtendRequest
+	15, // 68: serai.jobs.v1.JobsService.OpenInteractiveSession:input_type -> serai.jobs.v1.OpenInteractiveSessionRequest
+	22, // 69: serai.jobs.v1.JobsService.Suspend:input_type -> serai.jobs.v1.SuspendRequest
+	25, // 70: serai.jobs.v1.JobsService.Unsuspend:input_type -> serai.jobs.v1.UnsuspendRequest
+	28, // 71: serai.jobs.v1.JobsService.Terminate:input_type -> serai.jobs.v1.TerminateRequest
+	30, // 72: serai.jobs.v1.JobsService.UpdateAcl:input_type -> serai.jobs.v1.UpdateAclRequest
+	33, // 73: serai.jobs.v1.JobsService.Verify:input_type -> serai.jobs.v1.VerifyRequest
+	48, // 74: serai.jobs.v1.JobsService.Follow:input_type -> serai.jobs.v1.FollowRequest
+	51, // 75: serai.jobs.v1.JobsService.RetrieveProducts:input_type -> serai.jobs.v1.RetrieveProductsRequest
+	53, // 76: serai.jobs.v1.JobsService.RetrieveUtilization:input_type -> serai.jobs.v1.RetrieveUtilizationRequest
+	35, // 77: serai.jobs.v1.JobsService.OnUpdatedLabels:input_type -> serai.jobs.v1.OnUpdatedLabelsRequest
+	37, // 78: serai.jobs.v1.JobsService.RequestDynamicParameters:input_type -> serai.jobs.v1.RequestDynamicParametersRequest
+	39, // 79: serai.jobs.v1.JobsService.AttachResource:input_type -> serai.jobs.v1.AttachResourceRequest
+	41, // 80: serai.jobs.v1.JobsService.DetachResource:input_type -> serai.jobs.v1.DetachResourceRequest
+	43, // 81: serai.jobs.v1.JobsService.OpenTerminalInFolder:input_type -> serai.jobs.v1.OpenTerminalInFolderRequest
+	46, // 82: serai.jobs.v1.JobsService.Disown:input_type -> serai.jobs.v1.DisownRequest
+	57, // 83: serai.jobs.v1.JobsService.Get:input_type -> serai.jobs.v1.GetRequest
+	59, // 84: serai.jobs.v1.JobsService.List:input_type -> serai.jobs.v1.ListRequest
+	61, // 85: serai.jobs.v1.JobsService.Watch:input_type -> serai.jobs.v1.WatchRequest
+	4,  // 86: serai.jobs.v1.JobsService.Create:output_type -> serai.jobs.v1.CreateResponse
+	7,  // 87: serai.jobs.v1.JobsService.Submit:output_type -> serai.jobs.v1.SubmitResponse
+	9,  // 88: serai.jobs.v1.JobsService.CreateBulk:output_type -> serai.jobs.v1.CreateBulkResponse
+	13, // 89: serai.jobs.v1.JobsService.Extend:output_type -> serai.jobs.v1.ExtendResponse
+	17, // 90: serai.jobs.v1.JobsService.OpenInteractiveSession:output_type -> serai.jobs.v1.OpenInteractiveSessionResponse
+	24, // 91: serai.jobs.v1.JobsService.Suspend:output_type -> serai.jobs.v1.SuspendResponse
+	27, // 92: serai.jobs.v1.JobsService.Unsuspend:output_type -> serai.jobs.v1.UnsuspendResponse
+	29, // 93: serai.jobs.v1.JobsService.Terminate:output_type -> serai.jobs.v1.TerminateResponse
+	32, // 94: serai.jobs.v1.JobsService.UpdateAcl:output_type -> serai.jobs.v1.UpdateAclResponse
+	34, // 95: serai.jobs.v1.JobsService.Verify:output_type -> serai.jobs.v1.VerifyResponse
+	50, // 96: serai.jobs.v1.JobsService.Follow:output_type -> serai.jobs.v1.FollowResponse
+	52, // 97: serai.jobs.v1.JobsService.RetrieveProducts:output_type -> serai.jobs.v1.RetrieveProductsResponse
+	54, // 98: serai.jobs.v1.JobsService.RetrieveUtilization:output_type -> serai.jobs.v1.RetrieveUtilizationResponse
+	36, // 99: serai.jobs.v1.JobsService.OnUpdatedLabels:output_type -> serai.jobs.v1.OnUpdatedLabelsResponse
+	38, // 100: serai.jobs.v1.JobsService.RequestDynamicParameters:output_type -> serai.jobs.v1.RequestDynamicParametersResponse
+	40, // 101: serai.jobs.v1.JobsService.AttachResource:output_type -> serai.jobs.v1.AttachResourceResponse
+	42, // 102: serai.jobs.v1.JobsService.DetachResource:output_type -> serai.jobs.v1.DetachResourceResponse
+	45, // 103: serai.jobs.v1.JobsService.OpenTerminalInFolder:output_type -> serai.jobs.v1.OpenTerminalInFolderResponse
+	47, // 104: serai.jobs.v1.JobsService.Disown:output_type -> serai.jobs.v1.DisownResponse
+	58, // 105: serai.jobs.v1.JobsService.Get:output_type -> serai.jobs.v1.GetResponse
+	60, // 106: serai.jobs.v1.JobsService.List:output_type -> serai.jobs.v1.ListResponse
+	62, // 107: serai.jobs.v1.JobsService.Watch:output_type -> serai.jobs.v1.WatchResponse
+	86, // [86:108] is the sub-list for method output_type
+	64, // [64:86] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_serai_jobs_v1_jobs_service_proto_init() }
@@ -4399,7 +4485,7 @@ func file_serai_jobs_v1_jobs_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_serai_jobs_v1_jobs_service_proto_rawDesc), len(file_serai_jobs_v1_jobs_service_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -1765,10 +1765,8 @@ pub struct ReplicaReport {
     /// Which replica; 0 to replicas - 1.
     #[prost(int32, tag="1")]
     pub rank: i32,
-    /// In words: "waiting", "running", or how it ended: "exited" by itself, "signaled", "canceled" by a stop, "out of memory",
-    /// "start failed" (its program was never executed), "lost" (nobody saw how it ended).
-    #[prost(string, tag="2")]
-    pub phase: ::prost::alloc::string::String,
+    #[prost(enumeration="ReplicaPhase", tag="2")]
+    pub phase: i32,
     /// Unset while it runs, and when it ended by a signal.
     #[prost(int32, optional, tag="3")]
     pub exit_code: ::core::option::Option<i32>,
@@ -1852,6 +1850,62 @@ impl OutputStream {
             "OUTPUT_STREAM_UNSPECIFIED" => Some(Self::Unspecified),
             "OUTPUT_STREAM_STDOUT" => Some(Self::Stdout),
             "OUTPUT_STREAM_STDERR" => Some(Self::Stderr),
+            _ => None,
+        }
+    }
+}
+/// Where a replica is, and once it is over how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ReplicaPhase {
+    Unspecified = 0,
+    /// It has not started.
+    Waiting = 1,
+    /// Its program has started. It is not over, and may be suspended with its job.
+    Running = 2,
+    /// Its program ended by itself.
+    Exited = 3,
+    /// A signal ended it.
+    Signaled = 4,
+    /// A stop ended it, or kept it from starting.
+    Canceled = 5,
+    /// The limit of its memory ended it.
+    OutOfMemory = 6,
+    /// Its program was never executed.
+    StartFailed = 7,
+    /// Nobody saw how it ended.
+    Lost = 8,
+}
+impl ReplicaPhase {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REPLICA_PHASE_UNSPECIFIED",
+            Self::Waiting => "REPLICA_PHASE_WAITING",
+            Self::Running => "REPLICA_PHASE_RUNNING",
+            Self::Exited => "REPLICA_PHASE_EXITED",
+            Self::Signaled => "REPLICA_PHASE_SIGNALED",
+            Self::Canceled => "REPLICA_PHASE_CANCELED",
+            Self::OutOfMemory => "REPLICA_PHASE_OUT_OF_MEMORY",
+            Self::StartFailed => "REPLICA_PHASE_START_FAILED",
+            Self::Lost => "REPLICA_PHASE_LOST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REPLICA_PHASE_UNSPECIFIED" => Some(Self::Unspecified),
+            "REPLICA_PHASE_WAITING" => Some(Self::Waiting),
+            "REPLICA_PHASE_RUNNING" => Some(Self::Running),
+            "REPLICA_PHASE_EXITED" => Some(Self::Exited),
+            "REPLICA_PHASE_SIGNALED" => Some(Self::Signaled),
+            "REPLICA_PHASE_CANCELED" => Some(Self::Canceled),
+            "REPLICA_PHASE_OUT_OF_MEMORY" => Some(Self::OutOfMemory),
+            "REPLICA_PHASE_START_FAILED" => Some(Self::StartFailed),
+            "REPLICA_PHASE_LOST" => Some(Self::Lost),
             _ => None,
         }
     }
