@@ -20,6 +20,7 @@ from serai_server.cli.config import SHAPE, load
 from serai_server.cli.config_command import example_text
 from serai_server.cli.exits import MEANINGS, Exit
 from serai_server.cli.main import cli
+from serai_server.cli.up import needs_tcp
 from serai_server.jobs import causes
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -152,14 +153,35 @@ def test_there_are_twenty_causes_and_more() -> None:
     assert len({c.key for c in causes.TABLE}) == len({c.words for c in causes.TABLE}) == len(causes.TABLE) > 20
 
 
-def test_the_stand_ins_socket_is_where_the_clients_look(tmp_path: Path) -> None:
-    """clients/README.md sends people to the socket of a provider with the stand-in's settings."""
+@pytest.fixture
+def stand_ins(tmp_path: Path) -> Path:
+    """Settings as `serai devcore` writes them, in a checkout that is `tmp_path`."""
     file = tmp_path / ".devcore" / kit.SETTINGS
     file.parent.mkdir()
     made = kit.Kit(core_url="http://127.0.0.1:8080", generation=Generation.G2021)
     file.write_text(kit.settings_text(made), encoding="utf-8")
+    return file
+
+
+def test_the_stand_ins_socket_is_where_the_clients_look(stand_ins: Path) -> None:
+    """clients/README.md sends people to the socket of a provider with the stand-in's settings."""
     named = re.findall(r"SERAI_ADDRESS=unix:\.\./\.\./(\S+)", (DOCS.parent / "clients" / "README.md").read_text("utf-8"))
-    assert named == [str(load(file).socket.relative_to(tmp_path))]
+    assert named == [str(load(stand_ins).socket.relative_to(stand_ins.parents[1]))]
+
+
+def test_the_stand_in_reaches_the_gateway_behind_envoy(stand_ins: Path) -> None:
+    """With what docs/devcore.md says to add for pages through Envoy, the gateway still listens where the stand-in calls."""
+    section = (DOCS / "devcore.md").read_text("utf-8").partition("The same through Envoy")[2]
+    added = section.partition("```toml\n")[2].partition("```")[0]
+    text = stand_ins.read_text("utf-8")
+    for table, lines in re.findall(r"^(\[[a-z.]+\]\n)((?:[a-z_]+ = .*\n)+)", added, flags=re.MULTILINE):
+        assert table in text
+        text = text.replace(table, table + lines)
+    stand_ins.write_text(text, "utf-8")
+    settings = load(stand_ins)
+    assert (settings.gateway.public_url, settings.gateway.web.port) == ("http://127.0.0.1:8443", settings.gateway.envoy.apps_port)
+    assert needs_tcp(settings)
+    assert (settings.gateway.address, settings.gateway.port) == ("127.0.0.1", 8889)
 
 
 def test_tokens_that_pages_have_one_make_are_not_committed() -> None:

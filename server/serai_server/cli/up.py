@@ -56,8 +56,8 @@ def command(config: Path) -> None:
     @contextlib.asynccontextmanager
     async def all_of_it(settings: Settings, hurry: asyncio.Event) -> AsyncGenerator[Serai]:
         # Envoy would share its ports with whoever is there already, and say nothing.
-        await until_free(ports(settings.gateway, tcp=_needs_tcp(settings)), SystemClock())
-        async with running(settings, tcp=_needs_tcp(settings)) as serai:
+        await until_free(ports(settings.gateway, tcp=needs_tcp(settings)), SystemClock())
+        async with running(settings, tcp=needs_tcp(settings)) as serai:
             file.parent.mkdir(mode=0o700, exist_ok=True)
             keys = KeyKeeper(named.for_gateway(), file, SystemClock())
             fitting = within_descriptors(named, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
@@ -86,7 +86,7 @@ def _with_socket(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, gateway=msgspec.structs.replace(gateway, socket=socket))
 
 
-def _needs_tcp(settings: Settings) -> bool:
+def needs_tcp(settings: Settings) -> bool:
     """Somebody may come to the gateway past Envoy: whoever the settings invite, and in development those who know no public_url, such as
     `serai console` and the addresses of pages."""
     return bool(settings.gateway.host) or not settings.gateway.public_url
