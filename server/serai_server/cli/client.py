@@ -42,7 +42,8 @@ def _channel(server: Server) -> Generator[grpc.Channel]:
         ("grpc.enable_http_proxy", 0),
         # A server that is started anew is found again soon by who follows a job.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # How long a connection may take to be made, whatever its name says: on a busy machine or from afar it is no matter of 100 ms.
+        ("grpc.min_reconnect_backoff_ms", 10_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
     ]
     with _open(server, options) as channel:

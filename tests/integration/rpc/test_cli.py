@@ -16,6 +16,7 @@ import pytest
 from fakes.commands import Ran, ran
 from fakes.elsewhere import Elsewhere, elsewhere
 from fakes.front import Front, served
+from fakes.slow_relay import slow_relay
 from fakes.usecases import STDERR, STDOUT, job
 from serai.core.v1.resources_pb2 import ProductReference
 from serai.jobs.v1 import job_pb2
@@ -227,6 +228,17 @@ def test_no_server(serai: Serai, tmp_path: Path) -> None:
     assert (ran.code, ran.out) == (Exit.NOT_REACHABLE, b"")
     assert "no server answers on" in ran.err
     assert "serai serve" in ran.err
+
+
+def test_a_connection_that_takes_its_time(server: Server, serai: Serai, tmp_path: Path) -> None:
+    """On a busy machine: that is no server that does not answer."""
+    slow = slow_relay(tmp_path / "slow.sock", server.socket, 0.6)
+    server.do(slow.__aenter__())
+    try:
+        ran = serai("jobs", "list", socket=tmp_path / "slow.sock")
+    finally:
+        server.do(slow.__aexit__(None, None, None))
+    assert ran.code == Exit.OK, ran.err
 
 
 def test_a_server_that_cannot_work_now(server: Server, serai: Serai) -> None:

@@ -21,7 +21,8 @@ CHANNEL = (
     ("grpc.max_send_message_length", SEND_LIMIT_BYTES),
     # A server that is started anew is found again soon by who follows a job.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # How long a connection may take to be made, whatever its name says.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     # A connection that is dead without a word is noticed. Servers refuse to be asked more than every five minutes.
     ("grpc.keepalive_time_ms", 360_000),
