@@ -78,8 +78,12 @@ class EnvoySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     Envoy may have."""
     max_calls: Annotated[int, Meta(ge=10, le=1_000_000)] = 20_000
     """Requests and WebSockets at a time to the gateway, and to the tools' door; further ones are 502 at once."""
+    open_calls: Annotated[int, Meta(ge=10, le=1_000_000)] = 500
+    """Requests at a time of those that need no token (the console's pages, Core's welcome, health, documents), and as many that wait;
+    further ones are 502 at once."""
     heap_bytes: Annotated[int, Meta(ge=64 << 20, le=1 << 40)] = 1 << 30
-    """Bytes of memory for what Envoy holds; at 95 % of that, new requests are 502 until it is less."""
+    """Bytes of memory for what Envoy holds. From 60 % of that, requests that hold most of it are cut; at 95 % new ones are 502 until it is
+    less."""
     v1_timeout_ms: Annotated[int, Meta(ge=100, le=3_600_000)] = 60_000
     """ms for a call to /v1 that is no stream, from its first byte to the end of its answer; beyond that it is 504, or 408 when its body did
     not come."""

@@ -32,6 +32,10 @@ TEMPLATES = Path(__file__).parent
 _PLACE = "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:x-serai-place)%"
 _ENCODING_MS = 300
 """What the gateway may need around its call to the server; with its 4.5 s that is less than the 5 s after which Core gives up."""
+_OPEN_BODY_MS = 2_000
+"""In which the body of a call has come that nobody's token is asked for."""
+_IDLE_LEAST_MS = 75_000
+"""Silence that a WebSocket or stream may keep even when Envoy's memory is short."""
 TOOLS_MESSAGE_BYTES = 16 * 1024 * 1024
 """What the tools' door of the server takes at most as one message."""
 _STDOUT = "/dev/stdout"
@@ -155,6 +159,9 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "max_connections": envoy.max_connections,
         "share_of_strangers": share_of_strangers(envoy.max_connections, ways=2 if web.mode == "host" else 1),
         "max_calls": envoy.max_calls,
+        "open_calls_at_a_time": envoy.open_calls,
+        "open_within": _seconds(gateway.upstream_timeout_ms + _ENCODING_MS + _OPEN_BODY_MS),
+        "idle_least": _seconds(min(envoy.idle_ms, _IDLE_LEAST_MS)),
         "body_limit_bytes": gateway.body_limit_bytes,
         "idle": _seconds(envoy.idle_ms),
         "connect": _seconds(web.connect_timeout_ms),

@@ -196,7 +196,7 @@ async def test_by_default_an_answer_comes_before_core_gives_up(front: Front) -> 
 
 async def test_too_many_calls_at_a_time(another: Another) -> None:
     """Beyond the setting they are refused at once, in place of waiting; those under way are not disturbed."""
-    front, go = another(max_calls=10), asyncio.Event()
+    front, go = another(open_calls=10), asyncio.Event()
 
     async def wait(_: web.Request) -> web.StreamResponse:
         await go.wait()
@@ -226,7 +226,7 @@ async def test_calls_under_way_of_others_are_not_counted_with_cores(another: Ano
 
     async with upstreams(*behind(front)) as there:
         there.answer = wait
-        calls = asyncio.create_task(burst(front, 60, "/console/"))
+        calls = asyncio.create_task(burst(front, 60, "/api/licenses/browse", sign(user_claims(int(time.time() * 1_000)), key("users"))))
         async with asyncio.timeout(30):
             while len(front.envoy.lines()) < 30:
                 await asyncio.sleep(0.02)

@@ -224,7 +224,7 @@ def test_a_body_that_the_tools_door_does_not_take(tmp_path: Path) -> None:
     ("before", "after"),
     [
         ("stat_prefix: api", "stat_prefiks: api"),
-        ("cluster: gateway, timeout: 60s", "cluster: gatewai, timeout: 60s"),
+        ("cluster: open, timeout: 15s", "cluster: opem, timeout: 15s"),
         ("services: [", 'services: ["serai.jobs.v1.Nope", '),
         ("envoy.binpb", "nope.binpb"),
         ('regex: "/(healthz|readyz)"', 'regex: "/(healthz|readyz"'),
