@@ -1,5 +1,7 @@
 """grpc.health.v1.Health: SERVING while every part that the server needs is up.
 
+A check whose request did not come is told of the server as a whole (body.py).
+
 Own code and not grpc_health's servicer: that one speaks to a gRPC context, so it could not go through the chain.
 """
 

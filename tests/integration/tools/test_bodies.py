@@ -69,7 +69,10 @@ async def test_a_request_that_does_not_come_ends_its_call(tmp_path: Path, path: 
         code, words = await end_of(late)
         assert code is grpc.StatusCode.DEADLINE_EXCEEDED
         assert "did not come whole within 0.2 s" in words
-        assert not site.tokens.registry.holder(token, 0).streams
+        streams = site.tokens.registry.holder(token, 0).streams
+        async with asyncio.timeout(CALL_S):
+            while streams:  # the answer is out before its task has ended
+                await asyncio.wait(set(streams))
         answer = await channel.unary_unary(JOBS + "List", bytes, pb.ListResponse.FromString)(b"", metadata=bearer(token), timeout=CALL_S)
         assert not answer.jobs
 
@@ -82,16 +85,40 @@ async def test_a_call_that_ends_without_a_request_is_refused(tmp_path: Path) -> 
         assert await end_of(call) == (grpc.StatusCode.INVALID_ARGUMENT, "the call has no request")
 
 
-async def test_open_calls_of_strangers_are_read_a_few_at_a_time_and_not_for_long(tmp_path: Path) -> None:
-    """Those that send nothing make room in their time, and whoever asks next is answered."""
-    async with tools_site(tmp_path, bodies=Bodies(FOR_EVER_S, 0.5, strangers=2)) as site, AsyncExitStack() as stack:
+@pytest.mark.parametrize("method", ["Check", "List"])
+async def test_open_calls_are_answered_whatever_strangers_leave_open(tmp_path: Path, method: str) -> None:
+    """Also while nothing more of strangers is read: whoever asks is answered at once, and not when the others are through."""
+    async with tools_site(tmp_path, bodies=Bodies(FOR_EVER_S, FOR_EVER_S, strangers=2)) as site, AsyncExitStack() as stack:
         idle = [await stack.enter_async_context(site.channel()) for _ in range(2)]
-        calls = [started(channel, HEALTH + "Check") for channel in idle]
-        for call in calls:
-            assert (await end_of(call))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+        calls = [started(channel, HEALTH + "Check") for channel in idle for _ in range(20)]
+        answers = {asyncio.ensure_future(call.read()) for call in calls}
+        # Two of them are being read; the others are answered without.
+        while len(answers) > 2:
+            done, answers = await asyncio.wait(answers, timeout=CALL_S, return_when=asyncio.FIRST_COMPLETED)
+            assert done
         channel = await stack.enter_async_context(site.channel())
-        answer = await channel.unary_unary(HEALTH + "Check", bytes, health_pb2.HealthCheckResponse.FromString)(b"", timeout=CALL_S)
+        assert await channel.unary_unary(HEALTH + method, bytes, lambda answer: answer or b"?")(b"", timeout=CALL_S)
+        assert not any(answer.done() for answer in answers)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(answers)
+
+
+async def test_a_check_that_sends_nothing_is_told_of_the_whole_server(tmp_path: Path) -> None:
+    """In a short time; it is not kept open."""
+    async with tools_site(tmp_path, bodies=Bodies(FOR_EVER_S, 0.1)) as site, site.channel() as channel:
+        call = started(channel, HEALTH + "Check")
+        async with asyncio.timeout(CALL_S):
+            answer = health_pb2.HealthCheckResponse.FromString(cast("bytes", await call.read()))
         assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert (await end_of(call))[0] is grpc.StatusCode.OK
+
+
+async def test_a_check_is_of_the_service_that_it_names(tmp_path: Path) -> None:
+    """As long as its request comes, which it does with the call."""
+    async with tools_site(tmp_path) as site, site.channel() as channel:
+        asked = health_pb2.HealthCheckRequest(service="no.such.Service").SerializeToString()
+        assert await channel.unary_unary(HEALTH + "Check", bytes, bytes)(asked, timeout=CALL_S).code() is grpc.StatusCode.NOT_FOUND
 
 
 async def test_watch_of_the_health_is_for_whoever_is_known(tmp_path: Path) -> None:
