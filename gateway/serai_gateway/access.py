@@ -3,8 +3,8 @@
 A log call in the usual way would cost more than the rest of a small request, so lines are gathered and written together, a quarter of a
 second later at most. A kill loses those lines and nothing else.
 
-Whoever comes without a good token can be refused as often as they like, and would fill the disk: of those there are only so many lines a
-minute, and the next one says how many were left out. They are all counted (docs/metrics.md).
+Whoever comes without Core's token can come as often as they like, and would fill the disk: of those there are only so many lines a minute,
+fewer of those who are refused, and the next one says how many were left out. They are all counted (docs/metrics.md).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from serai_gateway.routes import ROUTES
 
 _GATHER_S = 0.25
 _GATHER_LINES = 2_000
+_OTHERS = 300
+"""Lines a minute of requests without Core's token that were not refused: pages, users, WebSockets, whoever asks for our health."""
 _WITH_CORES_TOKEN = frozenset(route.path for route in ROUTES if route.ingoing and not route.open and not route.users)
 
 
@@ -39,7 +41,7 @@ class _Line(msgspec.Struct, gc=False, omit_defaults=True):
     """Of a WebSocket's messages."""
     sent_bytes: int | None = None
     left_out: int = 0
-    """Refusals of strangers before this one that have no line."""
+    """Requests of strangers before this one that have no line: of those who are refused when it is one, else of the others."""
 
 
 class Answered(msgspec.Struct, gc=False, frozen=True):
@@ -75,7 +77,8 @@ class AccessLog:
 
     def __init__(self, clock: Clock, *, write: Callable[[bytes], None] = _write_stderr, strangers: Quiet | None = None) -> None:
         """`write` takes whole lines of JSON, each with its end; `strangers`: how many of their refusals are told, None = as usual."""
-        self._strangers = strangers or Quiet()
+        self._refused = strangers or Quiet()
+        self._others = Quiet(_OTHERS)
         self._clock = clock
         self._write = write
         self._lines: list[tuple[int, Answered, int]] = []
@@ -85,7 +88,7 @@ class AccessLog:
 
     def add(self, answered: Answered) -> None:
         """A line has no reason of its own, for its status says what is wrong."""
-        left_out = self._strangers.line() if _refuses_a_stranger(answered) else 0
+        left_out = 0 if _is_cores(answered) else (self._refused if 400 <= answered.status < 500 else self._others).line()
         if left_out is None:
             return
         self._lines.append((self._clock.now_ms(), answered, left_out))
@@ -120,6 +123,6 @@ class AccessLog:
         return self._encoder.encode_lines(found)
 
 
-def _refuses_a_stranger(of: Answered) -> bool:
+def _is_cores(of: Answered) -> bool:
     """As far as can be seen: calls of Core that were refused for another reason than their token were Core's."""
-    return 400 <= of.status < 500 and (of.status == 401 or of.path not in _WITH_CORES_TOKEN)
+    return of.status != 401 and of.path in _WITH_CORES_TOKEN

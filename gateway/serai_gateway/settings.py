@@ -72,7 +72,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     stop_grace_ms: Annotated[int, Meta(ge=0, le=600_000)] = 10_000
     """ms that requests in flight have to end after a stop was asked for."""
     access_log: bool = True
-    """One JSON line for each request; of strangers who are refused 20 a minute, and how many were left out."""
+    """One JSON line for each request; without Core's token 300 a minute, of those that are refused 20, and how many were left out."""
     public_url: Annotated[str, Meta(pattern="^(|https?://[^/?#@\\s]+/?)$", description="nothing, or an address without a path")] = ""
     """Where Core and browsers reach this gateway from outside, like https://provider.example.org; `serai register` tells it to Core."""
     console: bool = True

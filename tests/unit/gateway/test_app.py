@@ -354,6 +354,19 @@ async def test_strangers_do_not_fill_the_log(client: Client, lines: list[bytes])
     assert found.count(400) == 30
 
 
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("GET", 302), ("GET", 500), ("WEBSOCKET", 101)])
+async def test_strangers_who_are_answered_do_not_fill_the_log(method: str, status: int) -> None:
+    """They have more lines than those who are refused, and they are not endless; failures too. Core's calls have all of theirs."""
+    lines = list[bytes]()
+    access = AccessLog(FakeClock(), write=lines.append)
+    for _ in range(1_000):
+        access.add(Answered(method, "/openapi.json", status, 0))
+        access.add(Answered("POST", "/ucloud/{provider}/jobs", status, 0))
+    access.close()
+    found = [json.loads(line)["path"] for line in b"".join(lines).splitlines()]
+    assert (found.count("/openapi.json"), found.count("/ucloud/{provider}/jobs")) == (300, 1_000)
+
+
 async def test_how_many_were_left_out_is_in_the_next_line() -> None:
     """So that nobody takes the log for the whole."""
     lines, now_s = list[bytes](), [0.0]
