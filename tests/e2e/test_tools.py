@@ -165,6 +165,26 @@ async def test_the_command_line_makes_lists_and_revokes(tmp_path: Path) -> None:
         assert secret.rpartition("_")[2] not in serai.log.read_text()
 
 
+async def test_the_command_line_tells_of_consumers_of_a_revoked_token(tmp_path: Path) -> None:
+    """They stay; their names are told when the token is revoked, and the list says that nobody reads by them any more."""
+    async with stack(tmp_path) as serai:
+        secret = await token(serai, "--role", "operator")
+        token_id = secret.split("_")[1]
+        async with jobs_at(serai) as channel:
+            await JobsServiceStub(channel).Create(pb.CreateRequest(items=[job("tool-1", "true")]), metadata=bearer(secret), timeout=CALL_S)
+            request = events_pb.SubscribeRequest(consumer="dashboard")
+            reading = EventsServiceStub(channel).Subscribe(request, metadata=bearer(secret), timeout=2 * START_S)
+            assert await reading.read() is not grpc.aio.EOF
+        code, _, err = await serai.cli("tokens", "revoke", token_id)
+        assert code == 0
+        assert b"`serai events give dashboard TOKEN-ID`" in err
+        _, out, _ = await serai.cli("events", "consumers", "--json")
+        (listed,) = [one for one in json.loads(out)["consumers"] if one["name"] == "dashboard"]
+        assert (listed["owner"], listed["owner_over"]) == (token_id, True)
+        _, out, _ = await serai.cli("tokens", "revoke", token_id, "--json")
+        assert json.loads(out)["tokens"][0]["consumers"] == ["dashboard"]
+
+
 async def test_the_command_line_lists_gives_and_drops_consumers(tmp_path: Path) -> None:
     """Of tools that read the log of events: whose they are, another token that goes on, one that is dropped."""
     async with stack(tmp_path) as serai:
@@ -178,6 +198,7 @@ async def test_the_command_line_lists_gives_and_drops_consumers(tmp_path: Path) 
             _, out, err = await serai.cli("events", "consumers", "--json")
             (listed,) = [one for one in json.loads(out)["consumers"] if one["name"] == "dashboard"]
             assert (listed["owner"], listed["subscriptions"], listed["settled_to"]) == (secret.split("_")[1], 1, 0), err
+            assert not listed["owner_over"]
             assert listed["unsettled_events"] >= 1
             assert listed["last_seen_at_ms"] >= listed["oldest_unsettled_at_ms"] > 0
             _, table, _ = await serai.cli("events", "consumers")

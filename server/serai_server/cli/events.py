@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import click
@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 from serai.events.v1 import events_service_pb2 as pb
 from serai.events.v1.events_service_pb2_grpc import EventsServiceStub
+from serai.tokens.v1 import tokens_service_pb2
+from serai.tokens.v1.tokens_service_pb2_grpc import TokensServiceStub
 
 from serai_server.cli import output
 from serai_server.cli.client import CALL_S, service_of
@@ -28,17 +30,23 @@ def command() -> None:
 def consumers(*, as_json: bool, config: Path, socket: Path | None) -> None:
     """Consumers by name: whose they are, how far they have read, and what is kept for them. core is UCloud/Core.
 
+    Where the owner is "over", the token was revoked or has expired: give the consumer to another one, or drop it.
+
     \b
     serai events consumers
     serai events consumers --json | jq '.consumers[] | select(.subscriptions == 0)'
     """
-    with service_of(EventsServiceStub, server_of(config, socket)) as service:
+    server = server_of(config, socket)
+    with service_of(EventsServiceStub, server) as service:
         found = service.ListConsumers(pb.ListConsumersRequest(), timeout=CALL_S).consumers
+    with service_of(TokensServiceStub, server) as tokens:
+        live = {one.id for one in tokens.List(tokens_service_pb2.ListRequest(), timeout=CALL_S).tokens}
+    over = {one.owner for one in found if one.owner and not one.owner.startswith("certificate ")} - live
     if as_json:
-        output.print_json({"consumers": [_json(one) for one in found]})
+        output.print_json({"consumers": [_json(one, over) for one in found]})
     elif found:
         console = output.console()
-        console.print(_table(found, output.room(console)))
+        console.print(_table(found, over, output.room(console)))
     else:
         click.echo("no consumers", err=True)
 
@@ -78,10 +86,11 @@ def give(*, name: str, owner: str, config: Path, socket: Path | None) -> None:
     click.echo("given", err=True)
 
 
-def _json(one: pb.Consumer) -> output.Json:
+def _json(one: pb.Consumer, over: Set[str]) -> output.Json:
     return {
         "name": one.name,
         "owner": one.owner or None,
+        "owner_over": one.owner in over,
         "settled_to": one.settled_to,
         "unsettled_events": one.unsettled_events,
         "oldest_unsettled_at_ms": one.oldest_unsettled_at_ms or None,
@@ -90,11 +99,11 @@ def _json(one: pb.Consumer) -> output.Json:
     }
 
 
-def _table(found: Sequence[pb.Consumer], room: int | None) -> Table:
+def _table(found: Sequence[pb.Consumer], over: Set[str], room: int | None) -> Table:
     rows = [
         (
             Text(output.clean(one.name)),
-            Text(output.clean(one.owner)),
+            Text(output.clean(one.owner) + (" (over)" if one.owner in over else "")),
             Text(str(one.settled_to)),
             Text(str(one.unsettled_events)),
             Text(output.when(one.oldest_unsettled_at_ms)),

@@ -10,6 +10,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 from serai.access.v1 import access_pb2
+from serai.events.v1 import events_service_pb2
+from serai.events.v1.events_service_pb2_grpc import EventsServiceStub
 from serai.tokens.v1 import tokens_service_pb2 as pb
 from serai.tokens.v1.tokens_service_pb2_grpc import TokensServiceStub
 
@@ -97,17 +99,28 @@ def list_tokens(*, every: bool, as_json: bool, config: Path, socket: Path | None
 def revoke(*, token_ids: tuple[str, ...], as_json: bool, config: Path, socket: Path | None) -> None:
     """Take tokens back: they are refused from now on, and what was being read or followed with them ends.
 
-    TOKEN_ID is what `list` shows, and what stands between the first two underscores of a token.
+    TOKEN_ID is what `list` shows, and what stands between the first two underscores of a token. Its consumers of events stay, and events
+    are kept for them, until they are given to another token or dropped.
 
     \b
     serai tokens revoke 8e94a81ea644
     """
-    with service_of(TokensServiceStub, server_of(config, socket)) as service:
+    server = server_of(config, socket)
+    with service_of(TokensServiceStub, server) as service:
         found = [service.Revoke(pb.RevokeRequest(token_id=token_id), timeout=CALL_S).token for token_id in token_ids]
-    if as_json:
-        output.print_json({"tokens": [token_json(one) for one in found]})
-    else:
+    if not as_json:
         click.echo("revoked", err=True)
+    with service_of(EventsServiceStub, server) as events:
+        readers = events.ListConsumers(events_service_pb2.ListConsumersRequest(), timeout=CALL_S).consumers
+    left = {one.id: [reader.name for reader in readers if reader.owner == one.id] for one in found}
+    if as_json:
+        output.print_json({"tokens": [{**token_json(one), "consumers": left[one.id]} for one in found]})
+        return
+    for name in (name for names in left.values() for name in names):
+        words = (
+            f"events are kept for its consumer {name}: `serai events give {name} TOKEN-ID` hands it on, `serai events drop {name}` ends it"
+        )
+        click.echo(words, err=True)
 
 
 def token_json(token: pb.Token) -> output.Json:

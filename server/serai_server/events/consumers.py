@@ -14,6 +14,10 @@ from serai_server.store.model import CORE, Backlog, EventSettlement
 
 MOST = 100
 """Consumers besides Core's."""
+MOST_OF_ONE = 10
+"""Of one identity that may not all; so a few of them do not take the place of everybody."""
+KEPT = 10
+"""Of MOST, for administrators and the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,23 @@ class Consumers:
         """Make it known, as the asker's; see Store.register_consumer. Raises Forbidden, TooManyConsumers and StoreUnavailable."""
         async with self._one_by_one:
             known = await self._find(consumer)
-            if known is None and consumer != CORE and len(self._known.keys() - {CORE}) >= self._most:
-                text = f"there are {self._most} consumers of events, and more there may not be: use one of those"
-                raise TooManyConsumers(text, field="consumer")
+            if known is None and consumer != CORE:
+                self._check_room(asker)
             if known is not None:
                 _check_owner(consumer, known, asker)
             owner = asker.who if known is None else known.owner
             await self._store.register_consumer(consumer, from_now=from_now, owner=owner, now_ms=now_ms)
             return self._known.setdefault(consumer, Known(owner))
+
+    def _check_room(self, asker: Asker) -> None:
+        """For one more, when all are known. Raises TooManyConsumers."""
+        there = len(self._known.keys() - {CORE})
+        if there >= (self._most if asker.may_all else self._most - KEPT):
+            text = f"there are {there} consumers of events, and more there may not be: use one of yours, or have an administrator drop some"
+            raise TooManyConsumers(text, field="consumer")
+        if not asker.may_all and sum(known.owner == asker.who for known in self._known.values()) >= MOST_OF_ONE:
+            text = f"{MOST_OF_ONE} consumers of events are yours, and more there may not be: use one of those, or have one dropped"
+            raise TooManyConsumers(text, field="consumer")
 
     def check_there(self, consumer: str, known: Known) -> None:
         """Raises ConsumerUnknown when it was dropped or given away since it was registered."""

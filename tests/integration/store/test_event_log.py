@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ from serai.events.v1.events_service_pb2 import (
 )
 from serai_server.counts import LedgerCounts
 from serai_server.errors import ConsumerUnknown, Forbidden, InvalidRequest, TooManyConsumers
-from serai_server.events.consumers import MOST, Asker
+from serai_server.events.consumers import KEPT, MOST, MOST_OF_ONE, Asker
 from serai_server.events.log import MOST_BYTES, EventLog, TakenOver
 from serai_server.ledger.funds import Funds
 from serai_server.rpc.call import Call, Caller
@@ -435,6 +436,40 @@ async def test_a_gateway_whose_turn_is_over_is_told_so(server: Server) -> None:
 
 
 A, B, ADMIN = Asker("token-a", False), Asker("token-b", False), Asker("token-c", True)
+
+
+async def tried(log: EventLog, names: list[str], asker: Asker) -> int:
+    """How many of them could be subscribed to; the rest were too many."""
+    taken = 0
+    for name in names:
+        events = log.subscribe(name, asker=asker)
+        with suppress(TooManyConsumers):
+            await anext(events)
+            taken += 1
+        await events.aclose()
+    return taken
+
+
+async def test_one_identity_makes_a_few_consumers(server: Server) -> None:
+    """So it does not take the place of the others; those that it has go on, also after a restart, and one that is dropped makes room."""
+    await server.create("1")
+    assert await tried(server.log, [f"a-{n}" for n in range(MOST_OF_ONE + 2)], A) == MOST_OF_ONE
+    again = EventLog(server.store, server.clock)
+    assert await tried(again, ["a-0", "a-more"], A) == 1
+    assert await tried(again, ["b"], B) == 1
+    await again.drop("a-0")
+    assert await tried(again, ["a-more", "a-0"], A) == 1
+    assert await tried(again, [f"admins-{n}" for n in range(MOST_OF_ONE + 2)], ADMIN) == MOST_OF_ONE + 2
+
+
+async def test_administrators_and_the_operator_always_get_in(server: Server) -> None:
+    """Whatever many identities make, some places are theirs."""
+    await server.create("1")
+    for n in range(MOST - KEPT):
+        await server.store.register_consumer(f"tool-{n}", from_now=True, owner=f"token-{n}")
+    assert await tried(server.log, ["b"], B) == 0
+    assert await tried(server.log, [f"admins-{n}" for n in range(KEPT)], ADMIN) == KEPT
+    assert await tried(server.log, ["one-more"], Asker()) == 0
 
 
 async def test_a_consumer_is_its_makers(server: Server) -> None:
