@@ -41,8 +41,9 @@ class Envoy:
         return self.settings.envoy.apps_port or self.settings.envoy.port
 
     def lines(self) -> list[dict[str, object]]:
-        """Its access log so far."""
-        return [json.loads(line) for line in (self.folder / "access.log").read_text().splitlines()]
+        """Its access log so far, without a last line that is not whole yet."""
+        whole, _, _ = (self.folder / "access.log").read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def admin(self, path: str, *arguments: str) -> str:
         """What its administration answers."""

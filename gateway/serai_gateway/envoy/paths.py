@@ -24,6 +24,8 @@ HEALTH = r"/grpc\.health\.v1\.Health/(Check|List)"
 TOOLS_TOKEN = "(?i:bearer) +serai_[A-Za-z0-9_-]+"  # noqa: S105 - a pattern
 """What looks like a tool's token; whether it is one the server knows."""
 TOOLS = rf"({GRPC}|/v1/.*)"
+LONG = "/v1/jobs(:submit)?"
+"""Calls of /v1 whose bodies may be long, because they hold whole jobs."""
 _SEGMENT = "[A-Za-z0-9_-]+"
 
 

@@ -38,6 +38,10 @@ _IDLE_LEAST_MS = 75_000
 """Silence that a WebSocket or stream may keep even when Envoy's memory is short."""
 TOOLS_MESSAGE_BYTES = 16 * 1024 * 1024
 """What the tools' door of the server takes at most as one message."""
+V1_BODY_BYTES = 256 * 1024
+"""Of what at /v1 brings no whole job: several times the longest text of a license file, and some thousand jobs' ids."""
+V1_JOB_BYTES = 4 * 1024 * 1024
+"""Of what does: its command line and environment, and what is around them."""
 _STDOUT = "/dev/stdout"
 
 
@@ -116,6 +120,7 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
     gateway = settings.gateway
     web, envoy = gateway.web, gateway.envoy
     names = settings.provider.names
+    short, long = min(gateway.body_limit_bytes, V1_BODY_BYTES), min(gateway.body_limit_bytes, V1_JOB_BYTES)
     quoted = {
         "host": envoy.host,
         "admin_socket": envoy.admin_socket,
@@ -131,6 +136,10 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "health_paths": paths.HEALTH,
         "tools_token": paths.TOOLS_TOKEN,
         "tools_paths": paths.TOOLS,
+        "long_paths": paths.LONG,
+        "long_and_query": rf"{paths.LONG}(\?.*)?",
+        "too_long_jobs": _too_long(long),
+        "too_long_for_v1": _too_long(short),
         "stream_paths": paths.streams(descriptors),
         "services": _services(descriptors),
         "api_domains": _domains(gateway),
@@ -163,6 +172,10 @@ def _values(settings: Settings, descriptors: bytes) -> Mapping[str, object]:
         "open_within": _seconds(gateway.upstream_timeout_ms + _ENCODING_MS + _OPEN_BODY_MS),
         "idle_least": _seconds(min(envoy.idle_ms, _IDLE_LEAST_MS)),
         "body_limit_bytes": gateway.body_limit_bytes,
+        "short_bytes": short,
+        "long_bytes": long,
+        "short_at_a_time": _at_a_time(envoy.heap_bytes, short),
+        "long_at_a_time": _at_a_time(envoy.heap_bytes, long),
         "idle": _seconds(envoy.idle_ms),
         "connect": _seconds(web.connect_timeout_ms),
         "drain": _seconds(max(100, envoy.drain_ms)),
@@ -182,12 +195,21 @@ def _words(gateway: GatewaySettings) -> Iterable[tuple[int, str]]:
         (403, "Forbidden: the token, or this kind of connection, is not for this path"),
         (404, "Not found: nothing is served at this path"),
         (408, "The request did not come whole in time"),
-        (413, f"The request's body is longer than the limit of {gateway.body_limit_bytes} bytes"),
+        (413, _too_long(gateway.body_limit_bytes)),
         (429, "Too many requests, try again in a moment"),
         (431, "The request's headers are longer than what is taken"),
         (502, "The provider cannot be reached right now, try again"),
         (504, "The provider did not answer in time, try again"),
     )
+
+
+def _too_long(limit_bytes: int) -> str:
+    return f"The request's body is longer than the limit of {limit_bytes} bytes"
+
+
+def _at_a_time(heap_bytes: int, body_bytes: int) -> int:
+    """Bodies of JSON that may be under way, so that they take a quarter of Envoy's memory."""
+    return max(10, heap_bytes // 4 // body_bytes)
 
 
 def share_of_strangers(max_connections: int, *, ways: int) -> int:

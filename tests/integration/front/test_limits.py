@@ -53,6 +53,17 @@ async def test_a_long_body(front: Front, h2: bool) -> None:
     assert front.behind.seen[-1].size == 1_000_000
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs/4711:follow", "/v1/jobs:terminate", "/v1/tokens"])
+async def test_a_long_body_of_what_brings_no_job(front: Front, path: str) -> None:
+    """Envoy keeps JSON until it is whole: what needs little may bring little, also without its length, and `:submit` much."""
+    for more in ((), ("-H", "Transfer-Encoding: chunked")):
+        answer = await front.door.curl(path, *AS_TOOL, *more, body=b'{"a":"' + b"x" * 270_000, h2=False)
+        assert (answer.status, answer.why) == (413, "The request's body is longer than the limit of 262144 bytes")
+    assert front.behind.messages == []
+    long = b'{"owner":"' + b"x" * 270_000 + b'"}'
+    assert [(await front.door.curl(path, *AS_TOOL, body=long)).status for path in ("/v1/jobs", "/v1/jobs:submit")] == [200, 200]
+
+
 async def test_a_long_body_in_chunks(front: Front) -> None:
     """Cut when the limit is reached; what had begun behind never became whole."""
     answer = await front.door.curl(JOBS, *core(), "-H", "Transfer-Encoding: chunked", body=b"x" * 1_500_000, h2=False)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 
+import msgspec
 import pytest
 from aiohttp import web
 from fakes.gateway_tokens import claims, sign
 from fakes.upstreams import upstreams
 
-from .conftest import Another, Front
+from .conftest import TOOL, Another, Front
 
 JOBS = "/ucloud/example/jobs"
 HEAP, MANY = 192 << 20, 100_000
@@ -88,4 +90,33 @@ async def test_a_stranger_who_takes_no_answer_costs_core_nothing(another: Anothe
                     hold(taking_nothing(path, 95))
                 statuses.append((await front.door.curl(JOBS, *core(), body=b"{}")).status)
                 await asyncio.sleep(0.1)
+        assert statuses == [200] * 30
+
+
+async def test_bodies_that_never_end_cost_core_nothing(another: Another) -> None:
+    """JSON for a long job, from many at once: those that hold most are cut."""
+    front = another(
+        lambda settings: msgspec.structs.replace(settings, body_limit_bytes=16 << 20), heap_bytes=HEAP, rate=MANY, flood_rate=MANY
+    )
+    lines = ("POST /v1/jobs HTTP/1.1", "Host: localhost", ": ".join(TOOL), f"Content-Length: {4 << 20}", "", '{"owner":"')
+
+    async def unfinished() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", front.envoy.port)
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            writer.write("\r\n".join(lines).encode())
+            for _ in range(63):
+                writer.write(b"a" * 65_536)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            await asyncio.Event().wait()
+
+    async with upstreams(front.envoy.settings, front.envoy.folder / "tools.sock"):
+        strangers = [asyncio.create_task(unfinished()) for _ in range(64)]
+        statuses: list[int] = []
+        for _ in range(30):
+            statuses.append((await front.door.curl(JOBS, *core(), body=b"{}")).status)
+            await asyncio.sleep(0.1)
+        for task in strangers:
+            task.cancel()
+        await asyncio.wait(strangers)
         assert statuses == [200] * 30

@@ -268,7 +268,7 @@ async def test_a_stream_as_json(front: Front) -> None:
 async def test_a_body_of_json_that_just_fits(front: Front) -> None:
     """Although it is longer than what Envoy otherwise holds of a connection."""
     body = b'{"zebra": "' + b"x" * (1_000_000 - 13) + b'"}'
-    assert (await front.door.curl("/v1/jobs:terminate", *AS_TOOL, body=body)).status == 200
+    assert (await front.door.curl("/v1/jobs:submit", *AS_TOOL, body=body)).status == 200
     assert len(front.behind.messages) == 1
 
 
