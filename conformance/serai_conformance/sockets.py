@@ -93,13 +93,20 @@ class Wire:
         return self.last_word(stream_id)
 
 
+class _Once(connect):
+    """A handshake with the provider under test and nobody else: where it sends us elsewhere, that is its answer."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 @contextlib.asynccontextmanager
 async def wire(
     url: str, headers: dict[str, str], *, todays: bool, timeout_s: float, trust: ssl.SSLContext | None = None
 ) -> AsyncGenerator[Wire]:
     """A WebSocket while the context lasts. Refused; Broken when nobody answers the handshake."""
     try:
-        connection = await connect(
+        connection = await _Once(
             url,
             additional_headers=headers,
             user_agent_header="Go-http-client/1.1" if todays else None,
