@@ -87,6 +87,7 @@ def unix_listener(path: Path, setting: str, mode: int = 0o600, group: str = "") 
 def _bind(listener: socket.socket, path: Path, setting: str, mode: int, group: str) -> None:
     number = _number(group) if group else -1
     _make_folder(path.parent, number)
+    _check_folder(path.parent, setting)
     _remove_stale(path, setting)
     # Nobody else may connect in the moment before it has its rights; and nobody can before it listens.
     before = os.umask(0o177)
@@ -123,6 +124,15 @@ def _make_folder(folder: Path, group: int) -> None:
         # Somebody else, such as the server, made it meanwhile.
         if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
             raise
+
+
+def _check_folder(folder: Path, setting: str) -> None:
+    """Who could replace the socket would be sent Core's tokens."""
+    found = folder.stat()
+    kept_apart = found.st_mode & stat.S_ISVTX and found.st_uid in {0, os.geteuid()}
+    if found.st_mode & stat.S_IWOTH and not kept_apart:
+        words = f"everybody on this machine may write in {folder}, and could put a socket of their own there"
+        raise OSError(errno.EPERM, f"{words}; `chmod o-w {folder}`, or set another {setting}")
 
 
 def _number(group: str) -> int:

@@ -19,7 +19,7 @@ from serai_server.socket_path import too_long
 
 
 class SocketInUse(Exception):
-    """Another server listens on the socket, or it cannot be made there; the text says what to do."""
+    """Another server listens on the socket, or it cannot or must not be made there; the text says what to do."""
 
 
 def listen(server: grpc.aio.Server, path: Path, mode: int = 0o600, group: str = "") -> None:
@@ -50,6 +50,7 @@ def socket_place(path: Path, setting: str = "server.socket", group: str = "") ->
     if problems := too_long({setting: str(path)}):
         raise SocketInUse(problems[0])
     _make_folder(path.parent, group)
+    _check_folder(path.parent, setting)
     lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -85,6 +86,15 @@ def _make_folder(folder: Path, group: str) -> None:
         # Somebody else made it meanwhile.
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise
+
+
+def _check_folder(folder: Path, setting: str) -> None:
+    """Who could replace the socket would be sent what is meant for this server. Raises SocketInUse."""
+    found = folder.stat()
+    kept_apart = found.st_mode & stat.S_ISVTX and found.st_uid in {0, os.geteuid()}
+    if found.st_mode & stat.S_IWOTH and not kept_apart:
+        words = f"everybody on this machine may write in {folder}, and could put a socket of their own there"
+        raise SocketInUse(f"{words}; `chmod o-w {folder}`, or set another {setting}")
 
 
 def _number(group: str) -> int:

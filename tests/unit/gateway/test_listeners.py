@@ -13,6 +13,8 @@ from serai_gateway.listeners import listeners, unix_listener
 from serai_gateway.settings import GatewaySettings
 
 GROUP = str(os.getgid())
+OTHER = 12_345
+"""Somebody else's number."""
 
 
 class Killed(BaseException):
@@ -92,3 +94,21 @@ def test_what_the_settings_name(tmp_path: Path) -> None:
         listeners(taken).__enter__()
     with listeners(GatewaySettings(port=port)) as found:
         assert found.port == port
+
+
+@pytest.mark.parametrize(("rights", "owner", "taken"), [(0o777, 0, False), (0o1777, 0, True), (0o1777, OTHER, False), (0o775, 0, True)])
+def test_a_folder_in_which_everybody_may_write(tmp_path: Path, rights: int, owner: int, taken: bool) -> None:
+    """Is refused: whoever puts a socket of their own there is sent what is meant for us. Not where the sticky bit keeps others off ours."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    if owner:
+        if os.geteuid():
+            pytest.skip("only root can have a folder of somebody else")
+        os.chown(folder, owner, -1)
+    folder.chmod(rights)
+    if taken:
+        with unix_listener(folder / "x.sock", "this.setting"):
+            return
+    with pytest.raises(OSError, match=r"everybody .* may write in .*set another this\.setting"):
+        unix_listener(folder / "x.sock", "this.setting").__enter__()
+    assert not (folder / "x.sock").exists()

@@ -7,9 +7,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from serai_server.rpc.socket_place import socket_place
+from serai_server.rpc.socket_place import SocketInUse, socket_place
 
 GROUP = str(os.getgid())
+OTHER = 12_345
+"""Somebody else's number."""
 
 
 class Killed(BaseException):
@@ -46,3 +48,21 @@ def test_a_kill_while_it_is_made_leaves_no_folder_that_the_group_cannot_enter(
     assert not (tmp_path / "run").exists()
     with socket_place(tmp_path / "run" / "tools.sock", group=GROUP):
         assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o710
+
+
+@pytest.mark.parametrize(("rights", "owner", "taken"), [(0o777, 0, False), (0o1777, 0, True), (0o1777, OTHER, False), (0o775, 0, True)])
+def test_a_folder_in_which_everybody_may_write(tmp_path: Path, rights: int, owner: int, taken: bool) -> None:
+    """Is refused: whoever puts a socket of their own there is sent what is meant for us. Not where the sticky bit keeps others off ours."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    if owner:
+        if os.geteuid():
+            pytest.skip("only root can have a folder of somebody else")
+        os.chown(folder, owner, -1)
+    folder.chmod(rights)
+    if taken:
+        with socket_place(folder / "x.sock", "this.setting"):
+            return
+    with pytest.raises(SocketInUse, match=r"everybody .* may write in .*set another this\.setting"):
+        socket_place(folder / "x.sock", "this.setting").__enter__()
+    assert not (folder / "x.sock").exists()
