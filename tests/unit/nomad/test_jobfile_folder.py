@@ -54,6 +54,15 @@ def failure(settings: NomadSettings, *mounts: Mount) -> tuple[Why, str]:
     return refused.value.why, refused.value.detail
 
 
+def test_a_job_with_an_input_that_it_cannot_have_leaves_no_folders(settings: NomadSettings) -> None:
+    """Neither on its drive nor a drive for an owner that nobody knows."""
+    before = sorted(Path(settings.drives_dir).rglob("*"))
+    for drive in ("home", "invented"):
+        with pytest.raises(CannotPrepare):
+            JobFolders(settings).prepare(spec(Mount("nowhere/file", "file", read_only=True), drive=drive), set())
+    assert sorted(Path(settings.drives_dir).rglob("*")) == before
+
+
 def test_all_is_there_and_the_users(settings: NomadSettings) -> None:
     """Logs of each rank, files, the proof; everything on the way belongs to the drive's user; a second time nothing changes."""
     described = spec(replicas=2, files=(("JobParameters.json", "{}"),))

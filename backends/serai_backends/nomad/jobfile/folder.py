@@ -66,15 +66,19 @@ class JobFolders:
         self._users = Users(settings)
 
     def choose(self, spec: ReplicaSpec, used: set[int]) -> Prepared:
-        """Whose the job's folder is to be; folders above it, which other jobs have too, are made. `used`: the users of all jobs that have
-        not ended.
+        """Whose the job's folder is to be; folders above it, which other jobs have too, are made, unless an input is none that the job can
+        have: such a job leaves nothing behind. `used`: the users of all jobs that have not ended.
 
         Blocking, idempotent, durable; one caller at a time. Raises CannotPrepare, BackendUnavailable.
         """
         if self._settings.work != "path":
             return self._without_folder(spec, used)
         with _in_words():
+            for mount in spec.mounts:
+                self._look_at(mount, None)  # to find the owner makes their drive
             owner = self._owner(spec, used)
+            for mount in spec.mounts:
+                self._look_at(mount, owner)
             os.close(self._open_path(spec.output_folder.rpartition("/")[0] or spec.output_folder, create=True, owner=owner))
             return Prepared(*owner)
 
@@ -164,7 +168,8 @@ class JobFolders:
         uid = self._users.choose(spec.output_folder.partition("/")[0], used)
         return uid, uid
 
-    def _look_at(self, mount: Mount, owner: tuple[int, int]) -> None:
+    def _look_at(self, mount: Mount, owner: tuple[int, int] | None) -> None:
+        """`owner` None = not known yet: whether it is there."""
         shown = f"/{mount.source}"
         try:
             fd = beneath.open_source(self._settings.drives_dir, self._settings.drives, mount.source)
@@ -175,7 +180,8 @@ class JobFolders:
             raise CannotPrepare(why, shown if why is not Why.MOUNT_FAILED else f"{shown}: {error.strerror}") from error
         try:
             mode = os.fstat(fd).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or not access.may(fd, *owner, write=not mount.read_only):
+            is_one = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+            if not is_one or (owner is not None and not access.may(fd, *owner, write=not mount.read_only)):
                 raise CannotPrepare(Why.INPUT_FORBIDDEN, shown)
         finally:
             os.close(fd)
