@@ -64,6 +64,17 @@ async def test_a_long_body_of_what_brings_no_job(front: Front, path: str) -> Non
     assert [(await front.door.curl(path, *AS_TOOL, body=long)).status for path in ("/v1/jobs", "/v1/jobs:submit")] == [200, 200]
 
 
+@pytest.mark.parametrize("verb", ["GET", "DELETE"])
+async def test_a_body_of_what_takes_none(front: Front, verb: str) -> None:
+    """Is refused, and not taken for the request: what is asked for stands in the address."""
+    for more in ((), ("-H", "Transfer-Encoding: chunked")):
+        answer = await front.door.curl(
+            "/v1/jobs" if verb == "GET" else "/v1/consumers/a", "-X", verb, *AS_TOOL, *more, body=b"{}", h2=False
+        )
+        assert answer.status == 413
+    assert front.behind.messages == []
+
+
 async def test_a_long_body_in_chunks(front: Front) -> None:
     """Cut when the limit is reached; what had begun behind never became whole."""
     answer = await front.door.curl(JOBS, *core(), "-H", "Transfer-Encoding: chunked", body=b"x" * 1_500_000, h2=False)
