@@ -25,7 +25,7 @@ describe("a live Serai", { skip: address === undefined && "SERAI_ADDRESS names n
         if (stream === OutputStream.STDOUT) text += new TextDecoder().decode(data);
       }
       assert.equal(text, "hello from TypeScript\n");
-      const { jobs } = await serai.jobs.list({ createdBy: "tools" });
+      const { jobs } = await serai.jobs.list({ owner: "tools" });
       assert.ok(jobs.some(({ id }) => id === jobId));
       await serai.stop(jobId); // over already: nothing happens
       await assert.rejects(serai.jobs.get({ jobId: "no-such-job" }), (error) => {

@@ -54,7 +54,7 @@ function tell(words: string): void {
 }
 
 async function list(from: Serai): Promise<void> {
-  const { jobs } = await from.jobs.list({ page: { pageSize: MOST_JOBS } });
+  const { jobs } = await from.jobs.list({ pageSize: MOST_JOBS });
   byId("jobs").replaceChildren(...jobs.map((job) => row(from, job)));
 }
 
