@@ -77,7 +77,8 @@ class EnvoySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Connections of clients at a time; further ones are closed at once. `serai up` takes no more than a third of the descriptors that
     Envoy may have."""
     max_calls: Annotated[int, Meta(ge=10, le=1_000_000)] = 20_000
-    """Requests and WebSockets at a time to the gateway, and to the tools' door; further ones are 502 at once."""
+    """Requests and WebSockets at a time to the gateway, and to the tools' door; further ones are 502 at once. `serai up` takes no more than
+    an eighth of the descriptors that a process may have."""
     open_calls: Annotated[int, Meta(ge=10, le=1_000_000)] = 500
     """Requests at a time of those that need no token (the console's pages, Core's welcome, health, documents), and as many that wait;
     further ones are 502 at once."""

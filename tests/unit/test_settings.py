@@ -368,8 +368,11 @@ def test_an_environment_beside_a_section_that_is_none_hides_nothing(place: str) 
     assert [problem for problem in caught.value.problems if problem.startswith(f"{place}: ")]
 
 
-def test_envoy_has_no_more_connections_than_descriptors() -> None:
-    """`serai up` takes as many as fit, three descriptors for each; what fits stays as it was set."""
+def test_envoy_has_no_more_connections_and_calls_than_descriptors() -> None:
+    """`serai up` takes as many as fit, for Envoy's descriptors and the gateway's; what fits stays as it was set."""
     settings = parse(MINIMAL, FILE)
-    assert within_descriptors(settings, 65_536) is settings
-    assert within_descriptors(settings, 4_096).gateway.envoy.max_connections == 1_365
+    assert within_descriptors(settings, 262_144) is settings
+    envoy = within_descriptors(settings, 4_096).gateway.envoy
+    assert (envoy.max_connections, envoy.max_calls, envoy.open_calls) == (1_365, 512, 256)
+    assert envoy.max_connections + 4 * envoy.max_calls + envoy.open_calls < 4_096
+    assert within_descriptors(settings, 20_000).gateway.envoy.max_calls == 2_500

@@ -22,8 +22,10 @@ from serai_server.cli.envoy import CONFIG, check_certificates, program_or_exit, 
 from serai_server.cli.options import config_option, settings_or_exit
 from serai_server.cli.serve import Serai, run_until_stopped, running
 
-_DESCRIPTORS = 3
-"""Of Envoy for one connection at the most: the client's, the question about a page, and the one to what is behind."""
+_SHARES = {"max_connections": 3, "max_calls": 8, "open_calls": 16}
+"""Which part of a process's descriptors may be taken by each. Envoy has one for a client's connection, and for each call one to what is
+behind: to the gateway (Core's calls and others' are counted apart), to a page and for the question about it: 1/3 + 4/8 + 1/16. The gateway
+has the other ends, without those of clients and pages."""
 
 _log = structlog.stdlib.get_logger("serai.up")
 
@@ -102,14 +104,16 @@ def _with_name(settings: Settings) -> Settings:
 
 
 def within_descriptors(settings: Settings, most_files: int) -> Settings:
-    """With no more connections than Envoy can have: where it has no descriptor left it takes nobody's, Core's neither."""
+    """With no more connections and calls than Envoy and the gateway have descriptors for, of which each may have so many: without one left
+    it takes nobody's, Core's neither."""
     envoy = settings.gateway.envoy
-    most = max(10, most_files // _DESCRIPTORS)
-    if envoy.max_connections <= most:
+    fitting = {name: max(10, most_files // share) for name, share in _SHARES.items()}
+    taken = {name: most for name, most in fitting.items() if getattr(envoy, name) > most}
+    if not taken:
         return settings
-    words = "gateway.envoy.max_connections is more than the descriptors that Envoy may have; for as many, raise the limit (LimitNOFILE)"
-    _log.info(words, max_connections=envoy.max_connections, taken=most, descriptors=most_files)
-    gateway = msgspec.structs.replace(settings.gateway, envoy=msgspec.structs.replace(envoy, max_connections=most))
+    words = "settings of gateway.envoy are more than the descriptors that a process may have; for as many, raise the limit (LimitNOFILE)"
+    _log.info(words, taken=taken, descriptors=most_files)
+    gateway = msgspec.structs.replace(settings.gateway, envoy=msgspec.structs.replace(envoy, **taken))
     return msgspec.structs.replace(settings, gateway=gateway)
 
 

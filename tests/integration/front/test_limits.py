@@ -347,3 +347,12 @@ def test_what_a_connection_may_hold(front: Front) -> None:
     assert manager["http2_protocol_options"]["initial_connection_window_size"] == 1_048_576
     sizes = re.findall(r'"per_connection_buffer_limit_bytes": (\d+)', front.envoy.admin("/config_dump"))
     assert set(sizes) == {"32768"}
+
+
+async def test_an_open_call_whose_body_does_not_come_ends_soon(another: Another) -> None:
+    """Nobody's token is asked for, so it has little time: the gateway's for its answer, and some seconds."""
+    front = another(lambda found: msgspec.structs.replace(found, upstream_timeout_ms=10))
+    async with upstreams(*behind(front)):
+        unsent = ("-H", "content-length: 100", "--max-time", "20", "-X", "POST")
+        began = [front.door.curl("/ucloud/example/integration/welcome", *unsent, h2=False) for _ in range(3)]
+        assert [one.status for one in await asyncio.gather(*began)] == [408] * 3
