@@ -1,7 +1,8 @@
 """Who may pass to which application: one decision for both data paths, Envoy's and the gateway's own.
 
 In this order: exactly one good Host, a name of ours, the page's own requests only, an address that opens a session, the session's cookie.
-Every refusal is logged with its cause, never with a secret; the client learns less: guessed, expired and foreign read alike.
+Refusals are logged with their cause, never with a secret, some of them a minute; the client learns less: guessed, expired and foreign read
+alike.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 from serai.core.v1 import errors_pb2
 from serai.sessions.v1 import sessions_service_pb2 as pb2
+from serai_telemetry.quiet import Quiet
 
 from serai_gateway.errors import GatewayError
 from serai_gateway.http import Headers
@@ -118,9 +120,11 @@ class _Refusal(Exception):
 class Decisions:
     """Decides on requests for applications' pages."""
 
-    def __init__(self, site: Site, sessions: Sessions) -> None:
+    def __init__(self, site: Site, sessions: Sessions, *, strangers: Quiet | None = None) -> None:
+        """`strangers`: how many refusals are logged, None = as usual."""
         self._site = site
         self._sessions = sessions
+        self._strangers = strangers or Quiet()
 
     async def decide(self, asked: Asked, enter: Enter | None = None) -> Pass | Page:
         """`enter` None = by Authorize."""
@@ -134,9 +138,26 @@ class Decisions:
             answer = await (enter or self._authorize)(_secret_of(cookies), at.place)
             return Pass(at.place, answer.host, answer.port, at.host, at.target, at.prefix, cookies.rest)
         except _Refusal as refusal:
-            return _refused(asked, at, refusal.error, refusal.cause)
+            return self._refused(asked, at, refusal.error, refusal.cause)
         except GatewayError as error:
-            return _refused(asked, at, error, error.row.name.lower())
+            return self._refused(asked, at, error, error.row.name.lower())
+
+    def _refused(self, asked: Asked, at: _At | None, error: GatewayError, cause: str) -> Page:
+        place = at.place if at is not None else None
+        left_out = self._strangers.line()
+        if left_out is not None:
+            _log.warning(
+                "web.refused",
+                why=cause,
+                job=place.job_id if place is not None else None,
+                rank=place.rank if place is not None else None,
+                method=asked.method,
+                websocket=asked.upgrade,
+                **({"left_out": left_out} if left_out else {}),
+            )
+        # What is not known now may be known soon: a 502, because Core and others repeat calls that were answered 503.
+        status = error.row.http_status if error.row.http_status < 500 else 502
+        return pages.told(status, error.why, html=asked.html, reload=status == 502 and asked.method == "GET")
 
     def _at(self, asked: Asked) -> _At:
         if len(asked.hosts) != 1:
@@ -213,18 +234,3 @@ def _bad(why: str, cause: str) -> _Refusal:
 
 def _no_page() -> _Refusal:
     return _Refusal(GatewayError(errors_pb2.ERROR_REASON_NO_ROUTE, _NO_PAGE), "no_page")
-
-
-def _refused(asked: Asked, at: _At | None, error: GatewayError, cause: str) -> Page:
-    place = at.place if at is not None else None
-    _log.warning(
-        "web.refused",
-        why=cause,
-        job=place.job_id if place is not None else None,
-        rank=place.rank if place is not None else None,
-        method=asked.method,
-        websocket=asked.upgrade,
-    )
-    # What is not known now may be known soon: a 502, because Core and others repeat calls that were answered 503.
-    status = error.row.http_status if error.row.http_status < 500 else 502
-    return pages.told(status, error.why, html=asked.html, reload=status == 502 and asked.method == "GET")

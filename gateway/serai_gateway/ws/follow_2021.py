@@ -78,7 +78,8 @@ class Follows:
         except (AuthError, UnicodeEncodeError) as error:
             proof.in_vain += 1
             why = str(error) if isinstance(error, AuthError) else "Unauthorized"
-            _log.info("a follow was refused", why=why)
+            if (left_out := self._following.strangers.line()) is not None:
+                _log.info("a follow was refused", why=why, **({"left_out": left_out} if left_out else {}))
             await self._refuse(frame, GatewayError(errors_pb2.ERROR_REASON_UNAUTHENTICATED, why))
             return
         self._following.unproven.prove(proof)

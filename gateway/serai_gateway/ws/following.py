@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from serai.core.v1 import errors_pb2
+from serai_telemetry.quiet import Quiet
 
 from serai_gateway.auth import Check
 from serai_gateway.clock import Clock
@@ -66,6 +67,8 @@ class Following:
     providers: frozenset[str]
     unproven: Unproven
     places: Places = field(default_factory=Places)
+    strangers: Quiet = field(default_factory=Quiet)
+    """How many refusals of tokens are logged."""
 
     def is_follow(self, frame: Frame) -> bool:
         head, _, tail = frame.call.removesuffix(".follow").partition("jobs.provider.")

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
+from serai_telemetry.quiet import Quiet
 
 from serai_gateway.ws.socket import POLICY, Socket
 
@@ -51,6 +52,7 @@ class Unproven:
     def __init__(self, *, most: int = MOST, within_s: float = WITHIN_S) -> None:
         self._most = most
         self._within_s = within_s
+        self._strangers = Quiet()
         self._proofs: dict[Proof, None] = {}
         """In the order in which they came."""
 
@@ -68,8 +70,9 @@ class Unproven:
                 finally:
                     self._proofs.pop(proof, None)
         except TimeoutError:
-            if limit.expired():
-                _log.info("a socket ends that showed nothing", waiting=len(self._proofs))
+            if limit.expired() and (left_out := self._strangers.line()) is not None:
+                more = {"left_out": left_out} if left_out else {}
+                _log.info("a socket ends that showed nothing", waiting=len(self._proofs), **more)
             raise
 
     async def serve(self, socket: Socket, take: Callable[[str | bytes, Proof], Awaitable[None]]) -> None:

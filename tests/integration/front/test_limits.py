@@ -356,3 +356,16 @@ async def test_an_open_call_whose_body_does_not_come_ends_soon(another: Another)
         unsent = ("-H", "content-length: 100", "--max-time", "20", "-X", "POST")
         began = [front.door.curl("/ucloud/example/integration/welcome", *unsent, h2=False) for _ in range(3)]
         assert [one.status for one in await asyncio.gather(*began)] == [408] * 3
+
+
+async def test_pages_of_jobs_have_a_rate_before_the_gateway_is_asked(another: Another) -> None:
+    """From one address; nobody answers the question here, which is a 502."""
+
+    def with_pages(found: GatewaySettings) -> GatewaySettings:
+        web = msgspec.structs.replace(found.web, mode="host", domain="apps.test")
+        return msgspec.structs.replace(found, web=web)
+
+    front = another(with_pages, flood_rate=3)
+    door = FrontDoor(front.envoy.apps_port, "localhost")
+    statuses = [(await door.curl("/")).status for _ in range(20)]
+    assert set(statuses) == {429, 502}

@@ -19,6 +19,8 @@ from serai_gateway.ws.follow import FollowCalls
 from serai_gateway.ws.follow_2021 import MOST_STREAMS
 from serai_gateway.ws.following import HOLD_S, KEEP_ALIVE_S, MOST_FOLLOWS, Following, Places
 from serai_gateway.ws.unproven import MOST_IN_VAIN, WORDS, Unproven
+from serai_telemetry.quiet import LINES
+from structlog.testing import capture_logs
 
 CALL = "jobs.provider.example.follow"
 
@@ -258,14 +260,16 @@ async def test_a_silent_socket_is_kept_alive() -> None:
 
 
 async def test_a_client_that_shows_nothing_is_closed() -> None:
-    """Also one that talks without a token: after its time, or after so many frames."""
+    """Also one that talks without a token: after its time, or after so many frames, of which some are logged."""
     async with socket(FakeLogs(), within_s=0.05) as side:
         assert await side.wire.closed() == 1008
         assert side.wire.reason == WORDS
     async with socket(FakeLogs()) as side:
-        for _ in range(MOST_IN_VAIN + 1):
-            side.init("0", bearer="guess")
-        assert await side.wire.closed() == 1008
+        with capture_logs() as lines:
+            for _ in range(MOST_IN_VAIN + 1):
+                side.init("0", bearer="guess")
+            assert await side.wire.closed() == 1008
+        assert len([line for line in lines if line["event"] == "a follow was refused"]) == LINES
     async with socket(FakeLogs(jobs={"1": FakeJob()}), within_s=1) as side:
         side.init("0")
         await asyncio.sleep(1.1)

@@ -8,6 +8,8 @@ from serai_gateway.web.decision import Asked, Decisions, Pass
 from serai_gateway.web.pages import Page
 from serai_gateway.web.sessions import Sessions
 from serai_gateway.web.site import Site
+from serai_telemetry.quiet import Quiet
+from structlog.testing import capture_logs
 
 HOST = b"app-1-0.apps.example.org"
 
@@ -42,6 +44,19 @@ async def test_only_https_pages_are_the_same_origin() -> None:
     for origin, passes in ((b"https://" + HOST, True), (b"http://" + HOST, False), (b"https://" + HOST + b":444", False)):
         asked = Asked.of("GET", b"/x", [(b"host", HOST), (b"cookie", cookie.encode()), (b"origin", origin)])
         assert isinstance(await decisions.decide(asked), Pass) is passes
+
+
+async def test_refusals_do_not_fill_the_log() -> None:
+    """Anybody may ask for any page without end: some lines a minute say so, the next of them how many were left out."""
+    now_s = [0.0]
+    site, sessions = Site("https", "apps.example.org", "", 443), Sessions(FakeSessions(), timeout_s=1.0)
+    decisions = Decisions(site, sessions, strangers=Quiet(2, 60.0, lambda: now_s[0]))
+    with capture_logs() as lines:
+        for _ in range(10):
+            await decisions.decide(_get("/x"))
+        now_s[0] = 60.0
+        await decisions.decide(_get("/x"))
+    assert [(line["why"], line.get("left_out")) for line in lines] == [("no_cookie", None), ("no_cookie", None), ("no_cookie", 8)]
 
 
 def _get(target: str, cookie: str = "") -> Asked:
