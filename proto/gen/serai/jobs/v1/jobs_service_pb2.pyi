@@ -221,7 +221,9 @@ class SubmitRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SUBMISSION_ID_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
-    """UCloud username of whom it is for; the output goes to a drive of theirs or of the project's. Required."""
+    """UCloud username of whom it is for; the output goes to a drive of theirs or of the project's. Required.
+    This, the project, the image and the name are at most 1,024 characters long.
+    """
     project: _builtins.str
     """Project id of the owner; empty = the project that the caller's token is limited to, and else the owner's personal workspace."""
     image: _builtins.str

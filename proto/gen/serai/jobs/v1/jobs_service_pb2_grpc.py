@@ -313,7 +313,7 @@ class JobsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """Jobs, newest first, by page.
+        """Jobs, newest first, by page. A page may hold fewer than were asked for; only the last one has no next_page_token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

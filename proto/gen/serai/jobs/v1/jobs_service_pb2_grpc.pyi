@@ -94,7 +94,7 @@ class JobsServiceStub:
     Get: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.GetRequest, _jobs_service_pb2.GetResponse]
     """One job as Serai knows it. NOT_FOUND for an unknown id."""
     List: _grpc.UnaryUnaryMultiCallable[_jobs_service_pb2.ListRequest, _jobs_service_pb2.ListResponse]
-    """Jobs, newest first, by page."""
+    """Jobs, newest first, by page. A page may hold fewer than were asked for; only the last one has no next_page_token."""
     Watch: _grpc.UnaryStreamMultiCallable[_jobs_service_pb2.WatchRequest, _jobs_service_pb2.WatchResponse]
     """A job's report now and after each change, until it is final. NOT_FOUND for an unknown id."""
 
@@ -164,7 +164,7 @@ class JobsServiceAsyncStub(JobsServiceStub):
     Get: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.GetRequest, _jobs_service_pb2.GetResponse]  # type: ignore[assignment]
     """One job as Serai knows it. NOT_FOUND for an unknown id."""
     List: _aio.UnaryUnaryMultiCallable[_jobs_service_pb2.ListRequest, _jobs_service_pb2.ListResponse]  # type: ignore[assignment]
-    """Jobs, newest first, by page."""
+    """Jobs, newest first, by page. A page may hold fewer than were asked for; only the last one has no next_page_token."""
     Watch: _aio.UnaryStreamMultiCallable[_jobs_service_pb2.WatchRequest, _jobs_service_pb2.WatchResponse]  # type: ignore[assignment]
     """A job's report now and after each change, until it is final. NOT_FOUND for an unknown id."""
 
@@ -357,7 +357,7 @@ class JobsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_service_pb2.ListRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_service_pb2.ListResponse, _abc.Awaitable[_jobs_service_pb2.ListResponse]]:
-        """Jobs, newest first, by page."""
+        """Jobs, newest first, by page. A page may hold fewer than were asked for; only the last one has no next_page_token."""
 
     @_abc_1.abstractmethod
     def Watch(

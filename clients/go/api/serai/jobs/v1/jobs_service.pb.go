@@ -351,6 +351,7 @@ func (x *CreatedJob) GetId() string {
 type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UCloud username of whom it is for; the output goes to a drive of theirs or of the project's. Required.
+	// This, the project, the image and the name are at most 1,024 characters long.
 	Owner string `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Project id of the owner; empty = the project that the caller's token is limited to, and else the owner's personal workspace.
 	Project string `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`

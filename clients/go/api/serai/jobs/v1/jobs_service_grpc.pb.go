@@ -105,7 +105,7 @@ type JobsServiceClient interface {
 	Disown(ctx context.Context, in *DisownRequest, opts ...grpc.CallOption) (*DisownResponse, error)
 	// One job as Serai knows it. NOT_FOUND for an unknown id.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
-	// Jobs, newest first, by page.
+	// Jobs, newest first, by page. A page may hold fewer than were asked for; only the last one has no next_page_token.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	// A job's report now and after each change, until it is final. NOT_FOUND for an unknown id.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
@@ -417,7 +417,7 @@ type JobsServiceServer interface {
 	Disown(context.Context, *DisownRequest) (*DisownResponse, error)
 	// One job as Serai knows it. NOT_FOUND for an unknown id.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
-	// Jobs, newest first, by page.
+	// Jobs, newest first, by page. A page may hold fewer than were asked for; only the last one has no next_page_token.
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	// A job's report now and after each change, until it is final. NOT_FOUND for an unknown id.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error

@@ -1162,6 +1162,7 @@ pub struct CreatedJob {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitRequest {
     /// UCloud username of whom it is for; the output goes to a drive of theirs or of the project's. Required.
+    /// This, the project, the image and the name are at most 1,024 characters long.
     #[prost(string, tag="1")]
     pub owner: ::prost::alloc::string::String,
     /// Project id of the owner; empty = the project that the caller's token is limited to, and else the owner's personal workspace.
