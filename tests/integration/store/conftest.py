@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fakes.event_log import Server
 from fakes.postgres import Postgres, PostgresMissing
+from serai_server.events.log import EventLog
 from serai_server.store.model import Committed
 from serai_server.store.open import open_store
 from serai_server.store.sql_store import SqlStore
@@ -52,3 +54,11 @@ def told() -> list[Committed]:
 async def store(url: str, told: list[Committed]) -> AsyncIterator[SqlStore]:
     async with open_store(url, told.extend) as opened:
         yield opened
+
+
+@pytest.fixture
+async def server(url: str) -> AsyncIterator[Server]:
+    server = Server()
+    async with open_store(url, server.told) as server.store:
+        server.log = EventLog(server.store, server.clock)
+        yield server
