@@ -78,11 +78,16 @@ class EventLog:
         self._turn = 0
         """Of the newest subscription of Core's consumer."""
         self._core_is_read = False
+        self._before: int | None = None
+        """Up to this event earlier processes may have handed out anything; None = it is not known."""
+        self._handed: dict[str, int] = {}
+        """Consumer to the newest event that this process has handed to it."""
         self._news = asyncio.Event()
         """Set at the next commit with events, then replaced: whoever took it before reading misses nothing."""
 
     async def load(self) -> None:
         """What an earlier process handed out may be settled to this one, before anybody subscribes. Raises StoreUnavailable."""
+        self._before = await self._store.last_event()
         self._of_licenses.update(await self._store.licenses.unsettled_events(CORE))
 
     def notify(self, last_sequence: int) -> None:
@@ -138,7 +143,7 @@ class EventLog:
                     yield batch
 
     async def _read(self, consumer: str, known: Known, limit: int, turn: int) -> AsyncGenerator[list[StoredEvent], None]:
-        after, fresh = 0, False
+        after, mark = 0, await self._handed_before(consumer)
         while True:
             news = self._news
             self._check_turn(turn)
@@ -150,11 +155,15 @@ class EventLog:
                     events = await self._for_core(events)
                     self._check_turn(turn)
                 if events:
-                    yield events if fresh else [replace(e, maybe_delivered=True) for e in events]
+                    self._handed[consumer] = max(after, self._handed.get(consumer, 0))
+                    yield [e if e.sequence > mark else replace(e, maybe_delivered=True) for e in events]
             else:
-                # Whatever comes after the log was read to its end cannot have been handed out before.
-                fresh = True
                 await news.wait()
+
+    async def _handed_before(self, consumer: str) -> int:
+        """Up to this event the consumer may have been handed everything; of later ones, nothing yet."""
+        handed = self._handed.get(consumer, self._before)
+        return await self._store.last_event() if handed is None else handed
 
     def _check_turn(self, turn: int) -> None:
         """Raises TakenOver. 0 = any number may read at a time."""

@@ -34,7 +34,7 @@ def fill(link: Link) -> None:
             f"event {sequence} \0".encode(),
             sequence * 10,
         )
-    link.insert(tables.consumers, [("core", 7)])
+    link.execute("INSERT INTO consumers (name, settled_to) VALUES (?, ?)", "core", 7)
     link.insert(tables.unsettled, [("core", 2), ("core", 5)])
     link.insert(tables.settlements, [("core", s, 1, "", 50) for s in (1, 3, 7)])
     link.insert(tables.ledger, [("1", 0, 2, 1, "1-0", 9)])
@@ -58,7 +58,8 @@ def everything(link: Link) -> Mapping[str, Sequence[Row]]:
 
 
 async def test_an_upgrade_keeps_every_row(new_url: Callable[[], str], dialect: str) -> None:
-    """Jobs, events in their order, and what was settled; jobs have no claims and events no license. Then all goes on, licenses too."""
+    """Jobs, events in their order, and what was settled; jobs have no claims, events no license, and consumers are the
+    operator's. Then all goes on, licenses too."""
     url = new_url()
     known = migrations(dialect)
     link = link_to(url)
@@ -70,6 +71,7 @@ async def test_an_upgrade_keeps_every_row(new_url: Callable[[], str], dialect: s
     link.close()
     assert after.pop("jobs") == [(*row, 0) for row in before.pop("jobs")]
     assert after.pop("events") == [(*row, "") for row in before.pop("events")]
+    assert after.pop("consumers") == [(*row, "", 0) for row in before.pop("consumers")]
     assert after == before
     async with open_store(url, lambda _: None) as store:
         assert [(e.sequence, e.job_id, e.license_id, e.at_ms) for e in await store.events("core", 0, 10)] == [
