@@ -2,8 +2,9 @@
 
 What is compared reads the same job and answers; nothing keeps it. Both ways lead through one Envoy with Serai's own configuration, so both
 have its limits and its log; ours also has Core's token, which is checked twice. A rate is creates for each second of CPU of all processes
-on the way, because on a busy machine that is what carries over; only the row on two processes is of the clock. Each ratio is the median of
-the rounds' ratios. The honest peer is a small program in Go with grpc-gateway, which reads standard JSON and answers (bench/peer).
+on the way, because on a busy machine that is what carries over; only the row on two processes, of gateway and server as `serai serve`
+has them, is of the clock. Each ratio is the median of the rounds' ratios. The honest peer is a small program in Go with grpc-gateway, which
+reads standard JSON and answers (bench/peer).
 """
 
 from __future__ import annotations
@@ -112,15 +113,15 @@ def _two_processes(rounds: list[dict[str, _Round]], language: str) -> list[Ratio
     detail = (
         f"{two:,.0f}/s and {one:,.0f}/s by the clock, the load generator (in {language}) on the same {len(os.sched_getaffinity(0))} CPUs"
     )
-    return [Ratio("two processes on one port, over one", over, 1.6, "at least", "x", detail)]
+    return [Ratio("two processes of gateway and server on one port, over one", over, 1.6, "at least", "x", detail)]
 
 
 def _peer(rounds: list[dict[str, _Round]]) -> list[Ratio]:
     name = "create through the gateway, over a grpc-gateway in Go"
     if "peer" not in rounds[0]:
         return [Ratio(name, 0, 0, "printed", "x", "not measured: go is not on PATH")]
-    detail = f"{_detail(rounds, 'one process')}; grpc-gateway {_detail(rounds, 'peer')}"
-    return [Ratio(name, _over(rounds, "one process", "peer"), 0, "printed", "x", detail)]
+    detail = f"{_detail(rounds, 'gateway')}; grpc-gateway {_detail(rounds, 'peer')}"
+    return [Ratio(name, _over(rounds, "gateway", "peer"), 0, "printed", "x", detail)]
 
 
 def _over(rounds: list[dict[str, _Round]], name: str, floor: str) -> float:
@@ -135,16 +136,18 @@ def _detail(rounds: list[dict[str, _Round]], name: str) -> str:
 def _ways(stack: ExitStack, folder: Path) -> Mapping[str, _Way]:
     warm, cold, standard = _bodies()
     public_key = _make_core(folder)
-    alone_port, pair_port = free_ports(2)
+    alone_port, one_port, pair_port = free_ports(3)
     gateway_socket = folder / "gateway.sock"
     token, alone = _start_gateway(stack, folder, alone_port, 0, gateway_socket)
-    pair = [_start_gateway(stack, folder, pair_port, cpu)[1] for cpu in (0, 1)]
+    one = _start_gateway(stack, folder, one_port, 0, "--server")[1]
+    pair = [_start_gateway(stack, folder, pair_port, cpu, "--server")[1] for cpu in (0, 1)]
     servicer_socket = folder / "servicer.sock"
     _, ready, servicer = start(stack, "bench.front_servicer", 0, str(servicer_socket))
     ready.readline()
     front_port, front_envoy = front_door(stack, folder, gateway_socket, public_key, servicer_socket)
     ways = {
-        "one process": _Way(alone_port, _OURS, warm, token, (alone,)),
+        "gateway": _Way(alone_port, _OURS, warm, token, (alone,)),
+        "one process": _Way(one_port, _OURS, warm, token, (one,)),
         "two processes": _Way(pair_port, _OURS, warm, token, tuple(pair)),
         "front door": _Way(front_port, _OURS, warm, token, (front_envoy, alone), front_envoy),
         "front door, cold": _Way(front_port, _OURS, cold, token, (front_envoy, alone), front_envoy),
@@ -179,9 +182,9 @@ def _make_core(folder: Path) -> Path:
     return public
 
 
-def _start_gateway(stack: ExitStack, folder: Path, port: int, cpu: int, *sockets: Path) -> tuple[str, int]:
-    """A token for it, and its process. `sockets`: at most one, at which it is reached too."""
-    _, said, process = start(stack, "bench.gateway_server", cpu, str(port), str(folder), *map(str, sockets))
+def _start_gateway(stack: ExitStack, folder: Path, port: int, cpu: int, *more: str | Path) -> tuple[str, int]:
+    """A token for it, and its process. `more`: --server, or a socket at which it is reached too."""
+    _, said, process = start(stack, "bench.gateway_server", cpu, str(port), str(folder), *map(str, more))
     return json.loads(said.readline())["token"], process
 
 

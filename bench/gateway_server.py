@@ -1,4 +1,5 @@
-"""The gateway's real HTTP front in a process of its own, for bench/gateway.py: the real app, the real codec, no store behind it.
+"""The gateway's real HTTP front in a process of its own, for bench/gateway.py: the real app, the real codec, no store behind it. With
+--server the server's services are in the same process, as `serai serve` has them, and only the use cases behind them are missing.
 
 Prints one JSON line with its port and a token, and serves until its input ends. `/noop` and `/cpu` exist here only. Arguments: a port, 0 or
 none = any free one; a port that is given may be shared with others of these. A folder, whose core.key.pem is then Core's key: whoever made
@@ -37,7 +38,10 @@ from serai_gateway.gateway import EmbeddedServer
 from serai_gateway.http import Receive, Scope, Send, read_body, send_json
 from serai_gateway.listeners import listen, unix_listener
 from serai_gateway.settings import CoreSettings, ProviderSettings, Settings
+from serai_gateway.upstream import InProcessUpstream, Upstream
 from serai_gateway.ws.paths import SocketPaths
+
+from bench.nothing import services_of_nothing
 
 _BACKLOG = 2048
 """As many connections as wait at the gateway's own listener."""
@@ -80,19 +84,21 @@ class BenchApp:
 
 
 def main() -> None:
-    port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    key = core_key(Path(sys.argv[2])) if len(sys.argv) > 2 else rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    given = [argument for argument in sys.argv[1:] if argument != "--server"]
+    upstream = NoStore() if len(given) == len(sys.argv) - 1 else InProcessUpstream(services_of_nothing())
+    port = int(given[0]) if given else 0
+    key = core_key(Path(given[1])) if len(given) > 1 else rsa.generate_private_key(public_exponent=65537, key_size=2048)
     now_s = SystemClock().now_ms() // 1000
     claims = {"sub": "_UCloud", "role": "SERVICE", "iss": "cloud.sdu.dk", "aud": "all:write", "iat": now_s, "exp": now_s + 900}
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         nowhere = stack.enter_context(Path(os.devnull).open("wb"))
         sockets = [shared_listener(port) if port else listen("127.0.0.1", 0)]
-        if len(sys.argv) > 3:
-            sockets.append(stack.enter_context(unix_listener(Path(sys.argv[3]), "gateway.socket")))
+        if len(given) > 2:
+            sockets.append(stack.enter_context(unix_listener(Path(given[2]), "gateway.socket")))
         key_file = Path(folder, "core.pem")
         key_file.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
-        uvloop.run(serve(key_file, jwt.encode(claims, key, algorithm="RS256"), nowhere, sockets))
+        uvloop.run(serve(key_file, jwt.encode(claims, key, algorithm="RS256"), nowhere, sockets, upstream))
 
 
 def core_key(folder: Path) -> rsa.RSAPrivateKey:
@@ -113,7 +119,7 @@ def shared_listener(port: int) -> socket.socket:
     return listener
 
 
-async def serve(key_file: Path, token: str, log: BinaryIO, sockets: list[socket.socket]) -> None:
+async def serve(key_file: Path, token: str, log: BinaryIO, sockets: list[socket.socket], upstream: Upstream) -> None:
     """`sockets`: the first one is of TCP."""
     clock = SystemClock()
     settings = Settings(
@@ -125,7 +131,7 @@ async def serve(key_file: Path, token: str, log: BinaryIO, sockets: list[socket.
         log.write(lines)
 
     access = CountedAccess(GatewayCounts(), AccessLog(clock, write=write))
-    app = App(settings, Codec(), NoStore(), TokenCheck(PublicKeyFile(key_file, clock), clock), access)
+    app = App(settings, Codec(), upstream, TokenCheck(PublicKeyFile(key_file, clock), clock), access)
     server = EmbeddedServer(BenchApp(app), grace_s=1)
     serving = asyncio.create_task(server.serve(sockets))
     await server.wait_started(serving)
