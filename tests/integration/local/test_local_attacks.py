@@ -251,8 +251,24 @@ if os.fork() == 0:
 while not os.path.exists("traced"): time.sleep(0.01)
 """
 
+STOP_LATE = f"""
+import ctypes, os, time
+ptrace = ctypes.CDLL(None).ptrace
+if os.fork() == 0:
+    ptrace(16, 1, 0, 0)
+    os.waitpid(1, {0x40000000})
+    open("traced", "w").close()
+    while os.path.exists("/proc/2"):
+        ptrace(24, 1, 0, 0)
+        os.waitpid(1, {0x40000000})
+    ptrace(17, 1, 0, 19)
+    time.sleep(600)
+while not os.path.exists("traced"): time.sleep(0.01)
+"""
+"""Follows pid 1 from system call to system call, and lets go of it, stopped, once it has reaped the program."""
 
-@pytest.mark.parametrize(("program", "end"), [(TRACE, (End.EXITED, 0)), (STAY_TRACER, (End.SIGNALED, None))])
+
+@pytest.mark.parametrize(("program", "end"), [(TRACE, (End.EXITED, 0)), (STAY_TRACER, (End.SIGNALED, None)), (STOP_LATE, (End.EXITED, 0))])
 async def test_a_sandbox_that_its_program_stopped_ends(site: LocalSite, program: str, end: tuple[End, int | None]) -> None:
     """The pid 1 of the sandbox, traced by the program when it ends: the end is told all the same, with its code where pid 1 can go on."""
     found, _ = await site.run("job", "/usr/bin/python3", "-c", program)

@@ -277,13 +277,13 @@ class Supervisor:
                 return
         elif self._pause.step(self._replicas, now_ms):
             self._lines.append(journal.suspend(now_ms))
-        release(self._replicas)
+        release(self._replicas, in_pause=True)
 
     def _check_ends(self) -> None:
         if time.monotonic() >= self._look_at_s:
             self._look_at_s = time.monotonic() + _LOOK_S
             if not self._pause.wanted:
-                release(self._replicas)
+                release(self._replicas, in_pause=False)
 
     def _not_still(self) -> None:
         """What computed while it was free of charge is charged, from the last moment at which it is known to have stood still."""

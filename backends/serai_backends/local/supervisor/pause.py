@@ -15,7 +15,7 @@ import os
 import signal
 from contextlib import suppress
 
-from serai_backends.local.supervisor.processes import all_pids, has_ended, look, program_has_ended
+from serai_backends.local.supervisor.processes import all_pids, has_ended, is_stopped, look, program_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,15 +89,16 @@ class Pause:
             os.kill(-1, signal.SIGCONT)
 
 
-def release(replicas: Iterable[Replica]) -> None:
+def release(replicas: Iterable[Replica], *, in_pause: bool) -> None:
     """A program that ended: its sandbox may go on to say so (it stands in a pause, or because the program traced it and ended); one that
-    does not is ended by the next call."""
+    does not is ended by the next call. Outside of a pause also one that was left standing after it had reaped the program: in a pause
+    that looks like one that has not started it yet."""
     for replica in replicas:
         if replica.ended or replica.inner is None:
             continue
         if has_ended(replica.inner):
             replica.freeze(False)
-        elif program_has_ended(replica.children()):
+        elif (state := program_state(replica.children())) == "Z" or (not state and not in_pause and is_stopped(replica.inner)):
             replica.freeze(False)
             _tell(replica.inner, signal.SIGKILL if replica.released else signal.SIGCONT)
             replica.released = True

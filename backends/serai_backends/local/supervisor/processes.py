@@ -10,6 +10,7 @@ from contextlib import suppress
 _STANDING = frozenset(b"TtDZXx")
 """States of a process that does nothing: stopped, stopped by a tracer (which is stopped too), ended. D: in a system call that no signal
 interrupts, such as vfork while the child is stopped; its own SIGSTOP takes it before it is in its program again."""
+_STOPPED = frozenset(b"Tt")
 _ENDED = frozenset(b"ZXx")
 _EXITING = 0x4
 """PF_EXITING of the kernel: it gives its memory back, and never sees its program again."""
@@ -49,16 +50,23 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def program_has_ended(pids: list[int]) -> bool:
-    """Whether the program (second process of the sandbox's pid namespace) waits to be reaped. `pids`: the children of its pid 1."""
+def is_stopped(pid: int) -> bool:
+    """By a signal or by a tracer; not one that has ended."""
+    try:
+        return _facts(f"/proc/{pid}/stat")[0][0] in _STOPPED
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def program_state(pids: list[int]) -> str:
+    """Of the program (second process of the sandbox's pid namespace): "Z" = it waits to be reaped; "" = it is not there, any more or yet.
+    `pids`: the children of the sandbox's pid 1."""
     for pid in pids:
-        if not has_ended(pid):
-            continue
         with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
             facts = dict(line.rstrip("\n").split(":", 1) for line in file if ":" in line)
             if facts.get("NSpid", "").split()[-1:] == ["2"]:
-                return facts.get("State", "").strip().startswith("Z")
-    return False
+                return facts.get("State", "").strip()[:1]
+    return ""
 
 
 def tree_bytes(pid: int) -> int:
