@@ -16,6 +16,9 @@ from serai_server.store.model import EventKind, NewEvent, NewJob, State
 YOUNG_MS = 120_000
 """A job that Core made so lately may still be on its way to us, so nothing is concluded about it."""
 
+_MOST_REPLICAS = 10_000
+"""More than any settings allow. What Core says of such a job was never checked, and whoever looks at it counts through its ranks."""
+
 
 def tombstone(job: Job, now_ms: int) -> NewJob:
     """The row of a job that nobody here knows. Source of state and words: the seed's verify example."""
@@ -30,7 +33,7 @@ def tombstone(job: Job, now_ms: int) -> NewJob:
         application=_clean(f"{spec.application.name} {spec.application.version}"),
         product=_clean(f"{spec.product.provider}/{spec.product.category}/{spec.product.id}"),
         name=_clean(spec.name),
-        replicas=max(spec.replicas, 1),
+        replicas=min(max(spec.replicas, 1), _MOST_REPLICAS),
         time_limit_ms=0,
         period_ms=0,
         output_folder="",
