@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from bench.gateway import start
+from bench.gateway import start, start_program
 
 _SOURCE = Path(__file__).parent / "load"
 
@@ -24,11 +24,6 @@ def start_load(stack: ExitStack, folder: Path, cpu: int) -> tuple[IO[str], IO[st
         return *start(stack, "bench.gateway_load", cpu)[:2], "Python"
     program = folder / "load"
     subprocess.run(["go", "build", "-o", str(program), "."], cwd=_SOURCE, check=True)
-    process = stack.enter_context(subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-    if process.stdin is None or process.stdout is None:
-        raise RuntimeError("no pipes")
-    stack.callback(process.stdin.close)
-    cpus = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(process.pid, {cpus[cpu % len(cpus)]})
-    os.sched_setscheduler(process.pid, os.SCHED_BATCH, os.sched_param(0))
-    return process.stdin, process.stdout, "Go"
+    ask, answer, pid = start_program(stack, cpu, str(program))
+    os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+    return ask, answer, "Go"

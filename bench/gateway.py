@@ -66,8 +66,12 @@ def _loads() -> dict[str, _Load]:
 
 
 def start(stack: ExitStack, module: str, cpu: int, *arguments: str) -> tuple[IO[str], IO[str], int]:
+    """One of our modules, as start_program."""
+    return start_program(stack, cpu, sys.executable, "-m", module, *arguments)
+
+
+def start_program(stack: ExitStack, cpu: int, *command: str) -> tuple[IO[str], IO[str], int]:
     """A process on a CPU of its own, where there are two: its input, its output, its id."""
-    command = [sys.executable, "-m", module, *arguments]
     process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(process.pid, {cpus[cpu % len(cpus)]})

@@ -70,6 +70,12 @@ def parse_public_key(content: bytes) -> RSAPublicKey:
     return key
 
 
+def mark_of(file: Path) -> tuple[int, int, int]:
+    """Another one when the file was written or replaced. Raises OSError."""
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 class PublicKeyFile:
     """The key in a file, read again when the file changes. A file that went bad leaves the last good key in force."""
 
@@ -81,7 +87,7 @@ class PublicKeyFile:
         self._look_again_ms = 0
         self._mark: tuple[int, int, int] | None = None
         try:
-            self._mark = self._look()
+            self._mark = mark_of(path)
             self._key = parse_public_key(path.read_bytes())
         except FileNotFoundError as error:
             raise KeyFileError(f"{setting}: there is no {path} yet; {hint}") from error
@@ -92,10 +98,6 @@ class PublicKeyFile:
         self.version = 0
         """Grows with each new key."""
 
-    def _look(self) -> tuple[int, int, int]:
-        found = self._path.stat()
-        return found.st_mtime_ns, found.st_size, found.st_ino
-
     def current(self) -> RSAPublicKey:
         now = self._clock.now_ms()
         if not self._look_again_ms - _KEY_CHECK_MS <= now < self._look_again_ms:
@@ -105,7 +107,7 @@ class PublicKeyFile:
 
     def _refresh(self) -> None:
         try:
-            mark = self._look()
+            mark = mark_of(self._path)
             if mark == self._mark:
                 return
             content = self._path.read_bytes()

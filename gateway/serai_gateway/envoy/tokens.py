@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from serai_gateway.auth import ISSUER, KEY_BITS, LEEWAY_MS, SCOPE, SUBJECT, KeyFileError
+from serai_gateway.auth import ISSUER, KEY_BITS, LEEWAY_MS, SCOPE, SUBJECT, KeyFileError, mark_of
 from serai_gateway.clock import Clock
 from serai_gateway.durable import write_durably
 from serai_gateway.envoy import paths
@@ -135,8 +135,9 @@ class _Key:
 
     def look(self) -> str:
         """What is wrong with the file, which leaves the last key; empty = nothing."""
-        now = _mark(self._file)
-        if now is None:
+        try:
+            now = mark_of(self._file)
+        except OSError:
             return "" if self._seen is None else f"{self._file} is gone"
         if now == self._seen:
             return ""
@@ -147,11 +148,3 @@ class _Key:
         if jwks is not None:
             self.jwks, self._seen = jwks, now
         return ""
-
-
-def _mark(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

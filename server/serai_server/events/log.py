@@ -239,8 +239,9 @@ class EventLog:
             now_ms = self._clock.now_ms()
             stops = [StopRequest(e.job_id, stopping[e.sequence], now_ms, e.sequence) for e in events if e.job_id]
             first = await self._store.settle(CORE, settlements, stops)
-            self._count(CORE, [s for s in settlements if s.sequence in first])
-            await self._tell_funds([s for s in settlements if s.sequence in first])
+            settled = [s for s in settlements if s.sequence in first]
+            self._count(CORE, settled)
+            await self._tell_funds(settled)
         except BaseException:
             self._unsure |= tried
             raise

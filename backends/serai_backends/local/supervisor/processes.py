@@ -43,19 +43,22 @@ def _is_standing(facts: list[bytes]) -> bool:
     return facts[0][0] in _STANDING or bool(int(facts[6]) & _EXITING)
 
 
-def has_ended(pid: int) -> bool:
+def _state(pid: int) -> int | None:
+    """None = it is gone."""
     try:
-        return _facts(f"/proc/{pid}/stat")[0][0] in _ENDED
+        return _facts(f"/proc/{pid}/stat")[0][0]
     except (FileNotFoundError, ProcessLookupError):
-        return True
+        return None
+
+
+def has_ended(pid: int) -> bool:
+    state = _state(pid)
+    return state is None or state in _ENDED
 
 
 def is_stopped(pid: int) -> bool:
     """By a signal or by a tracer; not one that has ended."""
-    try:
-        return _facts(f"/proc/{pid}/stat")[0][0] in _STOPPED
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return _state(pid) in _STOPPED
 
 
 def program_state(pids: list[int]) -> str:
